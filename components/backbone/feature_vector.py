@@ -1,0 +1,194 @@
+"""From a backbone's handle to a local SavedModel that is known to be an image feature vector."""
+
+import os
+import shutil
+import tarfile
+import uuid
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_hub as hub
+
+from components.backbone import efficientnet_lite
+from components.backbone.registry import (
+    BACKBONES,
+    Backbone,
+    check_folder,
+    fingerprint,
+    is_address,
+    require_handle,
+    weights_file,
+)
+from components.backbone.torch_checkpoint import read_torch_checkpoint
+from schemas.errors import BadInput
+
+DEFAULT_PROBE_PIXELS = 64
+
+
+def cache_folder() -> Path:
+    """Where converted and unpacked backbones are kept: `$WARMSTART_CACHE` or the user's cache folder."""
+    if chosen := os.environ.get("WARMSTART_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "warmstart"
+
+
+def _once(target: Path, write: Callable[[Path], None]) -> Path:
+    """`target`, written by `write` into a sibling folder and renamed, so it is complete or absent.
+
+    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way.
+    """
+    if target.is_dir():
+        return target
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        write(temporary)
+        temporary.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _convert(backbone: Backbone, folder: Path) -> None:
+    """Writes the built-in backbone into `folder`, and checks what it wrote by loading and calling it."""
+    classifier = efficientnet_lite.build_classifier(backbone.width_coefficient, backbone.depth_coefficient)
+    tensors = read_torch_checkpoint(weights_file(backbone), backbone.weights_sha256)
+    efficientnet_lite.load_torch_weights(classifier, tensors)
+    efficientnet_lite.save_feature_vector(efficientnet_lite.feature_vector_model(classifier), folder)
+    width = check_feature_vector(folder)
+    if width != backbone.width:
+        raise BadInput(f"Backbone {backbone.name} came out {width} wide, expected {backbone.width}.")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks `archive` into `folder`, its members kept inside; one enclosing folder is taken off."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+            while tar.fileobj.read(1 << 20):  # To the very end, where gzip's checksum is compared.
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise BadInput(f"Backbone archive {archive} cannot be unpacked ({error}): get it again.") from error
+    inside = list(folder.iterdir())
+    if len(inside) == 1 and inside[0].is_dir():
+        enclosing = inside[0].rename(folder.with_name(f"{folder.name}.enclosing"))
+        folder.rmdir()
+        enclosing.rename(folder)
+    if problem := check_folder(folder):
+        raise BadInput(problem.replace(str(folder), str(archive)))
+
+
+def resolve(handle: str) -> Path:
+    """The local folder of the SavedModel that `handle` names.
+
+    A built-in backbone is converted, and an archive unpacked, once into `cache_folder()`; an address is
+    downloaded by tensorflow_hub into its own cache (`$TFHUB_CACHE_DIR`); a folder is itself.
+
+    Raises:
+      BadInput: as `registry.check_handle`, or the archive, the address or the weights cannot be read.
+    """
+    require_handle(handle)
+    if handle in BACKBONES:
+        backbone = BACKBONES[handle]
+        target = cache_folder() / "backbones" / f"{handle}-{fingerprint(handle)[:12]}"
+        return _once(target, lambda folder: _convert(backbone, folder))
+    if is_address(handle):
+        try:
+            folder = Path(hub.resolve(handle))
+        except Exception as error:  # urllib, ssl, tarfile and gfile each raise their own.
+            raise BadInput(f"Backbone {handle} cannot be downloaded: {_first_line(error)}.") from error
+        if problem := check_folder(folder):
+            raise BadInput(problem.replace(str(folder), handle))
+        return folder
+    path = Path(handle).expanduser()
+    if path.is_dir():
+        return path
+    target = cache_folder() / "backbones" / f"archive-{fingerprint(handle)[:12]}"
+    return _once(target, lambda folder: _unpack(path, folder))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return hub.load(str(path))
+    except Exception as error:  # Damaged protocol buffers and variables fail in many ways.
+        raise BadInput(f"Backbone {path} cannot be loaded ({_first_line(error)}): get it again.") from error
+
+
+def _input_shapes(module: Any) -> list[tf.TensorShape]:
+    """Shapes of the first argument that the module was traced for; empty where it does not say."""
+    traced = getattr(module.__call__, "concrete_functions", [])
+    first_arguments = (function.structured_input_signature[0][:1] for function in traced)
+    return [spec.shape for specs in first_arguments for spec in specs if isinstance(spec, tf.TensorSpec)]
+
+
+def _width(module: Any, path: Path, image_size: int | None) -> int:
+    """The width of a loaded module's feature vector; BadInput if it gives none."""
+    if not callable(module):
+        raise BadInput(
+            f"Backbone {path} has no __call__ (a SavedModel for serving, or a TF1 module); "
+            "expected a TF-Hub image feature vector in TF2 format: take that version of it."
+        )
+    if not list(getattr(module, "variables", [])):
+        raise BadInput(
+            f"Backbone {path} lists no variables; expected a TF-Hub TF2 SavedModel, not a frozen graph."
+        )
+    taken = _input_shapes(module)
+    asked_for = [shape[1] for shape in taken if shape.rank == 4 and shape[1]]
+    pixels = image_size or (asked_for or [DEFAULT_PROBE_PIXELS])[0]
+    try:
+        features = hub.KerasLayer(module, trainable=False)(tf.fill([2, pixels, pixels, 3], 0.5))
+    except Exception as error:  # TensorFlow answers a wrong shape with many kinds of errors.
+        raise BadInput(
+            f"Backbone {path} does not take float32 [2, {pixels}, {pixels}, 3] images (its inputs: "
+            f"{', '.join(sorted({str(shape) for shape in taken})) or 'unknown'}): "
+            "use an image size it takes, or another backbone."
+        ) from error
+    if not tf.is_tensor(features) or features.shape.rank != 2 or not features.dtype.is_floating:
+        found = (
+            f"{features.dtype.name} {features.shape}" if tf.is_tensor(features) else type(features).__name__
+        )
+        raise BadInput(
+            f"Backbone {path} gives {found} for two images, expected float32 (2, width): "
+            "take the module's feature-vector version."
+        )
+    if not bool(tf.reduce_all(tf.math.is_finite(features))):
+        raise BadInput(
+            f"Backbone {path} gives values that are not finite: its weights are damaged, get it again."
+        )
+    return int(features.shape[1])
+
+
+def check_feature_vector(path: str | Path, image_size: int | None = None) -> int:
+    """The width of the feature vector in the folder `path`; `image_size` and errors as in `load`."""
+    return _width(_load(Path(path)), Path(path), image_size)
+
+
+def load(handle: str | Path, image_size: int | None = None) -> Any:
+    """Loads a backbone and makes sure that it is an image feature vector.
+
+    Args:
+      handle: a handle, or a folder from `resolve`.
+      image_size: the side in pixels to try it with; None for the one a fixed-size module asks for, else 64.
+
+    Returns:
+      The loaded object: `hub.KerasLayer(module)` maps float32 [batch, height, width, 3], range [0, 1], to
+      float32 [batch, width].
+
+    Raises:
+      BadInput: it cannot be resolved or loaded, or is not an image feature vector with variables.
+    """
+    path = resolve(str(handle))
+    module = _load(path)
+    _width(module, path, image_size)
+    return module

@@ -1,0 +1,1 @@
+"""CuratedSchema: TFX ImportSchemaGen whose cache notices an edited schema file."""

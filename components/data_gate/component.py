@@ -1,0 +1,67 @@
+"""The DataGate component."""
+
+import os
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.artifacts import IngestReport
+from components.data_gate.checks import find_problems
+from components.example_gen.report import read_report
+from schemas import schema_files
+from schemas.errors import BadInput
+
+SCHEMA_FILE = "schema.pbtxt"
+# ExampleValidator's own file name.
+_ANOMALIES_FILE = "SchemaDiff.pb"
+
+
+@component
+def DataGate(
+    ingest_report: InputArtifact[IngestReport],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    curated_schema: InputArtifact[standard_artifacts.Schema],
+    schema: OutputArtifact[standard_artifacts.Schema],
+    max_rejected_fraction: Parameter[float],
+    code: Parameter[str],
+):
+    """Lets fit data pass and hands on the schema of this run: the curated one, with every class named.
+
+    Raises:
+      BadInput: nothing was accepted, there is one class only, a split is empty, too many files were rejected, or
+        ExampleValidator found an ERROR; every problem is named.
+    """
+    del code
+    report, rejected = read_report(ingest_report.uri)
+    problems = find_problems(report, rejected, _error_anomalies(anomalies), max_rejected_fraction)
+    if problems:
+        raise BadInput("the data were stopped at the gate: " + "; ".join(problems))
+    run_schema = schema_files.read_schema(os.path.join(curated_schema.uri, SCHEMA_FILE))
+    if not schema_files.labels(run_schema):
+        found = sorted({label for counts in report["splits"].values() for label in counts})
+        schema_files.label_feature(run_schema).string_domain.value.extend(found)
+    schema_files.write_schema(run_schema, os.path.join(schema.uri, SCHEMA_FILE))
+
+
+def _error_anomalies(artifact: standard_artifacts.ExampleAnomalies) -> dict[str, dict[str, str]]:
+    """split -> feature -> description, of severity ERROR."""
+    found: dict[str, dict[str, str]] = {}
+    for split in artifact_utils.decode_split_names(artifact.split_names):
+        path = os.path.join(artifact_utils.get_split_uri([artifact], split), _ANOMALIES_FILE)
+        with fileio.open(path, "rb") as file:
+            anomalies = anomalies_pb2.Anomalies.FromString(file.read())
+        errors = {
+            feature or "the data set": info.description
+            for feature, info in anomalies.anomaly_info.items()
+            if info.severity == anomalies_pb2.AnomalyInfo.ERROR
+        }
+        if anomalies.HasField("dataset_anomaly_info"):
+            info = anomalies.dataset_anomaly_info
+            if info.severity == anomalies_pb2.AnomalyInfo.ERROR:
+                errors["the data set"] = info.description
+        if errors:
+            found[split] = errors
+    return found

@@ -1,0 +1,92 @@
+"""The Predictions component: each model answers each photo of the eval and test splits once."""
+
+import os
+from collections.abc import Iterable
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components import progress
+from components.evaluator.stored_predictions import (
+    FEATURE_EXTRACTION,
+    FINE_TUNED,
+    LABEL_INDEX,
+    probabilities_key,
+)
+from components.records import split_files, text
+from schemas import features as f
+from schemas import schema_files
+
+_SPLITS = ("eval", "test")
+_BATCH = 32
+
+
+class _Answer(beam.DoFn):
+    """Batch of serialised examples with photos -> serialised examples with each model's probabilities."""
+
+    def __init__(self, models: dict[str, str], labels: list[str]):
+        self._models, self._labels = models, labels
+
+    def setup(self):
+        # The loaded models are kept with their signatures, which do not keep them alive.
+        self._loaded = {name: tf.saved_model.load(path) for name, path in self._models.items()}
+        self._index = {label: i for i, label in enumerate(self._labels)}
+        self._counter = progress.Counter("photos answered by both models")
+
+    def process(self, records: list[bytes]) -> Iterable[bytes]:
+        answers = {
+            name: model.signatures["serve_examples"](examples=tf.constant(records))["probabilities"].numpy()
+            for name, model in self._loaded.items()
+        }
+        for i, record in enumerate(records):
+            example = tf.train.Example.FromString(record)
+            del example.features.feature[f.IMAGE]
+            example.features.feature[LABEL_INDEX].int64_list.value.append(self._index[text(example, f.LABEL)])
+            for name, probabilities in answers.items():
+                example.features.feature[probabilities_key(name)].float_list.value.extend(probabilities[i])
+            yield example.SerializeToString(deterministic=True)
+        self._counter.add(len(records))
+
+
+@component(use_beam=True)
+def Predictions(
+    examples: InputArtifact[standard_artifacts.Examples],
+    schema: InputArtifact[standard_artifacts.Schema],
+    feature_extraction: InputArtifact[standard_artifacts.Model],
+    fine_tuned: InputArtifact[standard_artifacts.Model],
+    predictions: OutputArtifact[standard_artifacts.Examples],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Stores what both models answer, through the signature they are served with.
+
+    `predictions` are the examples of the splits eval and test without `image`, with `label_index` (int64) and
+    `feature_extraction_probabilities`, `fine_tuned_probabilities` (float32 [classes]); gzipped TFRecord.
+    """
+    del code
+    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, "schema.pbtxt")))
+    models = {
+        FEATURE_EXTRACTION: path_utils.serving_model_path(feature_extraction.uri),
+        FINE_TUNED: path_utils.serving_model_path(fine_tuned.uri),
+    }
+    predictions.split_names = artifact_utils.encode_split_names(list(_SPLITS))
+    with beam_pipeline as pipeline:
+        for split in _SPLITS:
+            output = os.path.join(artifact_utils.get_split_uri([predictions], split), "predictions")
+            _ = (
+                pipeline
+                | f"Files[{split}]" >> beam.Create(split_files(examples, split), reshuffle=False)
+                | f"Read[{split}]" >> beam.io.ReadAllFromTFRecord()
+                | f"Batch[{split}]" >> beam.BatchElements(_BATCH, _BATCH)
+                | f"Answer[{split}]" >> beam.ParDo(_Answer(models, labels))
+                | f"Write[{split}]" >> beam.io.WriteToTFRecord(output, file_name_suffix=".gz")
+            )

@@ -1,0 +1,55 @@
+"""What the Predictions component stored, read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tfx.types import Artifact
+
+from components.records import read_examples, split_files, text
+from schemas import features as f
+
+FEATURE_EXTRACTION = "feature_extraction"
+FINE_TUNED = "fine_tuned"
+LABEL_INDEX = "label_index"
+
+
+def probabilities_key(model: str) -> str:
+    """Name of the feature with the probabilities of `model`, float32 [classes]."""
+    return f"{model}_probabilities"
+
+
+@dataclass(frozen=True)
+class StoredPredictions:
+    """The stored predictions of one split, in the order of the content hashes.
+
+    keys: content hashes. file_names: below their data folder. classes: true class indices, int64 [examples].
+    probabilities: model -> float32 [examples, classes].
+    """
+
+    keys: list[str]
+    file_names: list[str]
+    classes: np.ndarray
+    probabilities: dict[str, np.ndarray]
+
+    def correct(self, model: str) -> np.ndarray:
+        """Whether the model's first answer is right, bool [examples]."""
+        return np.argmax(self.probabilities[model], axis=1) == self.classes
+
+
+def read_predictions(predictions: Artifact, split: str) -> StoredPredictions:
+    """Reads a split of the Predictions artifact."""
+    rows = sorted(
+        read_examples(split_files(predictions, split)),
+        key=lambda e: (text(e, f.CONTENT_HASH), text(e, f.FILE_NAME)),
+    )
+    return StoredPredictions(
+        keys=[text(e, f.CONTENT_HASH) for e in rows],
+        file_names=[text(e, f.FILE_NAME) for e in rows],
+        classes=np.array([e.features.feature[LABEL_INDEX].int64_list.value[0] for e in rows], np.int64),
+        probabilities={
+            model: np.array([e.features.feature[probabilities_key(model)].float_list.value for e in rows], np.float32)
+            for model in (FEATURE_EXTRACTION, FINE_TUNED)
+        },
+    )

@@ -1,0 +1,1 @@
+"""From folders of photos (or TensorFlow Datasets) to `tf.train.Example` records."""

@@ -1,0 +1,208 @@
+"""The Beam executor of ImageExampleGen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
+from tfx.components.util import examples_utils
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
+
+from components import progress
+from components.beam_runner import runs_here
+from components.example_gen import layouts, photo, tfds_source
+from components.example_gen.report import FACTS, PARTS, REJECTED, write_report
+from schemas import features as f
+
+PHOTOS_KEY = "photos"
+
+
+def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]) -> str:
+    """The split a photo belongs to for life.
+
+    Args:
+      content_hash: SHA-256 of the photo's bytes, hexadecimal.
+      official_split: `test` and `trainval` follow the data set's own list; empty: by hash alone.
+      buckets: hash buckets of each split, in order; the list's trainval photos share those of train and eval.
+    """
+    if official_split == "test":
+        return "test"
+    shares = {name: n for name, n in buckets.items() if not (official_split == "trainval" and name == "test")}
+    bucket = int(content_hash, 16) % sum(shares.values())
+    for name, n in shares.items():
+        if bucket < n:
+            return name
+        bucket -= n
+    raise AssertionError("a bucket lies within the sum of the shares")
+
+
+def make_example(
+    found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFacts, label: str
+) -> tf.train.Example:
+    """One example with every feature of `schemas/features.py`."""
+
+    def text(value: str) -> tf.train.Feature:
+        return tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")])
+        )
+
+    def number(value: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                f.IMAGE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[photo_bytes])),
+                f.LABEL: text(label),
+                f.FILE_NAME: text(found.file_name),
+                f.DATASET: text(found.dataset),
+                f.SPECIES: text(found.species),
+                f.BREED: text(found.breed),
+                f.IMAGE_FORMAT: text(facts.image_format),
+                f.WIDTH: number(facts.width),
+                f.HEIGHT: number(facts.height),
+                f.CONTENT_HASH: text(hashlib.sha256(photo_bytes).hexdigest()),
+            }
+        )
+    )
+
+
+def _rejection(rejected: layouts.Rejected) -> beam.pvalue.TaggedOutput:
+    line = {
+        "dataset": rejected.dataset,
+        "file_name": rejected.file_name,
+        "reason": rejected.reason,
+        "detail": rejected.detail,
+    }
+    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(line, sort_keys=True))
+
+
+class _ReadFile(beam.DoFn):
+    """layouts.Photo -> (layouts.Photo, bytes)."""
+
+    def process(self, found: layouts.Photo):
+        try:
+            with fileio.open(found.path, "rb") as file:
+                photo_bytes = file.read()
+        except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
+            detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
+            yield _rejection(layouts.Rejected(found.file_name, found.dataset, "unreadable", detail))
+            return
+        yield found, photo_bytes
+
+
+class _ReadShard(beam.DoFn):
+    """(data set, shard of a TFDS-prepared folder) -> (layouts.Photo, bytes) each."""
+
+    def process(self, shard):
+        yield from tfds_source.read_shard(shard)
+
+
+class _ToExample(beam.DoFn):
+    """(layouts.Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
+
+    def __init__(self, settings: dict[str, Any], buckets: dict[str, int], total: int):
+        self._settings, self._buckets, self._total = settings, buckets, total
+
+    def setup(self):
+        self._counter = progress.Counter("photos read", self._total)
+
+    def process(self, element: tuple[layouts.Photo, bytes]) -> Iterable[Any]:
+        found, photo_bytes = element
+        self._counter.add()
+        try:
+            facts = photo.inspect_photo(
+                photo_bytes, min_side=self._settings["min_side"], max_pixels=self._settings["max_pixels"]
+            )
+        except photo.PhotoRejected as rejected:
+            detail = f"{found.file_name} {rejected.detail}"
+            yield _rejection(layouts.Rejected(found.file_name, found.dataset, rejected.reason, detail))
+            return
+        label = found.species if self._settings["label_from"] == "species" else found.label
+        example = make_example(found, photo_bytes, facts, label)
+        content_hash = example.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode()
+        split = choose_split(content_hash, found.official_split, self._buckets)
+        yield beam.pvalue.TaggedOutput(FACTS, (found.dataset, split, label, facts.image_format))
+        yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+
+
+class ImageExampleGenExecutor(BaseExampleGenExecutor):
+    """Lists the files of every source, reads and checks each photo once, writes three splits and a report.
+
+    Raises:
+      BadInput: a source is missing, empty, or in no known layout.
+    """
+
+    def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
+        raise NotImplementedError("Do() reads the sources itself: one pass fills all splits and the report")
+
+    def Do(self, input_dict, output_dict, exec_properties) -> None:
+        self._log_startup(input_dict, output_dict, exec_properties)
+        settings = json.loads(exec_properties[PHOTOS_KEY])
+        output_config = example_gen_pb2.Output()
+        proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
+        buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
+
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        examples.split_names = artifact_utils.encode_split_names(list(buckets))
+        report_uri = artifact_utils.get_single_instance(output_dict["ingest_report"]).uri
+
+        photos: list[layouts.Photo] = []
+        shards: list[Any] = []
+        rejected: list[layouts.Rejected] = []
+        found_layouts = {}
+        for dataset, folder in sorted(settings["sources"].items()):
+            found = layouts.find_photos(folder, dataset)
+            found_layouts[dataset] = found.layout
+            photos += found.photos
+            rejected += found.rejected
+            if found.layout == "tfds":
+                shards += tfds_source.list_shards(folder, dataset)
+
+        total = len(photos) + sum(shard.examples for shard in shards)
+        with self._make_beam_pipeline() as pipeline:
+            spread = not runs_here(pipeline)
+            from_files = (
+                pipeline
+                | "Photos" >> beam.Create(photos, reshuffle=spread)
+                | "ReadFile" >> beam.ParDo(_ReadFile()).with_outputs(REJECTED, main="photos")
+            )
+            from_shards = (
+                pipeline
+                | "Shards" >> beam.Create(shards, reshuffle=spread)
+                | "ReadShard" >> beam.ParDo(_ReadShard())
+            )
+            outputs = (
+                (from_files["photos"], from_shards)
+                | "Flatten" >> beam.Flatten()
+                | "ToExample"
+                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(*buckets, REJECTED, FACTS)
+            )
+            for split in buckets:
+                uri = artifact_utils.get_split_uri(output_dict["examples"], split)
+                _ = outputs[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
+                    os.path.join(uri, "data_tfrecord"), file_name_suffix=".gz"
+                )
+            _ = (
+                (from_files[REJECTED], outputs[REJECTED])
+                | "FlattenRejected" >> beam.Flatten()
+                | "WriteRejected" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, REJECTED))
+            )
+            _ = (
+                outputs[FACTS]
+                | "Count" >> beam.combiners.Count.PerElement()
+                | "FactsToJson" >> beam.Map(json.dumps)
+                | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
+            )
+        write_report(report_uri, found_layouts, rejected)
+        examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        examples_utils.set_file_format(examples, "tfrecords_gzip")

@@ -1,0 +1,236 @@
+"""Whether the bytes of a file are a photo that TensorFlow decodes to the right pixels.
+
+What TensorFlow 2.16 decodes wrongly without an error (measured): BMPs with a palette come out as the indices
+into it, CMYK JPEGs without an Adobe marker and the transparent parts of GIFs black, GIFs whose first picture
+is smaller than the canvas in that picture's size. So every photo is decoded by Pillow as well, and the two
+pictures are compared.
+"""
+
+import functools
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from components.transform import image_ops
+
+SUPPORTED = ("JPEG", "PNG", "GIF", "BMP")
+
+_ORIENTATION_TAG = 0x0112
+_COARSE_SIDE = 16
+_COARSE_TOLERANCE = 24  # of 255, in the mean colour of one of 16 x 16 fields
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+)
+_OTHER_IMAGES = (
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", "HEIC"),
+    (rb"....ftypavi[fs]", "AVIF"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
+    (rb"\0\0\1\0", "Windows icon"),
+    (rb"8BPS", "Photoshop"),
+    (rb"P[1-6]\s", "Netpbm"),
+    (rb"(?i:\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg)", "SVG"),
+)
+_OTHER_FILES = (
+    (rb"(?i:(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body))", "an HTML page"),
+    (rb"(\xef\xbb\xbf)?\s*<\?xml", "an XML file"),
+    (rb"MATLAB ", "a MATLAB file"),
+    (rb"PK\3\4", "a ZIP archive"),
+    (rb"\x1f\x8b", "a gzip file"),
+    (rb"%PDF", "a PDF"),
+    (rb"....ftyp", "a video"),
+)
+_SAVE_AGAIN = "save it again as a plain JPEG."
+_PICTURE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What a photo's bytes say about it."""
+
+    image_format: str  # one of SUPPORTED
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    color_mode: str  # as Pillow names it: RGB, L, P, CMYK, ...
+    exif_orientation: int  # 1..8
+
+
+class PhotoRejected(ValueError):  # noqa: N818, it says what happened
+    """The bytes are no photo to learn from.
+
+    Attributes:
+      reason: `empty`, `apple_double`, `not_an_image`, `unsupported_format`, `truncated`, `corrupt`,
+        `too_small`, `too_large` or `decoder_disagrees`.
+      detail: the rest of a sentence that begins with the file's name.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> PhotoFacts:
+    """Format, upright size, colour mode and orientation of a photo that TensorFlow decodes rightly.
+
+    Args:
+      photo_bytes: any bytes.
+      min_side: smallest width and height allowed, in pixels.
+      max_pixels: largest width times height allowed.
+
+    Raises:
+      PhotoRejected: with the reason; no other error, whatever the bytes.
+    """
+    image_format = _sniff(photo_bytes)
+    try:
+        with Image.open(io.BytesIO(photo_bytes), formats=[image_format]) as image:
+            _check_size(image.size, min_side, max_pixels)
+            color_mode = image.mode
+            image.load()
+            stored_size = image.size
+            orientation = _pillow_orientation(image)
+            by_pillow = _coarse(_to_rgb(image))
+    except PhotoRejected:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PhotoRejected("too_large", f"has more than the {max_pixels:,} pixels allowed.") from error
+    except Exception as error:  # Pillow raises a dozen kinds
+        raise _broken(photo_bytes, image_format, str(error)) from error
+    try:
+        pixels, orientation_by_tensorflow = _decode_by_tensorflow(photo_bytes)
+    except tf.errors.OpError as error:
+        raise PhotoRejected(
+            "unsupported_format",
+            f"is a {image_format} ({color_mode}) of a kind that TensorFlow does not decode; {_SAVE_AGAIN}",
+        ) from error
+    height, width, _ = pixels.shape
+    if (width, height) != stored_size:
+        raise PhotoRejected(
+            "decoder_disagrees",
+            f"has {stored_size[0]} x {stored_size[1]} pixels by Pillow, {width} x {height} by TensorFlow; "
+            f"{_SAVE_AGAIN}",
+        )
+    difference = int(np.abs(by_pillow - _coarse(Image.fromarray(pixels))).max())
+    if difference > _COARSE_TOLERANCE:
+        raise PhotoRejected(
+            "decoder_disagrees",
+            f"is a {image_format} ({color_mode}) whose colours TensorFlow reads wrongly, by {difference} of "
+            f"255; {_SAVE_AGAIN}",
+        )
+    if orientation != orientation_by_tensorflow:
+        raise PhotoRejected(
+            "decoder_disagrees",
+            f"has Exif orientation {orientation} by Pillow, {orientation_by_tensorflow} by TensorFlow; "
+            f"{_SAVE_AGAIN}",
+        )
+    if orientation >= 5:
+        width, height = height, width
+    return PhotoFacts(image_format, width, height, color_mode, orientation)
+
+
+def _sniff(photo_bytes: bytes) -> str:
+    """The true format, one of SUPPORTED."""
+    if not photo_bytes:
+        raise PhotoRejected("empty", "is empty (0 bytes); expected a photo.")
+    for signature, image_format in _SIGNATURES:
+        if photo_bytes.startswith(signature):
+            return image_format
+    supported = f"supported are {', '.join(SUPPORTED)}."
+    start = photo_bytes[:1024]
+    if start.startswith((b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")):
+        raise PhotoRejected("apple_double", "is an AppleDouble sidecar of macOS, not the photo; delete it.")
+    for pattern, name in _OTHER_IMAGES:
+        if re.match(pattern, start, re.DOTALL):
+            raise PhotoRejected("unsupported_format", f"is a {name} image; {supported}")
+    for pattern, name in _OTHER_FILES:
+        if re.match(pattern, start, re.DOTALL):
+            raise PhotoRejected("not_an_image", f"is {name}, not an image; {supported}")
+    if b"\0" not in start and not re.search(rb"[\x01-\x08\x0e-\x1a]", start) and _is_text(start):
+        raise PhotoRejected("not_an_image", f"is a text file, not an image; {supported}")
+    raise PhotoRejected(
+        "not_an_image", f"is no known kind of image: it starts with {start[:8].hex(' ')} (hex); {supported}"
+    )
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(start) - 4 and len(start) == 1024  # a letter may be cut
+    return True
+
+
+def _check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
+    width, height = size
+    if min(size) < min_side:
+        raise PhotoRejected(
+            "too_small", f"has {width} x {height} pixels; each side must have at least {min_side}."
+        )
+    if width * height > max_pixels:
+        raise PhotoRejected(
+            "too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed."
+        )
+
+
+def _pillow_orientation(image: Image.Image) -> int:
+    """From the Exif header alone: Pillow's own look into XMP is shared by no decoder or browser."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken header raises a dozen kinds
+        return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image.info.pop("transparency", None)  # alpha is dropped, without a warning
+    return image.convert("RGB")
+
+
+def _coarse(image: Image.Image) -> np.ndarray:
+    """int16 [16, 16, 3], mean colours, range [0, 255]."""
+    small = image.resize((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.int16)
+
+
+def _broken(photo_bytes: bytes, image_format: str, said: str) -> PhotoRejected:
+    said = said.lower()
+    if "unsupported" in said or "not supported" in said:
+        return PhotoRejected("unsupported_format", f"is a {image_format} of a rare kind; {_SAVE_AGAIN}")
+    end = _PICTURE_ENDS.get(image_format)
+    if "truncated" in said or "premature" in said or (end and end not in photo_bytes[-1024:]):
+        return PhotoRejected("truncated", f"is a {image_format} that ends too early; copy it again.")
+    return PhotoRejected("corrupt", f"is a damaged {image_format}, or one of a rare kind; {_SAVE_AGAIN}")
+
+
+@functools.cache
+def _tensorflow_function() -> tf.types.experimental.GenericFunction:
+    """Traced once: eager calls of the many small ops would take longer than the photo itself."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def decode(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return image_ops.decode_image(photo_bytes), image_ops.exif_orientation(photo_bytes)
+
+    return decode
+
+
+def _decode_by_tensorflow(photo_bytes: bytes) -> tuple[np.ndarray, int]:
+    """Pixels as stored, uint8 [height, width, 3], and the orientation."""
+    pixels, orientation = _tensorflow_function()(tf.constant(photo_bytes))
+    return pixels.numpy(), int(orientation)

@@ -1,0 +1,205 @@
+"""Photos that TensorFlow Datasets have prepared, read shard by shard with the bytes as they are stored.
+
+Prepared folders hold `dataset_info.json`, `features.json` and the shards. Keys, measured with 4.9.10:
+
+| data set          | keys used                                   | splits                        |
+|-------------------|---------------------------------------------|-------------------------------|
+| `cats_vs_dogs`    | `image`, `image/filename`, `label`          | `train`                       |
+| `oxford_iiit_pet` | `image`, `file_name`, `label`, `species`    | `train` (trainval) and `test` |
+"""
+
+import functools
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from components.example_gen.layouts import Photo
+from schemas.errors import BadInput
+
+_KEYS = {
+    "cats_vs_dogs": ("image", "image/filename", "label"),
+    "oxford_iiit_pet": ("image", "file_name", "label", "species"),
+}
+_HOSTS = {
+    "cats_vs_dogs": "https://download.microsoft.com",
+    "oxford_iiit_pet": "https://www.robots.ox.ac.uk",
+}
+_TIMEOUT_SECONDS = 20
+_OFFICIAL_SPLITS = {
+    "cats_vs_dogs": {"train": ""},
+    "oxford_iiit_pet": {"train": "trainval", "test": "test"},
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a prepared data set."""
+
+    folder: str  # with dataset_info.json
+    dataset: str
+    split: str
+    index: int
+    examples: int
+
+
+def resolve_tfds(spec: str, data_dir: str | None) -> str:
+    """The prepared folder of `tfds:cats_vs_dogs` or `tfds:oxford_iiit_pet`; downloads and prepares if need be.
+
+    Args:
+      spec: `tfds:` and the name.
+      data_dir: where TensorFlow Datasets keep their data; None for `~/tensorflow_datasets`.
+
+    Returns:
+      the folder of its newest version, with `dataset_info.json`.
+
+    Raises:
+      BadInput: the name is unknown, or the data set is not there and cannot be downloaded.
+    """
+    name = spec.removeprefix("tfds:")
+    if name not in _KEYS or name == spec:
+        raise BadInput(f"{spec!r} is unknown; expected one of {', '.join(f'tfds:{name}' for name in _KEYS)}.")
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    if not os.path.exists(os.path.join(builder.data_path, "dataset_info.json")):
+        try:
+            _check_reachable(_HOSTS[name])
+            builder.download_and_prepare()
+        except Exception as error:  # the network, the disk, the source's web server: each has its own kinds
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BadInput(
+                f"TensorFlow Datasets could not download and prepare {name} ({said}); connect to "
+                f"{_HOSTS[name]}, copy a prepared {name} to {builder.data_path}, or give a folder of photos "
+                f"instead of {spec}."
+            ) from error
+    return str(builder.data_path)
+
+
+def list_shards(folder: str, dataset: str) -> list[Shard]:
+    """The shards of a prepared folder.
+
+    Args:
+      folder: the one with `dataset_info.json`, or the one above it; then the newest version counts.
+      dataset: `cats_vs_dogs` or `oxford_iiit_pet`.
+
+    Raises:
+      BadInput: the folder is not prepared, or is of another data set.
+    """
+    folder = _version_folder(folder)
+    builder = _builder(folder)
+    if builder.name != dataset or dataset not in _KEYS:
+        raise BadInput(
+            f"{folder} holds the TensorFlow Datasets' {builder.name!r}, expected {dataset!r}; "
+            "check the path and the dataset in the configuration."
+        )
+    missing = [key for key in _KEYS[dataset] if key not in builder.info.features]
+    if missing:
+        raise BadInput(
+            f"{folder} lacks {', '.join(missing)}; prepare {dataset} again by TensorFlow Datasets."
+        )
+    shards = [
+        Shard(folder, dataset, split, index, examples)
+        for split in _OFFICIAL_SPLITS[dataset]
+        if split in builder.info.splits
+        for index, examples in enumerate(builder.info.splits[split].shard_lengths)
+    ]
+    if not shards:
+        raise BadInput(
+            f"{folder} has no split train or test; prepare {dataset} again by TensorFlow Datasets."
+        )
+    return shards
+
+
+def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
+    """Each photo of one shard, in its order, with its file's bytes as they are stored (not decoded).
+
+    Raises:
+      BadInput: the shard is missing or damaged.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    builder = _builder(shard.folder)
+    features = builder.info.features
+    decoders = tfds.decode.PartialDecoding(
+        dict.fromkeys(_KEYS[shard.dataset], True), decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    path = str(builder.info.splits[shard.split].filepaths[shard.index])
+    name_key = _KEYS[shard.dataset][1]
+    try:
+        examples = builder.as_dataset(
+            split=f"{shard.split}[{shard.index}shard:{shard.index + 1}shard]",
+            decoders=decoders,
+            shuffle_files=False,
+        )
+        for example in examples.as_numpy_iterator():
+            label = features["label"].int2str(example["label"])
+            oxford = shard.dataset == "oxford_iiit_pet"
+            photo = Photo(
+                path=path,
+                file_name=example[name_key].decode("utf-8", "replace"),
+                dataset=shard.dataset,
+                label=label,
+                species=features["species"].int2str(example["species"]).lower() if oxford else label,
+                breed=label if oxford else "",
+                official_split=_OFFICIAL_SPLITS[shard.dataset][shard.split],
+            )
+            yield photo, example["image"]
+    except (tf.errors.OpError, OSError) as error:
+        raise BadInput(
+            f"{path} is missing or damaged; prepare {shard.dataset} again by TensorFlow Datasets."
+        ) from error
+
+
+def read_tfds(folder: str, dataset: str) -> Iterator[tuple[Photo, bytes]]:
+    """Every photo of a prepared folder; see `list_shards` and `read_shard`."""
+    for shard in list_shards(folder, dataset):
+        yield from read_shard(shard)
+
+
+def _check_reachable(address: str) -> None:
+    """TensorFlow Datasets alone would try for many minutes on a machine without a network."""
+    try:
+        urllib.request.urlopen(
+            urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT_SECONDS
+        ).close()
+    except urllib.error.HTTPError:
+        return  # an answer, if not a friendly one
+
+
+def _version_folder(folder: str) -> str:
+    import tensorflow as tf
+
+    folder = folder.rstrip("/")
+    gfile = tf.io.gfile
+    if gfile.exists(f"{folder}/dataset_info.json"):
+        return folder
+    versions = []
+    for name in gfile.listdir(folder) if gfile.isdir(folder) else []:
+        name = name.rstrip("/")
+        if re.fullmatch(r"\d+\.\d+\.\d+", name) and gfile.exists(f"{folder}/{name}/dataset_info.json"):
+            versions.append(name)
+    if not versions:
+        raise BadInput(
+            f"{folder} holds no dataset_info.json, nor does a version below it; expected a folder prepared "
+            "by TensorFlow Datasets. Check the path in the configuration."
+        )
+    return f"{folder}/{max(versions, key=lambda version: [int(part) for part in version.split('.')])}"
+
+
+@functools.lru_cache(maxsize=8)
+def _builder(folder: str) -> Any:
+    """A `tfds.core.DatasetBuilder` that knows the folder's features and splits."""
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # TFDS raise many kinds for a damaged folder
+        said = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"{folder} cannot be read as TensorFlow Datasets write it ({said}); prepare it again."
+        ) from error

@@ -1,0 +1,1 @@
+"""FeatureVectorGen: the frozen backbone runs once over all photos; the vectors are an artifact."""

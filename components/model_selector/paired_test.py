@@ -1,0 +1,70 @@
+"""Two classifiers on the same examples: which is better, and how sure is that?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate against a baseline on the same examples.
+
+    better, worse: examples only the candidate, only the baseline answers rightly. difference: of the accuracies.
+    low, high: its paired bootstrap percentile interval. p_value: exact McNemar test, two-sided.
+    """
+
+    examples: int
+    better: int
+    worse: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def compare(
+    candidate_correct: np.ndarray, baseline_correct: np.ndarray, confidence: float, samples: int, seed: int
+) -> Comparison:
+    """Compares paired answers.
+
+    Sources: McNemar 1947 (exact form: binomial test on the discordant pairs); Efron & Tibshirani 1993, chapter 13
+    (percentile interval). The bootstrap resamples examples; the mean difference depends on the numbers of better
+    and worse ones alone, so a multinomial draw of these is the same thing.
+
+    Args:
+      candidate_correct: bool [examples].
+      baseline_correct: bool [examples], the same examples in the same order.
+      confidence: level of the interval, such as 0.95.
+      samples: bootstrap samples.
+      seed: of the draws.
+
+    Raises:
+      ValueError: the two differ in length, or are empty.
+    """
+    if candidate_correct.shape != baseline_correct.shape or not candidate_correct.size:
+        raise ValueError(
+            f"expected answers to the same examples, got {candidate_correct.shape} and {baseline_correct.shape}"
+        )
+    examples = len(candidate_correct)
+    better = int(np.sum(candidate_correct & ~baseline_correct))
+    worse = int(np.sum(~candidate_correct & baseline_correct))
+    discordant = better + worse
+    p_value = float(stats.binomtest(better, discordant, 0.5).pvalue) if discordant else 1.0
+    shares = np.array([better, worse, examples - discordant]) / examples
+    draws = np.random.default_rng(seed).multinomial(examples, shares, size=samples)
+    differences = (draws[:, 0] - draws[:, 1]) / examples
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Comparison(examples, better, worse, (better - worse) / examples, float(low), float(high), p_value)
+
+
+def describe(comparison: Comparison, candidate: str, confidence: float) -> str:
+    """The comparison in words, with its numbers."""
+    c = comparison
+    return (
+        f"{candidate} answers {c.better} of {c.examples} photos better and {c.worse} worse: "
+        f"{100 * c.difference:+.1f} points, {100 * confidence:g} % interval {100 * c.low:.1f} to {100 * c.high:.1f}, "
+        f"p = {c.p_value:.2g}"
+    )

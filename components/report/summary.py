@@ -1,0 +1,73 @@
+"""`summary.json`: the contract between a run and whoever reads about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tfx.types import Artifact
+
+from components.evaluator.metrics import with_intervals
+from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.example_gen.report import read_report
+from components.trainer.loop import HISTORY_FILE
+
+SCHEMA_VERSION = 1
+SUMMARY_FILE = "summary.json"
+
+PUSHED, NOT_PUSHED, STOPPED, FAILED, SKIPPED = "pushed", "not_pushed", "stopped", "failed", "skipped"
+
+
+def describe_data(ingest_report_uri: str) -> dict[str, Any]:
+    """Accepted photos per split and class, and every rejected file with its reason."""
+    report, rejected = read_report(ingest_report_uri)
+    return {
+        "layouts": report["layouts"],
+        "accepted": {split: sum(counts.values()) for split, counts in report["splits"].items()},
+        "classes": report["splits"],
+        "formats": report["formats"],
+        "rejected": report["reasons"],
+        "rejected_files": rejected,
+    }
+
+
+def describe_models(
+    predictions: Artifact, model_runs: dict[str, str], confidence: float, samples: int, seed: int
+) -> dict[str, Any]:
+    """Accuracy, loss and calibration error of both models on the test split, with intervals; and how they learnt.
+
+    Args:
+      predictions: of the Predictions component.
+      model_runs: model -> folder of its training run.
+      confidence: level of the intervals.
+      samples: bootstrap samples.
+      seed: of the draws.
+    """
+    stored = read_predictions(predictions, "test")
+    models = {}
+    for name in (FEATURE_EXTRACTION, FINE_TUNED):
+        models[name] = {
+            "split": "test",
+            "examples": len(stored.keys),
+            **with_intervals(stored.probabilities[name], stored.classes, confidence, samples, seed),
+        }
+        if name in model_runs:
+            history = json.loads(Path(model_runs[name], HISTORY_FILE).read_text())
+            models[name]["training"] = {
+                "epochs": len(history["epochs"]),
+                "best_epoch": history["best_epoch"],
+                "learning_rate": history["learning_rate"],
+                "trainable_variables": len(history["trainable_variables"]),
+            }
+    return models
+
+
+def write_summary(summary: dict[str, Any], folder: Path) -> Path:
+    """Writes `summary.json`, whole or not at all."""
+    path = folder / SUMMARY_FILE
+    temporary = path.with_suffix(".json.new")
+    temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path

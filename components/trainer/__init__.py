@@ -1,0 +1,8 @@
+"""The two trainers: feature extraction on a frozen backbone, then fine-tuning warm-started from it.
+
+- `feature_extraction.run_fn` and `fine_tuning.run_fn` are what TFX Trainer calls
+- `model` holds the backbone layer, the head and the one loss both phases share
+- `loop` trains and keeps the best epoch
+- `warm_start` copies variables by name
+- `serving_model` exports the whole model, photo in and probabilities out
+"""

@@ -1,0 +1,101 @@
+"""What a person sees of a run: a line a step, progress inside long steps, and the closing tables."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_MARKS = {"complete": "[green]done[/]", "cached": "[cyan]cached[/]", "failed": "[red]failed[/]"}
+# A file or a log gets a line of progress this often, a terminal ten times a second.
+_LINE_EVERY_SECONDS = 15.0
+
+
+class ConsoleDisplay:
+    """Writes to one stream; on a terminal the current step is shown live."""
+
+    def __init__(self, stream: TextIO):
+        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._live = self.console.is_terminal
+        self._status: Any = None
+        self._node, self._detail = "", ""
+        self._last_line = 0.0
+
+    def node_started(self, node_id: str) -> None:
+        self._node, self._detail, self._last_line = node_id, "", time.monotonic()
+        if self._live:
+            self._status = self.console.status(escape(node_id))
+            self._status.start()
+
+    def node_progress(self, what: str, done: int, total: int) -> None:
+        of = f" of {total}" if total else ""
+        self._detail = f"{done}{of} {what}"
+        if self._status:
+            self._status.update(escape(f"{self._node}: {self._detail}"))
+        elif time.monotonic() - self._last_line > _LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            self.console.print(escape(f"  {self._node:<28} {self._detail} ..."))
+
+    def node_ended(self, node_id: str, state: str, seconds: float) -> None:
+        if self._status:
+            self._status.stop()
+            self._status = None
+        detail = f"  {self._detail}" if self._detail and state == "complete" else ""
+        mark = _MARKS.get(state, state)
+        self.console.print(f"  {escape(node_id):<28} {mark:<16} {seconds:6.1f} s{escape(detail)}")
+
+    def closing(self, summary: dict[str, Any], summary_path: str) -> None:
+        """The run in a screenful: photos, models, verdict, and where the model lies."""
+        out = self.console
+        out.print()
+        if data := summary["data"]:
+            out.print(f"[bold]photos[/]   {_photos(data)}")
+        if models := summary["models"]:
+            out.print()
+            out.print(_models_table(models, summary["winner"]))
+        if verdict := summary["verdict"]:
+            out.print(f"[bold]verdict[/]  {escape(verdict['text'])}")
+        for key in ("release", "servable"):
+            if summary[key]:
+                out.print(f"[bold]{key:<8}[/] {escape(summary[key]['text'])}")
+        colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(summary["status"], "red")
+        out.print(f"[bold]status: [{colour}]{summary['status']}[/][/]  {escape(summary['reason'])}")
+        if version := summary["production"]["after"]:
+            out.print(f"[bold]model[/]    {escape(summary['production']['folder'])}/{version}")
+        out.print(f"[bold]summary[/]  {escape(summary_path)}  ({summary['duration_seconds']:.0f} s)")
+
+
+def _photos(data: dict[str, Any]) -> str:
+    accepted = ", ".join(f"{count} {split}" for split, count in data["accepted"].items())
+    rejected = sum(data["rejected"].values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in data["rejected"].items())
+    return f"{sum(data['accepted'].values())} accepted ({accepted}), {rejected} rejected" + (
+        f" ({reasons})" if rejected else ""
+    )
+
+
+def _models_table(models: dict[str, Any], winner: str | None) -> Table:
+    examples = next(iter(models.values()))["examples"]
+    table = Table(title=f"the two models on {examples} test photos", title_justify="left", title_style="bold")
+    for column in ("model", "accuracy", "log loss", "calibration error", "epochs", ""):
+        table.add_column(column)
+    for name, model in models.items():
+        training = model.get("training")
+        table.add_row(
+            name.replace("_", " "),
+            _with_interval(model["accuracy"], 100, "%"),
+            _with_interval(model["loss"], 1, ""),
+            _with_interval(model["calibration_error"], 1, ""),
+            f"{training['epochs']}, best {training['best_epoch']}" if training else "",
+            "winner" if name == winner else "",
+        )
+    return table
+
+
+def _with_interval(metric: dict[str, float], factor: float, unit: str) -> str:
+    digits = 1 if factor == 100 else 3
+    value, low, high = (metric[key] * factor for key in ("value", "low", "high"))
+    return f"{value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"

@@ -1,0 +1,257 @@
+"""A run on this machine: TFX's LocalDagRunner, with states read back, progress, a lock and a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from components import progress
+from components.example_gen import layouts
+from deploy.root import Root
+from pipeline.config import Config, dump_config
+from schemas.errors import BadInput
+
+LOG_FILE, CONFIG_FILE = "run.log", "config.yaml"
+# In this process and in memory. The setup file is never opened by this runner; without the argument TFX would
+# build a source distribution at each Beam step.
+_LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
+
+PUSHED_CODE, FAILED_CODE, BAD_INPUT_CODE, NOT_PUSHED_CODE = 0, 1, 2, 3
+
+
+class Display(Protocol):
+    """Who is told what happens."""
+
+    def node_started(self, node_id: str) -> None: ...
+
+    def node_ended(self, node_id: str, state: str, seconds: float) -> None: ...
+
+    def node_progress(self, what: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """summary: the content of `summary.json`. exit_code: of the command line."""
+
+    summary: dict[str, Any]
+    folder: Path
+    exit_code: int
+
+
+def check_sources(config: Config) -> dict[str, str]:
+    """Looks at every data folder before anything slow is imported.
+
+    Returns:
+      data set -> folder, `tfds:` names resolved (and downloaded where needed).
+
+    Raises:
+      BadInput: a folder is missing, unreadable, empty or in no known layout.
+    """
+    sources = {}
+    for dataset, source in config.data.sources.items():
+        assert source is not None  # load_config has seen to it
+        if source.startswith("tfds:"):
+            from components.example_gen import tfds_source
+
+            source = tfds_source.resolve_tfds(source, config.data.tfds_dir)
+        layouts.find_photos(source, dataset)
+        sources[dataset] = source
+    return sources
+
+
+def run(
+    config: Config, root: Root, display: Display, from_node: str | None = None, to_node: str | None = None
+) -> RunResult:
+    """Runs the pipeline, or a part of it, and writes `summary.json`, whatever happens.
+
+    Raises:
+      BadInput: before anything ran: data folders, root or nodes are wrong, or another run is active.
+    """
+    root.prepare(config.name)
+    run_id = root.new_run_id()
+    with root.lock(run_id):
+        sources = check_sources(config)
+        folder = root.reports / run_id
+        folder.mkdir(parents=True)
+        (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+        with _output_to(folder / LOG_FILE):
+            return _run_locked(config, root, run_id, folder, sources, display, from_node, to_node)
+
+
+def _run_locked(
+    config: Config,
+    root: Root,
+    run_id: str,
+    folder: Path,
+    sources: dict[str, str],
+    display: Display,
+    from_node: str | None,
+    to_node: str | None,
+) -> RunResult:
+    started = time.time()
+    display.node_started("starting TensorFlow and TFX")
+    # Slow imports, after everything that can be refused without them.
+    from ml_metadata.metadata_store import metadata_store
+    from tfx.orchestration import metadata
+
+    from deploy.local_runner import LocalRunner
+    from pipeline import run_record
+    from pipeline.graph import Places, make_pipeline
+
+    connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
+    store = metadata_store.MetadataStore(connection)
+    for execution_id in run_record.abandon_unfinished(store):
+        _remove_outputs(root.artifacts, execution_id)
+    before = root.production_version()
+    last_pushed = run_record.last_pushed_version(store)
+    lost = last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else ""
+
+    status, reason = "", ""
+    node_ids: list[str] = []
+    try:
+        places = Places(str(root.artifacts), str(root.serving), lost)
+        beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
+        pipeline = make_pipeline(config, places, sources, connection, beam_args)
+        node_ids = [component.id for component in pipeline.components]
+        display.node_ended("starting TensorFlow and TFX", "complete", time.time() - started)
+        progress.listen(display.node_progress)
+        LocalRunner(run_id, display).run_nodes(pipeline, from_node, to_node)
+    except BadInput as error:
+        status, reason = "stopped", str(error)
+        traceback.print_exc()
+    except KeyboardInterrupt:
+        status, reason = "failed", "interrupted; the next run goes on from the last finished step"
+    except BaseException as error:  # the summary is written for every end of a run
+        status, reason = "failed", _one_sentence(error, root)
+        traceback.print_exc()
+    finally:
+        progress.listen(None)
+    nodes = run_record.read_run(store, config.name, run_id)
+    summary = _summarise(config, run_id, nodes, node_ids, root, before, status, reason)
+    summary["duration_seconds"] = round(time.time() - started, 1)
+    from components.report.summary import write_summary
+
+    write_summary(summary, folder)
+    code = {"pushed": PUSHED_CODE, "skipped": PUSHED_CODE, "stopped": BAD_INPUT_CODE, "not_pushed": NOT_PUSHED_CODE}
+    return RunResult(summary, folder, code.get(summary["status"], FAILED_CODE))
+
+
+def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) -> dict[str, Any]:
+    from components.report import summary as report
+    from components.verdict import read_verdict
+
+    def output(node_id: str, key: str):
+        node = nodes.get(node_id)
+        return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
+
+    data = models = selection = release = servable = None
+    if ingest_report := output("ImageExampleGen", "ingest_report"):
+        data = report.describe_data(ingest_report.uri)
+    if predictions := output("Predictions", "predictions"):
+        runs = {"feature_extraction": output("FeatureExtraction", "model_run"), "fine_tuned": output("FineTuning", "model_run")}
+        models = report.describe_models(
+            predictions,
+            {name: artifact.uri for name, artifact in runs.items() if artifact},
+            config.selection.confidence,
+            config.selection.bootstrap_samples,
+            config.training.seed,
+        )
+    if verdict := output("ModelSelector", "verdict"):
+        selection = read_verdict(verdict.uri)
+    if verdict := output("ReleaseGate", "verdict"):
+        release = read_verdict(verdict.uri)
+    if verdict := output("ServableCheck", "verdict"):
+        servable = read_verdict(verdict.uri)
+    pushed_model = output("Pusher", "pushed_model")
+    after = root.production_version()
+
+    if not status:
+        if pushed_model is None:
+            status, reason = "not_pushed", "the run ended before Pusher"
+        elif not pushed_model.get_int_custom_property("pushed"):
+            refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
+            status, reason = "not_pushed", "; ".join(refusals)
+        elif nodes["Pusher"].state == "cached":
+            status = "skipped"
+            reason = (
+                "photos, configuration and code are those of an earlier run, whose model is in production as "
+                f"version {after}"
+            )
+        else:
+            status = "pushed"
+            reason = f"{selection['winner'].replace('_', ' ')} is in production as version {after}"
+    return {
+        "schema_version": report.SCHEMA_VERSION,
+        "run_id": run_id,
+        "config": config.model_dump(mode="json"),
+        "status": status,
+        "reason": reason,
+        "nodes": [
+            {
+                "id": node_id,
+                "state": nodes[node_id].state if node_id in nodes else "not_reached",
+                "seconds": round(nodes[node_id].seconds, 1) if node_id in nodes else 0.0,
+            }
+            for node_id in node_ids
+        ],
+        "data": data,
+        "models": models,
+        "winner": selection["winner"] if selection else None,
+        "verdict": {
+            "text": selection["text"],
+            "difference": selection["difference"],
+            "interval": [selection["low"], selection["high"]],
+            "p_value": selection["p_value"],
+        }
+        if selection
+        else None,
+        "release": release,
+        "servable": servable,
+        "production": {"before": before, "after": after, "folder": str(root.serving)},
+    }
+
+
+def _one_sentence(error: BaseException, root: Root) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno == 28 or "No space left on device" in text or "disk is full" in text:
+        return (
+            f"no space is left on the disk of {root.folder}; free some and run again: finished steps are kept and "
+            "the run goes on from there"
+        )
+    return f"{type(error).__name__}: {text[:500]}"
+
+
+def _remove_outputs(artifacts: Path, execution_id: int) -> None:
+    """Removes what an execution of a killed run had written so far."""
+    for folder in [*artifacts.glob(f"*/*/{execution_id}"), *artifacts.glob(f"*/.system/*/{execution_id}")]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Sends everything that libraries print, from Python or C++, to the run's log.
+
+    The display has its own copy of the terminal (`terminal_stream`).
+    """
+    saved = [os.dup(1), os.dup(2)]
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        for number, descriptor in zip((1, 2), saved, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def terminal_stream(number: int = 1) -> Any:
+    """A text stream to what file descriptor `number` is now, whatever it is redirected to later."""
+    return os.fdopen(os.dup(number), "w", buffering=1, encoding="utf-8", errors="replace")

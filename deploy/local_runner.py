@@ -1,0 +1,118 @@
+"""LocalDagRunner with a run id of ours, node states read back, and somebody told of each step."""
+
+from __future__ import annotations
+
+import difflib
+import logging as std_logging
+import time
+from typing import Any
+
+from absl import logging
+from ml_metadata.metadata_store import metadata_store
+from tfx.orchestration import metadata
+from tfx.orchestration.local import local_dag_runner, runner_utils
+from tfx.orchestration.pipeline import Pipeline, RunOptions
+from tfx.orchestration.portable import launcher, partial_run_utils, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+from tfx.dsl.compiler import constants
+
+from pipeline.run_record import read_run
+from schemas.errors import BadInput
+
+
+class NodeFailed(RuntimeError):
+    """A node did not succeed although nothing was raised: TFX swallows errors while it resolves inputs."""
+
+
+class LocalRunner(local_dag_runner.LocalDagRunner):
+    """Runs the nodes one after another in this process.
+
+    TFX's own runner chooses the run id, says nothing of a node's state, and returns as if all were well when a
+    node's inputs could not be resolved.
+    """
+
+    def __init__(self, run_id: str, display: Any):
+        super().__init__()
+        self._run_id, self._display = run_id, display
+
+    def run_nodes(self, pipeline: Pipeline, from_node: str | None = None, to_node: str | None = None) -> None:
+        """Runs the pipeline, or the part from one node to another.
+
+        Raises:
+          BadInput: there is no such node, or no earlier run to take the skipped nodes' outputs from.
+          NodeFailed: see there.
+          Exception: what a node raised.
+        """
+        known = [component.id for component in pipeline.components]
+        for node in (from_node, to_node):
+            if node is not None and node not in known:
+                near = difflib.get_close_matches(node, known, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise BadInput(f"unknown step {node!r}{hint}; the steps are {', '.join(known)}")
+        logging.set_verbosity(std_logging.INFO)
+        options = None
+        if from_node or to_node:
+            options = RunOptions(
+                from_nodes=[from_node] if from_node else None, to_nodes=[to_node] if to_node else None
+            )
+        self.run(pipeline, run_options=options)
+
+    def run_with_ir(
+        self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None
+    ) -> None:
+        """Overrides LocalDagRunner.run_with_ir()."""
+        runtime_parameter_utils.substitute_runtime_parameter(
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        )
+        deployment_config = runner_utils.extract_local_deployment_config(pipeline)
+        connection_config = getattr(
+            deployment_config.metadata_connection_config,
+            deployment_config.metadata_connection_config.WhichOneof("connection_config"),
+        )
+        if run_options:
+            partial_run = run_options.partial_run
+            try:
+                partial_run_utils.mark_pipeline(
+                    pipeline,
+                    from_nodes=partial_run.from_nodes or None,
+                    to_nodes=partial_run.to_nodes or None,
+                    snapshot_settings=partial_run.snapshot_settings,
+                )
+            except (LookupError, ValueError) as error:
+                raise BadInput(f"the part of the pipeline cannot be run: {error}") from error
+        for node in pipeline.nodes:
+            pipeline_node = node.pipeline_node
+            if not pipeline_node.execution_options.HasField("skip"):
+                self._launch(pipeline, pipeline_node, deployment_config, connection_config)
+
+    def _launch(self, pipeline, pipeline_node, deployment_config, connection_config) -> None:
+        node_id = pipeline_node.node_info.id
+        self._display.node_started(node_id)
+        start = time.time()
+        state = "failed"
+        try:
+            if pipeline_node.execution_options.run.perform_snapshot:
+                with metadata.Metadata(connection_config) as handle:
+                    try:
+                        partial_run_utils.snapshot(handle, pipeline)
+                    except LookupError as error:
+                        raise BadInput(
+                            "there is no earlier run to take the skipped steps' results from; run the whole pipeline "
+                            "first"
+                        ) from error
+            logging.info("Component %s is running.", node_id)
+            launcher.Launcher(
+                pipeline_node=pipeline_node,
+                mlmd_connection=metadata.Metadata(connection_config),
+                pipeline_info=pipeline.pipeline_info,
+                pipeline_runtime_spec=pipeline.runtime_spec,
+                executor_spec=runner_utils.extract_executor_spec(deployment_config, node_id),
+                custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment_config, node_id),
+            ).launch()
+            store = metadata_store.MetadataStore(connection_config)
+            nodes = read_run(store, pipeline.pipeline_info.id, self._run_id)
+            if node_id not in nodes or not nodes[node_id].succeeded:
+                raise NodeFailed(f"{node_id} found no inputs to work on; run.log has TFX's own words")
+            state = nodes[node_id].state
+        finally:
+            self._display.node_ended(node_id, state, time.time() - start)

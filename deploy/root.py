@@ -1,0 +1,97 @@
+"""The root folder of a pipeline: everything it keeps, and the lock that lets one run in at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import filelock
+
+from schemas.errors import BadInput
+
+_LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
+
+
+class Root:
+    """A root folder.
+
+    metadata: ML Metadata's SQLite file. artifacts: what the steps wrote. serving: what production reads, in
+    TensorFlow Serving's layout. reports: one folder a run.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).expanduser().absolute()
+        self.metadata = self.folder / "metadata.sqlite"
+        self.artifacts = self.folder / "artifacts"
+        self.serving = self.folder / "serving"
+        self.reports = self.folder / "reports"
+
+    def prepare(self, pipeline_name: str) -> None:
+        """Makes the folder.
+
+        Raises:
+          BadInput: it cannot be written, or belongs to another pipeline, whose production this one would replace.
+        """
+        try:
+            for folder in (self.folder, self.artifacts, self.serving, self.reports):
+                folder.mkdir(parents=True, exist_ok=True)
+            mark = self.folder / _PIPELINE
+            if not mark.exists():
+                mark.write_text(pipeline_name + "\n")
+        except OSError as error:
+            raise BadInput(
+                f"the root folder {self.folder} cannot be written ({error.strerror}); give another with --root"
+            ) from None
+        owner = mark.read_text().strip()
+        if owner != pipeline_name:
+            raise BadInput(
+                f"the root folder {self.folder} belongs to the pipeline {owner!r}, and a run of {pipeline_name!r} would "
+                "replace its model in production; give another folder with --root"
+            )
+
+    @contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """Lets one run in at a time; the operating system frees the lock of a killed one.
+
+        Raises:
+          BadInput: another run holds it.
+        """
+        lock = filelock.FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise BadInput(f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root") from None
+        try:
+            (self.folder / _OWNER).write_text(json.dumps({"run_id": run_id, "pid": os.getpid()}))
+            yield
+        finally:
+            lock.release()
+
+    def _owner(self) -> str:
+        try:
+            owner = json.loads((self.folder / _OWNER).read_text())
+            return f" ({owner['run_id']}, process {owner['pid']})"
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def new_run_id(self) -> str:
+        """A name for a run: the time in UTC, unique below this root."""
+        while True:
+            run_id = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%SZ")
+            if not (self.reports / run_id).exists():
+                return run_id
+            time.sleep(0.2)
+
+    def production_version(self) -> str | None:
+        """The version that production reads: the highest one, as TensorFlow Serving takes it."""
+        versions = [int(path.name) for path in self.serving.iterdir() if path.name.isdigit()] if self.serving.is_dir() else []
+        return str(max(versions)) if versions else None
+
+    def summaries(self) -> list[Path]:
+        """`summary.json` of every run, oldest first."""
+        return sorted(self.reports.glob("*/summary.json"))

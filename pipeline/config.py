@@ -1,0 +1,374 @@
+"""The configuration: typed, read from YAML, validated completely before TensorFlow or TFX is imported.
+
+    config = load_config("cats_vs_dogs", overrides=["image.size=224"], data=["/photos"])
+
+A configuration file is YAML with the keys of `Config`; whatever it leaves out has the default written here. The
+ready-made ones lie in `pipeline/configs`. All problems are reported at once, each with the nearest right key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from components.backbone import registry
+from schemas.errors import BadInput
+from schemas.features import DATASETS
+
+CONFIGS_FOLDER = Path(__file__).parent / "configs"
+
+DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder"]
+assert get_args(DatasetName) == DATASETS
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SplitBuckets(Section):
+    """Shares of the three splits, as hash buckets: 8/1/1 is 80 %, 10 % and 10 %."""
+
+    train: int = Field(8, ge=1, le=1000)
+    eval: int = Field(1, ge=1, le=1000)
+    test: int = Field(1, ge=1, le=1000)
+
+
+class DataConfig(Section):
+    """Where the photos are and which of them are taken."""
+
+    sources: dict[DatasetName, str | None] = Field(
+        description="Data set -> folder, or tfds:NAME for TensorFlow Datasets. Set by --data."
+    )
+    tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
+    max_rejected_fraction: float = Field(
+        0.1, ge=0, le=1, description="More rejected files than this share of all files stop the run."
+    )
+    min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
+    max_pixels: int = Field(100_000_000, ge=1, description="Photos with more pixels are rejected.")
+    splits: SplitBuckets = SplitBuckets()  # type: ignore[call-arg]
+
+    @field_validator("sources")
+    @classmethod
+    def _at_least_one(cls, sources: dict[str, str | None]) -> dict[str, str | None]:
+        if not sources:
+            raise ValueError(f"expected at least one of {', '.join(DATASETS)}")
+        return sources
+
+
+class TaskConfig(Section):
+    """What is learnt."""
+
+    label: Literal["label", "species"] = Field(
+        "label", description="`label`: each data set's own classes; `species`: cat or dog for every data set."
+    )
+    schema_name: str = Field(description="Curated schema in schemas/, without .pbtxt.")
+
+
+class ImageConfig(Section):
+    """How a photo becomes a tensor, in training and in serving."""
+
+    size: int = Field(160, ge=32, le=1024, description="Side of the square the photo is resized to, pixels.")
+    resize_method: Literal["bilinear", "bicubic", "area"] = "bilinear"
+    antialias: bool = Field(
+        False,
+        description="Low-pass filter before shrinking. Off, as in the input pipelines the published feature "
+        "vectors were trained with; photos much larger than `size` gain from it at about half the speed.",
+    )
+
+
+class BackboneConfig(Section):
+    handle: str = Field(
+        "efficientnet_lite0", description="Known name, TF-Hub URL, folder, or .tar.gz of an image feature vector."
+    )
+
+
+class PhaseConfig(Section):
+    epochs: int = Field(ge=0, le=10_000)
+    learning_rate: float = Field(gt=0, le=10)
+    patience: int = Field(ge=1, description="Epochs without a better eval loss before training ends early.")
+
+
+class FeatureExtractionConfig(PhaseConfig):
+    """Phase one: a new head on the frozen backbone, trained on cached feature vectors."""
+
+    epochs: int = Field(40, ge=1, le=10_000)
+    learning_rate: float = Field(1e-2, gt=0, le=10)
+    patience: int = Field(8, ge=1)
+
+
+class FineTuningConfig(PhaseConfig):
+    """Phase two: warm-started from phase one, with the top of the backbone learning too."""
+
+    epochs: int = Field(4, ge=0, le=10_000)
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="A tenth of phase one's by default.")
+    patience: int = Field(2, ge=1)
+    unfreeze: str | None = Field(
+        None,
+        description="Regular expression over variable names: what learns besides the head. Empty: the known "
+        "backbone's own, or the last fifth of the variables of an unknown one.",
+    )
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return pattern
+
+
+class TrainingConfig(Section):
+    seed: int = Field(42, ge=0, lt=2**31)
+    batch_size: int = Field(32, ge=1, le=4096)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    feature_extraction: FeatureExtractionConfig = FeatureExtractionConfig()  # type: ignore[call-arg]
+    fine_tuning: FineTuningConfig = FineTuningConfig()  # type: ignore[call-arg]
+
+
+class SelectionConfig(Section):
+    """When the fine-tuned model is preferred to the cheaper feature-extraction model."""
+
+    minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")
+    bootstrap_samples: int = Field(2000, ge=200, le=100_000)
+
+
+class ReleaseConfig(Section):
+    """What the winner must show on the test split before it may be pushed."""
+
+    minimum_accuracy: float = Field(0.5, ge=0, le=1)
+
+
+class ServingConfig(Section):
+    golden_photos: int = Field(16, ge=1, le=1000, description="Photos the servable check asks about.")
+    tolerance: float = Field(1e-5, gt=0, le=0.1, description="Largest difference of a probability allowed.")
+
+
+class RuntimeConfig(Section):
+    beam_pipeline_args: list[str] = Field(
+        default_factory=list, description="Arguments for Apache Beam; empty: in this process, in memory."
+    )
+
+
+class Config(Section):
+    """The whole configuration; `warmstart run --config NAME|FILE --set key=value`."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Name of the pipeline and its configuration.")
+    data: DataConfig
+    task: TaskConfig
+    image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
+    backbone: BackboneConfig = BackboneConfig()  # type: ignore[call-arg]
+    training: TrainingConfig = TrainingConfig()  # type: ignore[call-arg]
+    selection: SelectionConfig = SelectionConfig()  # type: ignore[call-arg]
+    release: ReleaseConfig = ReleaseConfig()  # type: ignore[call-arg]
+    serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _species_are_known(self) -> Config:
+        if self.task.label == "species" and "image_folder" in self.data.sources:
+            raise ValueError(
+                "task.label is 'species', but data.sources has image_folder, whose photos have no species; "
+                "expected cats_vs_dogs and oxford_iiit_pet only"
+            )
+        if self.task.label == "label" and len(self.data.sources) > 1:
+            raise ValueError(
+                f"data.sources has {' and '.join(self.data.sources)}, whose classes differ; expected one data "
+                "set, or task.label: species"
+            )
+        return self
+
+
+def known_configs() -> list[str]:
+    """Names of the configurations that come with warmstart."""
+    return sorted(path.stem for path in CONFIGS_FOLDER.glob("*.yaml"))
+
+
+def load_config(name_or_file: str, overrides: list[str] | None = None, data: list[str] | None = None) -> Config:
+    """Reads, overrides and validates a configuration.
+
+    Args:
+      name_or_file: one of `known_configs()`, or the path of a YAML file.
+      overrides: `key.subkey=value` each, the value in YAML.
+      data: `FOLDER` for a configuration of one data set, or `DATASET=FOLDER` each.
+
+    Raises:
+      BadInput: with every problem found, one a line.
+    """
+    raw = _read_yaml(name_or_file)
+    problems: list[str] = []
+    for override in overrides or []:
+        problems += _apply_override(raw, override)
+    problems += _apply_data(raw, data or [])
+    problems += _unknown_keys(raw, Config, ())
+    config: Config | None = None
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += [_sentence(e, raw) for e in error.errors() if e["type"] != "extra_forbidden"]
+    if config is not None:
+        problem = registry.check_handle(config.backbone.handle)
+        if problem:
+            problems.append(f"backbone.handle: {problem}")
+        missing = [dataset for dataset, folder in config.data.sources.items() if not folder]
+        if missing and len(config.data.sources) == 1:
+            problems.append(f"no photos given: say where the {missing[0]} photos are with --data DIR")
+        elif missing:
+            flags = " ".join(f"--data {dataset}=DIR" for dataset in config.data.sources)
+            problems.append(f"no folder given for {' and '.join(missing)}: use {flags}")
+    if problems:
+        title = f"configuration {name_or_file}: "
+        if len(problems) == 1:
+            raise BadInput(title + problems[0])
+        raise BadInput(title + f"{len(problems)} problems\n" + "\n".join(f"  - {p}" for p in problems))
+    assert config is not None
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML; reading it again gives the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(name_or_file: str) -> dict[str, Any]:
+    looks_like_file = "/" in name_or_file or name_or_file.endswith((".yaml", ".yml"))
+    path = Path(name_or_file) if looks_like_file else CONFIGS_FOLDER / f"{name_or_file}.yaml"
+    if not path.is_file():
+        if looks_like_file:
+            raise BadInput(f"configuration file {path} does not exist; expected a YAML file")
+        near = _nearest(name_or_file, known_configs())
+        raise BadInput(
+            f"unknown configuration {name_or_file!r}{near}; known: {', '.join(known_configs())}, or the path of a "
+            "YAML file"
+        )
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"configuration file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"configuration file {path} holds {type(raw).__name__}; expected keys such as `data:`")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return [f"--set {override!r}: expected key=value, such as image.size=224"]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return [f"--set {override!r}: the value cannot be read as YAML"]
+    # YAML 1.1 reads 1e-3 as text; a person means the number.
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        value = float(value)
+    *parents, last = key.split(".")
+    section: Any = raw
+    for name in parents:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            return [f"--set {override!r}: {name} is a value, not a section"]
+    section[last] = value
+    return []
+
+
+def _apply_data(raw: dict[str, Any], data: list[str]) -> list[str]:
+    sources = (raw.get("data") or {}).get("sources") if isinstance(raw.get("data"), dict) else None
+    if not isinstance(sources, dict):
+        return []  # the validation says so
+    problems = []
+    for item in data:
+        name, equals, folder = item.partition("=")
+        if equals and name in DATASETS:
+            if name in sources:
+                sources[name] = _absolute(folder)
+            else:
+                problems.append(
+                    f"--data {item}: this configuration has no data set {name}; expected {' or '.join(sources)}"
+                )
+        elif equals and "/" not in name and _close_dataset(name):
+            problems.append(f"--data {item}: unknown data set {name!r}{_nearest(name, list(DATASETS))}")
+        elif len(sources) == 1:
+            sources[next(iter(sources))] = _absolute(item)
+        else:
+            problems.append(
+                f"--data {item}: this configuration has {len(sources)} data sets; expected "
+                + " ".join(f"--data {dataset}=DIR" for dataset in sources)
+            )
+    return problems
+
+
+def _absolute(folder: str) -> str:
+    if not folder or folder.startswith("tfds:") or "://" in folder:
+        return folder
+    return str(Path(folder).expanduser().absolute())
+
+
+def _close_dataset(name: str) -> bool:
+    return bool(difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.6))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _unknown_keys(raw: Any, section: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    """One sentence for each key that the types do not have, at any depth."""
+    if not isinstance(raw, dict):
+        return []
+    problems = []
+    for key, value in raw.items():
+        field = section.model_fields.get(str(key))
+        dotted = ".".join((*path, str(key)))
+        if field is None:
+            near = _nearest_key(str(key), path, section)
+            problems.append(f"unknown key {dotted!r}{near}")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            problems += _unknown_keys(value, field.annotation, (*path, str(key)))
+    return problems
+
+
+def _nearest_key(key: str, path: tuple[str, ...], section: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(key, list(section.model_fields), n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {'.'.join((*path, close[0]))!r}?"
+    everywhere = all_keys()
+    same_name = [dotted for dotted in everywhere if dotted.rsplit(".", 1)[-1] == key]
+    if same_name:
+        return f"; did you mean {same_name[0]!r}?"
+    where = ".".join(path) or "a configuration"
+    return f"; {where} has: {', '.join(section.model_fields)}"
+
+
+def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:
+    """Every key of the configuration, dotted, in the order of the types."""
+    keys = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += all_keys(field.annotation, (*path, name))
+        else:
+            keys.append(".".join((*path, name)))
+    return keys
+
+
+def _sentence(error: Any, raw: dict[str, Any]) -> str:
+    parts = [str(part) for part in error["loc"] if part != "[key]"]
+    key = ".".join(parts)
+    message = error["msg"].removeprefix("Value error, ")
+    if not parts:
+        return message
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    message = message[0].lower() + message[1:]
+    found = error.get("input")
+    if "[key]" in error["loc"] or (len(parts) == 3 and parts[:2] == ["data", "sources"] and parts[2] not in DATASETS):
+        near = _nearest(parts[-1], list(DATASETS))
+        return f"data.sources: unknown data set {parts[-1]!r}{near or '; known: ' + ', '.join(DATASETS)}"
+    return f"{key} (={found!r}): {message}"

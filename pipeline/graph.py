@@ -1,0 +1,212 @@
+"""The one graph: from photos to a pushed model. Read it from top to bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.pusher.component import Pusher
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.base import executor_spec
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+
+from components.backbone import registry
+from components.curated_schema.component import CuratedSchema
+from components.data_gate.component import DataGate
+from components.evaluator.eval_config import make_eval_config
+from components.evaluator.predictions import Predictions
+from components.example_gen.component import ImageExampleGen
+from components.feature_vector_gen.component import FeatureVectorGen
+from components.model_selector.component import ModelSelector
+from components.pusher.executor import AtomicPusherExecutor
+from components.release_gate.component import ReleaseGate
+from components.servable_check.component import ServableCheck
+from pipeline.config import Config
+from pipeline.fingerprint import code_fingerprint
+from schemas.schema_files import curated_schema_file
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a pipeline keeps what it makes: the artifacts, and the folder production reads."""
+
+    artifacts: str
+    serving: str
+    lost_version: str = ""  # the version last pushed, if it is no longer in `serving`: then it is pushed anew
+
+
+def make_pipeline(
+    config: Config, places: Places, sources: dict[str, str], metadata_connection_config: Any, beam_args: list[str]
+) -> Pipeline:
+    """The pipeline for a configuration.
+
+    Args:
+      config: the resolved configuration.
+      places: where to write.
+      sources: data set -> folder of photos; `tfds:` names already resolved to folders.
+      metadata_connection_config: of ML Metadata.
+      beam_args: arguments for Apache Beam.
+    """
+    code = code_fingerprint
+    backbone = config.backbone.handle
+    training = config.training
+
+    example_gen = ImageExampleGen(
+        sources=sources,
+        label_from=config.task.label,
+        split_buckets=config.data.splits.model_dump(),
+        min_side=config.data.min_side,
+        max_pixels=config.data.max_pixels,
+        code=code("components.example_gen.executor"),
+    )
+    photos = example_gen.outputs["examples"]
+
+    curated_schema = CuratedSchema(schema_file=curated_schema_file(config.task.schema_name))
+    statistics = StatisticsGen(examples=photos, schema=curated_schema.outputs["schema"])
+    validator = ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=curated_schema.outputs["schema"]
+    )
+    data_gate = DataGate(
+        ingest_report=example_gen.outputs["ingest_report"],
+        anomalies=validator.outputs["anomalies"],
+        curated_schema=curated_schema.outputs["schema"],
+        max_rejected_fraction=config.data.max_rejected_fraction,
+        code=code("components.data_gate.component"),
+    )
+    schema = data_gate.outputs["schema"]
+
+    transform = Transform(
+        examples=photos,
+        schema=schema,
+        preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+        custom_config={**config.image.model_dump(), "code": code("components.transform.preprocessing")},
+        materialize=False,
+        disable_statistics=True,
+    )
+    transform_graph = transform.outputs["transform_graph"]
+
+    feature_vector_gen = FeatureVectorGen(
+        examples=photos,
+        transform_graph=transform_graph,
+        schema=schema,
+        backbone=backbone,
+        backbone_fingerprint=registry.fingerprint(backbone),
+        image_size=config.image.size,
+        code=code("components.feature_vector_gen.component"),
+    )
+
+    shared = {
+        "backbone": backbone,
+        "backbone_fingerprint": registry.fingerprint(backbone),
+        "seed": training.seed,
+        "batch_size": training.batch_size,
+        "dropout": training.dropout,
+    }
+    feature_extraction = Trainer(
+        run_fn="components.trainer.feature_extraction.run_fn",
+        examples=feature_vector_gen.outputs["feature_vectors"],
+        transform_graph=transform_graph,
+        schema=schema,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={
+            **shared,
+            **training.feature_extraction.model_dump(),
+            "code": code("components.trainer.feature_extraction"),
+        },
+    ).with_id("FeatureExtraction")
+    fine_tuning = Trainer(
+        run_fn="components.trainer.fine_tuning.run_fn",
+        examples=photos,
+        transform_graph=transform_graph,
+        schema=schema,
+        base_model=feature_extraction.outputs["model"],
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        custom_config={
+            **shared,
+            **training.fine_tuning.model_dump(),
+            "code": code("components.trainer.fine_tuning"),
+        },
+    ).with_id("FineTuning")
+    models = {
+        "feature_extraction": feature_extraction.outputs["model"],
+        "fine_tuned": fine_tuning.outputs["model"],
+    }
+
+    predictions = Predictions(
+        examples=photos, schema=schema, **models, code=code("components.evaluator.predictions")
+    )
+    evaluator = Evaluator(
+        examples=predictions.outputs["predictions"],
+        example_splits=["eval"],
+        model=models["fine_tuned"],
+        baseline_model=models["feature_extraction"],
+        eval_config=make_eval_config(config.release.minimum_accuracy, config.selection.minimum_gain),
+    )
+    selector = ModelSelector(
+        predictions=predictions.outputs["predictions"],
+        blessing=evaluator.outputs["blessing"],
+        **models,
+        minimum_gain=config.selection.minimum_gain,
+        confidence=config.selection.confidence,
+        bootstrap_samples=config.selection.bootstrap_samples,
+        seed=training.seed,
+        code=code("components.model_selector.component"),
+    )
+    release_gate = ReleaseGate(
+        predictions=predictions.outputs["predictions"],
+        selection=selector.outputs["verdict"],
+        model=selector.outputs["model"],
+        minimum_accuracy=config.release.minimum_accuracy,
+        code=code("components.release_gate.component"),
+    )
+    servable_check = ServableCheck(
+        model=selector.outputs["model"],
+        examples=photos,
+        predictions=predictions.outputs["predictions"],
+        selection=selector.outputs["verdict"],
+        golden_photos=config.serving.golden_photos,
+        tolerance=config.serving.tolerance,
+        code=code("components.servable_check.component"),
+    )
+    pusher = Pusher(
+        model=selector.outputs["model"],
+        model_blessing=release_gate.outputs["blessing"],
+        infra_blessing=servable_check.outputs["blessing"],
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
+        ),
+        custom_config={"lost_version": places.lost_version, "code": code("components.pusher.executor")},
+        custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
+    )
+
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=places.artifacts,
+        components=[
+            example_gen,
+            curated_schema,
+            statistics,
+            validator,
+            data_gate,
+            transform,
+            feature_vector_gen,
+            feature_extraction,
+            fine_tuning,
+            predictions,
+            evaluator,
+            selector,
+            release_gate,
+            servable_check,
+            pusher,
+        ],
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=beam_args,
+    )

@@ -1,0 +1,91 @@
+"""What ML Metadata knows of one run: the state, time and outputs of each node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+from tfx.types import Artifact, artifact_utils
+
+_STATES = metadata_store_pb2.Execution.State
+COMPLETE, CACHED, FAILED, RUNNING = "complete", "cached", "failed", "running"
+_NAMES = {
+    _STATES.COMPLETE: COMPLETE,
+    _STATES.CACHED: CACHED,
+    _STATES.FAILED: FAILED,
+    _STATES.RUNNING: RUNNING,
+    _STATES.NEW: RUNNING,
+    _STATES.CANCELED: "canceled",
+}
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """One node of one run. outputs: key -> artifacts, of a complete or cached node."""
+
+    state: str
+    seconds: float
+    outputs: dict[str, list[Artifact]] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state in (COMPLETE, CACHED)
+
+
+def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str) -> dict[str, NodeRun]:
+    """Node id -> what is known of it in the run; nodes that were not reached are absent."""
+    context = store.get_context_by_type_and_name("pipeline_run", run_id)
+    if context is None:
+        return {}
+    executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
+    outputs = [e for e in events if e.type == metadata_store_pb2.Event.OUTPUT]
+    artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in outputs])} if outputs else {}
+    types = {t.id: t for t in store.get_artifact_types()}
+    record = {}
+    for execution in executions:  # a later execution of the same node replaces an earlier one
+        node_id = _node_id(store, execution.id, pipeline_name)
+        by_key: dict[str, list[Artifact]] = {}
+        for event in outputs:
+            if event.execution_id == execution.id:
+                artifact = artifacts[event.artifact_id]
+                tfx_artifact = artifact_utils.deserialize_artifact(types[artifact.type_id], artifact)
+                by_key.setdefault(event.path.steps[0].key, []).append(tfx_artifact)
+        milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
+        state = _NAMES.get(execution.last_known_state, "unknown")
+        record[node_id] = NodeRun(state, milliseconds / 1000, by_key)
+    return record
+
+
+def _node_id(store: metadata_store.MetadataStore, execution_id: int, pipeline_name: str) -> str:
+    for context in store.get_contexts_by_execution(execution_id):
+        if context.name.startswith(f"{pipeline_name}.") and context.name != pipeline_name:
+            return context.name.removeprefix(f"{pipeline_name}.")
+    raise LookupError(f"execution {execution_id} belongs to no node of pipeline {pipeline_name}")
+
+
+def abandon_unfinished(store: metadata_store.MetadataStore) -> list[int]:
+    """Marks executions that a killed run left running as failed; call it only while no run is active.
+
+    Returns:
+      their ids; what they wrote lies in folders of these names below the pipeline root.
+    """
+    unfinished = [e for e in store.get_executions() if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)]
+    for execution in unfinished:
+        execution.last_known_state = _STATES.FAILED
+    if unfinished:
+        store.put_executions(unfinished)
+    return [e.id for e in unfinished]
+
+
+def last_pushed_version(store: metadata_store.MetadataStore) -> str:
+    """The version that Pusher pushed last, or an empty string."""
+    pushed = [
+        artifact
+        for artifact in store.get_artifacts_by_type("PushedModel")
+        if artifact.custom_properties["pushed"].int_value == 1
+        and artifact.state == metadata_store_pb2.Artifact.LIVE
+    ]
+    latest = max(pushed, key=lambda artifact: artifact.id, default=None)
+    return latest.custom_properties["pushed_version"].string_value if latest else ""

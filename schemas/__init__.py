@@ -1,0 +1,1 @@
+"""The data contract: what every example holds, written once. Knows nothing of TFX components."""

@@ -1,0 +1,9 @@
+"""The one error a user can mend without reading code."""
+
+
+class BadInput(ValueError):
+    """The user's input is wrong: configuration, path, data or backbone.
+
+    The message is one or a few sentences: what was found, what was expected, where, what to do. The command
+    line prints it without a traceback and exits with code 2.
+    """

