@@ -44,8 +44,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="A known configuration or a YAML file.")
-@click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="Folder of photos; repeat it for several data sets.")
+@click.option(
+    "--config", "config_name", required=True, metavar="NAME|FILE", help="A known configuration or a YAML file."
+)
+@click.option(
+    "--data", multiple=True, metavar="[DATASET=]DIR", help="Folder of photos; repeat it for several data sets."
+)
 @click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated.")
 @click.option("--from", "from_node", metavar="STEP", help="Runs from this step on; earlier results are taken over.")
@@ -94,10 +98,20 @@ def sample(folder: Path, photos: int, seed: int) -> None:
     """
     from schemas.sample_photos import write_sample_photos
 
-    summary = write_sample_photos(folder, photos=photos, seed=seed)
-    for dataset, count in summary.photos.items():
-        click.echo(f"{folder / dataset}: {count} photos")
-    click.echo(f"{len(summary.broken)} files are odd or broken, as real ones are")
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{done} of {total} photos drawn", nl=done == total, err=True)
+
+    try:
+        summary = write_sample_photos(folder, photos=photos, seed=seed, on_progress=show)
+    except FileExistsError as error:
+        raise BadInput(str(error)) from None
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    odd = len(summary.odd_files) + len(summary.broken_files)
+    click.echo(f"{folder / 'cats_vs_dogs'}: {summary.cats_vs_dogs_photos} photos in cat/ and dog/")
+    click.echo(f"{folder / 'oxford_iiit_pet'}: {summary.oxford_iiit_pet_photos} photos of 6 breeds")
+    click.echo(f"and {odd} files that are odd or broken in the ways real ones are")
 
 
 @main.group()

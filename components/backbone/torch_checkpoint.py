@@ -67,11 +67,7 @@ class _TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid):
         kind, dtype, key, _location, length, *view = pid
-        if (
-            kind != "storage"
-            or dtype not in STORAGE_DTYPES.values()
-            or any(part is not None for part in view)
-        ):
+        if kind != "storage" or dtype not in STORAGE_DTYPES.values() or any(part is not None for part in view):
             raise BadInput(f"the pickle refers to {pid!r}; only whole tensor storages are read")
         self.dtypes[str(key)] = dtype
         return _Storage(str(key), dtype, int(length))
@@ -86,9 +82,7 @@ def _read_zip(content: bytes) -> tuple[object, dict[str, bytes]]:
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
             raise BadInput("the tensors are big-endian; only little-endian checkpoints are read")
         prefix = f"{folder}data/"
-        storages = {
-            n.removeprefix(prefix): archive.read(n) for n in archive.namelist() if n.startswith(prefix)
-        }
+        storages = {n.removeprefix(prefix): archive.read(n) for n in archive.namelist() if n.startswith(prefix)}
         return _TensorUnpickler(io.BytesIO(archive.read(index))).load(), storages
 
 

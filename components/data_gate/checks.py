@@ -42,11 +42,11 @@ def find_problems(
         problems.append(
             f"all {accepted} accepted photos are of one class, {classes[0]!r}; expected at least two, one folder each"
         )
-    for split in SPLITS:
-        if not report["splits"].get(split):
-            problems.append(
-                f"the {split} split got none of the {accepted} accepted photos; add photos or change data.splits"
-            )
+    problems += [
+        f"the {split} split got none of the {accepted} accepted photos; add photos or change data.splits"
+        for split in SPLITS
+        if not report["splits"].get(split)
+    ]
     not_trained = [c for c in classes if c not in report["splits"].get("train", {})]
     if len(classes) > 1 and report["splits"].get("train") and not_trained:
         problems.append(

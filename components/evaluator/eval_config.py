@@ -10,7 +10,12 @@ import json
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, LABEL_INDEX, probabilities_key
+from components.evaluator.stored_predictions import (
+    FEATURE_EXTRACTION,
+    FINE_TUNED,
+    LABEL_INDEX,
+    probabilities_key,
+)
 from schemas import features as f
 
 ACCURACY = "SparseCategoricalAccuracy"

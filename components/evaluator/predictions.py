@@ -12,17 +12,18 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import progress
+from components.beam_records import read_splits, write_splits
 from components.evaluator.stored_predictions import (
     FEATURE_EXTRACTION,
     FINE_TUNED,
     LABEL_INDEX,
     probabilities_key,
 )
-from components.records import split_files, text
+from components.records import text
 from schemas import features as f
 from schemas import schema_files
 
@@ -31,7 +32,7 @@ _BATCH = 32
 
 
 class _Answer(beam.DoFn):
-    """Batch of serialised examples with photos -> serialised examples with each model's probabilities."""
+    """Batch of (split, serialised example with photo) -> examples with each model's probabilities, tagged."""
 
     def __init__(self, models: dict[str, str], labels: list[str]):
         self._models, self._labels = models, labels
@@ -42,19 +43,20 @@ class _Answer(beam.DoFn):
         self._index = {label: i for i, label in enumerate(self._labels)}
         self._counter = progress.Counter("photos answered by both models")
 
-    def process(self, records: list[bytes]) -> Iterable[bytes]:
+    def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
+        records = tf.constant([record for _, record in batch])
         answers = {
-            name: model.signatures["serve_examples"](examples=tf.constant(records))["probabilities"].numpy()
+            name: model.signatures["serve_examples"](examples=records)["probabilities"].numpy()
             for name, model in self._loaded.items()
         }
-        for i, record in enumerate(records):
+        for i, (split, record) in enumerate(batch):
             example = tf.train.Example.FromString(record)
             del example.features.feature[f.IMAGE]
             example.features.feature[LABEL_INDEX].int64_list.value.append(self._index[text(example, f.LABEL)])
             for name, probabilities in answers.items():
                 example.features.feature[probabilities_key(name)].float_list.value.extend(probabilities[i])
-            yield example.SerializeToString(deterministic=True)
-        self._counter.add(len(records))
+            yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+        self._counter.add(len(batch))
 
 
 @component(use_beam=True)
@@ -70,7 +72,7 @@ def Predictions(
     """Stores what both models answer, through the signature they are served with.
 
     `predictions` are the examples of the splits eval and test without `image`, with `label_index` (int64) and
-    `feature_extraction_probabilities`, `fine_tuned_probabilities` (float32 [classes]); gzipped TFRecord.
+    `feature_extraction_probabilities`, `fine_tuned_probabilities` (float32 [classes]).
     """
     del code
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, "schema.pbtxt")))
@@ -78,15 +80,10 @@ def Predictions(
         FEATURE_EXTRACTION: path_utils.serving_model_path(feature_extraction.uri),
         FINE_TUNED: path_utils.serving_model_path(fine_tuned.uri),
     }
-    predictions.split_names = artifact_utils.encode_split_names(list(_SPLITS))
     with beam_pipeline as pipeline:
-        for split in _SPLITS:
-            output = os.path.join(artifact_utils.get_split_uri([predictions], split), "predictions")
-            _ = (
-                pipeline
-                | f"Files[{split}]" >> beam.Create(split_files(examples, split), reshuffle=False)
-                | f"Read[{split}]" >> beam.io.ReadAllFromTFRecord()
-                | f"Batch[{split}]" >> beam.BatchElements(_BATCH, _BATCH)
-                | f"Answer[{split}]" >> beam.ParDo(_Answer(models, labels))
-                | f"Write[{split}]" >> beam.io.WriteToTFRecord(output, file_name_suffix=".gz")
-            )
+        answers = (
+            read_splits(pipeline, examples, _SPLITS)
+            | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
+            | "Answer" >> beam.ParDo(_Answer(models, labels)).with_outputs(*_SPLITS)
+        )
+        write_splits(answers, predictions, _SPLITS)

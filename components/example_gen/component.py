@@ -78,10 +78,7 @@ class ImageExampleGen(FileBasedExampleGen):
           code: fingerprint of the code this step runs; part of its cache key.
         """
         split_config = example_gen_pb2.SplitConfig(
-            splits=[
-                example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=split_buckets[name])
-                for name in SPLITS
-            ],
+            splits=[example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=split_buckets[name]) for name in SPLITS],
             partition_feature_name=CONTENT_HASH,
         )
         settings = {

@@ -11,14 +11,13 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
-from tfx.components.util import examples_utils
 from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import progress
-from components.beam_runner import runs_here
+from components.beam_records import runs_here, write_splits
 from components.example_gen import layouts, photo, tfds_source
 from components.example_gen.report import FACTS, PARTS, REJECTED, write_report
 from schemas import features as f
@@ -45,15 +44,11 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
     raise AssertionError("a bucket lies within the sum of the shares")
 
 
-def make_example(
-    found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFacts, label: str
-) -> tf.train.Example:
+def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFacts, label: str) -> tf.train.Example:
     """One example with every feature of `schemas/features.py`."""
 
     def text(value: str) -> tf.train.Feature:
-        return tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")])
-        )
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")]))
 
     def number(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
@@ -153,7 +148,6 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
 
         examples = artifact_utils.get_single_instance(output_dict["examples"])
-        examples.split_names = artifact_utils.encode_split_names(list(buckets))
         report_uri = artifact_utils.get_single_instance(output_dict["ingest_report"]).uri
 
         photos: list[layouts.Photo] = []
@@ -177,9 +171,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "ReadFile" >> beam.ParDo(_ReadFile()).with_outputs(REJECTED, main="photos")
             )
             from_shards = (
-                pipeline
-                | "Shards" >> beam.Create(shards, reshuffle=spread)
-                | "ReadShard" >> beam.ParDo(_ReadShard())
+                pipeline | "Shards" >> beam.Create(shards, reshuffle=spread) | "ReadShard" >> beam.ParDo(_ReadShard())
             )
             outputs = (
                 (from_files["photos"], from_shards)
@@ -187,11 +179,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "ToExample"
                 >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(*buckets, REJECTED, FACTS)
             )
-            for split in buckets:
-                uri = artifact_utils.get_split_uri(output_dict["examples"], split)
-                _ = outputs[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
-                    os.path.join(uri, "data_tfrecord"), file_name_suffix=".gz"
-                )
+            write_splits(outputs, examples, list(buckets))
             _ = (
                 (from_files[REJECTED], outputs[REJECTED])
                 | "FlattenRejected" >> beam.Flatten()
@@ -204,5 +192,3 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )
         write_report(report_uri, found_layouts, rejected)
-        examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-        examples_utils.set_file_format(examples, "tfrecords_gzip")

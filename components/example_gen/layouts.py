@@ -101,9 +101,7 @@ def list_files(root: str) -> list[FileEntry]:
     """
     entries = _list_remote(root) if "://" in root else _list_local(root)
     if not entries:
-        raise BadInput(
-            f"The data folder {root} is empty, photos were expected; check the path in the configuration."
-        )
+        raise BadInput(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -160,9 +158,7 @@ def _list_local(root: str) -> list[FileEntry]:
             with os.scandir(folder) as scan:
                 children = list(scan)
         except OSError as error:
-            raise BadInput(
-                f"The folder {folder} cannot be read ({error.strerror}); check its permissions."
-            ) from error
+            raise BadInput(f"The folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
         here = above | {(status.st_dev, status.st_ino)}
         for child in children:
             path = relative + child.name
@@ -310,9 +306,7 @@ def _is_tfds(folder: _Folder) -> bool:
     try:
         name = json.loads(_read_bytes(where))["name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{where} cannot be read as TensorFlow Datasets write it; prepare it again."
-        ) from error
+        raise BadInput(f"{where} cannot be read as TensorFlow Datasets write it; prepare it again.") from error
     if name != folder.dataset:
         raise folder.wrong_layout(f"It holds the TensorFlow Datasets' {name!r}; set the dataset to that.")
     return True
@@ -396,9 +390,7 @@ def _find_oxford(folder: _Folder) -> Found:
         raise folder.wrong_layout()
     listed = _read_oxford_lists(folder, prefix)
     # The archives hold as many sidecars of trimaps as trimaps: they would drown the rejected photos.
-    annotations = re.compile(
-        re.escape(prefix) + r"annotations/((list|trainval|test)\.txt|README|trimaps/|xmls/)"
-    )
+    annotations = re.compile(re.escape(prefix) + r"annotations/((list|trainval|test)\.txt|README|trimaps/|xmls/)")
     folder.rejected = [file for file in folder.rejected if not annotations.match(file.file_name)]
     photos, sizes = [], {}
     for entry in folder.candidates:
@@ -416,7 +408,7 @@ def _find_oxford(folder: _Folder) -> Found:
             breed, species, split = listed[name]
             photos.append(folder.photo(entry.path, breed, species, breed, split))
             sizes[entry.path] = entry.size
-    there = {file.file_name.lower() for file in [*photos, *folder.rejected]}
+    there = {photo.file_name.lower() for photo in photos} | {r.file_name.lower() for r in folder.rejected}
     for name in listed:
         if f"{prefix}images/{name}.jpg".lower() not in there:
             folder.reject(f"{prefix}images/{name}.jpg", "missing", "is listed but not in images/.")

@@ -36,7 +36,7 @@ _OTHER_IMAGES = (
     (rb"....ftypavi[fs]", "AVIF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
-    (rb"\0\0\1\0", "Windows icon"),
+    (rb"\x00\x00\x01\x00", "Windows icon"),
     (rb"8BPS", "Photoshop"),
     (rb"P[1-6]\s", "Netpbm"),
     (rb"(?i:\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg)", "SVG"),
@@ -45,7 +45,7 @@ _OTHER_FILES = (
     (rb"(?i:(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body))", "an HTML page"),
     (rb"(\xef\xbb\xbf)?\s*<\?xml", "an XML file"),
     (rb"MATLAB ", "a MATLAB file"),
-    (rb"PK\3\4", "a ZIP archive"),
+    (rb"PK\x03\x04", "a ZIP archive"),
     (rb"\x1f\x8b", "a gzip file"),
     (rb"%PDF", "a PDF"),
     (rb"....ftyp", "a video"),
@@ -65,7 +65,7 @@ class PhotoFacts:
     exif_orientation: int  # 1..8
 
 
-class PhotoRejected(ValueError):  # noqa: N818, it says what happened
+class PhotoRejected(ValueError):
     """The bytes are no photo to learn from.
 
     Attributes:
@@ -112,9 +112,11 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
     try:
         pixels, orientation_by_tensorflow = _decode_by_tensorflow(photo_bytes)
     except tf.errors.OpError as error:
+        if _ends_early(photo_bytes, image_format):
+            raise _truncated(image_format) from error
         raise PhotoRejected(
             "unsupported_format",
-            f"is a {image_format} ({color_mode}) of a kind that TensorFlow does not decode; {_SAVE_AGAIN}",
+            f"is a {image_format} ({color_mode}) that Pillow decodes and TensorFlow does not; {_SAVE_AGAIN}",
         ) from error
     height, width, _ = pixels.shape
     if (width, height) != stored_size:
@@ -133,8 +135,7 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
     if orientation != orientation_by_tensorflow:
         raise PhotoRejected(
             "decoder_disagrees",
-            f"has Exif orientation {orientation} by Pillow, {orientation_by_tensorflow} by TensorFlow; "
-            f"{_SAVE_AGAIN}",
+            f"has Exif orientation {orientation} by Pillow, {orientation_by_tensorflow} by TensorFlow; {_SAVE_AGAIN}",
         )
     if orientation >= 5:
         width, height = height, width
@@ -176,13 +177,9 @@ def _is_text(start: bytes) -> bool:
 def _check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
     width, height = size
     if min(size) < min_side:
-        raise PhotoRejected(
-            "too_small", f"has {width} x {height} pixels; each side must have at least {min_side}."
-        )
+        raise PhotoRejected("too_small", f"has {width} x {height} pixels; each side must have at least {min_side}.")
     if width * height > max_pixels:
-        raise PhotoRejected(
-            "too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed."
-        )
+        raise PhotoRejected("too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed.")
 
 
 def _pillow_orientation(image: Image.Image) -> int:
@@ -213,10 +210,17 @@ def _broken(photo_bytes: bytes, image_format: str, said: str) -> PhotoRejected:
     said = said.lower()
     if "unsupported" in said or "not supported" in said:
         return PhotoRejected("unsupported_format", f"is a {image_format} of a rare kind; {_SAVE_AGAIN}")
-    end = _PICTURE_ENDS.get(image_format)
-    if "truncated" in said or "premature" in said or (end and end not in photo_bytes[-1024:]):
-        return PhotoRejected("truncated", f"is a {image_format} that ends too early; copy it again.")
+    if "truncated" in said or "premature" in said or _ends_early(photo_bytes, image_format):
+        return _truncated(image_format)
     return PhotoRejected("corrupt", f"is a damaged {image_format}, or one of a rare kind; {_SAVE_AGAIN}")
+
+
+def _ends_early(photo_bytes: bytes, image_format: str) -> bool:
+    return _PICTURE_ENDS.get(image_format, b"") not in photo_bytes[-1024:]
+
+
+def _truncated(image_format: str) -> PhotoRejected:
+    return PhotoRejected("truncated", f"is a {image_format} that ends too early; copy it again.")
 
 
 @functools.cache

@@ -26,7 +26,7 @@ _KEYS = {
 }
 _HOSTS = {
     "cats_vs_dogs": "https://download.microsoft.com",
-    "oxford_iiit_pet": "https://www.robots.ox.ac.uk",
+    "oxford_iiit_pet": "https://thor.robots.ox.ac.uk",
 }
 _TIMEOUT_SECONDS = 20
 _OFFICIAL_SPLITS = {
@@ -47,7 +47,7 @@ class Shard:
 
 
 def resolve_tfds(spec: str, data_dir: str | None) -> str:
-    """The prepared folder of `tfds:cats_vs_dogs` or `tfds:oxford_iiit_pet`; downloads and prepares if need be.
+    """The prepared folder of `tfds:cats_vs_dogs` or `tfds:oxford_iiit_pet`, prepared if need be.
 
     Args:
       spec: `tfds:` and the name.
@@ -98,9 +98,7 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
         )
     missing = [key for key in _KEYS[dataset] if key not in builder.info.features]
     if missing:
-        raise BadInput(
-            f"{folder} lacks {', '.join(missing)}; prepare {dataset} again by TensorFlow Datasets."
-        )
+        raise BadInput(f"{folder} lacks {', '.join(missing)}; prepare {dataset} again by TensorFlow Datasets.")
     shards = [
         Shard(folder, dataset, split, index, examples)
         for split in _OFFICIAL_SPLITS[dataset]
@@ -108,9 +106,7 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
         for index, examples in enumerate(builder.info.splits[split].shard_lengths)
     ]
     if not shards:
-        raise BadInput(
-            f"{folder} has no split train or test; prepare {dataset} again by TensorFlow Datasets."
-        )
+        raise BadInput(f"{folder} has no split train or test; prepare {dataset} again by TensorFlow Datasets.")
     return shards
 
 
@@ -164,9 +160,7 @@ def read_tfds(folder: str, dataset: str) -> Iterator[tuple[Photo, bytes]]:
 def _check_reachable(address: str) -> None:
     """TensorFlow Datasets alone would try for many minutes on a machine without a network."""
     try:
-        urllib.request.urlopen(
-            urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT_SECONDS
-        ).close()
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:
         return  # an answer, if not a friendly one
 

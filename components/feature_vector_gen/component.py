@@ -1,6 +1,5 @@
 """The FeatureVectorGen component."""
 
-import os
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -17,7 +16,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from components import progress
 from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
-from components.records import split_files
+from components.beam_records import read_splits, write_splits
 from components.transform.graph import load_transform
 from schemas import features as f
 
@@ -26,7 +25,7 @@ _BATCH = 32
 
 
 class _Vectors(beam.DoFn):
-    """Batch of serialised examples with photos -> serialised examples with vectors."""
+    """Batch of (split, serialised example with photo) -> serialised examples with vectors, tagged with the split."""
 
     def __init__(self, transform_graph_uri: str, module_path: str):
         self._transform_graph_uri, self._module_path = transform_graph_uri, module_path
@@ -42,14 +41,15 @@ class _Vectors(beam.DoFn):
         self._vectors = vectors
         self._counter = progress.Counter("photos through the backbone")
 
-    def process(self, records: list[bytes]) -> Iterable[bytes]:
-        examples = [tf.train.Example.FromString(record) for record in records]
+    def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
+        examples = [tf.train.Example.FromString(record) for _, record in batch]
         photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in examples]
-        for example, vector in zip(examples, self._vectors(tf.constant(photos)).numpy(), strict=True):
+        vectors = self._vectors(tf.constant(photos)).numpy()
+        for (split, _), example, vector in zip(batch, examples, vectors, strict=True):
             del example.features.feature[f.IMAGE]
             example.features.feature[f.FEATURE_VECTOR].float_list.value.extend(vector)
-            yield example.SerializeToString(deterministic=True)
-        self._counter.add(len(records))
+            yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+        self._counter.add(len(batch))
 
 
 @component(use_beam=True)
@@ -70,8 +70,7 @@ def FeatureVectorGen(
       examples: photos, from ImageExampleGen.
       transform_graph: decodes, resizes and rescales them.
       schema: of DataGate; it is not read, but without it nothing runs.
-      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width]; uncompressed
-        TFRecord.
+      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width].
       backbone: handle of an image feature vector (`components.backbone.registry`).
       backbone_fingerprint: its content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.
@@ -84,15 +83,11 @@ def FeatureVectorGen(
     del schema, backbone_fingerprint, code
     module_path = str(feature_vector.resolve(backbone))
     feature_vector.check_feature_vector(module_path, image_size)
-    feature_vectors.split_names = examples.split_names
+    splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
-        for split in artifact_utils.decode_split_names(examples.split_names):
-            output = os.path.join(artifact_utils.get_split_uri([feature_vectors], split), "vectors")
-            _ = (
-                pipeline
-                | f"Files[{split}]" >> beam.Create(split_files(examples, split), reshuffle=False)
-                | f"Read[{split}]" >> beam.io.ReadAllFromTFRecord()
-                | f"Batch[{split}]" >> beam.BatchElements(_BATCH, _BATCH)
-                | f"Vectors[{split}]" >> beam.ParDo(_Vectors(transform_graph.uri, module_path))
-                | f"Write[{split}]" >> beam.io.WriteToTFRecord(output, file_name_suffix=".tfrecord")
-            )
+        vectors = (
+            read_splits(pipeline, examples, splits)
+            | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
+            | "Vectors" >> beam.ParDo(_Vectors(transform_graph.uri, module_path)).with_outputs(*splits)
+        )
+        write_splits(vectors, feature_vectors, splits)

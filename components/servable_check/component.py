@@ -63,7 +63,8 @@ def choose_golden(examples, count: int) -> list[tf.train.Example]:
     """`count` examples in the order of their content hashes, one of each true format first."""
     ordered = sorted(examples, key=lambda example: text(example, f.CONTENT_HASH))
     seen: set[str] = set()
-    first, others = [], []
+    first: list[tf.train.Example] = []
+    others: list[tf.train.Example] = []
     for example in ordered:
         image_format = text(example, f.IMAGE_FORMAT)
         (others if image_format in seen else first).append(example)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
+from components.legacy_keras import tf_keras
 from components.records import matching_files, read_examples, text
 from components.trainer import loop, serving_model
 from components.trainer.model import build_head

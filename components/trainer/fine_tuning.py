@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import feature_vector, registry
 from components.backbone.layer import FeatureVector, last_fraction
+from components.legacy_keras import tf_keras
 from components.records import matching_files, read_records
 from components.trainer import loop, serving_model, warm_start
 from components.trainer.model import build_head

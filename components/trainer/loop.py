@@ -7,10 +7,10 @@ import os
 from typing import Any
 
 import tensorflow as tf
-import tf_keras
 from tfx.dsl.io import fileio
 
 from components import progress
+from components.legacy_keras import tf_keras
 from components.trainer.model import make_loss
 
 HISTORY_FILE = "training.json"
@@ -75,9 +75,7 @@ def train(
       The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict
       each) and `best_epoch` (0: none was better than before).
     """
-    model.compile(
-        optimizer=tf_keras.optimizers.Adam(phase["learning_rate"]), loss=make_loss(), metrics=["accuracy"]
-    )
+    model.compile(optimizer=tf_keras.optimizers.Adam(phase["learning_rate"]), loss=make_loss(), metrics=["accuracy"])
     before = model.evaluate(eval_data, verbose=0, return_dict=True)
     keep_best = KeepBest(before["loss"], phase["patience"])
     history: dict[str, list[float]] = {}
@@ -100,8 +98,7 @@ def train(
         "val_accuracy": "eval_accuracy",
     }
     epochs = [
-        {new: float(history[old][epoch]) for old, new in names.items()}
-        for epoch in range(len(history.get("loss", [])))
+        {new: float(history[old][epoch]) for old, new in names.items()} for epoch in range(len(history.get("loss", [])))
     ]
     return {
         "before": {"eval_loss": before["loss"], "eval_accuracy": before["accuracy"]},

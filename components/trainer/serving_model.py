@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 
 import tensorflow as tf
-import tf_keras
 from tfx.dsl.io import fileio
 
 from components.backbone.layer import FeatureVector
+from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
 
 LABELS_FILE = os.path.join("assets.extra", "labels.txt")
@@ -34,7 +34,8 @@ class ServedModel(tf.Module):
         labels: list[str],
     ):
         super().__init__()
-        self._transform = transform
+        # Traced once, not once a signature.
+        self._transform = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
         self.transform_layer = transform.layer  # type: ignore[attr-defined]
         self.backbone = backbone.resolved_object
         # A function and no attribute, or Keras would trace the layer once more for the export.
@@ -44,6 +45,7 @@ class ServedModel(tf.Module):
         self.model_variables = [*backbone.resolved_object.variables, *head.variables]
         self._labels = labels
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def _answer(self, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self.head(self._vectors(self._transform(photo_bytes)), training=False)
         probabilities = tf.nn.softmax(logits)

@@ -54,7 +54,7 @@ def _tiff_orientation(header: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.bitwise.left_shift(digits, shifts), axis=-1)
 
     directory = number(tf.constant(4, tf.int64), 4)
-    entries = tf.minimum(number(directory, 2), tf.maximum(length - directory - 2, 0) // 12)
+    entries = tf.minimum(number(directory, 2), length // 12)
     positions = directory + 2 + 12 * tf.range(entries)
     is_long = number(positions + 2, 2) == 4  # else the 16 bits that Exif asks for
     values = tf.where(is_long, number(positions + 8, 4), number(positions + 8, 2))
@@ -110,7 +110,8 @@ def photo_to_unit_range(photo_bytes: tf.Tensor, size: int, method: str, antialia
       float32 [size, size, 3], range [0, 1].
     """
     pixels = tf.image.resize(decode_image(photo_bytes), [size, size], method=method, antialias=antialias)
-    square = tf.clip_by_value(pixels / 255.0, 0.0, 1.0)  # bicubic overshoots
+    # Times 1 / 255: graphs turn a division into that, so only this is the same to the last bit everywhere.
+    square = tf.clip_by_value(pixels * (1 / 255), 0.0, 1.0)  # bicubic overshoots
     # A square can be turned after the resize as well as before it, and is smaller.
     square = upright(square, exif_orientation(photo_bytes))
     return tf.ensure_shape(square, [size, size, 3])

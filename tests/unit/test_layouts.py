@@ -1,0 +1,326 @@
+"""Layouts of data folders: what counts as a photo, and why the rest does not."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from components.example_gen import layouts
+from schemas.errors import BadInput
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+OXFORD_LINES = "#Image CLASS-ID SPECIES BREED ID\nAbyssinian_1 1 1 1\npug_10 26 2 18\nAbyssinian_2 1 1 1\n"
+
+
+def write(root, *paths, content=None):
+    for path in paths:
+        file = Path(root, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(path.encode() if content is None else content)
+
+
+def oxford(root, wrapped=""):
+    base = Path(root, wrapped)
+    write(base, "images/Abyssinian_1.jpg", "images/pug_10.jpg", "images/Abyssinian_2.jpg")
+    write(base, "annotations/list.txt", content=OXFORD_LINES.encode())
+    write(base, "annotations/trainval.txt", content=b"Abyssinian_1 1 1 1\npug_10 26 2 18\n")
+    write(base, "annotations/test.txt", content=b"Abyssinian_2 1 1 1\r\n")
+    return base
+
+
+def reasons(found):
+    return {rejected.file_name: rejected.reason for rejected in found.rejected}
+
+
+def test_import_needs_no_tensorflow():
+    code = "import sys, components.example_gen.layouts; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_list_files_is_sorted_with_sizes_and_follows_links(tmp_path):
+    write(tmp_path, "data/b/2.jpg", "data/a.jpg", "elsewhere/x.jpg")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "data" / "c")
+    os.symlink(tmp_path / "data", tmp_path / "data" / "b" / "loop")
+    os.symlink(tmp_path / "nowhere", tmp_path / "data" / "dangling.jpg")
+    os.mkfifo(tmp_path / "data" / "pipe")
+    listed = {entry.path: entry.size for entry in layouts.list_files(str(tmp_path / "data"))}
+    assert listed == {
+        "a.jpg": 10, "b/2.jpg": 12, "b/loop": -1, "c/x.jpg": 15, "dangling.jpg": -1, "pipe": -1,
+    }  # fmt: skip
+    assert list(listed) == sorted(listed)
+
+
+def test_a_remote_address_lists_like_a_local_folder(tmp_path):
+    pytest.importorskip("tensorflow")
+    oxford(tmp_path)
+    local, remote = layouts.list_files(str(tmp_path)), layouts.list_files(f"file://{tmp_path}/")
+    assert [(entry.path, entry.size) for entry in remote] == [(entry.path, entry.size) for entry in local]
+    photos = layouts.find_photos(f"file://{tmp_path}", "oxford_iiit_pet").photos
+    assert photos[0].path == f"file://{tmp_path}/images/Abyssinian_1.jpg"
+    with pytest.raises(BadInput, match="does not exist"):
+        layouts.list_files(f"file://{tmp_path}/absent")
+
+
+@pytest.mark.parametrize(("name", "says"), [("absent", "does not exist"), ("file", "not a folder"), ("empty", "empty")])
+def test_list_files_names_what_is_wrong(tmp_path, name, says):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    with pytest.raises(BadInput, match=says) as error:
+        layouts.list_files(str(tmp_path / name))
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    write(tmp_path, "cat/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BadInput, match=r"cat cannot be read \(Permission denied\)"):
+        layouts.list_files(str(tmp_path))
+
+
+def test_fingerprint_changes_with_path_size_and_time():
+    entry = layouts.FileEntry("a", 1, 2)
+    others = [layouts.FileEntry("b", 1, 2), layouts.FileEntry("a", 2, 2), layouts.FileEntry("a", 1, 3)]
+    prints = {layouts.fingerprint(entries) for entries in [[entry], *([other] for other in others), [], [entry] * 2]}
+    assert len(prints) == 6
+    assert layouts.fingerprint([entry]) == layouts.fingerprint([layouts.FileEntry("a", 1, 2)])
+
+
+@pytest.mark.parametrize("wrapper", ["", "PetImages/", "train/", "dogs-vs-cats/train/"])
+@pytest.mark.parametrize("names", [("cat", "dog"), ("Cat", "Dog"), ("cats", "dogs")])
+def test_cats_vs_dogs_class_folders(tmp_path, wrapper, names):
+    write(tmp_path, f"{wrapper}{names[0]}/1.jpg", f"{wrapper}{names[1]}/sub/2.jpg", "readme[1].txt")
+    found = layouts.find_photos(str(tmp_path), "cats_vs_dogs")
+    assert found.layout == layouts.CLASS_FOLDERS
+    first, second = f"{wrapper}{names[0]}/1.jpg", f"{wrapper}{names[1]}/sub/2.jpg"
+    assert found.photos == [
+        layouts.Photo(str(tmp_path / first), first, "cats_vs_dogs", "cat", "cat", "", ""),
+        layouts.Photo(str(tmp_path / second), second, "cats_vs_dogs", "dog", "dog", "", ""),
+    ]
+    assert reasons(found) == {"readme[1].txt": "outside_class_folder"}
+
+
+def test_nothing_disappears_silently(tmp_path):
+    write(
+        tmp_path, "cat/1.jpg", "cat/odd.txt", "dog/1.jpg", "bird/1.jpg", "cat/._1.jpg", "cat/Thumbs.db",
+        "cat/.cache/1.jpg", "__MACOSX/cat/._1.jpg", ".DS_Store", "notes.txt", "stray.jpg", "_SUCCESS",
+    )  # fmt: skip
+    os.symlink(tmp_path / "nowhere", tmp_path / "dog" / "2.jpg")
+    found = layouts.find_photos(str(tmp_path), "cats_vs_dogs")
+    assert [photo.file_name for photo in found.photos] == ["cat/1.jpg", "cat/odd.txt", "dog/1.jpg"]
+    assert reasons(found) == {
+        "bird/1.jpg": "unknown_class", "cat/._1.jpg": "not_a_photo", "cat/Thumbs.db": "not_a_photo",
+        "cat/.cache/1.jpg": "hidden_folder", "__MACOSX/cat/._1.jpg": "hidden_folder",
+        ".DS_Store": "not_a_photo", "notes.txt": "outside_class_folder",
+        "stray.jpg": "outside_class_folder", "dog/2.jpg": "unreadable",
+    }  # fmt: skip
+    assert all(rejected.detail.startswith(rejected.file_name) for rejected in found.rejected)
+
+
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_kaggle_flat(tmp_path, folder):
+    write(tmp_path, f"{folder}cat.0.jpg", f"{folder}dog.12.jpg", f"{folder}catalogue.jpg", "test1/1.jpg")
+    found = layouts.find_photos(str(tmp_path), "cats_vs_dogs")
+    assert found.layout == layouts.KAGGLE_FLAT
+    assert [(p.file_name, p.label, p.species) for p in found.photos] == [
+        (f"{folder}cat.0.jpg", "cat", "cat"), (f"{folder}dog.12.jpg", "dog", "dog"),
+    ]  # fmt: skip
+    assert reasons(found) == {f"{folder}catalogue.jpg": "unlabelled", "test1/1.jpg": "unlabelled"}
+
+
+@pytest.mark.parametrize("wrapper", ["", "flowers/"])
+def test_image_folder_takes_folder_names_as_classes(tmp_path, wrapper):
+    write(tmp_path, f"{wrapper}Rosa canina/a b.jpg", f"{wrapper}tulpe/deep/er/ü.png")
+    found = layouts.find_photos(str(tmp_path), "image_folder")
+    assert [(p.label, p.species, p.breed) for p in found.photos] == [
+        ("Rosa canina", "", ""),
+        ("tulpe", "", ""),
+    ]
+
+
+@pytest.mark.parametrize("files", [["cat/1.jpg", "cat/old/2.jpg", "cat/new/3.jpg"], ["cat/old/2.jpg"]])
+def test_a_sole_class_is_not_taken_for_a_wrapper(tmp_path, files):
+    write(tmp_path, *files)
+    assert {p.label for p in layouts.find_photos(str(tmp_path), "image_folder").photos} == {"cat"}
+
+
+@pytest.mark.parametrize("wrapper", ["", "oxford_iiit_pet"])
+def test_oxford(tmp_path, wrapper):
+    base = oxford(tmp_path, wrapper)
+    prefix = f"{wrapper}/" if wrapper else ""
+    write(
+        base, "images/pug_99.jpg", "images/pug_10.mat", "annotations/trimaps/._pug_10.png",
+        "annotations/trimaps/pug_10.png", "annotations/xmls/pug_10.xml", "annotations/README",
+        "annotations/stray.jpg", "images.tar.gz",
+    )  # fmt: skip
+    found = layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+    assert found.layout == layouts.OXFORD
+    assert [(p.file_name, p.label, p.species, p.breed, p.official_split) for p in found.photos] == [
+        (f"{prefix}images/Abyssinian_1.jpg", "Abyssinian", "cat", "Abyssinian", "trainval"),
+        (f"{prefix}images/Abyssinian_2.jpg", "Abyssinian", "cat", "Abyssinian", "test"),
+        (f"{prefix}images/pug_10.jpg", "pug", "dog", "pug", "trainval"),
+    ]
+    assert reasons(found) == {
+        f"{prefix}images/pug_99.jpg": "not_listed", f"{prefix}images/pug_10.mat": "not_a_photo",
+        f"{prefix}annotations/stray.jpg": "outside_layout", f"{prefix}images.tar.gz": "outside_layout",
+    }  # fmt: skip
+
+
+def test_oxford_photo_that_is_listed_but_absent(tmp_path):
+    oxford(tmp_path)
+    (tmp_path / "images/pug_10.jpg").rename(tmp_path / "images/pug_10.mat")
+    found = layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+    assert reasons(found) == {"images/pug_10.jpg": "missing", "images/pug_10.mat": "not_a_photo"}
+
+
+def test_oxford_copy_of_a_test_photo_leaves_training(tmp_path):
+    oxford(tmp_path)
+    write(tmp_path, "images/pug_10.jpg", "images/Abyssinian_2.jpg", content=b"same")
+    write(tmp_path, "images/Abyssinian_1.jpg", content=b"size")  # as long, but another photo
+    found = layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+    assert [photo.file_name for photo in found.photos] == [
+        "images/Abyssinian_1.jpg",
+        "images/Abyssinian_2.jpg",
+    ]
+    (rejected,) = found.rejected
+    assert (rejected.file_name, rejected.reason) == ("images/pug_10.jpg", "duplicate_of_test")
+    assert "images/Abyssinian_2.jpg" in rejected.detail
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Abyssinian_3 1 1",
+        "Abyssinian 1 1 1",
+        "Abyssinian_3 1 3 1",
+        "Abyssinian_3 x 1 1",
+        "Abyssinian_3 1 1 1 1",
+    ],
+)
+def test_oxford_malformed_line_is_named(tmp_path, line):
+    oxford(tmp_path)
+    write(tmp_path, "annotations/trainval.txt", content=f"# comment\n\n{line}\n".encode())
+    with pytest.raises(BadInput, match=rf"trainval\.txt, line 3: found '{line}', expected"):
+        layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+
+
+@pytest.mark.parametrize("line", ["Abyssinian_1 1 1 1", "Abyssinian_2 1 2 1"])
+def test_oxford_lists_must_not_contradict_each_other(tmp_path, line):
+    oxford(tmp_path)
+    write(tmp_path, "annotations/test.txt", content=line.encode())
+    with pytest.raises(BadInput, match=r"test\.txt, line 1: Abyssinian_. was listed before as cat in"):
+        layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+
+
+@pytest.mark.parametrize("name", layouts.OXFORD_LISTS)
+def test_oxford_without_a_list(tmp_path, name):
+    oxford(tmp_path)
+    (tmp_path / "annotations" / name).unlink()
+    with pytest.raises(BadInput, match=f"no annotations/{name}"):
+        layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+
+
+@pytest.mark.parametrize("below", ["", "4.0.1/"])
+def test_tfds_folder(tmp_path, below):
+    write(tmp_path, f"{below}dataset_info.json", content=b'{"name": "cats_vs_dogs"}')
+    write(tmp_path, f"{below}cats_vs_dogs-train.tfrecord-00000-of-00001")
+    assert layouts.find_photos(str(tmp_path), "cats_vs_dogs") == layouts.Found("tfds", [], [])
+    for dataset in ("oxford_iiit_pet", "image_folder"):
+        with pytest.raises(BadInput, match="'cats_vs_dogs'; set the dataset"):
+            layouts.find_photos(str(tmp_path), dataset)
+    write(tmp_path, f"{below}dataset_info.json", content=b"[")
+    with pytest.raises(BadInput, match="prepare it again"):
+        layouts.find_photos(str(tmp_path), "cats_vs_dogs")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "files", "says"),
+    [
+        ("cats_vs_dogs", ["a/1.jpg", "b/1.jpg"], "found a/, b/; expected folders cat/ and dog/"),
+        ("cats_vs_dogs", ["1.jpg"], "found 1.jpg; expected"),
+        ("oxford_iiit_pet", ["cat/1.jpg", "dog/1.jpg"], "found cat/, dog/; expected images/"),
+        ("image_folder", ["cat.0.jpg"], "set the dataset to that"),
+        ("image_folder", [".hidden/1.jpg"], "found .hidden/1.jpg"),
+        ("image_folder", ["train/cat/1.jpg", "val/cat/1.jpg"], "named like splits"),
+        ("cats_vs_dogs", [f"{i}.txt" for i in range(9)], "3.txt, 4.txt and 4 more"),
+        ("birds", ["a/1.jpg"], "'birds' is unknown; expected one of cats_vs_dogs"),
+    ],
+)
+def test_a_wrong_layout_is_named(tmp_path, dataset, files, says):
+    write(tmp_path, *files)
+    with pytest.raises(BadInput) as error:
+        layouts.find_photos(str(tmp_path), dataset)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("dataset", ["cats_vs_dogs", "image_folder"])
+def test_oxford_under_another_dataset(tmp_path, dataset):
+    oxford(tmp_path, "wrapped")
+    with pytest.raises(BadInput, match="set the dataset to oxford_iiit_pet"):
+        layouts.find_photos(str(tmp_path), dataset)
+
+
+def test_an_oxford_folder_without_any_photo_is_an_error(tmp_path):
+    oxford(tmp_path)
+    for photo in (tmp_path / "images").iterdir():
+        photo.rename(photo.with_suffix(".mat"))
+    with pytest.raises(BadInput, match="holds no photo of oxford_iiit_pet: all 6 files were rejected"):
+        layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
+
+
+def test_a_name_that_is_not_utf8_is_rejected_readably(tmp_path):
+    write(tmp_path, "cat/1.jpg")
+    with open(os.fsencode(tmp_path) + b"/cat/caf\xe9.jpg", "wb"):
+        pass
+    assert reasons(layouts.find_photos(str(tmp_path), "image_folder")) == {"cat/caf\\xe9.jpg": "name_not_utf8"}
+
+
+names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
+    lambda name: name not in (".", "..") and len(name.encode()) < 200
+)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(names, names), min_size=1, max_size=8, unique=True))
+def test_every_file_of_any_name_is_accounted_for_once(tmp_path_factory, paths):
+    root = tmp_path_factory.mktemp("any")
+    for folder, name in paths:
+        write(root, f"{folder}/{name}")
+    listed = {entry.path for entry in layouts.list_files(str(root))}
+    assert listed == {f"{folder}/{name}" for folder, name in paths}
+    try:
+        found = layouts.find_photos(str(root), "image_folder")
+    except BadInput:
+        return
+    seen = Counter([photo.file_name for photo in found.photos] + [r.file_name for r in found.rejected])
+    assert seen == Counter(path for path in listed if not path.endswith("/_SUCCESS"))
+    assert all(Path(photo.path).read_bytes() == photo.file_name.encode() for photo in found.photos)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the photos for development are not here")
+@pytest.mark.parametrize(
+    ("folder", "dataset", "expected"),
+    [
+        ("cats_vs_dogs", "cats_vs_dogs", {("cat", ""): 230, ("dog", ""): 230}),
+        ("petimages", "cats_vs_dogs", {("cat", ""): 51, ("dog", ""): 51}),
+        ("oxford_iiit_pet", "oxford_iiit_pet", {("trainval",): 292, ("test",): 123}),
+    ],
+)
+def test_real_photos(folder, dataset, expected):
+    found = layouts.find_photos(str(SHARED / folder), dataset)
+    assert found.rejected == []
+    oxford_photos = dataset == "oxford_iiit_pet"
+    keys = ((p.official_split,) if oxford_photos else (p.species, p.official_split) for p in found.photos)
+    assert Counter(keys) == expected
+    assert len({p.label for p in found.photos}) == (37 if oxford_photos else 2)
