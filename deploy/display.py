@@ -79,23 +79,17 @@ def _photos(data: dict[str, Any]) -> str:
 
 def _models_table(models: dict[str, Any], winner: str | None) -> Table:
     examples = next(iter(models.values()))["examples"]
-    table = Table(title=f"the two models on {examples} test photos", title_justify="left", title_style="bold")
-    for column in ("model", "accuracy", "log loss", "calibration error", "epochs", ""):
-        table.add_column(column)
+    table = Table(box=None, title=f"the two models on {examples} test photos", title_justify="left", title_style="bold")
+    for column in ("model", "accuracy", "log loss", "calibration error", "best epoch", ""):
+        table.add_column(column, no_wrap=True)
     for name, model in models.items():
-        training = model.get("training")
+        accuracy, training = model["accuracy"], model.get("training")
         table.add_row(
             name.replace("_", " "),
-            _with_interval(model["accuracy"], 100, "%"),
-            _with_interval(model["loss"], 1, ""),
-            _with_interval(model["calibration_error"], 1, ""),
-            f"{training['epochs']}, best {training['best_epoch']}" if training else "",
-            "winner" if name == winner else "",
+            f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%})",
+            f"{model['loss']['value']:.3f}",
+            f"{model['calibration_error']['value']:.3f}",
+            f"{training['best_epoch']} of {training['epochs']}" if training else "",
+            "wins" if name == winner else "",
         )
     return table
-
-
-def _with_interval(metric: dict[str, float], factor: float, unit: str) -> str:
-    digits = 1 if factor == 100 else 3
-    value, low, high = (metric[key] * factor for key in ("value", "low", "high"))
-    return f"{value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"

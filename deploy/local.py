@@ -52,17 +52,27 @@ def check_sources(config: Config) -> dict[str, str]:
       data set -> folder, `tfds:` names resolved (and downloaded where needed).
 
     Raises:
-      BadInput: a folder is missing, unreadable, empty or in no known layout.
+      BadInput: a folder is missing, unreadable, empty or in no known layout, or there is one class only.
     """
     sources: dict[str, str] = {}
+    classes: set[str] = set()
+    known = True  # of a folder prepared by TensorFlow Datasets, only reading it tells the classes
     for dataset, source in config.data.sources.items():
         assert source is not None  # load_config has seen to it
         if source.startswith("tfds:"):
             from components.example_gen import tfds_source
 
             source = tfds_source.resolve_tfds(source, config.data.tfds_dir)
-        layouts.find_photos(source, dataset)
+        found = layouts.find_photos(source, dataset)
+        by_species = config.task.label == "species"
+        classes |= {photo.species if by_species else photo.label for photo in found.photos}
+        known = known and found.layout != layouts.TFDS
         sources[dataset] = source
+    if known and len(classes) == 1:
+        raise BadInput(
+            f"all photos in {', '.join(sources.values())} are of one class, {classes.pop()!r}; expected at least two "
+            "classes, such as one folder each"
+        )
     return sources
 
 
@@ -74,10 +84,10 @@ def run(
     Raises:
       BadInput: before anything ran: data folders, root or nodes are wrong, or another run is active.
     """
+    sources = check_sources(config)
     root.prepare(config.name)
     run_id = root.new_run_id()
     with root.lock(run_id):
-        sources = check_sources(config)
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")

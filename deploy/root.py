@@ -41,7 +41,7 @@ class Root:
             for folder in (self.folder, self.artifacts, self.serving, self.reports):
                 folder.mkdir(parents=True, exist_ok=True)
             mark = self.folder / _PIPELINE
-            if not mark.exists():
+            if not mark.exists() or not mark.read_text().strip():  # empty: killed while it wrote this
                 mark.write_text(pipeline_name + "\n")
         except OSError as error:
             raise BadInput(
@@ -92,7 +92,9 @@ class Root:
     def production_version(self) -> str | None:
         """The version that production reads: the highest one, as TensorFlow Serving takes it."""
         versions = (
-            [int(path.name) for path in self.serving.iterdir() if path.name.isdigit()] if self.serving.is_dir() else []
+            [int(path.name) for path in self.serving.iterdir() if path.name.isdecimal() and path.is_dir()]
+            if self.serving.is_dir()
+            else []
         )
         return str(max(versions)) if versions else None
 

@@ -9,6 +9,7 @@ ready-made ones lie in `pipeline/configs`. All problems are reported at once, ea
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,10 +18,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
+from schemas import features
 from schemas.errors import BadInput
 from schemas.features import DATASETS
 
+# What pydantic calls them; `_unknown_keys` has better sentences.
+_UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 CONFIGS_FOLDER = Path(__file__).parent / "configs"
+_SCHEMAS_FOLDER = Path(features.__file__).parent
 
 DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder"]
 assert get_args(DatasetName) == DATASETS
@@ -67,6 +72,14 @@ class TaskConfig(Section):
         "label", description="`label`: each data set's own classes; `species`: cat or dog for every data set."
     )
     schema_name: str = Field(description="Curated schema in schemas/, without .pbtxt.")
+
+    @field_validator("schema_name")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        known = sorted(path.stem for path in _SCHEMAS_FOLDER.glob("*.pbtxt"))
+        if name not in known:
+            raise ValueError(f"no such schema{_nearest(name, known) or '; known: ' + ', '.join(known)}")
+        return name
 
 
 class ImageConfig(Section):
@@ -212,7 +225,7 @@ def load_config(name_or_file: str, overrides: list[str] | None = None, data: lis
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_sentence(e, raw) for e in error.errors() if e["type"] != "extra_forbidden"]
+        problems += [_sentence(e, raw) for e in error.errors() if e["type"] not in _UNKNOWN_KEY]
     if config is not None:
         problem = registry.check_handle(config.backbone.handle)
         if problem:
@@ -240,21 +253,39 @@ def dump_config(config: Config) -> str:
 def _read_yaml(name_or_file: str) -> dict[str, Any]:
     looks_like_file = "/" in name_or_file or name_or_file.endswith((".yaml", ".yml"))
     path = Path(name_or_file) if looks_like_file else CONFIGS_FOLDER / f"{name_or_file}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         if looks_like_file:
-            raise BadInput(f"configuration file {path} does not exist; expected a YAML file")
+            found = "is a folder" if os.path.isdir(path) else "does not exist"
+            raise BadInput(f"configuration file {path} {found}; expected a YAML file")
         near = _nearest(name_or_file, known_configs())
         raise BadInput(
-            f"unknown configuration {name_or_file!r}{near}; known: {', '.join(known_configs())}, or the path of a "
+            f"unknown configuration {name_or_file!r}{near or ';'} Known: {', '.join(known_configs())}, or the path of a "
             "YAML file"
         )
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise BadInput(f"configuration file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if raw is None:
+        raise BadInput(f"configuration file {path} is empty; expected keys such as `data:`")
     if not isinstance(raw, dict):
         raise BadInput(f"configuration file {path} holds {type(raw).__name__}; expected keys such as `data:`")
     return raw
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key written twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
@@ -263,7 +294,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
         return [f"--set {override!r}: expected key=value, such as image.size=224"]
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return [f"--set {override!r}: the value cannot be read as YAML"]
     # YAML 1.1 reads 1e-3 as text; a person means the number.
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
@@ -271,7 +302,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
     *parents, last = key.split(".")
     section: Any = raw
     for name in parents:
-        section = section.setdefault(name, {})
+        if section.get(name) is None:
+            section[name] = {}
+        section = section[name]
         if not isinstance(section, dict):
             return [f"--set {override!r}: {name} is a value, not a section"]
     section[last] = value
@@ -283,24 +316,32 @@ def _apply_data(raw: dict[str, Any], data: list[str]) -> list[str]:
     if not isinstance(sources, dict):
         return []  # the validation says so
     problems = []
+    given = set()
     for item in data:
         name, equals, folder = item.partition("=")
+        dataset = None
         if equals and name in DATASETS:
             if name in sources:
-                sources[name] = _absolute(folder)
+                dataset = name
             else:
                 problems.append(
-                    f"--data {item}: this configuration has no data set {name}; expected {' or '.join(sources)}"
+                    f"--data {item}: this configuration has no data set {name}; expected "
+                    + " or ".join(map(str, sources))
                 )
         elif equals and "/" not in name and _close_dataset(name):
             problems.append(f"--data {item}: unknown data set {name!r}{_nearest(name, list(DATASETS))}")
         elif len(sources) == 1:
-            sources[next(iter(sources))] = _absolute(item)
+            dataset, folder = next(iter(sources)), item
         else:
             problems.append(
                 f"--data {item}: this configuration has {len(sources)} data sets; expected "
-                + " ".join(f"--data {dataset}=DIR" for dataset in sources)
+                + " ".join(f"--data {source}=DIR" for source in sources)
             )
+        if dataset in given:
+            problems.append(f"--data {item}: {dataset} has a folder already; expected one folder a data set")
+        elif dataset is not None:
+            sources[dataset] = _absolute(folder)
+            given.add(dataset)
     return problems
 
 
@@ -336,13 +377,12 @@ def _unknown_keys(raw: Any, section: type[BaseModel], path: tuple[str, ...]) -> 
 
 
 def _nearest_key(key: str, path: tuple[str, ...], section: type[BaseModel]) -> str:
+    same_name = [dotted for dotted in all_keys() if dotted.rsplit(".", 1)[-1] == key]
+    if same_name:
+        return f"; did you mean {' or '.join(map(repr, same_name))}?"
     close = difflib.get_close_matches(key, list(section.model_fields), n=1, cutoff=0.5)
     if close:
         return f"; did you mean {'.'.join((*path, close[0]))!r}?"
-    everywhere = all_keys()
-    same_name = [dotted for dotted in everywhere if dotted.rsplit(".", 1)[-1] == key]
-    if same_name:
-        return f"; did you mean {same_name[0]!r}?"
     where = ".".join(path) or "a configuration"
     return f"; {where} has: {', '.join(section.model_fields)}"
 
@@ -368,6 +408,9 @@ def _sentence(error: Any, raw: dict[str, Any]) -> str:
         return f"{key} is missing"
     message = message[0].lower() + message[1:]
     found = error.get("input")
+    if error["type"] in ("model_type", "dict_type"):
+        below = [known for known in all_keys() if known.startswith(key + ".")] or [f"{key}.{DATASETS[0]}"]
+        return f"{key} {'is empty' if found is None else f'(={found!r})'}: expected keys below it, such as {below[0]}"
     if "[key]" in error["loc"] or (len(parts) == 3 and parts[:2] == ["data", "sources"] and parts[2] not in DATASETS):
         near = _nearest(parts[-1], list(DATASETS))
         return f"data.sources: unknown data set {parts[-1]!r}{near or '; known: ' + ', '.join(DATASETS)}"

@@ -37,10 +37,13 @@ def source_files(module: str) -> set[Path]:
     found: set[Path] = set()
     waiting = [module]
     while waiting:
-        path = _module_file(waiting.pop())
+        name = waiting.pop()
+        path = _module_file(name)
         if path is not None and path not in found:
             found.add(path)
             waiting += _imports(path)
+            if "." in name:  # Python runs the package's __init__ first
+                waiting.append(name.rpartition(".")[0])
     return found
 
 
@@ -58,7 +61,9 @@ def _imports(path: Path) -> tuple[str, ...]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.append(node.module)
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(_ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join((*package, *filter(None, [node.module])))
+            names.append(module)
+            names += [f"{module}.{alias.name}" for alias in node.names]
     return tuple(name for name in names if name.split(".")[0] in _OWN_PACKAGES)

@@ -1,0 +1,40 @@
+# The tasks of this project, for people and for CI. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast lint format lock bench clean
+PYTHON_RUN := .venv/bin/python
+
+help: ## list the tasks
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+install: ## set up .venv with the locked environment
+	@deploy/install.sh
+
+demo: install ## draw sample photos, train, compare and push a model from them
+	@.venv/bin/warmstart sample sample
+	@.venv/bin/warmstart run --config cats_vs_dogs --data sample/cats_vs_dogs --root runs/demo
+
+test: install ## all tests
+	$(PYTHON_RUN) -m pytest
+
+test-fast: install ## the tests that need no whole pipeline run
+	$(PYTHON_RUN) -m pytest -m "not slow"
+
+lint: install ## ruff and mypy on our own code
+	$(PYTHON_RUN) -m ruff check
+	$(PYTHON_RUN) -m ruff format --check
+	$(PYTHON_RUN) -m mypy
+
+format: install ## let ruff rewrite the code
+	$(PYTHON_RUN) -m ruff check --fix
+	$(PYTHON_RUN) -m ruff format
+
+lock: install ## resolve the dependencies anew and write requirements.lock
+	.tools/bin/uv lock --quiet --upgrade --python $(PYTHON_RUN)
+	.tools/bin/uv export --quiet --frozen --all-extras --no-emit-project --no-annotate --no-header \
+	  --format requirements.txt --output-file requirements.lock
+
+bench: install ## time each step of the demo
+	$(PYTHON_RUN) -m benchmarks.step_times
+
+clean: ## remove the environment and everything the demo made
+	rm -rf .venv .tools sample runs

@@ -1,0 +1,220 @@
+"""What the tests share: drawn photos, a backbone of two convolutions, a Transform graph and an exported model.
+
+TensorFlow and TFX are imported inside the fixtures, so that tests that need neither stay quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import components  # noqa: F401  (settings that TensorFlow reads on import)
+
+IMAGE_SIZE = 16  # pixels; the side of what the Transform graph makes
+LABELS = ("cat", "dog")
+
+
+class DrawnPhoto(NamedTuple):
+    """A photo's file as a person would give it."""
+
+    name: str
+    label: str
+    image_format: str
+    photo_bytes: bytes
+
+
+def _drawing(rng: np.random.Generator, label: str) -> Image.Image:
+    """A noisy gradient, reddish for cats and bluish for dogs, without any symmetry; 20 to 40 pixels a side."""
+    width, height = rng.integers(20, 41, 2)
+    y, x = np.mgrid[:height, :width]
+    colours = np.stack([150 - x, 60 + y * 2, 40 + x + y], -1)
+    if label == "dog":
+        colours = colours[..., ::-1]
+    return Image.fromarray(np.clip(colours + rng.normal(0, 25, colours.shape), 0, 255).astype(np.uint8))
+
+
+def _encoded(image: Image.Image, image_format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real photos for development, beside the repository; the test is skipped where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real photos at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_photos() -> list[DrawnPhoto]:
+    """24 small photos, cats and dogs in turn, JPEG and PNG; the same in every run."""
+    rng = np.random.default_rng(7)
+    photos = []
+    for i in range(24):
+        label, image_format = LABELS[i % 2], ("JPEG", "PNG")[i // 2 % 2]
+        photos.append(
+            DrawnPhoto(f"{label}.{i}.jpg", label, image_format, _encoded(_drawing(rng, label), image_format))
+        )
+    return photos
+
+
+@pytest.fixture(scope="session")
+def odd_photos() -> dict[str, bytes]:
+    """One photo of each kind that decoders treat differently, each of another size."""
+    rng = np.random.default_rng(11)
+    drawings = [_drawing(rng, LABELS[i % 2]) for i in range(6)]
+    alpha = Image.fromarray(rng.integers(0, 256, drawings[2].size[::-1]).astype(np.uint8))
+    with_alpha = drawings[2].copy()
+    with_alpha.putalpha(alpha)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    return {
+        "jpeg": _encoded(drawings[0], "JPEG"),
+        "grey_jpeg": _encoded(drawings[1].convert("L"), "JPEG"),
+        "png_with_alpha": _encoded(with_alpha, "PNG"),
+        "gif": _encoded(drawings[3].quantize(64), "GIF"),
+        "bmp": _encoded(drawings[4], "BMP"),
+        "turned_jpeg": _encoded(drawings[5], "JPEG", exif=turned),
+    }
+
+
+@pytest.fixture(scope="session")
+def make_example():
+    """A function from a photo to its `tf.train.Example`, with every feature that ImageExampleGen writes."""
+    import tensorflow as tf
+
+    from schemas import features as f
+
+    def make(photo: DrawnPhoto) -> tf.train.Example:
+        width, height = Image.open(io.BytesIO(photo.photo_bytes)).size
+        example = tf.train.Example()
+        values = {
+            f.IMAGE: photo.photo_bytes,
+            f.LABEL: photo.label.encode(),
+            f.FILE_NAME: photo.name.encode(),
+            f.DATASET: b"cats_vs_dogs",
+            f.SPECIES: photo.label.encode(),
+            f.BREED: b"",
+            f.IMAGE_FORMAT: photo.image_format.encode(),
+            f.CONTENT_HASH: hashlib.sha256(photo.photo_bytes).hexdigest().encode(),
+        }
+        for name, value in values.items():
+            example.features.feature[name].bytes_list.value.append(value)
+        for name, value in ((f.WIDTH, width), (f.HEIGHT, height)):
+            example.features.feature[name].int64_list.value.append(value)
+        return example
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_records():
+    """A function that writes examples as one gzipped TFRecord file in a folder, as the Beam steps do."""
+    import tensorflow as tf
+
+    def write(folder: Path, examples) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "data_tfrecord-00000-of-00001.gz"
+        with tf.io.TFRecordWriter(str(file), "GZIP") as writer:
+            for example in examples:
+                writer.write(example.SerializeToString(deterministic=True))
+        return str(file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory) -> str:
+    """Folder of a TF-Hub feature vector, 8 wide, for images of any size, written as the built-in backbone is.
+
+    Its trainable variables, in order: `stem_conv/kernel:0` (3 x 3, stride 2), `stem_bn/gamma:0`, `stem_bn/beta:0`,
+    `top_conv/kernel:0` (1 x 1), `top_bn/gamma:0`, `top_bn/beta:0`.
+    """
+    from components.backbone.efficientnet_lite import save_feature_vector
+    from components.legacy_keras import tf_keras
+
+    layers = tf_keras.layers
+    model = tf_keras.Sequential(
+        [
+            layers.Input([None, None, 3]),
+            layers.Conv2D(8, 3, 2, padding="same", use_bias=False, name="stem_conv"),
+            layers.BatchNormalization(name="stem_bn"),
+            layers.ReLU(name="stem_activation"),
+            layers.Conv2D(8, 1, use_bias=False, name="top_conv"),
+            layers.BatchNormalization(name="top_bn"),
+            layers.ReLU(name="top_activation"),
+            layers.GlobalAveragePooling2D(name="avg_pool"),
+        ],
+        name="tiny_feature_vector",
+    )
+    rng = np.random.default_rng(3)
+    for variable in model.variables:
+        # Scales stay positive: gamma and the variance around 1, everything else around 0.
+        centre, spread = (1.0, 0.2) if "gamma" in variable.name or "variance" in variable.name else (0.0, 0.5)
+        variable.assign(np.abs(rng.normal(centre, spread, variable.shape)) if centre else rng.normal(0, spread, variable.shape))
+    folder = tmp_path_factory.mktemp("tiny_backbone")
+    save_feature_vector(model, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def curated_schema() -> str:
+    """The curated schema of the drawn photos, whose classes are `LABELS`."""
+    from schemas.schema_files import curated_schema_file
+
+    return curated_schema_file("cats_vs_dogs")
+
+
+@pytest.fixture(scope="session")
+def transform_graph(tmp_path_factory, curated_schema) -> str:
+    """Folder of the graph that TensorFlow Transform traces from our `preprocessing_fn`, for 16-pixel images."""
+    import functools
+
+    import apache_beam as beam
+    import tensorflow_transform as tft
+    import tensorflow_transform.beam as tft_beam
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from tensorflow_transform.tf_metadata import schema_utils
+
+    from components.transform.preprocessing import preprocessing_fn
+    from schemas.schema_files import read_schema
+
+    folder = tmp_path_factory.mktemp("transform_graph")
+    settings = {"size": IMAGE_SIZE, "resize_method": "bilinear", "antialias": False}
+    feature_spec = schema_utils.schema_as_feature_spec(read_schema(curated_schema)).feature_spec
+    metadata = tft.DatasetMetadata.from_feature_spec(feature_spec)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
+        no_data = pipeline | beam.Create([])
+        traced = (no_data, metadata) | tft_beam.AnalyzeDataset(
+            functools.partial(preprocessing_fn, custom_config=settings)
+        )
+        _ = traced | tft_beam.WriteTransformFn(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def exported_model(tmp_path_factory, tiny_backbone, transform_graph) -> str:
+    """Folder of a whole exported model: Transform graph, tiny backbone and a head with random weights."""
+    from components.backbone.layer import FeatureVector
+    from components.trainer import serving_model
+    from components.trainer.model import build_head
+    from components.transform.graph import load_transform
+
+    head = build_head(8, len(LABELS), dropout=0.5, seed=1)
+    rng = np.random.default_rng(5)
+    for variable in head.variables:
+        variable.assign(rng.normal(0, 2, variable.shape))
+    folder = tmp_path_factory.mktemp("exported_model")
+    serving_model.export(
+        str(folder), load_transform(transform_graph), FeatureVector(tiny_backbone), head, list(LABELS)
+    )
+    return str(folder)
