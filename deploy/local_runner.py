@@ -110,5 +110,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             if node_id not in nodes or not nodes[node_id].succeeded:
                 raise NodeFailed(f"{node_id} found no inputs to work on; run.log has TFX's own words")
             state = nodes[node_id].state
+        except BadInput:
+            state = "stopped"
+            raise
         finally:
             self._display.node_ended(node_id, state, time.time() - start)

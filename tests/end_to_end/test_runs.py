@@ -1,0 +1,331 @@
+"""Whole runs through the command line, in processes of their own: what is pushed, refused, stopped, resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+# Short, but the real pipeline with the real backbone.
+QUICK = [
+    "--set=training.feature_extraction.epochs=20",
+    "--set=training.fine_tuning.epochs=1",
+    "--set=serving.golden_photos=8",
+]
+STEPS = [
+    "CuratedSchema",
+    "ImageExampleGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "DataGate",
+    "Transform",
+    "FeatureVectorGen",
+    "FeatureExtraction",
+    "FineTuning",
+    "Predictions",
+    "Evaluator",
+    "ModelSelector",
+    "ReleaseGate",
+    "ServableCheck",
+    "Pusher",
+]
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.cli", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def warmstart(*arguments: str) -> tuple[int, str]:
+    """Exit code and everything a person sees."""
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=900)
+    return process.returncode, output
+
+
+def run(data: Path, root: Path, *more: str, config: str = "cats_vs_dogs") -> tuple[int, str, dict]:
+    code, output = warmstart("run", "--config", config, "--data", str(data), "--root", str(root), *QUICK, *more)
+    summaries = sorted((root / "reports").glob("*/summary.json"))
+    assert summaries, output
+    return code, output, json.loads(summaries[-1].read_text())
+
+
+def states(summary: dict) -> dict[str, str]:
+    return {node["id"]: node["state"] for node in summary["nodes"]}
+
+
+def served(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "serving").iterdir())
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    code, output = warmstart("sample", str(folder / "photos"), "--photos", "200")
+    assert code == 0, output
+    return folder / "photos"
+
+
+@pytest.fixture(scope="module")
+def pushed(sample, tmp_path_factory) -> tuple[Path, int, str, dict]:
+    root = tmp_path_factory.mktemp("pushed") / "root"
+    return root, *run(sample / "cats_vs_dogs", root)
+
+
+def test_first_run_pushes_and_says_what_it_did(pushed):
+    root, code, output, summary = pushed
+    assert code == 0, output
+    assert summary["schema_version"] == 1
+    assert summary["status"] == "pushed"
+    assert states(summary) == dict.fromkeys(STEPS, "complete")
+    assert sum(summary["data"]["accepted"].values()) >= 200
+    assert all(summary["data"]["accepted"][split] > 0 for split in ("train", "eval", "test"))
+    assert summary["data"]["rejected"]
+    assert len(summary["data"]["rejected_files"]) == sum(summary["data"]["rejected"].values())
+    assert all(file["file_name"] in file["detail"] for file in summary["data"]["rejected_files"])
+    for model in ("feature_extraction", "fine_tuned"):
+        for metric in ("accuracy", "loss", "calibration_error"):
+            found = summary["models"][model][metric]
+            assert found["low"] <= found["value"] <= found["high"]
+        assert summary["models"][model]["accuracy"]["value"] > 0.7
+    assert summary["winner"] in summary["models"]
+    low, high = summary["verdict"]["interval"]
+    assert low <= summary["verdict"]["difference"] <= high
+    assert 0 <= summary["verdict"]["p_value"] <= 1
+    version = summary["production"]["after"]
+    assert summary["production"]["before"] is None
+    assert served(root) == [version]
+    assert (root / "serving" / version / "saved_model.pb").is_file()
+    for said in ("status: pushed", summary["verdict"]["text"], f"{root}/serving/{version}", *STEPS):
+        assert said in output
+    run_folder = root / "reports" / summary["run_id"]
+    assert (run_folder / "config.yaml").is_file()
+    assert (run_folder / "run.log").stat().st_size > 0
+
+
+def test_the_same_again_is_cached_and_pushes_nothing(pushed, sample):
+    root, *_ = pushed
+    before = served(root)
+    code, output, summary = run(sample / "cats_vs_dogs", root)
+    assert code == 0, output
+    assert summary["status"] == "skipped"
+    assert states(summary) == dict.fromkeys(STEPS, "cached")
+    assert served(root) == before
+
+
+def test_a_part_of_the_pipeline_takes_over_earlier_results(pushed, sample):
+    root, *_ = pushed
+    code, output, summary = run(sample / "cats_vs_dogs", root, "--from", "ModelSelector", "--to", "ReleaseGate")
+    assert code == 3, output
+    assert summary["status"] == "not_pushed"
+    assert summary["verdict"] is not None
+    code, output = warmstart(
+        "run", "--config=cats_vs_dogs", f"--data={sample}/cats_vs_dogs", f"--root={root}", "--from=Evalator"
+    )
+    assert code == 2
+    assert "did you mean 'Evaluator'?" in output
+
+
+def test_wrong_labels_are_refused_and_production_stays(pushed, sample, tmp_path):
+    root, *_ = pushed
+    before = served(root)
+    data = tmp_path / "wrong"
+    photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+    random.Random(0).shuffle(photos)
+    for i, photo in enumerate(photos):
+        target = data / ("cat", "dog")[i % 2] / f"{i}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, target)
+    code, output, summary = run(data, root)
+    assert code == 3, output
+    assert summary["status"] == "not_pushed"
+    assert "release.minimum_accuracy (70.0%)" in summary["reason"]
+    assert served(root) == before
+    assert summary["production"]["after"] == summary["production"]["before"] == before[0]
+    # The refused model is still in the metadata.
+    assert states(summary)["Pusher"] == "complete"
+    assert list((root / "artifacts" / "ModelSelector" / "model").iterdir())
+
+
+def test_a_lost_version_is_pushed_anew(pushed, sample):
+    root, *_ = pushed
+    (lost,) = served(root)
+    shutil.rmtree(root / "serving" / lost)
+    code, output, summary = run(sample / "cats_vs_dogs", root)
+    assert code == 0, output
+    assert summary["status"] == "pushed"
+    assert len(served(root)) == 1
+    assert states(summary)["ServableCheck"] == "cached"
+
+
+@pytest.mark.parametrize("step", ["Transform", "DataGate"])
+def test_a_run_stopped_before_a_step_goes_on_from_there(step, sample, tmp_path):
+    """--to and then the whole: what is done is not done again."""
+    root = tmp_path / "root"
+    code, output, _ = run(sample / "cats_vs_dogs", root, "--to", step)
+    assert code == 3, output
+    data = sample / "cats_vs_dogs"
+    code, output, summary = run(data, root, "--to", "Transform")
+    done = STEPS[: STEPS.index(step) + 1]
+    assert {states(summary)[name] for name in done} == {"cached"}, output
+
+
+def kill_in(step: str, data: Path, root: Path) -> None:
+    """Starts a run and kills it hard while `step` is at work; meanwhile a second run is turned away."""
+    process = start("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}", *QUICK)
+    try:
+        previous = STEPS[STEPS.index(step) - 1]
+        assert process.stdout is not None
+        seen = ""
+        while f"{previous} " not in seen:
+            line = process.stdout.readline()
+            assert line, f"the run ended before {step}:\n{seen}"
+            seen += line
+        if step == "FeatureVectorGen":
+            code, output = warmstart("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}")
+            assert code == 2
+            assert f"another run is active on {root}" in output
+            assert f"process {process.pid}" in output
+        time.sleep(1.0)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def test_killed_runs_are_taken_up_again(sample, tmp_path):
+    root, data = tmp_path / "root", sample / "cats_vs_dogs"
+    for step in ("ImageExampleGen", "StatisticsGen", "FeatureVectorGen", "FineTuning", "Evaluator"):
+        kill_in(step, data, root)
+        assert served(root) == []
+    code, output, summary = run(data, root)
+    assert code == 0, output
+    assert summary["status"] == "pushed"
+    found = states(summary)
+    assert found["FineTuning"] in ("complete", "cached")
+    assert {found[name] for name in ("ImageExampleGen", "DataGate", "Transform", "FeatureVectorGen")} == {"cached"}
+    assert len(served(root)) == 1
+    # Nothing that a killed run left behind is still there under the name of a finished execution.
+    import sqlite3
+
+    with sqlite3.connect(root / "metadata.sqlite") as database:
+        unfinished = database.execute("select count(*) from Execution where last_known_state in (1, 2)").fetchone()
+    assert unfinished == (0,)
+
+
+def test_a_full_disk_fails_with_its_name_and_the_next_run_completes(sample, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        root = disk / "root"
+        code, output, summary = run(sample / "cats_vs_dogs", root)
+        assert code == 1, output
+        assert summary["status"] == "failed"
+        assert "no space is left on the disk" in summary["reason"]
+        assert served(root) == []
+        subprocess.run(["mount", "-o", "remount,size=600m", str(disk)], check=True)
+        code, output, summary = run(sample / "cats_vs_dogs", root)
+        assert code == 0, output
+        assert states(summary)["ImageExampleGen"] == "cached"
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_all_files_corrupt_stops_the_run_and_lists_each(tmp_path):
+    data = tmp_path / "data"
+    for name in ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_bytes(os.urandom(300))
+    code, output, summary = run(data, tmp_path / "root")
+    assert code == 2, output
+    assert summary["status"] == "stopped"
+    assert "all 3 files were rejected" in summary["reason"]
+    assert [file["file_name"] for file in summary["data"]["rejected_files"]] == ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"]
+    assert states(summary)["DataGate"] == "failed"
+    assert states(summary)["Transform"] == "not_reached"
+
+
+def test_every_corrupt_file_found_in_the_wild_is_read_or_listed(shared_data, tmp_path):
+    data = tmp_path / "data"
+    for folder in ("cat", "dog"):
+        shutil.copytree(shared_data / "cats_vs_dogs" / folder, data / folder)
+    corrupt = sorted((shared_data / "corrupt").iterdir())
+    for file in corrupt:
+        shutil.copy(file, data / "cat" / file.name)
+    code, output, summary = run(data, tmp_path / "root", "--to", "DataGate")
+    assert code == 3, output
+    rejected = {Path(file["file_name"]).name: file["reason"] for file in summary["data"]["rejected_files"]}
+    assert sum(summary["data"]["accepted"].values()) + len(rejected) == 460 + len(corrupt) == 476
+    assert rejected == {
+        "PetImages_Cat_666.jpg": "empty",
+        "PetImages_Dog_11702.jpg": "empty",
+        "oxford_appledouble__trimaps.png": "apple_double",
+    }
+    assert {"BMP", "GIF", "PNG", "JPEG"} == set(summary["data"]["formats"])
+
+
+def test_an_archive_of_any_feature_vector_and_any_class_folders(tiny_backbone, sample, tmp_path):
+    data = tmp_path / "data"
+    for i, photo in enumerate(sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))):
+        target = data / ("left", "right", "up")[i % 3] / photo.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, target)
+    archive = shutil.make_archive(str(tmp_path / "module"), "gztar", tiny_backbone)
+    code, output, summary = run(
+        data,
+        tmp_path / "root",
+        f"--set=backbone.handle={archive}",
+        "--set=image.size=32",
+        "--set=release.minimum_accuracy=0",
+        "--set=data.max_rejected_fraction=0.2",
+        config="image_folder",
+    )
+    assert code == 0, output
+    labels = (root_serving(tmp_path) / "assets.extra" / "labels.txt").read_text().split()
+    assert labels == ["left", "right", "up"]
+
+
+def root_serving(tmp_path: Path) -> Path:
+    (version,) = (tmp_path / "root" / "serving").iterdir()
+    return version
+
+
+def test_a_backbone_that_is_no_feature_vector_is_bad_input(sample, tmp_path):
+    folder = tmp_path / "module"
+    program = (
+        "import sys, tensorflow as tf\n"
+        "module = tf.Module()\n"
+        "module.scale = tf.Variable(2.0)\n"
+        "module.double = tf.function(lambda x: x * module.scale, [tf.TensorSpec([], tf.float32)])\n"
+        "tf.saved_model.save(module, sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
+    code, output, summary = run(sample / "cats_vs_dogs", tmp_path / "root", f"--set=backbone.handle={folder}")
+    assert code == 2, output
+    assert summary["status"] == "stopped"
+    assert re.search(r"expected a TF-Hub image feature vector", summary["reason"])
+
+
+def test_without_a_terminal_the_output_is_plain_lines(pushed):
+    output = pushed[2]
+    assert "\x1b" not in output
+    assert "\r" not in output
