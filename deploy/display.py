@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_MARKS = {"complete": "[green]done[/]", "cached": "[cyan]cached[/]", "failed": "[red]failed[/]", "stopped": "[yellow]stopped[/]"}
+_MARKS = {
+    "complete": "[green]done[/]",
+    "cached": "[cyan]cached[/]",
+    "failed": "[red]failed[/]",
+    "stopped": "[yellow]stopped[/]",
+}
 # A file or a log gets a line of progress this often, a terminal ten times a second.
 _LINE_EVERY_SECONDS = 15.0
 

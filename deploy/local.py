@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
+
 from components import progress
 from components.example_gen import layouts
 from deploy.root import Root
@@ -119,6 +121,8 @@ def _run_locked(
     store = metadata_store.MetadataStore(connection)
     for execution_id in run_record.abandon_unfinished(store):
         _remove_outputs(root.artifacts, execution_id)
+    for killed in root.runs_without_summary(except_for=run_id):
+        _write_summary_of_killed_run(killed, store, root)
     before = root.production_version()
     last_pushed = run_record.last_pushed_version(store)
     lost = last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else ""
@@ -187,7 +191,7 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
 
     if not status:
         if pushed_model is None:
-            status, reason = "not_pushed", "the run ended before Pusher"
+            status, reason = "skipped", "only a part of the pipeline was asked for, without Pusher"
         elif not pushed_model.get_int_custom_property("pushed"):
             refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
             status, reason = "not_pushed", "; ".join(refusals)
@@ -230,6 +234,18 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
         "servable": servable,
         "production": {"before": before, "after": after, "folder": str(root.serving)},
     }
+
+
+def _write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
+    """A killed run cannot write its summary; the next one does."""
+    from components.report.summary import write_summary
+    from pipeline import run_record
+
+    config = Config.model_validate(yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    nodes = run_record.read_run(store, config.name, folder.name)
+    reason = "the run was killed; the next run went on from its last finished step"
+    summary = _summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)
+    write_summary({**summary, "duration_seconds": round(sum(node.seconds for node in nodes.values()), 1)}, folder)
 
 
 def _one_sentence(error: BaseException, root: Root) -> str:

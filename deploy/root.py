@@ -78,7 +78,7 @@ class Root:
         try:
             owner = json.loads((self.folder / _OWNER).read_text())
             return f" ({owner['run_id']}, process {owner['pid']})"
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return ""
 
     def new_run_id(self) -> str:
@@ -98,6 +98,12 @@ class Root:
         )
         return str(max(versions)) if versions else None
 
-    def summaries(self) -> list[Path]:
-        """`summary.json` of every run, oldest first."""
-        return sorted(self.reports.glob("*/summary.json"))
+    def runs_without_summary(self, except_for: str) -> list[Path]:
+        """Report folders of runs that were killed."""
+        return [
+            folder
+            for folder in sorted(self.reports.iterdir())
+            if folder.name != except_for
+            and (folder / "config.yaml").exists()
+            and not (folder / "summary.json").exists()
+        ]

@@ -117,9 +117,9 @@ class FeatureExtractionConfig(PhaseConfig):
 class FineTuningConfig(PhaseConfig):
     """Phase two: warm-started from phase one, with the top of the backbone learning too."""
 
-    epochs: int = Field(4, ge=0, le=10_000)
+    epochs: int = Field(5, ge=0, le=10_000)
     learning_rate: float = Field(1e-4, gt=0, le=10, description="A tenth of phase one's by default.")
-    patience: int = Field(2, ge=1)
+    patience: int = Field(3, ge=1)
     unfreeze: str | None = Field(
         None,
         description="Regular expression over variable names: what learns besides the head. Empty: the known "
@@ -259,8 +259,8 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
             raise BadInput(f"configuration file {path} {found}; expected a YAML file")
         near = _nearest(name_or_file, known_configs())
         raise BadInput(
-            f"unknown configuration {name_or_file!r}{near or ';'} Known: {', '.join(known_configs())}, or the path of a "
-            "YAML file"
+            f"unknown configuration {name_or_file!r}{near + ' Known' if near else '; known'}: "
+            f"{', '.join(known_configs())}, or the path of a YAML file"
         )
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
