@@ -62,7 +62,7 @@ class DataConfig(Section):
     def _at_least_one(cls, sources: dict[str, str | None]) -> dict[str, str | None]:
         if not sources:
             raise ValueError(f"expected at least one of {', '.join(DATASETS)}")
-        return sources
+        return {dataset: folder and _absolute(folder) for dataset, folder in sources.items()}
 
 
 class TaskConfig(Section):
@@ -340,12 +340,13 @@ def _apply_data(raw: dict[str, Any], data: list[str]) -> list[str]:
         if dataset in given:
             problems.append(f"--data {item}: {dataset} has a folder already; expected one folder a data set")
         elif dataset is not None:
-            sources[dataset] = _absolute(folder)
+            sources[dataset] = folder
             given.add(dataset)
     return problems
 
 
 def _absolute(folder: str) -> str:
+    """The folder as seen from everywhere; the names of TensorFlow Datasets and addresses stay."""
     if not folder or folder.startswith("tfds:") or "://" in folder:
         return folder
     return str(Path(folder).expanduser().absolute())

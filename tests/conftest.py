@@ -33,7 +33,7 @@ def _drawing(rng: np.random.Generator, label: str) -> Image.Image:
     """A noisy gradient, reddish for cats and bluish for dogs, without any symmetry; 20 to 40 pixels a side."""
     width, height = rng.integers(20, 41, 2)
     y, x = np.mgrid[:height, :width]
-    colours = np.stack([150 - x, 60 + y * 2, 40 + x + y], -1)
+    colours = np.stack([240 - x, 60 + y * 2, x + y], -1)
     if label == "dog":
         colours = colours[..., ::-1]
     return Image.fromarray(np.clip(colours + rng.normal(0, 25, colours.shape), 0, 255).astype(np.uint8))
@@ -61,9 +61,7 @@ def drawn_photos() -> list[DrawnPhoto]:
     photos = []
     for i in range(24):
         label, image_format = LABELS[i % 2], ("JPEG", "PNG")[i // 2 % 2]
-        photos.append(
-            DrawnPhoto(f"{label}.{i}.jpg", label, image_format, _encoded(_drawing(rng, label), image_format))
-        )
+        photos.append(DrawnPhoto(f"{label}.{i}.jpg", label, image_format, _encoded(_drawing(rng, label), image_format)))
     return photos
 
 
@@ -160,7 +158,9 @@ def tiny_backbone(tmp_path_factory) -> str:
     for variable in model.variables:
         # Scales stay positive: gamma and the variance around 1, everything else around 0.
         centre, spread = (1.0, 0.2) if "gamma" in variable.name or "variance" in variable.name else (0.0, 0.5)
-        variable.assign(np.abs(rng.normal(centre, spread, variable.shape)) if centre else rng.normal(0, spread, variable.shape))
+        variable.assign(
+            np.abs(rng.normal(centre, spread, variable.shape)) if centre else rng.normal(0, spread, variable.shape)
+        )
     folder = tmp_path_factory.mktemp("tiny_backbone")
     save_feature_vector(model, folder)
     return str(folder)
@@ -202,19 +202,23 @@ def transform_graph(tmp_path_factory, curated_schema) -> str:
 
 
 @pytest.fixture(scope="session")
-def exported_model(tmp_path_factory, tiny_backbone, transform_graph) -> str:
-    """Folder of a whole exported model: Transform graph, tiny backbone and a head with random weights."""
+def exported_model(tmp_path_factory, drawn_photos, tiny_backbone, transform_graph) -> str:
+    """Folder of a whole exported model: Transform graph, tiny backbone and a head between the drawn cats and dogs."""
+    import tensorflow as tf
+
     from components.backbone.layer import FeatureVector
     from components.trainer import serving_model
     from components.trainer.model import build_head
     from components.transform.graph import load_transform
 
-    head = build_head(8, len(LABELS), dropout=0.5, seed=1)
-    rng = np.random.default_rng(5)
-    for variable in head.variables:
-        variable.assign(rng.normal(0, 2, variable.shape))
+    transform, backbone = load_transform(transform_graph), FeatureVector(tiny_backbone)
+    vectors = backbone(transform(tf.constant([photo.photo_bytes for photo in drawn_photos]))).numpy()
+    is_dog = np.array([photo.label == "dog" for photo in drawn_photos])
+    cat, dog = vectors[~is_dog].mean(axis=0), vectors[is_dog].mean(axis=0)
+    towards_dog = (dog - cat) / np.sum((dog - cat) ** 2)
+    kernel = np.stack([-towards_dog, towards_dog], axis=1)  # logits -1 and 1 for the mean dog
+    head = build_head(vectors.shape[1], len(LABELS), dropout=0.5, seed=1)
+    head.set_weights([kernel, -(cat + dog) / 2 @ kernel])
     folder = tmp_path_factory.mktemp("exported_model")
-    serving_model.export(
-        str(folder), load_transform(transform_graph), FeatureVector(tiny_backbone), head, list(LABELS)
-    )
+    serving_model.export(str(folder), transform, backbone, head, list(LABELS))
     return str(folder)

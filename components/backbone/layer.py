@@ -8,6 +8,7 @@ import re
 import tensorflow_hub as hub
 
 from components.legacy_keras import tf_keras  # noqa: F401  (its AutoGraph rule, before a layer is called)
+from schemas.errors import BadInput
 
 
 class FeatureVector(hub.KerasLayer):
@@ -27,14 +28,14 @@ class FeatureVector(hub.KerasLayer):
             module's trainable variables, those that match learn.
 
         Raises:
-          ValueError: the expression matches no trainable variable.
+          BadInput: the expression matches no trainable variable.
         """
         # Set before the layer exists: Keras reads the weights while it is being built.
         self._unfreeze = None if unfreeze is None else re.compile(unfreeze)
         super().__init__(module_path, trainable=unfreeze is not None, **kwargs)
         if unfreeze is not None and not self.trainable_weights:
             names = [v.name for v in self._func.trainable_variables]
-            raise ValueError(
+            raise BadInput(
                 f"training.fine_tuning.unfreeze (={unfreeze!r}) matches none of the backbone's {len(names)} "
                 f"trainable variables; the last ones are {', '.join(names[-6:])}"
             )

@@ -10,7 +10,7 @@ from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, read_predictions
-from components.model_selector.paired_test import compare, describe
+from components.model_selector.paired_comparison import compare, describe
 from components.verdict import write_verdict
 
 

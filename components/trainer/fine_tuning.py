@@ -80,5 +80,8 @@ def photo_batches(
 
     records = read_records(files)
     if shuffle_seed is not None:
+        # Keras runs into the end of data of unknown size, and the optimizer counts a step that was none.
+        size = records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1)
+        records = records.apply(tf.data.experimental.assert_cardinality(size))
         records = records.shuffle(_SHUFFLED_PHOTOS, seed=shuffle_seed)
     return records.batch(batch_size).map(decode, num_parallel_calls=2).prefetch(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,8 +30,15 @@ def copy_by_name(source: dict[str, np.ndarray], variables: Sequence[tf.Variable]
     By name, since the order of a Keras model's weights changes with what is trainable.
 
     Raises:
-      ValueError: the source lacks a variable, or has it in another shape; nothing is assigned then.
+      ValueError: the source lacks a variable, or has it in another shape, or two variables share a name; nothing is
+        assigned then.
     """
+    repeated = [name for name, count in Counter(v.name for v in variables).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"variables cannot be copied by name: of {len(variables)} variables, {len(repeated)} names stand for more "
+            f"than one ({', '.join(repeated[:3])})"
+        )
     wrong = [
         f"{v.name} is {'missing' if v.name not in source else f'{source[v.name].shape}, not {tuple(v.shape)}'}"
         for v in variables

@@ -324,9 +324,7 @@ def test_an_address_that_cannot_be_reached_is_named(monkeypatch):
         raise OSError("Name or service not known\nand a long tail")
 
     monkeypatch.setattr(hub, "resolve", unreachable)
-    with pytest.raises(
-        BadInput, match=r"^Backbone https://x\.invalid/m cannot be downloaded: Name .* known\.$"
-    ):
+    with pytest.raises(BadInput, match=r"^Backbone https://x\.invalid/m cannot be downloaded: Name .* known\.$"):
         feature_vector.resolve("https://x.invalid/m")
 
 
@@ -341,9 +339,7 @@ def test_a_small_module_is_accepted(tiny):
 def test_a_fixed_size_is_found_out_and_another_is_refused(tmp_path):
     fixed = save_tiny(tmp_path / "fixed", size=8)
     assert feature_vector.check_feature_vector(fixed) == 4
-    with pytest.raises(
-        BadInput, match=r"does not take float32 \[2, 160, 160, 3\] .*its inputs: \(None, 8, 8, 3\)"
-    ):
+    with pytest.raises(BadInput, match=r"does not take float32 \[2, 160, 160, 3\] .*its inputs: \(None, 8, 8, 3\)"):
         feature_vector.load(fixed, image_size=160)
 
 

@@ -34,9 +34,7 @@ def tensor_pickle(storage="FloatStorage", length=6, offset=0, shape=(2, 3), stri
 
 def legacy_file(path: Path, pickled: bytes) -> Path:
     head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
-    path.write_bytes(
-        head + pickled + pickle.dumps(["0"], 2) + len(VALUES).to_bytes(8, "little") + VALUES.tobytes()
-    )
+    path.write_bytes(head + pickled + pickle.dumps(["0"], 2) + len(VALUES).to_bytes(8, "little") + VALUES.tobytes())
     return path
 
 
@@ -83,9 +81,7 @@ def test_tensors_are_cut_out_of_their_storage(tmp_path, write, layout, expected)
 )
 def test_a_tensor_outside_its_storage_is_refused(tmp_path, write, layout):
     path = write(tmp_path / "w.pth", tensor_pickle(**layout))
-    with pytest.raises(
-        BadInput, match=r"w\.pth was refused: `w` .* reaches outside its storage of 6 elements"
-    ):
+    with pytest.raises(BadInput, match=r"w\.pth was refused: `w` .* reaches outside its storage of 6 elements"):
         read_torch_checkpoint(path)
 
 
@@ -97,16 +93,12 @@ def test_a_storage_of_another_length_is_refused(tmp_path, write):
 
 
 @both_formats
-@pytest.mark.parametrize(
-    "name", ["posix system", "builtins eval", "torch.jit load", "torch load", "numpy load"]
-)
+@pytest.mark.parametrize("name", ["posix system", "builtins eval", "torch.jit load", "torch load", "numpy load"])
 def test_a_pickle_that_names_anything_else_is_refused_and_not_executed(tmp_path, write, name):
     trace = tmp_path / "executed"
     module, function = name.split()
     pickled = f"c{module}\n{function}\n(Vtouch {trace}\ntR.".encode()
-    with pytest.raises(
-        BadInput, match=rf"the pickle names {re.escape(module)}\.{function}, which was not executed"
-    ):
+    with pytest.raises(BadInput, match=rf"the pickle names {re.escape(module)}\.{function}, which was not executed"):
         read_torch_checkpoint(write(tmp_path / "w.pth", pickled))
     assert not trace.exists()
 
@@ -189,9 +181,7 @@ def test_weights_that_are_not_installed_are_named_with_the_command():
 def test_the_registry_needs_neither_tensorflow_nor_numpy():
     code = "import sys, components.backbone; print({'tensorflow', 'numpy', 'tf_keras'} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 
 

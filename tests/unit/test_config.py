@@ -1,0 +1,290 @@
+"""The configuration: what is refused, in which words, and what it costs to find out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import Config, FineTuningConfig, all_keys, dump_config, known_configs, load_config
+from schemas.errors import BadInput
+
+REPOSITORY = Path(__file__).parents[2]
+FILES = Path(__file__).parent / "configs"
+VALID = sorted((FILES / "valid").glob("*.yaml"))
+INVALID = sorted((FILES / "invalid").glob("*.yaml"))
+MINIMAL = str(FILES / "valid" / "minimal.yaml")
+BOTH = ["cats_vs_dogs=/cats", "oxford_iiit_pet=/pets"]
+BOTH_FLAGS = "--data cats_vs_dogs=DIR --data oxford_iiit_pet=DIR"
+
+
+def problems_of(*args, **kwargs) -> list[str]:
+    """The sentences of the refusal, without the file they are about."""
+    with pytest.raises(BadInput) as error:
+        load_config(*args, **kwargs)
+    first, *listed = str(error.value).split("\n")
+    if not listed:
+        return [first]
+    assert first.endswith(f"{len(listed)} problems")
+    return [line.removeprefix("  - ") for line in listed]
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_a_valid_file_loads(path):
+    assert isinstance(load_config(str(path)), Config)
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_an_invalid_file_is_refused_in_the_words_of_its_first_lines(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    expected = [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+    assert expected
+    with pytest.raises(BadInput) as error:
+        load_config(str(path))
+    message = str(error.value)
+    assert str(path) in message
+    assert [part for part in expected if part not in message] == []
+    listed = [line for line in message.split("\n") if line.startswith("  - ")]
+    assert len(listed) == max(0, len(expected) - 1), "a problem nobody expects, or one that is not told"
+
+
+def test_values_of_a_file_arrive_and_the_rest_has_its_default():
+    config = load_config(str(FILES / "valid" / "every_section.yaml"))
+    assert (config.image.size, config.image.resize_method, config.image.antialias) == (32, "area", True)
+    assert config.data.splits.model_dump() == {"train": 6, "eval": 2, "test": 2}
+    assert config.training.fine_tuning.learning_rate == 1e-5
+    assert config.training.fine_tuning.patience == FineTuningConfig().patience
+    merged = load_config(str(FILES / "valid" / "anchors_and_merges.yaml")).training
+    assert (merged.feature_extraction.epochs, merged.fine_tuning.epochs, merged.fine_tuning.patience) == (3, 2, 1)
+
+
+def test_each_ready_made_config_loads_and_is_named_as_its_file():
+    assert known_configs() == ["cats_vs_dogs", "image_folder", "oxford_iiit_pet", "species"]
+    for name in known_configs():
+        config = load_config(name, data=BOTH if name == "species" else ["/photos"])
+        assert (config.name, config.task.schema_name) == (name, name)
+
+
+def test_a_configuration_cannot_be_changed_after_it_was_checked():
+    config = load_config(MINIMAL)
+    with pytest.raises(ValueError, match="frozen"):
+        config.image.size = 0
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cats_vs_dog", "unknown configuration 'cats_vs_dog'; did you mean 'cats_vs_dogs'? Known: cats_vs_dogs,"),
+        (
+            "zzz",
+            "unknown configuration 'zzz'; known: cats_vs_dogs, image_folder, oxford_iiit_pet, species, or the path",
+        ),
+        ("", "unknown configuration ''"),
+        ("absent.yaml", "configuration file absent.yaml does not exist; expected a YAML file"),
+        (str(FILES), f"configuration file {FILES} is a folder; expected a YAML file"),
+        ("a" * 300 + ".yaml", "does not exist"),
+    ],
+)
+def test_no_such_configuration(name, says):
+    assert says in problems_of(name)[0]
+
+
+def test_a_file_that_is_not_utf8(tmp_path):
+    for encoded in (Path(MINIMAL).read_bytes() + b"# caf\xe9\n", Path(MINIMAL).read_text().encode("utf-16")):
+        (tmp_path / "x.yaml").write_bytes(encoded)
+        assert "x.yaml cannot be read as YAML: 'utf-8' codec" in problems_of(str(tmp_path / "x.yaml"))[0]
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbf" + Path(MINIMAL).read_bytes())
+    assert load_config(str(tmp_path / "x.yaml")) == load_config(MINIMAL)
+
+
+def test_a_file_nested_too_deep(tmp_path):
+    (tmp_path / "x.yaml").write_text("image: " + "[" * 3000 + "]" * 3000)
+    assert "cannot be read as YAML: maximum recursion depth" in problems_of(str(tmp_path / "x.yaml"))[0]
+
+
+@pytest.mark.parametrize("data", [[], ["/photos"], ["cats_vs_dogs=/photos"]], ids=str)
+@pytest.mark.parametrize(
+    "key", [*(k for k in Config.model_fields if k != "name"), "data.sources", "training.fine_tuning"]
+)
+def test_a_section_that_is_no_section_gives_a_sentence(key, data):
+    for value in ("", "5", "words", "[1]", "[{}]", "true", "{zzz: 1}", "{5: 1}", "{null: 1}", "{2024-01-01: 1}"):
+        told = "\n".join(problems_of(MINIMAL, [f"{key}={value}"], data))
+        assert f"{key} " in told or f"'{key}." in told or f"{key}: " in told, value
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "1.e-3", "0.001", ".1e-2", "+1e-3"])
+def test_set_reads_a_number_as_a_person_does(text):
+    learning_rate = load_config(
+        MINIMAL, [f"training.fine_tuning.learning_rate={text}"]
+    ).training.fine_tuning.learning_rate
+    assert type(learning_rate) is float
+    assert learning_rate == 0.001
+
+
+def test_set_goes_below_a_section_that_the_file_leaves_empty(tmp_path):
+    (tmp_path / "x.yaml").write_text(Path(MINIMAL).read_text() + "training:\nimage:\n")
+    config = load_config(str(tmp_path / "x.yaml"), ["training.fine_tuning.epochs=7", "image.size=64"])
+    assert (config.training.fine_tuning.epochs, config.image.size) == (7, 64)
+
+
+def test_the_last_set_wins_and_other_values_stay():
+    config = load_config(
+        str(FILES / "valid" / "every_section.yaml"),
+        ["image.size=64", "image.size=96", "backbone.handle=http://x.org/a=b"],
+    )
+    assert (config.image.size, config.image.resize_method) == (96, "area")
+    assert config.backbone.handle == "http://x.org/a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("image.size", "--set 'image.size': expected key=value, such as image.size=224"),
+        ("=3", "--set '=3': expected key=value"),
+        ("image.size={", "--set 'image.size={': the value cannot be read as YAML"),
+        ("image.size=2024-13-45", "--set 'image.size=2024-13-45': the value cannot be read as YAML"),
+        ("name.x=3", "--set 'name.x=3': name is a value, not a section"),
+        ("image.sise=64", "unknown key 'image.sise'; did you mean 'image.size'?"),
+        ("imagee.size=64", "unknown key 'imagee'; did you mean 'image'?"),
+        ("training.fine_tuning.epoch=3", "did you mean 'training.fine_tuning.epochs'?"),
+        ("image.size=0", "image.size (=0): input should be greater than or equal to 32"),
+        ("image.size=", "image.size (=None): input should be a valid integer"),
+        ("image.size=1e400", "image.size (=inf)"),
+        ("image.size.x=3", "image.size (={'x': 3}): input should be a valid integer"),
+        ("image..size=3", "unknown key 'image.'"),
+        ("backbone.handle=efficientnet_lite9", "Backbone 'efficientnet_lite9' is unknown"),
+    ],
+)
+def test_a_wrong_set(override, says):
+    problems = problems_of(MINIMAL, [override])
+    assert len(problems) == 1
+    assert says in problems[0]
+
+
+def test_all_problems_of_file_set_and_data_are_told_at_once():
+    path = str(FILES / "invalid" / "image_size_zero.yaml")
+    problems = problems_of(path, ["training.sed=1", "image.size", "training.dropout=2"], ["oxford_iiit_pet=/x"])
+    fragments = [
+        "--set 'image.size'",
+        "has no data set oxford_iiit_pet",
+        "'training.seed'",
+        "image.size (=0)",
+        "dropout (=2)",
+    ]
+    assert len(problems) == len(fragments)
+    for fragment, problem in zip(fragments, problems, strict=True):
+        assert fragment in problem
+
+
+@pytest.mark.parametrize(
+    ("data", "folder"),
+    [
+        ("/photos", "/photos"),
+        ("image_folder=/photos", "/photos"),
+        ("photos", str(Path("photos").absolute())),
+        ("image_folder=photos", str(Path("photos").absolute())),
+        ("~/photos", os.path.expanduser("~/photos")),
+        ("tfds:flowers", "tfds:flowers"),
+        ("image_folder=tfds:flowers", "tfds:flowers"),
+        ("gs://bucket/photos", "gs://bucket/photos"),
+        ("/photos/a=b", "/photos/a=b"),
+        ("/cats_vs_dogs=1/photos", "/cats_vs_dogs=1/photos"),
+    ],
+)
+def test_data_for_one_data_set(data, folder):
+    assert load_config("image_folder", data=[data]).data.sources == {"image_folder": folder}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], "no photos given: say where the image_folder photos are with --data DIR"),
+        ([""], "no photos given"),
+        (["image_folder="], "no photos given"),
+        (["image_foldr=/x"], "--data image_foldr=/x: unknown data set 'image_foldr'; did you mean 'image_folder'?"),
+        (["cats_vs_dogs=/x"], "this configuration has no data set cats_vs_dogs; expected image_folder"),
+        (["/x", "/y"], "--data /y: image_folder has a folder already; expected one folder a data set"),
+        (["image_folder=/x", "image_folder=/x"], "image_folder has a folder already"),
+    ],
+)  # fmt: skip
+def test_wrong_data_for_one_data_set(data, says):
+    assert says in problems_of("image_folder", data=data)[0]
+
+
+def test_data_for_two_data_sets():
+    expected = {"cats_vs_dogs": "/cats", "oxford_iiit_pet": "/pets"}
+    assert load_config("species", data=BOTH).data.sources == expected
+    assert load_config("species", data=BOTH[::-1]).data.sources == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([], f"no folder given for cats_vs_dogs and oxford_iiit_pet: use {BOTH_FLAGS}"),
+        (BOTH[:1], "no folder given for oxford_iiit_pet: use --data"),
+        (["/x"], f"--data /x: this configuration has 2 data sets; expected {BOTH_FLAGS}"),
+        ([*BOTH, "/x"], "--data /x: this configuration has 2 data sets"),
+        ([*BOTH, "image_folder=/x"], "has no data set image_folder; expected cats_vs_dogs or oxford_iiit_pet"),
+        (["cats_vs_dog=/x", *BOTH], "--data cats_vs_dog=/x: unknown data set 'cats_vs_dog'; did you mean"),
+        ([*BOTH, "cats_vs_dogs=/other"], "cats_vs_dogs has a folder already"),
+    ],
+)  # fmt: skip
+def test_wrong_data_for_two_data_sets(data, says):
+    assert says in problems_of("species", data=data)[0]
+
+
+def test_data_for_data_sets_that_are_no_names():
+    problems = problems_of(MINIMAL, ["data.sources={5: /x}"], ["cats_vs_dogs=/x"])
+    assert problems[0] == "--data cats_vs_dogs=/x: this configuration has no data set cats_vs_dogs; expected 5"
+    assert problems[1].startswith("data.sources: unknown data set '5'")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    folder=st.text(st.characters(exclude_categories=("Cs",)), min_size=1),
+    learning_rate=st.floats(0, 10, exclude_min=True),
+    dropout=st.floats(0, 1, exclude_max=True),
+    size=st.integers(32, 1024),
+    unfreeze=st.none() | st.sampled_from(["", "null", "1e5", "yes", "a: b", "#", "block7a_(dw)?conv/", "'\"", "\\d\n"]),
+    beam_args=st.lists(st.text(st.characters(exclude_categories=("Cs",)))),
+)
+def test_a_dumped_configuration_reads_back_the_same(
+    tmp_path_factory, folder, learning_rate, dropout, size, unfreeze, beam_args
+):
+    raw = load_config(MINIMAL).model_dump()
+    raw["data"]["sources"] = {"image_folder": folder}
+    raw["training"]["dropout"] = dropout
+    raw["training"]["fine_tuning"].update(learning_rate=learning_rate, unfreeze=unfreeze)
+    raw["image"]["size"] = size
+    raw["runtime"]["beam_pipeline_args"] = beam_args
+    config = Config.model_validate(raw)
+    path = tmp_path_factory.mktemp("dumped") / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(str(path)) == config
+
+
+@pytest.mark.parametrize("key", [key for key in all_keys() if key != "data.sources"])
+def test_every_key_can_be_set_to_the_value_it_has(key):
+    config = load_config(str(FILES / "valid" / "every_section.yaml"))
+    value = config.model_dump()
+    for part in key.split("."):
+        value = value[part]
+    assert load_config(str(FILES / "valid" / "every_section.yaml"), [f"{key}={json.dumps(value)}"]) == config
+
+
+def test_reading_a_configuration_imports_nothing_heavy():
+    code = (
+        "import sys; from pipeline.config import load_config; load_config('image_folder', ['image.size=64'], ['/x'])\n"
+        "heavy = {'tensorflow', 'tfx', 'apache_beam', 'tf_keras', 'tensorflow_hub', 'tensorflow_transform', 'numpy',"
+        " 'tensorflow_model_analysis', 'ml_metadata', 'google.protobuf', 'PIL', 'scipy', 'pandas', 'grpc'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,149 @@
+"""The root folder: one run at a time, one pipeline a root, and the version production reads."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.root import Root
+from schemas.errors import BadInput
+
+REPOSITORY = Path(__file__).parents[2]
+HOLD = """
+import sys
+from deploy.root import Root
+with Root(sys.argv[1]).lock("2024-02-29T12-00-00Z"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = Root(tmp_path / "root")
+    root.prepare("cats_vs_dogs")
+    return root
+
+
+@pytest.fixture
+def holder(root):
+    """Another process, which holds the lock of `root`."""
+    command = [sys.executable, "-c", HOLD, str(root.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_run_is_refused_and_told_of_the_first(root, holder):
+    with pytest.raises(BadInput) as error, root.lock("mine"):
+        pytest.fail("two runs in one root")
+    assert str(error.value) == (
+        f"another run is active on {root.folder} (2024-02-29T12-00-00Z, process {holder.pid}); wait for it, or use "
+        "--root"
+    )
+
+
+def test_another_root_is_free(root, holder, tmp_path):
+    other = Root(tmp_path / "other")
+    other.prepare("cats_vs_dogs")
+    with other.lock("mine"):
+        assert holder.poll() is None
+
+
+def test_a_killed_run_frees_the_lock(root, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    assert holder.wait(10) == -signal.SIGKILL
+    with root.lock("mine"):
+        assert json.loads((root.folder / ".owner.json").read_text()) == {"run_id": "mine", "pid": os.getpid()}
+
+
+def test_a_run_that_ended_or_failed_frees_the_lock(root, holder):
+    holder.communicate("")
+    with pytest.raises(ZeroDivisionError), root.lock("first"):
+        raise ZeroDivisionError
+    with root.lock("second"):
+        pass
+
+
+@pytest.mark.parametrize("owner", [None, "", "{", "[]", '{"run_id": "x"}'])
+def test_the_refusal_needs_no_readable_owner(root, holder, owner):
+    (root.folder / ".owner.json").unlink()
+    if owner is not None:
+        (root.folder / ".owner.json").write_text(owner)
+    with pytest.raises(BadInput, match=f"another run is active on {root.folder}; wait for it"), root.lock("mine"):
+        pytest.fail("two runs in one root")
+
+
+def test_a_root_is_prepared_again_by_its_own_pipeline_only(root):
+    (root.serving / "1").mkdir()
+    root.prepare("cats_vs_dogs")
+    assert root.production_version() == "1"
+    with pytest.raises(BadInput) as error:
+        root.prepare("species")
+    assert str(error.value) == (
+        f"the root folder {root.folder} belongs to the pipeline 'cats_vs_dogs', and a run of 'species' would replace "
+        "its model in production; give another folder with --root"
+    )
+
+
+def test_a_root_whose_first_run_was_killed_before_it_named_the_pipeline(tmp_path):
+    (tmp_path / ".pipeline").touch()
+    Root(tmp_path).prepare("species")
+    with pytest.raises(BadInput, match="belongs to the pipeline 'species'"):
+        Root(tmp_path).prepare("cats_vs_dogs")
+
+
+@pytest.mark.parametrize("below", ["", "deeper", "reports"])
+def test_a_root_that_cannot_be_written(tmp_path, below):
+    (tmp_path / "file").write_text("x")
+    folder = tmp_path / "file" / below
+    if below == "reports":  # the folder is there, but not what goes into it
+        folder = tmp_path / "root"
+        folder.mkdir()
+        (folder / "reports").write_text("x")
+    with pytest.raises(BadInput, match=rf"root folder {folder} cannot be written \(.+\); give another with --root"):
+        Root(folder).prepare("species")
+
+
+def test_a_root_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Root("runs/x").reports == tmp_path / "runs" / "x" / "reports"
+    assert Root("~/x").metadata == tmp_path / "x" / "metadata.sqlite"
+
+
+def test_run_ids_are_unique_and_sort_by_time(root):
+    first = root.new_run_id()
+    (root.reports / first).mkdir()
+    second = root.new_run_id()
+    assert first < second
+
+
+@pytest.mark.parametrize(
+    ("names", "version"),
+    [
+        ([], None),
+        (["9", "10"], "10"),
+        (["1709200000", "1709200001", ".incoming-1709200002"], "1709200001"),
+        ([".incoming-3"], None),
+        (["2", "latest", "3.5", "-4", "5x", "\u00b2"], "2"),
+    ],
+)
+def test_production_reads_the_highest_number(root, names, version):
+    for name in names:
+        (root.serving / name).mkdir()
+    assert root.production_version() == version
+
+
+def test_production_reads_no_file(root):
+    (root.serving / "7").write_text("x")
+    assert root.production_version() is None
+
+
+def test_nothing_is_in_production_before_anything_was_made(tmp_path):
+    assert Root(tmp_path / "absent").production_version() is None
