@@ -84,14 +84,16 @@ def _photos(data: dict[str, Any]) -> str:
 
 def _models_table(models: dict[str, Any], winner: str | None) -> Table:
     examples = next(iter(models.values()))["examples"]
-    table = Table(box=None, title=f"the two models on {examples} test photos", title_justify="left", title_style="bold")
-    for column in ("model", "accuracy", "log loss", "calibration error", "best epoch", ""):
+    title = f"the two models on {examples} test photos"
+    table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in ("model", "accuracy", "log loss", "calibration", "epoch", ""):
         table.add_column(column, no_wrap=True)
     for name, model in models.items():
         accuracy, training = model["accuracy"], model.get("training")
+        value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
         table.add_row(
             name.replace("_", " "),
-            f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%})",
+            f"{value:.1f}% ({low:.1f} to {high:.1f})",
             f"{model['loss']['value']:.3f}",
             f"{model['calibration_error']['value']:.3f}",
             f"{training['best_epoch']} of {training['epochs']}" if training else "",

@@ -123,7 +123,7 @@ class FineTuningConfig(PhaseConfig):
     unfreeze: str | None = Field(
         None,
         description="Regular expression over variable names: what learns besides the head. Empty: the known "
-        "backbone's own, or the last fifth of the variables of an unknown one.",
+        "backbone's own, or the last fifth of an unknown one's kernels.",
     )
 
     @field_validator("unfreeze")

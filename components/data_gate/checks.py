@@ -49,9 +49,7 @@ def find_problems(
     ]
     not_trained = [c for c in classes if c not in report["splits"].get("train", {})]
     if len(classes) > 1 and report["splits"].get("train") and not_trained:
-        problems.append(
-            f"no photo of {_names(not_trained)} is in the train split, so it cannot be learnt; add photos"
-        )
+        problems.append(f"no photo of {_names(not_trained)} is in the train split, so it cannot be learnt; add photos")
     for split, by_feature in anomalies.items():
         for feature, description in sorted(by_feature.items()):
             problems.append(f"the {split} split breaks the schema at {feature!r}: {description}")

@@ -17,7 +17,7 @@ from components.transform.graph import load_transform
 from schemas import features as f
 from schemas import schema_files
 
-# Of an unknown backbone, this share of the trainable variables learns unless the configuration says which.
+# Of an unknown backbone, this share of the kernels learns unless the configuration says which.
 _DEFAULT_FRACTION = 0.2
 _SHUFFLED_PHOTOS = 2048
 
@@ -49,13 +49,14 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def unfreeze_pattern(settings: dict[str, Any], module_path: str) -> str:
-    """Which variables learn: the configuration's, the known backbone's own, or the last fifth."""
+    """Which variables learn: the configuration's, the known backbone's own, or the last fifth of an unknown one's kernels."""
     if settings["unfreeze"] is not None:
         return settings["unfreeze"]
     known = registry.BACKBONES.get(settings["backbone"])
     if known is not None:
         return known.unfreeze
-    names = [v.name for v in tf.saved_model.load(module_path).trainable_variables]
+    # Vectors are biases and batch norm's scales; these stay as they are.
+    names = [v.name for v in tf.saved_model.load(module_path).trainable_variables if v.shape.rank > 1]
     return last_fraction(names, _DEFAULT_FRACTION)
 
 

@@ -94,6 +94,7 @@ def test_a_tie_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4, 5}, feature_extraction={1, 2, 3, 6, 7})
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4}, feature_extraction={0, 1, 2, 4, 5})
 
