@@ -1,4 +1,4 @@
-"""Distribution `warmstart`: the packages `schemas`, `components`, `pipeline` and `deploy`, and the command `warmstart`."""
+"""Distribution `warmstart`: the packages `schemas`, `components`, `pipeline`, `deploy`, and the command `warmstart`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TFX = [
 setup(
     name="warmstart",
     version="0.1.0",
-    description="From folders of photos to a released image classifier, with TFX, TF-Hub feature vectors and warm starts",
+    description="From folders of photos to a released image classifier: TFX, TF-Hub feature vectors, warm starts",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -49,7 +49,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def unfreeze_pattern(settings: dict[str, Any], module_path: str) -> str:
-    """Which variables learn: the configuration's, the known backbone's own, or the last fifth of an unknown one's kernels."""
+    """Which variables learn: the configuration's, the known backbone's own, or the last fifth of the kernels."""
     if settings["unfreeze"] is not None:
         return settings["unfreeze"]
     known = registry.BACKBONES.get(settings["backbone"])

@@ -231,7 +231,7 @@ def test_moving_averages_cannot_be_unfrozen(tiny_backbone):
 
 
 def test_what_learns_by_default(tiny_backbone):
-    """The configuration's choice, then the built-in backbone's, then the last fifth of an unknown one's kernels: 1 of 2."""
+    """The configuration, then the built-in backbone, then the last fifth of an unknown one's kernels: 1 of 2."""
     known = {"unfreeze": None, "backbone": "efficientnet_lite0"}
     unknown = {"unfreeze": None, "backbone": tiny_backbone}
     assert fine_tuning.unfreeze_pattern({**unknown, "unfreeze": "stem_"}, tiny_backbone) == "stem_"
