@@ -6,7 +6,9 @@ import time
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
+from rich.spinner import Spinner
 from rich.table import Table
 
 _MARKS = {
@@ -25,21 +27,26 @@ class ConsoleDisplay:
     def __init__(self, stream: TextIO):
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._live = self.console.is_terminal
-        self._status: Any = None
+        self._status: Live | None = None
+        self._spinner = Spinner("dots")
         self._node, self._detail = "", ""
         self._last_line = 0.0
 
     def node_started(self, node_id: str) -> None:
         self._node, self._detail, self._last_line = node_id, "", time.monotonic()
         if self._live:
-            self._status = self.console.status(escape(node_id))
+            self._spinner = Spinner("dots", escape(node_id))
+            # What libraries print belongs in the log, and rich would show it here.
+            self._status = Live(
+                self._spinner, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
             self._status.start()
 
     def node_progress(self, what: str, done: int, total: int) -> None:
         of = f" of {total}" if total else ""
         self._detail = f"{done}{of} {what}"
         if self._status:
-            self._status.update(escape(f"{self._node}: {self._detail}"))
+            self._spinner.update(text=escape(f"{self._node}: {self._detail}"))
         elif time.monotonic() - self._last_line > _LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             self.console.print(escape(f"  {self._node:<28} {self._detail} ..."))

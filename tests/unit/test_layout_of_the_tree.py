@@ -100,7 +100,7 @@ def test_nothing_is_left_to_do():
 
 def test_no_file_names_a_developers_machine_or_package_registry():
     texts = tracked_texts()
-    # A folder of the machine at the start of a path; `/home/` inside an address is somebody's page.
+    # A folder of the machine at the start of a path; inside an address it is somebody else's.
     folders = r"(?<![\w.:/-])/(root|work|home|Users)" + "/"
     assert found_in(texts, folders) == []
     registries = r"(https?|file)://[^\s\"']*(" + r"/sim" + r"ple\b|devpi|artifactory|nexus|jfrog)"
