@@ -28,6 +28,8 @@ setup(
         *TFX,
         "tensorflow-hub==0.16.1",
         "tensorflow-datasets>=4.9.10",
+        # tensorflow-datasets imports it and asks for it on older Pythons only.
+        "importlib_resources>=6",
         # TensorFlow 2.16 brings it, 2.21 does not.
         "tensorboard>=2.16",
         # tfx_bsl imports dill, which Beam no longer brings; tensorflow_hub imports pkg_resources.
