@@ -2,9 +2,8 @@
 
 AutoGraph leaves Keras' own code alone by a list of module names that has `keras`, but not `tf_keras`, the same code
 under another name. Without this rule the first call of every `fit`, `evaluate` and layer converts thousands of lines
-(10 s instead of 0.2 s for the first `evaluate` of a one-layer model). The list is private to TensorFlow, and
-2.21 has the rule itself:
-`tests/component/test_legacy_keras.py` fails when it changes.
+(10 s instead of 0.2 s for the first `evaluate` of a one-layer model). The list is private to TensorFlow, which has
+the rule itself in 2.21: `tests/component/test_legacy_keras.py` fails when it changes.
 """
 
 import tensorflow as tf  # noqa: F401  (before tf_keras)

@@ -78,7 +78,12 @@ def run(config_name, data, root, overrides, from_node, to_node) -> None:
 
     display = ConsoleDisplay(local.terminal_stream())
     display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
-    result = local.run(config, Root(root or Path("runs") / config.name), display, from_node, to_node)
+    place = Root(root or Path("runs") / config.name)
+    try:
+        result = local.run(config, place, display, from_node, to_node)
+    except OSError as error:  # the disk may be too full even for the summary
+        click.echo(f"error: {local.failure(error, place)}", err=True)
+        sys.exit(local.FAILED_CODE)
     display.closing(result.summary, str(result.folder / "summary.json"))
     if result.summary["status"] == "failed":
         display.console.print(f"[bold]log[/]      {result.folder / local.LOG_FILE}")

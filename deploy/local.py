@@ -25,6 +25,7 @@ LOG_FILE, CONFIG_FILE = "run.log", "config.yaml"
 # build a source distribution at each Beam step.
 _LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
 
+_STARTING = "starting TensorFlow and TFX"
 PUSHED_CODE, FAILED_CODE, BAD_INPUT_CODE, NOT_PUSHED_CODE = 0, 1, 2, 3
 
 
@@ -108,33 +109,31 @@ def _run_locked(
     to_node: str | None,
 ) -> RunResult:
     started = time.time()
-    display.node_started("starting TensorFlow and TFX")
+    status, reason = "", ""
+    node_ids: list[str] = []
+    store = before = None
+    display.node_started(_STARTING)
     # Slow imports, after everything that can be refused without them.
     from ml_metadata.metadata_store import metadata_store
     from tfx.orchestration import metadata
 
+    from components.report.summary import write_summary
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
     from pipeline.graph import Places, make_pipeline
 
-    connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
-    store = metadata_store.MetadataStore(connection)
-    for execution_id in run_record.abandon_unfinished(store):
-        _remove_outputs(root.artifacts, execution_id)
-    for killed in root.runs_without_summary(except_for=run_id):
-        _write_summary_of_killed_run(killed, store, root)
-    before = root.production_version()
-    last_pushed = run_record.last_pushed_version(store)
-    lost = last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else ""
-
-    status, reason = "", ""
-    node_ids: list[str] = []
     try:
+        before = root.production_version()
+        connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
+        store = metadata_store.MetadataStore(connection)
+        _tidy_up_after_killed_runs(root, run_id, store)
+        last_pushed = run_record.last_pushed_version(store)
+        lost = last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else ""
         places = Places(str(root.artifacts), str(root.serving), lost)
         beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
         pipeline = make_pipeline(config, places, sources, connection, beam_args)
         node_ids = [component.id for component in pipeline.components]
-        display.node_ended("starting TensorFlow and TFX", "complete", time.time() - started)
+        display.node_ended(_STARTING, "complete", time.time() - started)
         progress.listen(display.node_progress)
         LocalRunner(run_id, display).run_nodes(pipeline, from_node, to_node)
     except BadInput as error:
@@ -143,18 +142,34 @@ def _run_locked(
     except KeyboardInterrupt:
         status, reason = "failed", "interrupted; the next run goes on from the last finished step"
     except BaseException as error:  # the summary is written for every end of a run
-        status, reason = "failed", _one_sentence(error, root)
+        status, reason = "failed", failure(error, root)
         traceback.print_exc()
     finally:
         progress.listen(None)
-    nodes = run_record.read_run(store, config.name, run_id)
-    summary = _summarise(config, run_id, nodes, node_ids, root, before, status, reason)
+    try:
+        nodes = run_record.read_run(store, config.name, run_id) if store else {}
+        summary = _summarise(config, run_id, nodes, node_ids, root, before, status, reason)
+    except Exception as error:  # such as artifacts that somebody deleted
+        traceback.print_exc()
+        reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
+        summary = _summarise(config, run_id, {}, node_ids, root, before, status or "failed", reason)
     summary["duration_seconds"] = round(time.time() - started, 1)
-    from components.report.summary import write_summary
-
     write_summary(summary, folder)
     code = {"pushed": PUSHED_CODE, "skipped": PUSHED_CODE, "stopped": BAD_INPUT_CODE, "not_pushed": NOT_PUSHED_CODE}
     return RunResult(summary, folder, code.get(summary["status"], FAILED_CODE))
+
+
+def _tidy_up_after_killed_runs(root: Root, run_id: str, store: Any) -> None:
+    """Removes what they left half written, and writes the summaries they could not write."""
+    from pipeline import run_record
+
+    for execution_id in run_record.abandon_unfinished(store):
+        _remove_outputs(root.artifacts, execution_id)
+    for killed in root.runs_without_summary(except_for=run_id):
+        try:
+            _write_summary_of_killed_run(killed, store, root)
+        except Exception:  # a configuration of an older version, say: no reason for this run to fail; the log has it
+            traceback.print_exc()
 
 
 def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) -> dict[str, Any]:
@@ -248,7 +263,8 @@ def _write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
     write_summary({**summary, "duration_seconds": round(sum(node.seconds for node in nodes.values()), 1)}, folder)
 
 
-def _one_sentence(error: BaseException, root: Root) -> str:
+def failure(error: BaseException, root: Root) -> str:
+    """What made a run fail, in one sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
     if (
         (isinstance(error, OSError) and error.errno == 28)
