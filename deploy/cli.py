@@ -84,9 +84,7 @@ def run(config_name, data, root, overrides, from_node, to_node) -> None:
     except OSError as error:  # the disk may be too full even for the summary
         click.echo(f"error: {local.failure(error, place)}", err=True)
         sys.exit(local.FAILED_CODE)
-    display.closing(result.summary, str(result.folder / "summary.json"))
-    if result.summary["status"] == "failed":
-        display.console.print(f"[bold]log[/]      {result.folder / local.LOG_FILE}")
+    display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -59,7 +60,7 @@ class ConsoleDisplay:
         mark = _MARKS.get(state, state)
         self.console.print(f"  {escape(node_id):<28} {mark:<16} {seconds:6.1f} s{escape(detail)}")
 
-    def closing(self, summary: dict[str, Any], summary_path: str) -> None:
+    def closing(self, summary: dict[str, Any], folder: Path) -> None:
         """The run in a screenful: photos, models, verdict, and where the model lies."""
         out = self.console
         out.print()
@@ -76,8 +77,16 @@ class ConsoleDisplay:
         colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(summary["status"], "red")
         out.print(f"[bold]status: [{colour}]{summary['status']}[/][/]  {escape(summary['reason'])}")
         if version := summary["production"]["after"]:
-            out.print(f"[bold]model[/]    {escape(summary['production']['folder'])}/{version}")
-        out.print(f"[bold]summary[/]  {escape(summary_path)}  ({summary['duration_seconds']:.0f} s)")
+            out.print(f"[bold]model[/]    {escape(_shown(Path(summary['production']['folder'], version)))}")
+        out.print(f"[bold]summary[/]  {escape(_shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
+        if summary["status"] == "failed":
+            out.print(f"[bold]log[/]      {escape(_shown(folder / 'run.log'))}")
+
+
+def _shown(path: Path) -> str:
+    """As short as it can be and still lead there from the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _photos(data: dict[str, Any]) -> str:
