@@ -11,6 +11,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from schemas.features import LABEL
 
 SCHEMAS_FOLDER = Path(__file__).parent
+# Name of the file in a Schema artifact, as TFX writes it.
+SCHEMA_FILE = "schema.pbtxt"
 
 
 def curated_schema_file(name: str) -> str:

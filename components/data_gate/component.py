@@ -14,7 +14,6 @@ from components.example_gen.report import read_report
 from schemas import schema_files
 from schemas.errors import BadInput
 
-SCHEMA_FILE = "schema.pbtxt"
 # ExampleValidator's own file name.
 _ANOMALIES_FILE = "SchemaDiff.pb"
 
@@ -39,11 +38,11 @@ def DataGate(
     problems = find_problems(report, rejected, _error_anomalies(anomalies), max_rejected_fraction)
     if problems:
         raise BadInput("the data were stopped at the gate: " + "; ".join(problems))
-    run_schema = schema_files.read_schema(os.path.join(curated_schema.uri, SCHEMA_FILE))
+    run_schema = schema_files.read_schema(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE))
     if not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})
         schema_files.label_feature(run_schema).string_domain.value.extend(found)
-    schema_files.write_schema(run_schema, os.path.join(schema.uri, SCHEMA_FILE))
+    schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
 
 
 def _error_anomalies(artifact: standard_artifacts.ExampleAnomalies) -> dict[str, dict[str, str]]:

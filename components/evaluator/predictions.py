@@ -75,7 +75,7 @@ def Predictions(
     `feature_extraction_probabilities`, `fine_tuned_probabilities` (float32 [classes]).
     """
     del code
-    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, "schema.pbtxt")))
+    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
     models = {
         FEATURE_EXTRACTION: path_utils.serving_model_path(feature_extraction.uri),
         FINE_TUNED: path_utils.serving_model_path(fine_tuned.uri),

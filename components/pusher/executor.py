@@ -19,7 +19,7 @@ def served_versions(serving_folder: str) -> list[int]:
     """The versions in TensorFlow Serving's layout, oldest first."""
     if not fileio.isdir(serving_folder):
         return []
-    return sorted(int(name.strip("/")) for name in fileio.listdir(serving_folder) if name.strip("/").isdigit())
+    return sorted(int(name.strip("/")) for name in fileio.listdir(serving_folder) if name.strip("/").isdecimal())
 
 
 class AtomicPusherExecutor(Executor):
