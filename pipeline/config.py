@@ -100,10 +100,82 @@ class BackboneConfig(Section):
     )
 
 
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    return pattern
+
+
+class HeadConfig(Section):
+    """What is put on the feature vector."""
+
+    hidden_units: int = Field(0, ge=0, le=65_536, description="Width of a hidden ReLU layer; 0: none.")
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class AugmentationConfig(Section):
+    """Random changes of the training photos. Evaluation and serving never see them."""
+
+    mode: Literal["none", "views", "online"] = Field(
+        "none",
+        description="`views`: a fixed number of changed copies goes through the backbone once, and is cached; "
+        "`online`: every epoch sees new changes, and runs the whole backbone each time.",
+    )
+    views: int = Field(3, ge=1, le=100, description="Changed copies of each training photo, besides the photo itself.")
+    flip: bool = Field(True, description="Left and right are exchanged in every other photo.")
+    rotation_degrees: float = Field(10.0, ge=0, le=180)
+    zoom: float = Field(0.1, ge=0, lt=1, description="Zooms by a factor in 1 +- this.")
+    scale_jitter: float = Field(0.2, ge=0, lt=1, description="Crops with sides down to 1 - this, anywhere.")
+    colour: float = Field(0.1, ge=0, lt=1, description="Brightness, contrast and saturation change up to this.")
+
+
+class WarmStartConfig(Section):
+    """Where the fine-tuned model starts from."""
+
+    source: str = Field(
+        "feature_extraction",
+        description="`feature_extraction`: of this run; `production`: the model in production; or a SavedModel's "
+        "folder. A source that does not fit is named with the reason, and the run's own model takes its place.",
+    )
+    variables: str = Field(
+        ".*", description="Regular expression, from the start of a variable's name: what is copied from the source."
+    )
+    renamed: dict[str, str] = Field(
+        default_factory=dict, description="Variable of the new model -> its name in the source."
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _is_there(cls, source: str) -> str:
+        if source in ("feature_extraction", "production"):
+            return source
+        folder = Path(source).expanduser().absolute()
+        if not (folder / "saved_model.pb").is_file():
+            near = _nearest(source, ["feature_extraction", "production"])
+            raise ValueError(f"no SavedModel there{near or '; expected feature_extraction, production or its folder'}")
+        return str(folder)
+
+    @field_validator("variables")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        return _regular_expression(pattern)
+
+
+class TunerConfig(Section):
+    """KerasTuner over head and schedule, on the cached vectors."""
+
+    trials: int = Field(0, ge=0, le=1000, description="Tried sets of values; 0: no tuning.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Of each trial, at most.")
+
+
 class PhaseConfig(Section):
     epochs: int = Field(ge=0, le=10_000)
     learning_rate: float = Field(gt=0, le=10)
     patience: int = Field(ge=1, description="Epochs without a better eval loss before training ends early.")
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0.")
 
 
 class FeatureExtractionConfig(PhaseConfig):
@@ -115,34 +187,71 @@ class FeatureExtractionConfig(PhaseConfig):
 
 
 class FineTuningConfig(PhaseConfig):
-    """Phase two: warm-started from phase one, with the top of the backbone learning too."""
+    """Phase two: warm-started from phase one, with a part of the backbone learning too."""
 
     epochs: int = Field(5, ge=0, le=10_000)
-    learning_rate: float = Field(1e-4, gt=0, le=10, description="A tenth of phase one's by default.")
+    learning_rate: float | None = Field(None, gt=0, le=10, description="Empty: a tenth of phase one's.")  # type: ignore[assignment]
     patience: int = Field(3, ge=1)
+    strategy: Literal["feature_extraction", "top", "all", "auto"] = Field(
+        "top",
+        description="What learns besides the head: nothing, the top of the backbone, all of it, or chosen from the "
+        "number of photos and how similar the task is to ImageNet.",
+    )
     unfreeze: str | None = Field(
         None,
-        description="Regular expression over variable names: what learns besides the head. Empty: the known "
-        "backbone's own, or the last fifth of an unknown one's kernels.",
+        description="Of `top`: regular expression, from the start of a variable's name. With none of the four "
+        "`unfreeze` keys: the known backbone's own, or the last fifth of an unknown one's kernels.",
+    )
+    unfreeze_blocks: list[str] | None = Field(None, min_length=1, description="Of `top`: these blocks.")
+    unfreeze_last: int | None = Field(None, ge=1, description="Of `top`: the last so many kernels.")
+    unfreeze_fraction: float | None = Field(None, gt=0, le=1, description="Of `top`: this share of the kernels.")
+    block_rate: float = Field(
+        1.0, gt=0, le=1, description="Each block learns at this multiple of the rate of the block above it."
+    )
+    stages: int = Field(1, ge=1, le=100, description="Gradual unfreezing: the blocks join in so many stages.")
+    from_activations: bool = Field(
+        True, description="Trains from cached activations at the freeze boundary, where the backbone can be cut."
     )
 
     @field_validator("unfreeze")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return pattern
+        return None if pattern is None else _regular_expression(pattern)
+
+    @model_validator(mode="after")
+    def _one_way_to_unfreeze(self) -> FineTuningConfig:
+        names = ("unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same thing in two ways; expected one of them")
+        if given and self.strategy != "top":
+            raise ValueError(f"{given[0]} belongs to strategy top, not to {self.strategy}; drop one of them")
+        return self
 
 
 class TrainingConfig(Section):
     seed: int = Field(42, ge=0, lt=2**31)
     batch_size: int = Field(32, ge=1, le=4096)
-    dropout: float = Field(0.2, ge=0, lt=1)
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    gradient_clip_norm: float | None = Field(None, gt=0, description="Largest norm of all gradients together.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="`balanced`: a class weighs in inverse proportion to its number of photos."
+    )
+    mixed_precision: Literal["auto", "off"] = Field(
+        "auto", description="`auto`: float16 where a GPU has tensor cores; a CPU always calculates in float32."
+    )
+    head: HeadConfig = HeadConfig()  # type: ignore[call-arg]
+    augmentation: AugmentationConfig = AugmentationConfig()  # type: ignore[call-arg]
+    warm_start: WarmStartConfig = WarmStartConfig()  # type: ignore[call-arg]
+    tuner: TunerConfig = TunerConfig()  # type: ignore[call-arg]
     feature_extraction: FeatureExtractionConfig = FeatureExtractionConfig()  # type: ignore[call-arg]
     fine_tuning: FineTuningConfig = FineTuningConfig()  # type: ignore[call-arg]
+
+    @property
+    def fine_tuning_rate(self) -> float:
+        """The learning rate of phase two."""
+        return self.fine_tuning.learning_rate or self.feature_extraction.learning_rate / 10
 
 
 class SelectionConfig(Section):
@@ -151,6 +260,7 @@ class SelectionConfig(Section):
     minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")
     bootstrap_samples: int = Field(2000, ge=200, le=100_000)
+    ensemble: bool = Field(False, description="The mean of both models' probabilities is a third candidate.")
 
 
 class ReleaseConfig(Section):

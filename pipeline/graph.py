@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tfx.components.evaluator.component import Evaluator
@@ -11,13 +13,16 @@ from tfx.components.pusher.component import Pusher
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
+from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import channel
 
 from components.backbone import registry
 from components.curated_schema.component import CuratedSchema
 from components.data_gate.component import DataGate
+from components.ensemble.component import Ensemble
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.predictions import Predictions
 from components.example_gen.component import ImageExampleGen
@@ -33,10 +38,17 @@ from schemas.schema_files import curated_schema_file
 
 @dataclass(frozen=True)
 class Places:
-    """Where a pipeline keeps what it makes: the artifacts, and the folder production reads."""
+    """Where a pipeline keeps what it makes.
+
+    artifacts: of every step. serving: the folder production reads. vectors: feature vectors by content hash. resume:
+    the state of interrupted trainings. production_model: the SavedModel in production, or empty.
+    """
 
     artifacts: str
     serving: str
+    vectors: str = ""
+    resume: str = ""
+    production_model: str = ""
     lost_version: str = ""  # the version last pushed, if it is no longer in `serving`: then it is pushed anew
 
 
@@ -88,6 +100,24 @@ def make_pipeline(
     )
     transform_graph = transform.outputs["transform_graph"]
 
+    augmentation = training.augmentation.model_dump(exclude={"mode", "views"})
+    views = {**augmentation, "views": training.augmentation.views, "seed": training.seed}
+    fine = training.fine_tuning
+    known_backbone = registry.BACKBONES.get(backbone)
+    unfreeze = {
+        "pattern": fine.unfreeze,
+        "blocks": fine.unfreeze_blocks,
+        "last": fine.unfreeze_last,
+        "fraction": fine.unfreeze_fraction,
+        "default_pattern": known_backbone.unfreeze if known_backbone else None,
+    }
+    # Activations are cached for what may learn at most besides everything.
+    caches_activations = (
+        fine.from_activations
+        and fine.epochs > 0
+        and fine.strategy in ("top", "auto")
+        and training.augmentation.mode != "online"
+    )
     feature_vector_gen = FeatureVectorGen(
         examples=photos,
         transform_graph=transform_graph,
@@ -95,40 +125,93 @@ def make_pipeline(
         backbone=backbone,
         backbone_fingerprint=registry.fingerprint(backbone),
         image_size=config.image.size,
+        transform_fingerprint=code("components.transform.preprocessing") + config.image.model_dump_json(),
+        freeze=json.dumps({"strategy": "top", **unfreeze}) if caches_activations else "",
+        augmentation=json.dumps(views) if training.augmentation.mode == "views" else "",
+        store=places.vectors,
         code=code("components.feature_vector_gen.component"),
     )
+    vectors = feature_vector_gen.outputs["feature_vectors"]
 
+    head = training.feature_extraction
     shared = {
         "backbone": backbone,
         "backbone_fingerprint": registry.fingerprint(backbone),
-        "seed": training.seed,
-        "batch_size": training.batch_size,
-        "dropout": training.dropout,
+        "image_size": config.image.size,
+        **training.model_dump(
+            include={
+                "seed",
+                "batch_size",
+                "optimizer",
+                "gradient_clip_norm",
+                "label_smoothing",
+                "class_weights",
+                "mixed_precision",
+            }
+        ),
+        **training.head.model_dump(),
+        "augmentation_mode": training.augmentation.mode,
+        "augmentation": augmentation,
+        "resume_folder": places.resume,
     }
+    splits = {
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
+    }
+    tuner = None
+    if training.tuner.trials:
+        tuner = Tuner(
+            tuner_fn="components.trainer.tuning.tuner_fn",
+            examples=vectors,
+            schema=schema,
+            **splits,
+            custom_config={
+                **shared,
+                **head.model_dump(),
+                **training.tuner.model_dump(),
+                "code": code("components.trainer.tuning"),
+            },
+        )
+    tuned = {"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}
+    # Both trainers get vectors and photos, and read the least they need.
+    vectors_and_photos = channel.union([vectors, photos])
     feature_extraction = Trainer(
         run_fn="components.trainer.feature_extraction.run_fn",
-        examples=feature_vector_gen.outputs["feature_vectors"],
+        examples=vectors_and_photos,
         transform_graph=transform_graph,
         schema=schema,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        **splits,
+        **tuned,
         custom_config={
             **shared,
-            **training.feature_extraction.model_dump(),
+            **head.model_dump(),
+            "learning_rate_ratio": 1.0,
             "code": code("components.trainer.feature_extraction"),
         },
     ).with_id("FeatureExtraction")
+    warm_start = training.warm_start
+    start_folder = {"feature_extraction": "", "production": places.production_model}.get(
+        warm_start.source, warm_start.source
+    )
     fine_tuning = Trainer(
         run_fn="components.trainer.fine_tuning.run_fn",
-        examples=photos,
+        examples=vectors_and_photos,
         transform_graph=transform_graph,
         schema=schema,
         base_model=feature_extraction.outputs["model"],
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+        **splits,
+        **tuned,
         custom_config={
             **shared,
-            **training.fine_tuning.model_dump(),
+            **fine.model_dump(exclude={"unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}),
+            "unfreeze": unfreeze,
+            "learning_rate": training.fine_tuning_rate,
+            "learning_rate_ratio": training.fine_tuning_rate / head.learning_rate,
+            "warm_start_from": warm_start.source,
+            "warm_start_folder": start_folder,
+            "warm_start_fingerprint": _model_fingerprint(start_folder),
+            "variables_to_warm_start": warm_start.variables,
+            "renamed": warm_start.renamed,
             "code": code("components.trainer.fine_tuning"),
         },
     ).with_id("FineTuning")
@@ -136,8 +219,14 @@ def make_pipeline(
         "feature_extraction": feature_extraction.outputs["model"],
         "fine_tuned": fine_tuning.outputs["model"],
     }
+    ensemble = None
+    if config.selection.ensemble:
+        ensemble = Ensemble(**models, code=code("components.ensemble.component"))
+    candidates = {**models, "ensemble": ensemble.outputs["model"]} if ensemble else models
 
-    predictions = Predictions(examples=photos, schema=schema, **models, code=code("components.evaluator.predictions"))
+    predictions = Predictions(
+        examples=photos, schema=schema, **candidates, code=code("components.evaluator.predictions")
+    )
     evaluator = Evaluator(
         examples=predictions.outputs["predictions"],
         example_splits=["eval"],
@@ -148,7 +237,7 @@ def make_pipeline(
     selector = ModelSelector(
         predictions=predictions.outputs["predictions"],
         blessing=evaluator.outputs["blessing"],
-        **models,
+        **candidates,
         minimum_gain=config.selection.minimum_gain,
         confidence=config.selection.confidence,
         bootstrap_samples=config.selection.bootstrap_samples,
@@ -186,23 +275,34 @@ def make_pipeline(
         pipeline_name=config.name,
         pipeline_root=places.artifacts,
         components=[
-            example_gen,
-            curated_schema,
-            statistics,
-            validator,
-            data_gate,
-            transform,
-            feature_vector_gen,
-            feature_extraction,
-            fine_tuning,
-            predictions,
-            evaluator,
-            selector,
-            release_gate,
-            servable_check,
-            pusher,
+            component
+            for component in (
+                example_gen,
+                curated_schema,
+                statistics,
+                validator,
+                data_gate,
+                transform,
+                feature_vector_gen,
+                tuner,
+                feature_extraction,
+                fine_tuning,
+                ensemble,
+                predictions,
+                evaluator,
+                selector,
+                release_gate,
+                servable_check,
+                pusher,
+            )
+            if component is not None
         ],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_args,
     )
+
+
+def _model_fingerprint(folder: str) -> str:
+    """Of a SavedModel's content; empty where there is none to read, which FineTuning will say."""
+    return registry.fingerprint(folder) if folder and registry.check_folder(Path(folder)) is None else ""

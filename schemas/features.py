@@ -29,6 +29,9 @@ CONTENT_HASH = "content_hash"
 
 # What later steps add.
 FEATURE_VECTOR = "feature_vector"  # float32 [width of the backbone]
+ACTIVATIONS = "activations"  # bytes: float16 at the freeze boundary, little endian; absent where there is no cut
+BOUNDARY = "boundary"  # bytes: name of the tensor that the activations are of
+VIEW = "view"  # int64: 0 the photo itself, 1 and above its augmented views
 
 # A photo's home for life: it follows from its content hash (or from an official list).
 SPLITS = ("train", "eval", "test")

@@ -137,7 +137,7 @@ def tiny_backbone(tmp_path_factory) -> str:
     Its trainable variables, in order: `stem_conv/kernel:0` (3 x 3, stride 2), `stem_bn/gamma:0`, `stem_bn/beta:0`,
     `top_conv/kernel:0` (1 x 1), `top_bn/gamma:0`, `top_bn/beta:0`.
     """
-    from components.backbone.efficientnet_lite import save_feature_vector
+    from components.backbone.saved_feature_vector import save_feature_vector
     from components.legacy_keras import tf_keras
 
     layers = tf_keras.layers

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite in tf_keras, its conversion from PyTorch weights, and its export for TF-Hub.
+"""EfficientNet-Lite in tf_keras, and its conversion from PyTorch weights.
 
 Sources: Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
 (arXiv:1905.11946); Liu 2020, "Higher accuracy on vision models with EfficientNet-Lite" (TensorFlow blog),
@@ -13,14 +13,13 @@ ImageNet knows, cross-entropy at 224 pixels is 0.634 with it and 0.729 with PyTo
 import itertools
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from tf_keras import layers
 
 from components.legacy_keras import tf_keras
 from schemas.errors import BadInput
+
+layers = tf_keras.layers
 
 # Kernel size, blocks, output channels, expansion, stride of the first block; before scaling.
 STAGES = (
@@ -161,35 +160,3 @@ def load_torch_weights(model: tf_keras.Model, tensors: Mapping[str, np.ndarray])
         values.append(value)
     for variable, value in zip(model.variables, values, strict=True):
         variable.assign(value)
-
-
-class _FeatureVector(tf.Module):
-    """TF-Hub's "reusable SavedModel" interface, which `hub.KerasLayer` and `hub.load` read."""
-
-    # tf.Module computes these two, and a SavedModel would lose them; as plain attributes they are saved.
-    variables = ()
-    trainable_variables = ()
-
-    def __init__(self, model: tf_keras.Model):
-        super().__init__()
-        self.variables = model.variables
-        self.trainable_variables = model.trainable_variables
-        self.regularization_losses: list[tf.Tensor] = []
-        images = tf.TensorSpec([None, None, None, 3], tf.float32, name="inputs")
-
-        def call(inputs, training=False):
-            return model(inputs, training=training)
-
-        self.__call__ = tf.function(call, autograph=False)  # nothing to rewrite, and tracing is far faster
-        for training in (False, True):
-            self.__call__.get_concrete_function(images, training=training)
-
-
-def save_feature_vector(model: tf_keras.Model, folder: str | Path) -> None:
-    """Writes `model` as a SavedModel that `hub.KerasLayer(folder, trainable=True)` can fine-tune.
-
-    Args:
-      model: from `feature_vector_model`. Variables keep their names, such as `block7a_project_conv/kernel:0`.
-      folder: a local folder, made if absent.
-    """
-    tf.saved_model.save(_FeatureVector(model), str(folder))

@@ -1,6 +1,5 @@
 """From a backbone's handle to a local SavedModel that is known to be an image feature vector."""
 
-import os
 import shutil
 import tarfile
 import uuid
@@ -12,11 +11,13 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from components.backbone import efficientnet_lite
+from components.backbone import efficientnet_lite, saved_feature_vector
 from components.backbone.registry import (
     BACKBONES,
     Backbone,
+    cache_folder,
     check_folder,
+    converted_folder,
     fingerprint,
     is_address,
     require_handle,
@@ -25,34 +26,35 @@ from components.backbone.registry import (
 from components.backbone.torch_checkpoint import read_torch_checkpoint
 from schemas.errors import BadInput
 
-DEFAULT_PROBE_PIXELS = 64
+DEFAULT_PROBE_PIXELS = 96  # No less than any Keras application takes: InceptionV3 takes no less than 75.
 
 
-def cache_folder() -> Path:
-    """Where converted and unpacked backbones are kept: `$WARMSTART_CACHE` or the user's cache folder."""
-    if chosen := os.environ.get("WARMSTART_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "warmstart"
-
-
-def _once(target: Path, write: Callable[[Path], None]) -> Path:
+def write_whole(target: Path, write: Callable[[Path], None]) -> None:
     """`target`, written by `write` into a sibling folder and renamed, so it is complete or absent.
 
-    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way.
+    Raises:
+      OSError: the folder cannot be made, or `target` has come to hold something meanwhile; and what `write` raises.
     """
-    if target.is_dir():
-        return target
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
         write(temporary)
         temporary.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _once(target: Path, write: Callable[[Path], None]) -> Path:
+    """`target`, written whole by `write` unless it is there.
+
+    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way.
+    """
+    if not target.is_dir():
+        try:
+            write_whole(target, write)
+        except OSError:
+            if not target.is_dir():
+                raise
     return target
 
 
@@ -61,7 +63,7 @@ def _convert(backbone: Backbone, folder: Path) -> None:
     classifier = efficientnet_lite.build_classifier(backbone.width_coefficient, backbone.depth_coefficient)
     tensors = read_torch_checkpoint(weights_file(backbone), backbone.weights_sha256)
     efficientnet_lite.load_torch_weights(classifier, tensors)
-    efficientnet_lite.save_feature_vector(efficientnet_lite.feature_vector_model(classifier), folder)
+    saved_feature_vector.save_feature_vector(efficientnet_lite.feature_vector_model(classifier), folder)
     width = check_feature_vector(folder)
     if width != backbone.width:
         raise BadInput(f"Backbone {backbone.name} came out {width} wide, expected {backbone.width}.")
@@ -97,13 +99,12 @@ def resolve(handle: str) -> Path:
     require_handle(handle)
     if handle in BACKBONES:
         backbone = BACKBONES[handle]
-        target = cache_folder() / "backbones" / f"{handle}-{fingerprint(handle)[:12]}"
-        return _once(target, lambda folder: _convert(backbone, folder))
+        return _once(converted_folder(backbone), lambda folder: _convert(backbone, folder))
     if is_address(handle):
         try:
             folder = Path(hub.resolve(handle))
         except Exception as error:  # urllib, ssl, tarfile and gfile each raise their own.
-            raise BadInput(f"Backbone {handle} cannot be downloaded: {_first_line(error)}.") from error
+            raise BadInput(f"Backbone {handle} cannot be downloaded: {first_line(error)}.") from error
         if problem := check_folder(folder):
             raise BadInput(problem.replace(str(folder), handle))
         return folder
@@ -114,7 +115,7 @@ def resolve(handle: str) -> Path:
     return _once(target, lambda folder: _unpack(path, folder))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
@@ -122,7 +123,7 @@ def _load(path: Path) -> Any:
     try:
         return hub.load(str(path))
     except Exception as error:  # Damaged protocol buffers and variables fail in many ways.
-        raise BadInput(f"Backbone {path} cannot be loaded ({_first_line(error)}): get it again.") from error
+        raise BadInput(f"Backbone {path} cannot be loaded ({first_line(error)}): get it again.") from error
 
 
 def _input_shapes(module: Any) -> list[tf.TensorShape]:
@@ -159,7 +160,10 @@ def _width(module: Any, path: Path, image_size: int | None) -> int:
             "take the module's feature-vector version."
         )
     if not bool(tf.reduce_all(tf.math.is_finite(features))):
-        raise BadInput(f"Backbone {path} gives values that are not finite: its weights are damaged, get it again.")
+        raise BadInput(
+            f"Backbone {path} gives values that are not finite for images of {pixels} pixels: raise `image.size` if "
+            "that is too small for it, else its weights are damaged, get it again."
+        )
     return int(features.shape[1])
 
 
@@ -173,7 +177,7 @@ def load(handle: str | Path, image_size: int | None = None) -> Any:
 
     Args:
       handle: a handle, or a folder from `resolve`.
-      image_size: the side in pixels to try it with; None for the one a fixed-size module asks for, else 64.
+      image_size: the side in pixels to try it with; None for the one a fixed-size module asks for, else 96.
 
     Returns:
       The loaded object: `hub.KerasLayer(module)` maps float32 [batch, height, width, 3], range [0, 1], to

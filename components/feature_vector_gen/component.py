@@ -1,8 +1,16 @@
 """The FeatureVectorGen component."""
 
+import functools
+import hashlib
+import json
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
@@ -11,45 +19,145 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import progress
-from components.backbone import feature_vector
-from components.backbone.layer import FeatureVector
+from components.backbone import feature_vector, freezing, frozen_pass
+from components.backbone.cut import CannotCut, Cut, cut
 from components.beam_records import read_splits, write_splits
+from components.feature_vector_gen import PASS_FILE
+from components.feature_vector_gen.store import VectorStore
+from components.records import text
+from components.transform.augmentation import Augmentation, augment, seeds_for
 from components.transform.graph import load_transform
 from schemas import features as f
 
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
+_COMPUTED, _REUSED = "computed", "reused"
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The frozen backbone, ready to run. `cut_note` says where it is cut, or why not."""
+
+    run: frozen_pass.FrozenPass
+    cut: Cut | None
+    cut_note: str
+    width: int
+
+
+@functools.lru_cache(maxsize=1)
+def _load_pass(module_path: str, image_size: int, freeze: str) -> _Pass:
+    """Loads and checks a backbone; once a process, though Beam asks for it again.
+
+    Args:
+      module_path: folder of the SavedModel.
+      image_size: side of the images, pixels.
+      freeze: keyword arguments of `freezing.learning_variables` as JSON, or empty for no cut.
+    """
+    module = feature_vector.load(module_path, image_size)
+    backbone_cut, note = None, "no activations are kept"
+    if freeze:
+        every = [v.name for v in module.variables]
+        learning = freezing.learning_variables(
+            [v.name for v in module.trainable_variables], every, **json.loads(freeze)
+        )
+        try:
+            backbone_cut = cut(module, learning, image_size)
+            note = f"cut at {backbone_cut.boundary}, {'x'.join(map(str, backbone_cut.shape))} values a photo"
+        except CannotCut as reason:
+            note = f"no activations are kept: {reason}"
+    run = frozen_pass.build(module, image_size, backbone_cut)
+    vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
+    return _Pass(run, backbone_cut, note, vectors.shape[1])
 
 
 class _Vectors(beam.DoFn):
     """Batch of (split, serialised example with photo) -> serialised examples with vectors, tagged with the split."""
 
-    def __init__(self, transform_graph_uri: str, module_path: str):
-        self._transform_graph_uri, self._module_path = transform_graph_uri, module_path
+    def __init__(self, transform_graph_uri: str, backbone: tuple[str, int, str], augmentation: str, store: str):
+        self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
+        self._augmentation, self._store_folder = json.loads(augmentation) if augmentation else None, store
 
     def setup(self):
         transform = load_transform(self._transform_graph_uri)
-        backbone = FeatureVector(self._module_path)
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def vectors(photo_bytes):
-            return backbone(transform(photo_bytes))
-
-        self._vectors = vectors
+        self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._pass = _load_pass(*self._backbone)
+        self._views = 0
+        if self._augmentation:
+            settings = dict(self._augmentation)
+            self._views, self._seed = settings.pop("views"), settings.pop("seed")
+            changes = Augmentation(**settings)
+            self._augment = tf.function(lambda images, seeds: augment(images, seeds, changes), reduce_retracing=True)
+        self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._counter = progress.Counter("photos through the backbone")
+        self._computed = beam.metrics.Metrics.counter("vectors", _COMPUTED)
+        self._reused = beam.metrics.Metrics.counter("vectors", _REUSED)
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
         examples = [tf.train.Example.FromString(record) for _, record in batch]
         photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in examples]
-        vectors = self._vectors(tf.constant(photos)).numpy()
-        for (split, _), example, vector in zip(batch, examples, vectors, strict=True):
+        hashes = [text(example, f.CONTENT_HASH) for example in examples]
+        splits = [split for split, _ in batch]
+        for example in examples:
             del example.features.feature[f.IMAGE]
-            example.features.feature[f.FEATURE_VECTOR].float_list.value.extend(vector)
-            yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+        for view in range(self._views + 1):
+            rows = [i for i, split in enumerate(splits) if view == 0 or split == "train"]
+            for i, value in zip(rows, self._values(photos, hashes, splits, rows, view), strict=True):
+                yield beam.pvalue.TaggedOutput(splits[i], self._record(examples[i], view, value))
         self._counter.add(len(batch))
+
+    def _values(
+        self, photos: list[bytes], hashes: list[str], splits: list[str], rows: list[int], view: int
+    ) -> list[bytes]:
+        """Of each row: the vector's bytes, float32, and those of the activations, float16 (not for the test split)."""
+        values = {
+            i: found for i in rows if self._store and (found := self._store.get(hashes[i], view, self._size(splits[i])))
+        }
+        missing = [i for i in rows if i not in values]
+        self._reused.inc(len(values))
+        self._computed.inc(len(missing))
+        if missing:
+            images = self._images(tf.constant([photos[i] for i in missing]))
+            if view:
+                images = self._augment(images, seeds_for(tf.constant([hashes[i] for i in missing]), view, self._seed))
+            vectors, activations = self._pass.run.call(images)
+            halves = self._halves(activations, len(missing))
+            for i, vector, half in zip(missing, vectors.numpy(), halves, strict=True):
+                values[i] = vector.tobytes() + (b"" if splits[i] == "test" else half)
+                if self._store:
+                    self._store.put(hashes[i], view, values[i])
+        return [values[i] for i in rows]
+
+    def _halves(self, activations: tf.Tensor | None, photos: int) -> list[bytes]:
+        """The activations of each photo as float16; empty without a cut."""
+        if activations is None:
+            return [b""] * photos
+        halves = tf.cast(activations, tf.float16).numpy()
+        if not np.isfinite(halves).all():
+            raise ValueError(
+                "the activations at the freeze boundary exceed float16's range (65504); set "
+                "training.fine_tuning.from_activations=false"
+            )
+        return [half.tobytes() for half in halves]
+
+    def _size(self, split: str) -> int:
+        """Bytes of an entry. Nothing trains on the test split or is chosen by it; it needs no activations."""
+        values = 0 if self._pass.cut is None or split == "test" else int(np.prod(self._pass.cut.shape))
+        return 4 * self._pass.width + 2 * values
+
+    def _record(self, example: tf.train.Example, view: int, value: bytes) -> bytes:
+        vector_bytes = 4 * self._pass.width
+        example = tf.train.Example.FromString(example.SerializeToString())
+        feature = example.features.feature
+        feature[f.FEATURE_VECTOR].float_list.value.extend(np.frombuffer(value[:vector_bytes], np.float32))
+        feature[f.VIEW].int64_list.value.append(view)
+        if self._pass.cut is not None and len(value) > vector_bytes:
+            feature[f.ACTIVATIONS].bytes_list.value.append(value[vector_bytes:])
+            feature[f.BOUNDARY].bytes_list.value.append(self._pass.cut.boundary.encode())
+        return example.SerializeToString(deterministic=True)
 
 
 @component(use_beam=True)
@@ -61,33 +169,60 @@ def FeatureVectorGen(
     backbone: Parameter[str],
     backbone_fingerprint: Parameter[str],
     image_size: Parameter[int],
+    transform_fingerprint: Parameter[str],
+    freeze: Parameter[str],
+    augmentation: Parameter[str],
+    store: Parameter[str],
     code: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
-    """One pass of the frozen backbone over every split.
+    """One pass of the frozen backbone over every split; photos that were seen before are looked up.
 
     Args:
       examples: photos, from ImageExampleGen.
       transform_graph: decodes, resizes and rescales them.
       schema: of DataGate; it is not read, but without it nothing runs.
-      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width].
+      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], and `view`. Where
+        the backbone can be cut, those of train and eval have `activations` and `boundary` too. `pass.json` beside the
+        splits says what was done.
       backbone: handle of an image feature vector (`components.backbone.registry`).
       backbone_fingerprint: its content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.
-      code: fingerprint of the code this step runs; part of the cache key.
+      transform_fingerprint: what Transform does; part of an entry's address.
+      freeze: keyword arguments of `freezing.learning_variables` as JSON; empty: no activations are kept.
+      augmentation: fields of `Augmentation`, `views` and `seed` as JSON; empty: no augmented views.
+      store: folder of vectors by content hash; empty: every vector is computed.
+      code: fingerprint of the code this step runs; part of the cache key and of an entry's address.
       beam_pipeline: given by TFX.
 
     Raises:
-      BadInput: the backbone cannot be had, or is no image feature vector.
+      BadInput: the backbone cannot be had, is no image feature vector, or has no such variables or blocks.
     """
-    del schema, backbone_fingerprint, code
+    del schema
     module_path = str(feature_vector.resolve(backbone))
-    feature_vector.check_feature_vector(module_path, image_size)
+    loaded = _load_pass(module_path, image_size, freeze)
+    if store:
+        boundary = loaded.cut.boundary if loaded.cut else ""
+        decides = [backbone_fingerprint, transform_fingerprint, boundary, augmentation, loaded.run.folded, code]
+        address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        store = os.path.join(store, Path(module_path).name + "-" + address[:12])
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
         vectors = (
             read_splits(pipeline, examples, splits)
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
-            | "Vectors" >> beam.ParDo(_Vectors(transform_graph.uri, module_path)).with_outputs(*splits)
+            | "Vectors"
+            >> beam.ParDo(
+                _Vectors(transform_graph.uri, (module_path, image_size, freeze), augmentation, store)
+            ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
+    note: dict[str, Any] = {
+        "frozen_pass": loaded.run.note,
+        "cut": loaded.cut_note,
+        _COMPUTED: counts.get(_COMPUTED, 0),
+        _REUSED: counts.get(_REUSED, 0),
+    }
+    with fileio.open(os.path.join(feature_vectors.uri, PASS_FILE), "w") as file:
+        file.write(json.dumps(note, indent=2))

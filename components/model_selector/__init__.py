@@ -1,1 +1,1 @@
-"""ModelSelector: the fine-tuned model only if it is shown to be better, otherwise the cheaper one."""
+"""ModelSelector: a dearer model only if it is shown to be better, otherwise the cheaper one."""

@@ -9,9 +9,11 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from components.artifacts import Verdict
-from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, read_predictions
-from components.model_selector.paired_comparison import compare, describe
+from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.model_selector.paired_comparison import Comparison, compare, describe
 from components.verdict import write_verdict
+
+_NAMES = {FEATURE_EXTRACTION: "feature extraction", FINE_TUNED: "fine-tuned", ENSEMBLE: "the ensemble"}
 
 
 @component
@@ -27,11 +29,18 @@ def ModelSelector(
     bootstrap_samples: Parameter[int],
     seed: Parameter[int],
     code: Parameter[str],
+    ensemble: InputArtifact[standard_artifacts.Model] = None,
 ):
     """Hands on the winner of the eval split.
 
-    The fine-tuned model wins if Evaluator blessed it against the feature-extraction model, its gain in accuracy is
-    at least `minimum_gain`, and the interval of the gain lies above zero; otherwise the feature-extraction model.
+    The cheapest model, feature extraction, reigns until a dearer one proves a gain: at least `minimum_gain` in
+    accuracy, with an interval that lies above zero. First the fine-tuned model, which Evaluator must also have
+    blessed, then the ensemble where there is one, against the model that reigns by then. Evaluator does not see
+    the ensemble.
+
+    With two comparisons there are two chances of a wrong promotion, so each interval is raised to the level
+    1 - (1 - `confidence`) / 2: all in all the chance is what it is with one (Bonferroni; Dunn 1961, "Multiple
+    Comparisons Among Means").
 
     Args:
       predictions: of the Predictions component.
@@ -39,25 +48,41 @@ def ModelSelector(
       feature_extraction: the cheaper model.
       fine_tuned: the model warm-started from it.
       model: a copy of the winner.
-      verdict: the numbers and one sentence.
+      verdict: the numbers of fine-tuned against feature extraction, below `ensemble` those of the ensemble `against`
+        the model that reigned, and one sentence.
       minimum_gain: least gain in accuracy, in [0, 1].
-      confidence: level of the interval.
+      confidence: level of the interval, and of both together where there is an ensemble.
       bootstrap_samples: draws for the interval.
       seed: of the draws.
       code: fingerprint of the code this step runs; part of the cache key.
+      ensemble: both models as one, the dearest.
     """
     del code
     stored = read_predictions(predictions, "eval")
-    comparison = compare(
-        stored.correct(FINE_TUNED), stored.correct(FEATURE_EXTRACTION), confidence, bootstrap_samples, seed
-    )
+    models = {FEATURE_EXTRACTION: feature_extraction, FINE_TUNED: fine_tuned}
+    level = confidence if ensemble is None else 1 - (1 - confidence) / 2
+
+    def against(baseline: str, candidate: str) -> Comparison:
+        return compare(stored.correct(candidate), stored.correct(baseline), level, bootstrap_samples, seed)
+
+    def is_gain(comparison: Comparison) -> bool:
+        return comparison.difference >= minimum_gain and comparison.low > 0
+
+    comparison = against(FEATURE_EXTRACTION, FINE_TUNED)
     blessed = model_utils.is_model_blessed(blessing)
-    wins = blessed and comparison.difference >= minimum_gain and comparison.low > 0
-    winner = FINE_TUNED if wins else FEATURE_EXTRACTION
-    text = describe(comparison, "fine-tuned", confidence)
-    text += "; fine-tuned wins" if wins else "; no proven gain, so the cheaper feature extraction wins"
-    write_verdict(
-        verdict.uri,
-        {"winner": winner, "text": text, "blessed_by_evaluator": blessed, "split": "eval", **asdict(comparison)},
-    )
-    io_utils.copy_dir((fine_tuned if wins else feature_extraction).uri, model.uri)
+    winner = FINE_TUNED if blessed and is_gain(comparison) else FEATURE_EXTRACTION
+    text = describe(comparison, "fine-tuned", level)
+    findings = {"blessed_by_evaluator": blessed, "split": "eval", **asdict(comparison)}
+    if ensemble is not None:
+        models[ENSEMBLE] = ensemble
+        reigning = winner
+        second = against(reigning, ENSEMBLE)
+        findings[ENSEMBLE] = {**asdict(second), "against": reigning}
+        text += f"; {describe(second, f'the ensemble, against {_NAMES[reigning]},', level)}"
+        winner = ENSEMBLE if is_gain(second) else reigning
+    if winner == FEATURE_EXTRACTION:
+        text += "; no proven gain, so the cheaper feature extraction wins"
+    else:
+        text += f"; {_NAMES[winner]} wins"
+    write_verdict(verdict.uri, {"winner": winner, "text": text, **findings})
+    io_utils.copy_dir(models[winner].uri, model.uri)

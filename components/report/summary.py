@@ -10,8 +10,9 @@ from typing import Any
 from tfx.types import Artifact
 
 from components.evaluator.metrics import with_intervals
-from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
+from components.feature_vector_gen import PASS_FILE
 from components.trainer.loop import HISTORY_FILE
 
 SCHEMA_VERSION = 1
@@ -36,32 +37,48 @@ def describe_data(ingest_report_uri: str) -> dict[str, Any]:
 def describe_models(
     predictions: Artifact, model_runs: dict[str, str], confidence: float, samples: int, seed: int
 ) -> dict[str, Any]:
-    """Accuracy, loss and calibration error of both models on the test split, with intervals; and how they learnt.
+    """Accuracy, loss and calibration error of each model on the test split, with intervals; and how it learnt.
 
     Args:
       predictions: of the Predictions component.
-      model_runs: model -> folder of its training run.
+      model_runs: model -> folder of its training run; an ensemble has none.
       confidence: level of the intervals.
       samples: bootstrap samples.
       seed: of the draws.
     """
     stored = read_predictions(predictions, "test")
     models = {}
-    for name in (FEATURE_EXTRACTION, FINE_TUNED):
+    for name, probabilities in stored.probabilities.items():
         models[name] = {
             "split": "test",
             "examples": len(stored.keys),
-            **with_intervals(stored.probabilities[name], stored.classes, confidence, samples, seed),
+            **with_intervals(probabilities, stored.classes, confidence, samples, seed),
         }
         if name in model_runs:
             history = json.loads(Path(model_runs[name], HISTORY_FILE).read_text())
             models[name]["training"] = {
                 "epochs": len(history["epochs"]),
                 "best_epoch": history["best_epoch"],
+                "resumed_from": history["resumed_from"],
                 "learning_rate": history["learning_rate"],
                 "trainable_variables": len(history["trainable_variables"]),
+                "trainable_parameters": history["trainable_parameters"],
+                **{key: history.get(key) for key in ("strategy", "strategy_reason", "trained_on", "devices")},
+                "warm_start": _counted(history.get("warm_start")),
             }
     return models
+
+
+def _counted(warm_start: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Numbers of the matched and unused variables, which are many; names of the others, which one may ask for."""
+    if warm_start is None:
+        return None
+    return {**warm_start, "matched": len(warm_start["matched"]), "unused": len(warm_start["unused"])}
+
+
+def describe_vectors(feature_vectors_uri: str) -> dict[str, Any]:
+    """How the frozen backbone ran, where it is cut, and how many photos it had seen before."""
+    return json.loads(Path(feature_vectors_uri, PASS_FILE).read_text())
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> Path:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
 
-import numpy as np
-import tensorflow as tf
+import tensorflow_hub as hub
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.io import fileio
 
 from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
-from components.records import matching_files, read_examples, text
+from components.records import matching_files
 from components.trainer import loop, serving_model
-from components.trainer.model import build_head
+from components.trainer.devices import training_devices
+from components.trainer.model import Classifier, build_head
+from components.trainer.optimization import class_weights
+from components.trainer.training_data import TrainingData, example_files, read_photos, read_rows
+from components.trainer.tuning import tuned
+from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f
 from schemas import schema_files
@@ -21,37 +26,47 @@ from schemas import schema_files
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains the head and exports the whole model (called by TFX Trainer)."""
-    settings: dict[str, Any] = fn_args.custom_config
+    settings = tuned(fn_args.custom_config, fn_args.hyperparameters)
     tf_keras.utils.set_random_seed(settings["seed"])
     labels = schema_files.labels(schema_files.read_schema(fn_args.schema_path))
-    train_vectors, train_classes = read_vectors(matching_files(fn_args.train_files), labels)
-    eval_vectors, eval_classes = read_vectors(matching_files(fn_args.eval_files), labels)
-
-    head = build_head(train_vectors.shape[1], len(labels), settings["dropout"], settings["seed"])
-    train_data = (
-        tf.data.Dataset.from_tensor_slices((train_vectors, train_classes))
-        .shuffle(len(train_vectors), seed=settings["seed"])
-        .batch(settings["batch_size"])
-    )
-    eval_data = tf.data.Dataset.from_tensor_slices((eval_vectors, eval_classes)).batch(1024)
-    history = loop.train(head, train_data, eval_data, settings, fn_args.model_run_dir)
-    loop.write_history(history, fn_args.model_run_dir)
-
-    backbone = FeatureVector(str(feature_vector.resolve(settings["backbone"])))
     transform = load_transform(fn_args.transform_graph_path)
-    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
-
-
-def read_vectors(files: list[str], labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of a split in the order of their content hashes, whatever order a runner wrote them in.
-
-    Returns:
-      vectors, float32 [examples, width], and class indices, int64 [examples].
-    """
-    index = {label: i for i, label in enumerate(labels)}
-    rows = sorted(
-        (text(example, f.CONTENT_HASH), text(example, f.FILE_NAME), index[text(example, f.LABEL)], vector)
-        for example in read_examples(files)
-        for vector in [tuple(example.features.feature[f.FEATURE_VECTOR].float_list.value)]
-    )
-    return np.array([row[3] for row in rows], np.float32), np.array([row[2] for row in rows], np.int64)
+    files = [matching_files(patterns) for patterns in (fn_args.train_files, fn_args.eval_files)]
+    decides = [settings, labels, *files]
+    resume_file = loop.resume_file(settings["resume_folder"], "feature_extraction", decides)
+    with tempfile.TemporaryDirectory() as folder, training_devices(settings["mixed_precision"]) as devices:
+        module = hub.load(str(feature_vector.resolve(settings["backbone"])))
+        backbone = FeatureVector(module)
+        train_data: TrainingData
+        eval_data: TrainingData
+        if settings["augmentation_mode"] == "online":
+            augmentation = Augmentation(**settings["augmentation"])
+            train_data = read_photos(example_files(files[0], f.IMAGE), transform, labels, augmentation)
+            eval_data = read_photos(example_files(files[1], f.IMAGE), transform, labels)
+            how = "photos changed anew in each epoch, through the frozen backbone"
+            images = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
+            inputs, vectors = images, backbone(images)
+        else:
+            train_data, eval_data = (
+                read_rows(example_files(split, f.FEATURE_VECTOR), labels, f.FEATURE_VECTOR, folder) for split in files
+            )
+            how = "cached feature vectors"
+            inputs = vectors = tf_keras.Input([train_data.values.shape[1]])
+        head = build_head(
+            vectors.shape[-1], len(labels), settings["hidden_units"], settings["dropout"], settings["seed"]
+        )
+        weights = class_weights(train_data.classes, len(labels)) if settings["class_weights"] == "balanced" else None
+        model = Classifier(inputs, head(vectors), class_weights=weights)
+        history = loop.train(
+            model,
+            train_data,
+            eval_data,
+            settings,
+            fn_args.model_run_dir,
+            resume_file=resume_file,
+            scale_loss=devices.scale_loss,
+        )
+        history |= {"strategy": "feature_extraction", "trained_on": how, "devices": devices.note}
+        loop.write_history(history, fn_args.model_run_dir)
+        serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+    if resume_file and fileio.exists(resume_file):
+        fileio.remove(resume_file)

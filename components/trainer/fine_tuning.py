@@ -1,88 +1,236 @@
-"""Phase two: warm-started from phase one, the top of the backbone learns too."""
+"""Phase two: warm-started, usually from phase one, a part of the backbone learns too."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+import tensorflow_hub as hub
 from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.io import fileio
 
-from components.backbone import feature_vector, registry
-from components.backbone.layer import FeatureVector, last_fraction
+from components.backbone import feature_vector, freezing
+from components.backbone.cut import CannotCut, Cut, cut
+from components.backbone.layer import FeatureVector, TopOfBackbone
 from components.legacy_keras import tf_keras
-from components.records import matching_files, read_records
+from components.records import matching_files, read_examples, text
 from components.trainer import loop, serving_model, warm_start
-from components.trainer.model import build_head
+from components.trainer.devices import training_devices
+from components.trainer.model import Classifier, build_head
+from components.trainer.optimization import class_weights, layer_multipliers, unfreeze_stages
+from components.trainer.training_data import (
+    StoredRows,
+    TrainingData,
+    count_photos,
+    example_files,
+    read_photos,
+    read_rows,
+)
+from components.trainer.tuning import tuned
+from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f
 from schemas import schema_files
+from schemas.errors import BadInput
 
-# Of an unknown backbone, this share of the kernels learns unless the configuration says which.
-_DEFAULT_FRACTION = 0.2
-_SHUFFLED_PHOTOS = 2048
+# Photos that both models answer before training, to prove that they answer alike.
+_STEP_ZERO_PHOTOS = 16
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Fine-tunes the base model and exports the whole model (called by TFX Trainer)."""
-    settings: dict[str, Any] = fn_args.custom_config
+    """Fine-tunes and exports the whole model (called by TFX Trainer)."""
+    settings = tuned(fn_args.custom_config, fn_args.hyperparameters)
     tf_keras.utils.set_random_seed(settings["seed"])
     labels = schema_files.labels(schema_files.read_schema(fn_args.schema_path))
     transform = load_transform(fn_args.transform_graph_path)
-    module_path = str(feature_vector.resolve(settings["backbone"]))
-    backbone = FeatureVector(module_path, unfreeze_pattern(settings, module_path))
-
-    train_files = matching_files(fn_args.train_files)
-    train_data = photo_batches(train_files, transform, labels, settings["batch_size"], settings["seed"])
-    eval_data = photo_batches(matching_files(fn_args.eval_files), transform, labels, settings["batch_size"])
-
-    images = tf_keras.Input(train_data.element_spec[0].shape[1:])
-    vectors = backbone(images)
-    head = build_head(vectors.shape[-1], len(labels), settings["dropout"], settings["seed"])
-    model = tf_keras.Model(images, head(vectors))
-    copied = warm_start.copy_by_name(
-        warm_start.read_variables(fn_args.base_model), [*backbone.resolved_object.variables, *head.variables]
+    files = [matching_files(patterns) for patterns in (fn_args.train_files, fn_args.eval_files)]
+    resume_file = loop.resume_file(
+        settings["resume_folder"], "fine_tuning", [settings, labels, *files, fn_args.base_model]
     )
-    history = loop.train(model, train_data, eval_data, settings, fn_args.model_run_dir)
-    history["warm_start"] = {"matched": len(copied.matched), "unused": copied.unused}
-    loop.write_history(history, fn_args.model_run_dir)
-    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+    with tempfile.TemporaryDirectory() as folder, training_devices(settings["mixed_precision"]) as devices:
+        module = hub.load(str(feature_vector.resolve(settings["backbone"])))
+        vectors = [example_files(split, f.FEATURE_VECTOR) for split in files]
+        photos = [example_files(split, f.IMAGE) for split in files]
+        eval_vectors = read_rows(vectors[1], labels, f.FEATURE_VECTOR, folder)
+        width = eval_vectors.values.shape[1]
+        head = build_head(width, len(labels), settings["hidden_units"], settings["dropout"], settings["seed"])
+
+        own_source = warm_start.read_source(fn_args.base_model)
+        strategy, why = settings["strategy"], ""
+        if strategy == "auto":
+            warm_start.copy_by_name(own_source, head.variables, labels)
+            strategy, why = _choose(head, eval_vectors, count_photos(vectors[0]), len(labels))
+        learning = freezing.learning_variables(
+            [v.name for v in module.trainable_variables],
+            [v.name for v in module.variables],
+            strategy,
+            **(settings["unfreeze"] if strategy == "top" else {}),
+        )
+
+        published = {v.name: v.numpy() for v in module.variables}
+        some_photos = tf.constant(
+            [e.features.feature[f.IMAGE].bytes_list.value[0] for e in _first(photos[1], _STEP_ZERO_PHOTOS)]
+        )
+        source, source_note = _source(settings, own_source, module.variables, transform, some_photos)
+        matches = warm_start.copy_by_name(own_source, [*module.variables, *head.variables], labels)
+        chosen = settings["variables_to_warm_start"], settings["renamed"]
+        if source is not own_source or chosen != (".*", {}):
+            # What the source does not give stays as the run's own model has it.
+            matches = warm_start.copy_by_name(source, [*module.variables, *head.variables], labels, *chosen)
+        changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
+
+        backbone = FeatureVector(module, learning)
+        inputs = _inputs(settings, module, learning, changed, devices.strategy, vectors)
+        model, train_data, eval_data = _model_and_data(
+            inputs, settings, labels, transform, backbone, head, learning, vectors, photos, folder, eval_vectors
+        )
+        proof = "not compared, since not every variable came from the source"
+        if matches.is_complete:
+            answers = tf.nn.softmax(head(backbone(transform(some_photos)))).numpy()
+            largest = warm_start.check_step_zero(source, labels, some_photos, answers)
+            proof = f"{len(answers)} photos answered as by the source, within {largest:.1g}"
+        history = loop.train(
+            model,
+            train_data,
+            eval_data,
+            settings,
+            fn_args.model_run_dir,
+            multipliers=layer_multipliers(learning, settings["block_rate"]) if settings["block_rate"] < 1 else None,
+            stages=unfreeze_stages(learning, settings["stages"]) if settings["stages"] > 1 else None,
+            resume_file=resume_file,
+            scale_loss=devices.scale_loss,
+        )
+        history |= {
+            "strategy": strategy,
+            "strategy_reason": why,
+            "trained_on": inputs.note,
+            "devices": devices.note,
+            "warm_start": {"source": source_note, "step_zero": proof, **asdict(matches)},
+        }
+        loop.write_history(history, fn_args.model_run_dir)
+        serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+    if resume_file and fileio.exists(resume_file):
+        fileio.remove(resume_file)
 
 
-def unfreeze_pattern(settings: dict[str, Any], module_path: str) -> str:
-    """Which variables learn: the configuration's, the known backbone's own, or the last fifth of the kernels."""
-    if settings["unfreeze"] is not None:
-        return settings["unfreeze"]
-    known = registry.BACKBONES.get(settings["backbone"])
-    if known is not None:
-        return known.unfreeze
-    # Vectors are biases and batch norm's scales; these stay as they are.
-    names = [v.name for v in tf.saved_model.load(module_path).trainable_variables if v.shape.rank > 1]
-    return last_fraction(names, _DEFAULT_FRACTION)
+def _first(files: list[str], count: int) -> list[tf.train.Example]:
+    return [example for _, example in zip(range(count), read_examples(files), strict=False)]
 
 
-def photo_batches(
-    files: list[str], transform, labels: list[str], batch_size: int, shuffle_seed: int | None = None
-) -> tf.data.Dataset:
-    """Batches of (float32 [batch, size, size, 3] in [0, 1], int64 [batch] class indices), decoded as they are read.
+def _choose(head: tf_keras.Model, eval_vectors: StoredRows, training_photos: int, classes: int) -> tuple[str, str]:
+    """The strategy that `auto` stands for, and why."""
+    answers = [np.argmax(head(vectors).numpy(), axis=1) for vectors, _, _ in eval_vectors.in_order(0)]
+    accuracy = float(np.mean(np.concatenate(answers) == eval_vectors.classes))
+    choice = freezing.choose_strategy(training_photos, classes, accuracy)
+    return choice.strategy, choice.why
 
-    The order is the files'; with `shuffle_seed`, shuffled anew each epoch, the same way for the same seed.
+
+def _source(
+    settings: dict[str, Any],
+    own_source: warm_start.Source,
+    backbone: list[tf.Variable],
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    photos: tf.Tensor,
+) -> tuple[warm_start.Source, str]:
+    """The model to start from, and which it is: the one asked for, or the run's own if that does not fit."""
+    own = "this run's feature-extraction model"
+    if settings["warm_start_from"] == "feature_extraction":
+        return own_source, own
+    asked_for, folder = settings["warm_start_from"], settings["warm_start_folder"]
+    asked_for = "the model in production" if asked_for == "production" else asked_for
+    if not folder:
+        return own_source, f"{own}, since there is no model in production yet"
+    try:
+        source = warm_start.read_source(folder)
+        difference = warm_start.what_differs(source, backbone, transform, photos)
+    except BadInput as error:
+        difference = str(error)
+    if difference:
+        return own_source, f"{own} instead of {asked_for}: {difference}"
+    return source, f"{asked_for} ({folder})"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What training runs on. kind: `vectors`, `activations` (above `cut`) or `photos`. note: the same in words."""
+
+    kind: str
+    note: str
+    cut: Cut | None = None
+
+
+def _inputs(
+    settings: dict[str, Any],
+    module: Any,
+    learning: list[str],
+    changed: set[str],
+    strategy: tf.distribute.Strategy,
+    vectors: list[list[str]],
+) -> _Inputs:
+    """The least that has to be computed in each step: what was cached, as long as nothing below it changes.
+
+    Args:
+      settings: of the phase.
+      module: the backbone.
+      learning: names of the variables that learn.
+      changed: names of those whose values are no longer the published ones that the cached values came from.
+      strategy: of tf.distribute.
+      vectors: files of FeatureVectorGen, train and eval.
     """
-    spec = {
-        f.IMAGE: tf.io.FixedLenFeature([], tf.string),
-        f.LABEL: tf.io.FixedLenFeature([], tf.string),
-    }
-    index = tf.lookup.StaticHashTable(
-        tf.lookup.KeyValueTensorInitializer(labels, tf.range(len(labels), dtype=tf.int64)), default_value=-1
-    )
+    whole = "photos through the whole backbone: "
+    if settings["augmentation_mode"] == "online":
+        return _Inputs("photos", whole + "they change anew in each epoch")
+    if not settings["from_activations"]:
+        return _Inputs("photos", whole + "training.fine_tuning.from_activations is off")
+    if strategy.num_replicas_in_sync > 1:
+        return _Inputs("photos", whole + "a backbone is not cut over several devices")
+    if not learning and not changed:
+        return _Inputs("vectors", "cached feature vectors: the whole backbone stays frozen")
+    try:
+        backbone_cut = cut(module, learning, settings["image_size"])
+    except CannotCut as reason:
+        return _Inputs("photos", f"{whole}{reason}")
+    above = {v.name for v in backbone_cut.top_variables}
+    if changed - above:
+        return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.boundary}")
+    [example] = _first(vectors[0], 1)
+    if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
+        return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.boundary}")
+    return _Inputs("activations", f"cached activations at {backbone_cut.boundary}", backbone_cut)
 
-    def decode(records):
-        examples = tf.io.parse_example(records, spec)
-        return transform(examples[f.IMAGE]), index.lookup(examples[f.LABEL])
 
-    records = read_records(files)
-    if shuffle_seed is not None:
-        # Keras runs into the end of data of unknown size, and the optimizer counts a step that was none.
-        size = records.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1)
-        records = records.apply(tf.data.experimental.assert_cardinality(size))
-        records = records.shuffle(_SHUFFLED_PHOTOS, seed=shuffle_seed)
-    return records.batch(batch_size).map(decode, num_parallel_calls=2).prefetch(2)
+def _model_and_data(
+    inputs: _Inputs,
+    settings: dict[str, Any],
+    labels: list[str],
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    backbone: FeatureVector,
+    head: tf_keras.Model,
+    learning: list[str],
+    vectors: list[list[str]],
+    photos: list[list[str]],
+    folder: str,
+    eval_vectors: StoredRows,
+) -> tuple[Classifier, TrainingData, TrainingData]:
+    """The model from the inputs to logits, and both splits of what goes in."""
+    train_data: TrainingData
+    eval_data: TrainingData
+    if inputs.kind == "photos":
+        augmentation = Augmentation(**settings["augmentation"]) if settings["augmentation_mode"] != "none" else None
+        train_data = read_photos(photos[0], transform, labels, augmentation)
+        eval_data = read_photos(photos[1], transform, labels)
+        start = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
+        end = backbone(start)
+    elif inputs.cut is not None:
+        train_data, eval_data = (read_rows(split, labels, f.ACTIVATIONS, folder, inputs.cut.shape) for split in vectors)
+        start = tf_keras.Input(inputs.cut.shape, dtype=tf.float16)
+        end = TopOfBackbone(inputs.cut, learning)(start)
+    else:
+        train_data, eval_data = read_rows(vectors[0], labels, f.FEATURE_VECTOR, folder), eval_vectors
+        start = end = tf_keras.Input([eval_vectors.values.shape[1]])
+    weights = class_weights(train_data.classes, len(labels)) if settings["class_weights"] == "balanced" else None
+    return Classifier(start, head(end), class_weights=weights), train_data, eval_data

@@ -1,112 +1,288 @@
-"""Training with the best epoch kept; the same loop for both phases."""
+"""Training with the best epoch kept; the same loop for both phases. A killed training goes on from its last epoch."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import re
+import time
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components import progress
 from components.legacy_keras import tf_keras
-from components.trainer.model import make_loss
+from components.trainer.model import NOT_FINITE, Classifier, make_loss
+from components.trainer.optimization import OpenStages, make_optimizer
+from components.trainer.training_data import TrainingData
 
 HISTORY_FILE = "training.json"
+# TensorBoard's default.
+_SMOOTHING = 0.6
+_NAMES = {
+    "loss": "train_loss",
+    "accuracy": "train_accuracy",
+    "val_log_loss": "eval_loss",
+    "val_accuracy": "eval_accuracy",
+}
 
 
-class KeepBest(tf_keras.callbacks.Callback):
+class TrainingDiverged(RuntimeError):
+    """The loss became NaN or infinite; the message names the photos of the batch."""
+
+
+@dataclass
+class _State:
+    """All that a training needs to go on after an epoch: what is saved, and what is restored.
+
+    variables, best, optimizer, generators: values of the model's trainable variables now and at the best epoch, of
+    the optimizer's, and of the dropout layers' random generators.
+    """
+
+    epochs: list[dict[str, float]]
+    best_loss: float
+    best_epoch: int
+    variables: list[np.ndarray]
+    best: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    generators: list[np.ndarray]
+
+    def write(self, path: str) -> None:
+        """Replaces the file at `path`, whole or not at all."""
+        lists = {
+            f"{name}-{i:05d}": value
+            for name in ("variables", "best", "optimizer", "generators")
+            for i, value in enumerate(getattr(self, name))
+        }
+        facts = json.dumps({"epochs": self.epochs, "best_loss": self.best_loss, "best_epoch": self.best_epoch})
+        buffer = io.BytesIO()
+        np.savez(buffer, facts=np.array(facts), **lists)
+        with fileio.open(path + ".new", "wb") as file:
+            file.write(buffer.getvalue())
+        fileio.rename(path + ".new", path, overwrite=True)
+
+    @classmethod
+    def read(cls, path: str) -> _State:
+        with fileio.open(path, "rb") as file:
+            stored = np.load(io.BytesIO(file.read()))
+        lists: dict[str, Any] = {
+            name: [stored[key] for key in sorted(stored.files) if key.startswith(name + "-")]
+            for name in ("variables", "best", "optimizer", "generators")
+        }
+        return cls(**json.loads(str(stored["facts"])), **lists)
+
+
+class _KeepBest(tf_keras.callbacks.Callback):
     """Ends training after `patience` epochs without a better eval loss, and restores the best weights.
 
     The weights before the first epoch count too, so that training can never leave the model worse on the eval
-    split than it began.
+    split than it began. After each epoch everything needed to go on is written to `resume_file`.
     """
 
-    def __init__(self, initial_loss: float, patience: int):
+    def __init__(self, initial_loss: float, patience: int, resume_file: str | None):
         super().__init__()
         self.best_loss, self.best_epoch = initial_loss, 0
-        self._patience = patience
+        self.epochs: list[dict[str, float]] = []
+        self._best: list[np.ndarray] = []
+        self._patience, self._resume_file = patience, resume_file
+
+    def restore(self, state: _State) -> None:
+        """Goes on from `state`; the model is built and its optimizer too."""
+        self.epochs, self.best_loss, self.best_epoch = state.epochs, state.best_loss, state.best_epoch
+        self._best = state.best
+        for variables, values in (
+            (self.model.trainable_variables, state.variables),
+            (self.model.optimizer.variables, state.optimizer),
+            (_generators(self.model), state.generators),
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.epochs) - self.best_epoch >= self._patience
 
     def on_train_begin(self, logs=None):
-        self._best = self._values()
+        if not self._best:
+            self._best = _values(self.model.trainable_variables)
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs["val_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = logs["val_loss"], epoch + 1
-            self._best = self._values()
-        elif epoch + 1 - self.best_epoch >= self._patience:
+        rate = self.model.optimizer.learning_rate
+        curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items()}
+        self.epochs.append({**curves, "learning_rate": float(rate)})
+        if logs["val_log_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = float(logs["val_log_loss"]), epoch + 1
+            self._best = _values(self.model.trainable_variables)
+        if self._resume_file:
+            _State(
+                self.epochs,
+                self.best_loss,
+                self.best_epoch,
+                _values(self.model.trainable_variables),
+                self._best,
+                _values(self.model.optimizer.variables),
+                _values(_generators(self.model)),
+            ).write(self._resume_file)
+        if self.is_over:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def restore_best(self) -> None:
+        """Leaves the model at its best epoch."""
         for variable, value in zip(self.model.trainable_variables, self._best, strict=True):
             variable.assign(value)
 
-    def _values(self):
-        return [variable.numpy() for variable in self.model.trainable_variables]
-
 
 class _Progress(tf_keras.callbacks.Callback):
+    """Tells of each epoch, and takes its time, evaluation included."""
+
     def __init__(self, epochs: int):
         super().__init__()
         self._epochs = epochs
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(round(time.perf_counter() - self._began, 4))
         progress.report("epochs", epoch + 1, self._epochs)
 
 
+def _values(variables) -> list[np.ndarray]:
+    return [variable.numpy() for variable in variables]
+
+
+def _generators(model: tf_keras.Model) -> list[tf.Variable]:
+    """States of the dropout layers, which Keras keeps out of a model's variables."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
+    return [layer._random_generator._generator.state for layer in layers]
+
+
 def train(
-    model: tf_keras.Model,
-    train_data: tf.data.Dataset,
-    eval_data: tf.data.Dataset,
-    phase: dict[str, Any],
+    model: Classifier,
+    train_data: TrainingData,
+    eval_data: TrainingData,
+    settings: dict[str, Any],
     log_folder: str,
+    multipliers: dict[str, float] | None = None,
+    stages: dict[str, int] | None = None,
+    resume_file: str | None = None,
+    scale_loss: bool = False,
 ) -> dict[str, Any]:
     """Trains `model` in place and leaves it at its best epoch.
 
     Args:
       model: inputs to logits, float32 [batch, classes].
-      train_data: batches of (inputs, int64 [batch] class indices), shuffled.
-      eval_data: the same, in order; it chooses the epoch.
-      phase: `epochs`, `learning_rate` and `patience` of the configuration.
+      train_data: shuffled anew each epoch.
+      eval_data: it chooses the epoch.
+      settings: `epochs`, `learning_rate`, `schedule`, `warmup_fraction`, `patience`, `batch_size`, `seed`,
+        `optimizer`, `gradient_clip_norm` and `label_smoothing` of the configuration.
       log_folder: for TensorBoard.
+      multipliers: variable name -> multiple of the learning rate.
+      stages: variable name -> stage of gradual unfreezing from which it learns.
+      resume_file: where the state after each epoch is kept until the end; a state found there is gone on from.
+      scale_loss: keeps small gradients from vanishing in float16.
 
     Returns:
       The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict
-      each) and `best_epoch` (0: none was better than before).
+      each), `smoothed` (the same as exponential moving averages), `best_epoch` (0: none was better than before),
+      `resumed_from` (epochs that an interrupted training had done) and `epoch_seconds` (of those done now).
+
+    Raises:
+      TrainingDiverged: the loss is not finite; the model is left as it was then.
     """
-    model.compile(optimizer=tf_keras.optimizers.Adam(phase["learning_rate"]), loss=make_loss(), metrics=["accuracy"])
-    before = model.evaluate(eval_data, verbose=0, return_dict=True)
-    keep_best = KeepBest(before["loss"], phase["patience"])
-    history: dict[str, list[float]] = {}
-    if phase["epochs"]:
-        history = model.fit(
-            train_data,
-            validation_data=eval_data,
-            epochs=phase["epochs"],
-            verbose=0,
-            callbacks=[
-                keep_best,
-                _Progress(phase["epochs"]),
-                tf_keras.callbacks.TensorBoard(log_folder, write_graph=False),
-            ],
-        ).history
-    names = {
-        "loss": "train_loss",
-        "accuracy": "train_accuracy",
-        "val_loss": "eval_loss",
-        "val_accuracy": "eval_accuracy",
-    }
-    epochs = [
-        {new: float(history[old][epoch]) for old, new in names.items()} for epoch in range(len(history.get("loss", [])))
-    ]
+    epochs, batch_size = settings["epochs"], settings["batch_size"]
+    steps = train_data.steps(batch_size)
+    optimizer = make_optimizer(settings, steps, epochs, multipliers, stages)
+    if scale_loss:
+        optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
+    # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
+    metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
+    model.compile(optimizer=optimizer, loss=make_loss(settings["label_smoothing"]), metrics=metrics)
+    evaluation = eval_data.in_order(batch_size)
+    before = model.evaluate(evaluation, verbose=0, return_dict=True)
+    keep_best = _KeepBest(before["log_loss"], settings["patience"], resume_file)
+    keep_best.set_model(model)
+    first, clock = 0, _Progress(epochs)
+    if resume_file and fileio.exists(resume_file):
+        optimizer.build(model.trainable_variables)
+        keep_best.restore(_State.read(resume_file))
+        first = len(keep_best.epochs)
+    if first < epochs and not (first and keep_best.is_over):
+        callbacks = [keep_best, clock, tf_keras.callbacks.TensorBoard(log_folder, write_graph=False)]
+        if stages:
+            callbacks.append(OpenStages(max(stages.values()) + 1, epochs))
+        try:
+            model.fit(
+                train_data.epochs(batch_size, settings["seed"], first, epochs),
+                steps_per_epoch=steps,
+                validation_data=evaluation,
+                initial_epoch=first,
+                epochs=epochs,
+                verbose=0,
+                callbacks=callbacks,
+            )
+        except tf.errors.InvalidArgumentError as error:
+            raise _diverged(error, len(keep_best.epochs) + 1, settings["learning_rate"]) from error
+    if keep_best.epochs:
+        keep_best.restore_best()
     return {
-        "before": {"eval_loss": before["loss"], "eval_accuracy": before["accuracy"]},
-        "epochs": epochs,
+        "before": {"eval_loss": before["log_loss"], "eval_accuracy": before["accuracy"]},
+        "epochs": keep_best.epochs,
+        "smoothed": _smoothed(keep_best.epochs),
         "best_epoch": keep_best.best_epoch,
-        "learning_rate": phase["learning_rate"],
+        "resumed_from": first,
+        "epoch_seconds": clock.seconds,
+        "learning_rate": settings["learning_rate"],
         "trainable_variables": [v.name for v in model.trainable_variables],
+        "trainable_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
     }
+
+
+def _diverged(error: tf.errors.InvalidArgumentError, epoch: int, learning_rate: float) -> Exception:
+    """What stopped the training, told with the photos' names; any other error as it is."""
+    found = re.search(re.escape(NOT_FINITE) + r"\W*\[(.*?)\]", error.message, re.DOTALL)
+    if not found:
+        return error
+    names = re.findall(r"""["'](.+?)["']""", found[1]) or found[1].split()
+    return TrainingDiverged(
+        f"{NOT_FINITE} in epoch {epoch} at a learning rate of {learning_rate:g}, on the photos {', '.join(names)}: "
+        "lower the learning rate, set training.gradient_clip_norm=1, or take out a photo that is at fault"
+    )
+
+
+def _smoothed(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Exponential moving averages of the learning curves, without the bias towards zero of their beginning."""
+    smoothed: list[dict[str, float]] = []
+    sums: dict[str, float] = {}
+    for number, epoch in enumerate(epochs, start=1):
+        sums = {name: _SMOOTHING * sums.get(name, 0.0) + (1 - _SMOOTHING) * value for name, value in epoch.items()}
+        smoothed.append({name: value / (1 - _SMOOTHING**number) for name, value in sums.items()})
+    return smoothed
+
+
+def resume_file(folder: str, phase: str, decides: Any) -> str | None:
+    """Where the state of an interrupted training of `phase` is kept; another training's is removed.
+
+    Args:
+      folder: of all resume files; empty: none is kept.
+      phase: name of the phase.
+      decides: all that decides the training's course, for JSON.
+    """
+    if not folder:
+        return None
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    phase_folder = os.path.join(folder, phase)
+    fileio.makedirs(phase_folder)
+    for name in fileio.listdir(phase_folder):
+        if name != f"{key}.npz":
+            fileio.remove(os.path.join(phase_folder, name))
+    return os.path.join(phase_folder, f"{key}.npz")
 
 
 def write_history(history: dict[str, Any], folder: str) -> None:

@@ -40,14 +40,14 @@ class ServedModel(tf.Module):
         self.backbone = backbone.resolved_object
         # A function and no attribute, or Keras would trace the layer once more for the export.
         self._vectors = lambda images: backbone(images)
-        self.head = head
-        # Read again by warm_start.read_variables: every variable of the model under its own name.
+        self._logits = lambda vectors: head(vectors, training=False)
+        # Read again by warm_start.read_source: every variable of the model under its own name.
         self.model_variables = [*backbone.resolved_object.variables, *head.variables]
         self._labels = labels
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def _answer(self, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = self.head(self._vectors(self._transform(photo_bytes)), training=False)
+        logits = self._logits(self._vectors(self._transform(photo_bytes)))
         probabilities = tf.nn.softmax(logits)
         return {
             "label": tf.gather(tf.constant(self._labels), tf.argmax(probabilities, axis=-1)),

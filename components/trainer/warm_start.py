@@ -1,55 +1,259 @@
-"""Copying variables from one exported model into another, by name."""
+"""Starting from an exported model: what is copied, what is not, and the proof that the score is the same.
+
+Variables are matched by name, through a regular expression and a table of renamed ones, as in TensorFlow's
+WarmStartSettings (https://www.tensorflow.org/api_docs/python/tf/estimator/WarmStartSettings).
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tfx.dsl.io import fileio
+
+from components.trainer.model import HEAD_NAME
+from components.trainer.serving_model import LABELS_FILE
+from schemas.errors import BadInput
+from schemas.features import IMAGE
+
+# Differences of a probability between two processes that run the same model.
+STEP_ZERO_TOLERANCE = 1e-4
+_LEAST_SHARED = 0.01
+
+
+class WarmStartFailed(RuntimeError):
+    """The warm-started model does not score what its source scored."""
 
 
 @dataclass(frozen=True)
-class WarmStart:
-    """What was copied. `unused` are the source's variables that the new model does not have."""
+class Source:
+    """An exported model to start from.
+
+    folder: of the SavedModel. values: name -> value of each of its variables. labels: class names in the order of its
+    head, or None where it does not say. model: the loaded object.
+    """
+
+    folder: str
+    values: dict[str, np.ndarray]
+    labels: list[str] | None
+    model: Any
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What a warm start did, by names of the new model's variables.
+
+    matched: copied from the source. skipped: left as they were, since the expression does not match. missing: left as
+    they were, since the source has none. unused: the source's that the new model does not have. new_classes,
+    dropped_classes: rows of the head that began anew, and those of the source that nothing took.
+    """
 
     matched: list[str]
-    unused: list[str]
+    skipped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    new_classes: list[str] = field(default_factory=list)
+    dropped_classes: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every variable came from the source."""
+        return not self.skipped and not self.missing
 
 
-def read_variables(saved_model: str) -> dict[str, np.ndarray]:
-    """Name -> value of every variable of a model exported by `serving_model.export`."""
-    loaded = tf.saved_model.load(saved_model)
-    return {variable.name: variable.numpy() for variable in loaded.model_variables}
-
-
-def copy_by_name(source: dict[str, np.ndarray], variables: Sequence[tf.Variable]) -> WarmStart:
-    """Assigns to every variable the value of the same name.
-
-    By name, since the order of a Keras model's weights changes with what is trainable.
+def read_source(folder: str) -> Source:
+    """Reads any SavedModel; one that `serving_model.export` wrote lists its variables under their own names.
 
     Raises:
-      ValueError: the source lacks a variable, or has it in another shape, or two variables share a name; nothing is
-        assigned then.
+      BadInput: it cannot be loaded, has no variables, or two of one name.
     """
-    repeated = [name for name, count in Counter(v.name for v in variables).items() if count > 1]
-    if repeated:
+    try:
+        model = tf.saved_model.load(folder)
+    except Exception as error:  # damaged protocol buffers and variables fail in many ways
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"the model {folder} cannot be loaded to start from it ({first_line})") from error
+    variables = list(getattr(model, "model_variables", None) or getattr(model, "variables", None) or [])
+    if not variables:
+        variables = [part for part in tf.train.TrackableView(model).descendants() if isinstance(part, tf.Variable)]
+    repeated = _repeated(variables)
+    if repeated or not variables:
+        found = f"two variables named {repeated[0]}" if repeated else "no variables"
+        raise BadInput(f"the model {folder} has {found}; expected a SavedModel whose variables have a name each")
+    labels_file = os.path.join(folder, LABELS_FILE)
+    labels = None
+    if fileio.exists(labels_file):
+        with fileio.open(labels_file) as file:
+            labels = file.read().splitlines()
+    return Source(folder, {v.name: v.numpy() for v in variables}, labels, model)
+
+
+def what_differs(
+    source: Source, backbone: Sequence[tf.Variable], transform: Callable[[tf.Tensor], tf.Tensor], photos: tf.Tensor
+) -> str | None:
+    """None, or in words why a model cannot start from `source`.
+
+    Args:
+      source: the model to start from.
+      backbone: the new model's variables below the head.
+      transform: the new model's, photos' bytes to images.
+      photos: some photos' bytes, string [batch]; both transforms are tried on them.
+    """
+    signature = getattr(source.model, "signatures", {}).get("transform_features")
+    if signature is None:
+        return "it has no signature transform_features, so its preprocessing cannot be compared"
+    if source.labels is None:
+        return f"it has no {LABELS_FILE}, so its classes are unknown"
+    ours = transform(photos)
+    examples = []
+    for photo in photos.numpy():
+        example = tf.train.Example()
+        example.features.feature[IMAGE].bytes_list.value.append(photo)
+        examples.append(example.SerializeToString())
+    theirs = signature(examples=tf.constant(examples))[IMAGE]
+    if theirs.shape[1:] != ours.shape[1:]:
+        sizes = [f"{images.shape[2]} x {images.shape[1]}" for images in (theirs, ours)]
+        return f"its input size is {sizes[0]} pixels, not {sizes[1]}"
+    largest = float(tf.reduce_max(tf.abs(theirs - ours)))
+    if not largest <= 1e-6:
+        return f"its transform differs: the same photo gives pixels up to {largest:.2g} apart"
+    different = [
+        v.name for v in backbone if v.name not in source.values or source.values[v.name].shape != tuple(v.shape)
+    ]
+    if different:
+        return (
+            f"its backbone differs: {len(different)} of {len(backbone)} variables are missing or of another shape, "
+            f"such as {different[0]}"
+        )
+    return None
+
+
+def copy_by_name(
+    source: Source,
+    variables: Sequence[tf.Variable],
+    labels: list[str],
+    pattern: str = ".*",
+    renamed: dict[str, str] | None = None,
+) -> Matches:
+    """Assigns to every variable the source's value of the same name.
+
+    By name, since the order of a Keras model's weights changes with what is trainable. The rows of the head go by
+    class: a class that is new gets a row of zeros and the mean bias, one that is gone is dropped.
+
+    Args:
+      source: the model to start from.
+      variables: of the new model.
+      labels: its classes in the order of their indices.
+      pattern: only names that match it, from their start, are copied.
+      renamed: name in the new model -> name in the source.
+
+    Raises:
+      BadInput: `renamed` names a variable that is not there, or a shape differs; nothing is assigned then.
+      ValueError: two variables share a name; nothing is assigned then.
+    """
+    renamed = renamed or {}
+    if repeated := _repeated(variables):
         raise ValueError(
             f"variables cannot be copied by name: of {len(variables)} variables, {len(repeated)} names stand for more "
             f"than one ({', '.join(repeated[:3])})"
         )
-    wrong = [
-        f"{v.name} is {'missing' if v.name not in source else f'{source[v.name].shape}, not {tuple(v.shape)}'}"
-        for v in variables
-        if v.name not in source or source[v.name].shape != tuple(v.shape)
-    ]
+    names = {v.name for v in variables}
+    for new, old in renamed.items():
+        if new not in names or old not in source.values:
+            where = "the new model" if new not in names else source.folder
+            raise BadInput(
+                f"training.warm_start.renamed says {new}: {old}, but {where} has no variable "
+                f"{new if new not in names else old}"
+            )
+    values, skipped, missing, wrong = {}, [], [], []
+    for variable in variables:
+        name = renamed.get(variable.name, variable.name)
+        if not re.match(pattern, variable.name):
+            skipped.append(variable.name)
+        elif name not in source.values:
+            missing.append(variable.name)
+        else:
+            value = source.values[name]
+            if variable.name.startswith(f"{HEAD_NAME}/"):
+                value = _rows_by_class(value, source.labels or labels, labels)
+            values[variable.name] = value
+            if value.shape != tuple(variable.shape):
+                wrong.append(f"{variable.name} is {value.shape}, not {tuple(variable.shape)}")
     if wrong:
-        raise ValueError(
-            f"the model to warm-start from does not fit: of {len(variables)} variables, {len(wrong)} differ "
-            f"({'; '.join(wrong[:3])})"
+        raise BadInput(
+            f"the model to start from, {source.folder}, does not fit: of {len(variables)} variables, {len(wrong)} "
+            f"differ in shape ({'; '.join(wrong[:3])})"
         )
     for variable in variables:
-        variable.assign(source[variable.name])
-    names = {v.name for v in variables}
-    return WarmStart(matched=sorted(names), unused=sorted(set(source) - names))
+        if variable.name in values:
+            variable.assign(values[variable.name])
+    taken = {renamed.get(name, name) for name in values}
+    old_labels = source.labels or labels
+    return Matches(
+        matched=sorted(values),
+        skipped=sorted(skipped),
+        missing=sorted(missing),
+        unused=sorted(set(source.values) - taken),
+        new_classes=[label for label in labels if label not in old_labels],
+        dropped_classes=[label for label in old_labels if label not in labels],
+    )
+
+
+def _repeated(variables: Sequence[tf.Variable]) -> list[str]:
+    return [name for name, count in Counter(v.name for v in variables).items() if count > 1]
+
+
+def _rows_by_class(value: np.ndarray, old_labels: list[str], labels: list[str]) -> np.ndarray:
+    """A head's kernel [width, classes] or bias [classes], its last axis in the order of the new classes."""
+    if value.shape[-1] != len(old_labels):
+        return value  # of no head of ours; its shape will be refused
+    new = np.zeros([*value.shape[:-1], len(labels)], value.dtype)
+    if value.ndim == 1:
+        new[:] = value.mean()
+    for i, label in enumerate(labels):
+        if label in old_labels:
+            new[..., i] = value[..., old_labels.index(label)]
+    return new
+
+
+def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probabilities: np.ndarray) -> float:
+    """Proves that the warm-started model answers as its source does, on the classes that both know.
+
+    Args:
+      source: the model started from.
+      labels: the new model's classes.
+      photos: photos' bytes, string [batch].
+      probabilities: what the new model says of them before training, float32 [batch, classes].
+
+    Returns:
+      The largest difference of a probability; 0 where the two have fewer than two classes in common.
+
+    Raises:
+      WarmStartFailed: it is larger than `STEP_ZERO_TOLERANCE`.
+    """
+    old_labels = source.labels or labels
+    shared = [label for label in labels if label in old_labels]
+    if len(shared) < 2:
+        return 0.0
+    before = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
+    before = before[:, [old_labels.index(label) for label in shared]].astype(np.float64)
+    after = probabilities[:, [labels.index(label) for label in shared]].astype(np.float64)
+    if shared != labels or shared != old_labels:
+        # Softmax over fewer classes is the same ratios, divided by their sum. Where that is next to nothing, the
+        # ratios are noise.
+        told = (before.sum(1) > _LEAST_SHARED) & (after.sum(1) > _LEAST_SHARED)
+        before, after = before[told], after[told]
+        before, after = before / before.sum(1, keepdims=True), after / after.sum(1, keepdims=True)
+    largest = float(np.max(np.abs(before - after), initial=0.0))
+    if not largest <= STEP_ZERO_TOLERANCE:
+        raise WarmStartFailed(
+            f"the model warm-started from {source.folder} does not answer as that one does: the probabilities of "
+            f"{len(after)} photos differ by up to {largest:.2g}, expected at most {STEP_ZERO_TOLERANCE:g}; "
+            "this is a defect, please report it"
+        )
+    return largest

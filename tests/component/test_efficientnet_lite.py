@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0: equal to PyTorch, fine-tunable through hub.KerasLayer, converted once and safely.
+"""EfficientNet-Lite: equal to PyTorch, fine-tunable through hub.KerasLayer, converted once and safely.
 
-`GOLDEN` comes from a separate PyTorch 2.13 program, written over the same .pth file with torch.nn.functional
-(TensorFlow's SAME padding by F.pad, batch normalisation with epsilon 1e-3, ReLU6), on `waves(size)`. In
-float64 that program gives the same numbers to 8e-6.
+`GOLDEN` holds what separate programs over the same .pth files (TensorFlow's SAME padding, batch normalisation with
+epsilon 1e-3, ReLU6) give on `waves(size)`. Lite0's is of PyTorch 2.13 with torch.nn.functional; in float64 it gives
+the same numbers to 8e-6. Those of Lite1 and Lite2 are of NumPy in float64, which gives Lite0's to 1e-5.
 """
 
+import functools
 import io
 import multiprocessing
 import re
@@ -21,16 +22,22 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from components.backbone import efficientnet_lite, feature_vector, registry
+from components.backbone import efficientnet_lite, feature_vector, registry, saved_feature_vector
 from components.backbone.torch_checkpoint import read_torch_checkpoint
 from schemas.errors import BadInput
 
 LITE0 = registry.BACKBONES["efficientnet_lite0"]
-PHOTOS = Path(__file__).parents[2].parent / "shared" / "data" / "cats_vs_dogs"
+LITE1 = registry.BACKBONES["efficientnet_lite1"]
+LITE2 = registry.BACKBONES["efficientnet_lite2"]
+ALL = pytest.mark.parametrize("backbone", registry.BACKBONES.values(), ids=lambda backbone: backbone.name)
 
-ELEMENTS = [4, 73, 190, 302, 405, 504, 595, 701, 852, 944, 1054, 1165]
+ELEMENTS = {
+    LITE0: [4, 73, 190, 302, 405, 504, 595, 701, 852, 944, 1054, 1165],
+    LITE1: [26, 118, 221, 339, 468, 599, 713, 830, 940, 1028, 1130, 1264],
+    LITE2: [18, 125, 240, 344, 467, 610, 738, 850, 944, 1070, 1165, 1269],
+}
 GOLDEN = {
-    160: {
+    (LITE0, 160): {
         "elements": "0.523953 0.199707 1.638868 0.091905 0.724352 1.270600 "
         "0.879510 0.334434 0.251126 0.214891 1.244389 0.222666",
         "mean": 0.14881077,
@@ -38,7 +45,7 @@ GOLDEN = {
         "classes": [906, 641, 398, 392, 722],
         "logits": "7.119067 5.625505 5.579590 5.273518 4.507514",
     },
-    224: {
+    (LITE0, 224): {
         "elements": "0.237487 0.086961 0.793566 0.500046 1.806033 1.714152 "
         "0.451225 0.512246 0.423896 0.312612 0.834117 0.358700",
         "mean": 0.14233338,
@@ -46,7 +53,45 @@ GOLDEN = {
         "classes": [906, 885, 911, 392, 398],
         "logits": "8.155275 5.731035 5.472521 4.591295 4.535071",
     },
+    (LITE1, 160): {
+        "elements": "0.592824 0.182967 0.534975 0.539735 0.272453 3.618378 "
+        "0.494973 3.414186 0.304088 0.235609 0.845014 2.043465",
+        "mean": 0.19856687,
+        "norm": 23.705099,
+        "classes": [906, 398, 699, 902, 811],
+        "logits": "9.199794 6.830424 6.288311 6.126059 5.690238",
+    },
+    (LITE1, 240): {
+        "elements": "0.483147 0.861443 0.167744 1.054795 0.106837 3.154024 "
+        "0.797202 2.370633 1.212531 0.177636 0.676709 2.950987",
+        "mean": 0.18497130,
+        "norm": 20.547214,
+        "classes": [906, 885, 699, 641, 911],
+        "logits": "9.964281 7.571527 5.874196 5.703262 5.262077",
+    },
+    (LITE2, 160): {
+        "elements": "1.611960 3.098343 0.277241 0.431175 2.364729 0.057823 "
+        "0.133573 0.643405 0.159639 0.242679 0.719256 1.115602",
+        "mean": 0.18850409,
+        "norm": 19.661352,
+        "classes": [772, 906, 699, 641, 723],
+        "logits": "6.176053 5.487963 5.111608 4.792347 4.587638",
+    },
+    (LITE2, 260): {
+        "elements": "1.767791 2.413413 0.148630 0.216071 2.207234 0.054275 "
+        "0.068022 0.584181 0.090340 0.772918 1.045368 1.557405",
+        "mean": 0.17988032,
+        "norm": 17.332989,
+        "classes": [906, 772, 699, 585, 502],
+        "logits": "7.129081 5.469957 5.194956 4.488896 4.250214",
+    },
 }
+UNFROZEN = [
+    "block7a_expand_conv/kernel:0",
+    "block7a_dwconv/depthwise_kernel:0",
+    "block7a_project_conv/kernel:0",
+    "top_conv/kernel:0",
+]
 
 
 def waves(size: int) -> np.ndarray:
@@ -60,9 +105,9 @@ def numbers(text: str) -> np.ndarray:
     return np.array(text.split(), dtype=np.float64)
 
 
-def assert_golden_features(features, size):
-    golden, features = GOLDEN[size], np.asarray(features, np.float64)[0]
-    np.testing.assert_allclose(features[ELEMENTS], numbers(golden["elements"]), atol=1e-4)
+def assert_golden_features(features, backbone, size):
+    golden, features = GOLDEN[backbone, size], np.asarray(features, np.float64)[0]
+    np.testing.assert_allclose(features[ELEMENTS[backbone]], numbers(golden["elements"]), atol=1e-4)
     assert features.mean() == pytest.approx(golden["mean"], abs=1e-4)
     assert np.linalg.norm(features) == pytest.approx(golden["norm"], abs=1e-4)
 
@@ -73,10 +118,22 @@ def tensors():
 
 
 @pytest.fixture(scope="module")
-def classifier(tensors):
-    model = efficientnet_lite.build_classifier()
-    efficientnet_lite.load_torch_weights(model, tensors)
-    return model
+def classifier_of():
+    """A function from a built-in backbone to its network with the ImageNet head, converted once."""
+
+    @functools.cache
+    def convert(backbone):
+        model = efficientnet_lite.build_classifier(backbone.width_coefficient, backbone.depth_coefficient)
+        weights = read_torch_checkpoint(registry.weights_file(backbone), backbone.weights_sha256)
+        efficientnet_lite.load_torch_weights(model, weights)
+        return model
+
+    return convert
+
+
+@pytest.fixture(scope="module")
+def classifier(classifier_of):
+    return classifier_of(LITE0)
 
 
 @pytest.fixture(scope="session")
@@ -101,29 +158,33 @@ def cache(tmp_path, monkeypatch):
 # The architecture and its weights
 
 
-@pytest.mark.parametrize("size", GOLDEN)
-def test_features_and_logits_equal_pytorch(classifier, size):
-    assert_golden_features(efficientnet_lite.feature_vector_model(classifier)(waves(size)), size)
+@pytest.mark.parametrize(("backbone", "size"), GOLDEN, ids=[f"{b.name}-{size}" for b, size in GOLDEN])
+def test_features_and_logits_equal_pytorch(classifier_of, backbone, size):
+    classifier = classifier_of(backbone)
+    golden = GOLDEN[backbone, size]
+    assert_golden_features(efficientnet_lite.feature_vector_model(classifier)(waves(size)), backbone, size)
     logits = classifier(waves(size)).numpy()[0]
     best = np.argsort(logits)[::-1][:5]
-    assert best.tolist() == GOLDEN[size]["classes"]
-    np.testing.assert_allclose(logits[best], numbers(GOLDEN[size]["logits"]), atol=1e-4)
+    assert best.tolist() == golden["classes"]
+    np.testing.assert_allclose(logits[best], numbers(golden["logits"]), atol=1e-4)
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"{PHOTOS} is absent")
+@ALL
 @pytest.mark.parametrize(("kind", "first", "last"), [("cat", 281, 287), ("dog", 151, 268)])
-def test_known_photos_are_named(classifier, kind, first, last):
-    files = [PHOTOS / kind / f"{kind}.{i}.jpg" for i in range(12)]
+def test_known_photos_are_named(classifier_of, shared_data, backbone, kind, first, last):
+    files = [shared_data / "cats_vs_dogs" / kind / f"{kind}.{i}.jpg" for i in range(12)]
     images = [tf.io.decode_jpeg(tf.io.read_file(str(file)), channels=3) for file in files]
-    batch = tf.stack([tf.image.resize(image, [224, 224]) / 255 for image in images])
-    answers = np.argmax(classifier(batch), axis=1)
+    batch = tf.stack([tf.image.resize(image, [backbone.input_size] * 2) / 255 for image in images])
+    answers = np.argmax(classifier_of(backbone)(batch), axis=1)
     assert ((first <= answers) & (answers <= last)).sum() >= 9
 
 
-def test_parameters_and_widths_are_as_registered(classifier):
-    model = efficientnet_lite.feature_vector_model(classifier)
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == LITE0.parameters
-    assert model.output_shape == (None, LITE0.width)
+@ALL
+def test_parameters_widths_and_what_is_unfrozen_are_as_registered(classifier_of, backbone):
+    model = efficientnet_lite.feature_vector_model(classifier_of(backbone))
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == backbone.parameters
+    assert model.output_shape == (None, backbone.width)
+    assert [v.name for v in model.trainable_variables if re.match(backbone.unfreeze, v.name)] == UNFROZEN
 
 
 def test_larger_members_of_the_family_scale_blocks_but_not_stem_and_head():
@@ -165,8 +226,8 @@ def test_weights_of_another_model_change_nothing(classifier, tensors, change, pr
 
 def test_the_savedmodel_takes_any_size_and_equals_the_model(converted):
     layer = hub.KerasLayer(str(converted[1]))
-    for size in GOLDEN:
-        assert_golden_features(layer(waves(size)), size)
+    for size in (160, 224):
+        assert_golden_features(layer(waves(size)), LITE0, size)
     assert layer(np.zeros([3, 96, 120, 3], np.float32)).shape == (3, LITE0.width)
 
 
@@ -196,12 +257,19 @@ def test_fine_tuning_reaches_every_weight_and_leaves_moving_averages_alone(conve
 
 def test_names_survive_and_select_what_is_unfrozen(converted):
     module = feature_vector.load(converted[1])
-    assert [v.name for v in module.trainable_variables if re.match(LITE0.unfreeze, v.name)] == [
-        "block7a_expand_conv/kernel:0",
-        "block7a_dwconv/depthwise_kernel:0",
-        "block7a_project_conv/kernel:0",
-        "top_conv/kernel:0",
-    ]
+    assert [v.name for v in module.trainable_variables if re.match(LITE0.unfreeze, v.name)] == UNFROZEN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", [LITE1, LITE2], ids=lambda backbone: backbone.name)
+def test_the_larger_ones_are_resolved_by_name(cache, backbone):
+    assert registry.on_disk(backbone) == "weights_installed"
+    folder = feature_vector.resolve(backbone.name)
+    assert folder == registry.converted_folder(backbone)
+    assert registry.on_disk(backbone) == "converted"
+    layer = hub.KerasLayer(str(folder))
+    for size in (160, backbone.input_size):
+        assert_golden_features(layer(waves(size)), backbone, size)
 
 
 # Resolving
@@ -217,7 +285,7 @@ def test_the_conversion_is_done_once(converted, monkeypatch):
 
 def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr(feature_vector, "check_feature_vector", lambda _: 7)
-    monkeypatch.setattr(efficientnet_lite, "save_feature_vector", lambda _, folder: (folder / "half").touch())
+    monkeypatch.setattr(saved_feature_vector, "save_feature_vector", lambda _, folder: (folder / "half").touch())
     with pytest.raises(BadInput, match="came out 7 wide, expected 1280"):
         feature_vector.resolve("efficientnet_lite0")
     assert list((cache / "backbones").iterdir()) == []

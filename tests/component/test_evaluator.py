@@ -15,7 +15,13 @@ from tfx.components.evaluator.executor import Executor
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.evaluator.eval_config import make_eval_config
-from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, LABEL_INDEX, probabilities_key
+from components.evaluator.stored_predictions import (
+    ENSEMBLE,
+    FEATURE_EXTRACTION,
+    FINE_TUNED,
+    LABEL_INDEX,
+    probabilities_key,
+)
 from schemas import features as f
 
 LABELS = ("cat", "dog")
@@ -45,8 +51,10 @@ def prediction(row, answers):
 def is_blessed(tmp_path, write_records):
     """Runs the Evaluator; the models are right about the examples whose rows are given."""
 
-    def run(fine_tuned, feature_extraction, minimum_accuracy=0.5, minimum_gain=0.0):
+    def run(fine_tuned, feature_extraction, minimum_accuracy=0.5, minimum_gain=0.0, ensemble=None):
         right = {FINE_TUNED: fine_tuned, FEATURE_EXTRACTION: feature_extraction}
+        if ensemble is not None:
+            right[ENSEMBLE] = ensemble
         examples = standard_artifacts.Examples()
         examples.uri = str(tmp_path / "predictions")
         examples.split_names = artifact_utils.encode_split_names(["eval", "test"])
@@ -92,6 +100,11 @@ def test_blessed_for_a_gain_even_if_a_slice_is_below_the_floor(is_blessed):
 
 def test_a_tie_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4, 5}, feature_extraction={1, 2, 3, 6, 7})
+
+
+def test_the_ensembles_answers_do_not_count(is_blessed):
+    """As candidate it would be blessed. Evaluator compares the other two, of which fine-tuned is the worse one."""
+    assert not is_blessed(fine_tuned={0, 1, 2, 4}, feature_extraction={0, 1, 2, 4, 5}, ensemble=set(range(EXAMPLES)))
 
 
 @pytest.mark.slow

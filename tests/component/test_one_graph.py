@@ -18,8 +18,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from components.backbone.layer import FeatureVector
 from components.feature_vector_gen.component import FeatureVectorGen
 from components.records import read_examples, split_files, text
-from components.trainer.fine_tuning import photo_batches
-from components.trainer.warm_start import read_variables
+from components.trainer.training_data import read_photos
+from components.trainer.warm_start import read_source
 from components.transform import image_ops
 from components.transform.graph import load_transform
 from schemas import features as f
@@ -66,6 +66,10 @@ def stored_vectors(odd_photos, examples, tmp_path_factory, write_records, transf
         backbone=tiny_backbone,
         backbone_fingerprint="",
         image_size=SIZE,
+        transform_fingerprint="",
+        freeze="",
+        augmentation="",
+        store="",
         code="",
         beam_pipeline=beam.Pipeline(runner=FnApiRunner()),
     )
@@ -106,8 +110,8 @@ def paths(
         return np.stack([*tf.data.Dataset.from_tensor_slices(photos).map(to_unit_range).as_numpy_iterator()])
 
     def in_training(batch_size):
-        batches = photo_batches([records_file], transform, LABELS, batch_size).as_numpy_iterator()
-        return np.concatenate([images for images, _ in batches])
+        batches = read_photos([records_file], transform, LABELS).in_order(batch_size).as_numpy_iterator()
+        return np.concatenate([images for images, _, _ in batches])
 
     def served(signature, output, inputs):
         argument = {"image_bytes": tf.constant(inputs)} if inputs[0] in photos else {"examples": tf.constant(inputs)}
@@ -132,7 +136,7 @@ def paths(
     images = np.stack([to_unit_range(tf.constant(photo)).numpy() for photo in photos])
     backbone = FeatureVector(tiny_backbone)
     vectors = np.concatenate([backbone(image[np.newaxis]).numpy() for image in images])
-    variables = read_variables(exported_model)
+    variables = read_source(exported_model).values
     logits = vectors @ variables["head/kernel:0"] + variables["head/bias:0"]
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -1,6 +1,7 @@
-"""Backbone handles and the PyTorch reader: everything that needs no TensorFlow."""
+"""Backbone handles, the PyTorch reader, the commands: everything that needs no TensorFlow."""
 
 import dataclasses
+import json
 import os
 import pickle
 import re
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from components.backbone import registry
 from components.backbone.torch_checkpoint import read_torch_checkpoint
+from deploy.cli import main
 from schemas.errors import BadInput
 
 REPOSITORY = Path(__file__).parents[2]
@@ -166,9 +169,13 @@ def test_an_absent_checkpoint_is_named(tmp_path):
         read_torch_checkpoint(tmp_path / "absent.pth")
 
 
-def test_the_installed_weights_are_read():
-    tensors = read_torch_checkpoint(registry.weights_file(LITE0), LITE0.weights_sha256)
-    assert len(tensors) == 296
+@pytest.mark.parametrize(
+    ("name", "count"), [("efficientnet_lite0", 296), ("efficientnet_lite1", 386), ("efficientnet_lite2", 386)]
+)
+def test_the_installed_weights_are_read(name, count):
+    backbone = registry.BACKBONES[name]
+    tensors = read_torch_checkpoint(registry.weights_file(backbone), backbone.weights_sha256)
+    assert len(tensors) == count
     assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
@@ -209,7 +216,9 @@ def test_handles_that_are_fine(tmp_path):
     ("handle", "problem"),
     [
         ("eficientnet_lite", "'eficientnet_lite' is unknown: did you mean efficientnet_lite0?"),
-        ("zzz", "'zzz' is unknown: Built in: efficientnet_lite0;"),
+        ("EfficientNet_Lite2", "did you mean efficientnet_lite2?"),
+        ("resnet50", "resnet50 is a Keras application: `warmstart backbone export ResNet50 FOLDER` makes"),
+        ("zzz", "'zzz' is unknown: Built in: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2;"),
         ("", "'' is unknown"),
         ("models/absent", "models/absent does not exist"),
         ("absent.tar.gz", "absent.tar.gz does not exist"),
@@ -254,3 +263,110 @@ def test_the_fingerprint_of_a_built_in_backbone_follows_its_weights_and_scaling(
 
 def test_the_fingerprint_of_an_address_is_the_address():
     assert registry.fingerprint("https://example.com/m/1") == "https://example.com/m/1"
+
+
+# Where a built-in backbone lies, and the Keras applications
+
+
+def test_the_cache_folder_is_chosen_or_the_users(monkeypatch):
+    monkeypatch.setenv("WARMSTART_CACHE", "somewhere")
+    assert registry.cache_folder() == Path("somewhere")
+    monkeypatch.delenv("WARMSTART_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "of_the_user")
+    assert registry.cache_folder() == Path("of_the_user", "warmstart")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert registry.cache_folder() == Path.home() / ".cache" / "warmstart"
+
+
+def test_a_backbone_is_not_installed_installed_or_converted(monkeypatch, tmp_path):
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path))
+    assert registry.on_disk(dataclasses.replace(LITE0, weights_package="no_such_weights")) == "not_installed"
+    assert registry.on_disk(LITE0) == "weights_installed"
+    registry.converted_folder(LITE0).mkdir(parents=True)
+    assert registry.on_disk(LITE0) == "converted"
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "resnet50", "RESNET50", "ResNet-50", "resnet_50"])
+def test_a_keras_application_is_found_however_it_is_written(name):
+    assert registry.require_keras_application(name).name == "ResNet50"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("resnet5", "did you mean ResNet50? "), ("vgg", "did you mean VGG16? "), ("qqq", "")]
+)
+def test_an_unknown_keras_application_is_answered_with_the_nearest(name, hint):
+    known = "VGG16, VGG19, InceptionV3, ResNet50, Xception, MobileNetV2"
+    with pytest.raises(BadInput, match=re.escape(f"application '{name}' is unknown: {hint}Known: {known}.")):
+        registry.require_keras_application(name)
+
+
+# The command line
+
+
+def run_cli(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["backbone", *arguments])
+
+
+def test_the_list_says_what_is_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path))
+    registry.converted_folder(LITE0).mkdir(parents=True)
+    other = dataclasses.replace(LITE0, name="elsewhere", weights_package="no_such_weights")
+    monkeypatch.setitem(registry.BACKBONES, "elsewhere", other)
+    shown = run_cli("list")
+    assert shown.exit_code == 0
+    heading, *lines = shown.output.splitlines()
+    assert heading.split() == ["name", "images", "width", "parameters", "licence", "on", "disk", "origin"]
+    assert re.search(r"^efficientnet_lite0 +224 px +1280 +3\.4 M +Apache-2\.0 +converted +Eff.*model$", lines[0])
+    assert re.search(r"^efficientnet_lite1 +240 px +1280 +4\.1 M +Apache-2\.0 +weights installed +Eff", lines[1])
+    assert re.search(r"^efficientnet_lite2 +260 px +1280 +4\.8 M ", lines[2])
+    assert re.search(r"^elsewhere .* not installed ", lines[3])
+    assert "VGG16, VGG19, InceptionV3, ResNet50, Xception, MobileNetV2" in shown.output
+    assert "a TF-Hub URL, a folder or a .tar.gz" in shown.output
+
+
+def test_the_list_for_programs_holds_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path))
+    listed = json.loads(run_cli("list", "--json").output)
+    assert [each["name"] for each in listed["built_in"]] == list(registry.BACKBONES)
+    assert listed["built_in"][0] == {
+        "name": "efficientnet_lite0",
+        "input_size": 224,
+        "width": 1280,
+        "parameters": 3_371_008,
+        "origin": LITE0.origin,
+        "licence": "Apache-2.0",
+        "on_disk": "weights_installed",
+        "folder": str(registry.converted_folder(LITE0)),
+    }
+    assert {"name": "Xception", "module": "xception", "input_size": 299, "minimum_size": 71} in listed[
+        "keras_applications"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["list"], 0, "efficientnet_lite0"),
+        (["list", "--json"], 0, '"efficientnet_lite0"'),
+        (["export", "resnet5", "new"], 2, "error: Keras application 'resnet5' is unknown: did you mean ResNet50?"),
+        (["export", "resnet50", "."], 2, "error: . exists already"),
+        (["export", "resnet50", "new", "--pooling", "mean"], 2, "'mean' is not one of 'avg', 'max', 'flatten'"),
+        (["export", "resnet50", "new", "--size", "8"], 2, "error: ResNet50 takes no images of 8 pixels"),
+        (["export", "resnet50", "new", "--weights", "no.h5"], 2, "error: Weights no.h5 are no file"),
+        (["export", "resnet50", "new", "--weights", "photo.jpg"], 2, "error: Weights photo.jpg are of an unknown kind"),
+    ],
+)
+def test_the_commands_answer_without_tensorflow(tmp_path, arguments, code, says):
+    (tmp_path / "photo.jpg").touch()
+    program = (
+        "import sys, deploy.cli\n"
+        "try: deploy.cli.main(['backbone', *sys.argv[1:]])\n"
+        "finally: print({'tensorflow', 'tf_keras', 'numpy'} & set(sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", program, *arguments]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == code
+    assert says in found.stdout + found.stderr
+    assert found.stdout.splitlines()[-1] == "set()"
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]

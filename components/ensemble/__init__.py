@@ -1,0 +1,1 @@
+"""Ensemble: both models in one SavedModel, which answers with the mean of their probabilities."""

@@ -1,0 +1,44 @@
+"""Vectors by what they are vectors of: a photo seen before is never passed through the backbone again."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from tfx.dsl.io import fileio
+
+
+class VectorStore:
+    """A folder of small files, one a photo and view, named by the photo's content hash.
+
+    Whatever decides the values besides the photo is in the folder's name, so an entry is valid for ever, and any
+    number of processes may read and write it at once: an entry appears whole, and twice the same.
+    """
+
+    def __init__(self, folder: str):
+        self._folder = folder
+        self._known: set[str] = set()
+
+    def get(self, content_hash: str, view: int, size: int) -> bytes | None:
+        """The entry, or None where there is none of `size` bytes."""
+        path = self._path(content_hash, view)
+        if not fileio.exists(path):
+            return None
+        with fileio.open(path, "rb") as file:
+            value = file.read()
+        return value if len(value) == size else None
+
+    def put(self, content_hash: str, view: int, value: bytes) -> None:
+        """Writes an entry, whole or not at all."""
+        path = self._path(content_hash, view)
+        folder = os.path.dirname(path)
+        if folder not in self._known:
+            fileio.makedirs(folder)
+            self._known.add(folder)
+        temporary = f"{path}.{uuid.uuid4().hex}"
+        with fileio.open(temporary, "wb") as file:
+            file.write(value)
+        fileio.rename(temporary, path, overwrite=True)
+
+    def _path(self, content_hash: str, view: int) -> str:
+        return os.path.join(self._folder, content_hash[:2], f"{content_hash}-{view}" if view else content_hash)

@@ -1,0 +1,51 @@
+"""Where training runs: one device or several, in float32 or, where the hardware has it, in mixed precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+# NVIDIA's Volta, the first with tensor cores.
+_TENSOR_CORES = (7, 0)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """strategy: of tf.distribute. scale_loss: whether gradients are in danger of vanishing in float16."""
+
+    strategy: tf.distribute.Strategy
+    scale_loss: bool
+    note: str
+
+
+@contextlib.contextmanager
+def training_devices(mixed_precision: str) -> Iterator[Devices]:
+    """All GPUs by MirroredStrategy if there are several, otherwise TensorFlow's default device.
+
+    Mixed precision rewrites the graph (https://www.tensorflow.org/guide/graph_optimization, "auto mixed precision"),
+    since a TF-Hub module is a graph that no Keras policy reaches. It ends with the context.
+
+    Args:
+      mixed_precision: `auto` or `off`.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    mixed = mixed_precision == "auto" and bool(capabilities) and min(capabilities) >= _TENSOR_CORES
+    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    where = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU" if gpus else "CPU"
+    options = tf.config.optimizer.get_experimental_options()
+    if mixed:
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
+    try:
+        with strategy.scope():
+            yield Devices(strategy, mixed, f"{where}, {'mixed float16' if mixed else 'float32'}")
+    finally:
+        if mixed:
+            enabled = options.get("auto_mixed_precision", False)
+            tf.config.optimizer.set_experimental_options({"auto_mixed_precision": enabled})

@@ -1,0 +1,97 @@
+"""KerasTuner over the head and its schedule, on cached vectors: what TFX Tuner calls, and what its result changes."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.components.tuner.component import TunerFnResult
+
+from components import progress
+from components.legacy_keras import tf_keras
+from components.records import matching_files
+from components.trainer import loop
+from components.trainer.model import Classifier, build_head
+from components.trainer.optimization import class_weights
+from components.trainer.training_data import example_files, read_rows
+from schemas import features as f
+from schemas import schema_files
+
+OBJECTIVE = "eval_loss"
+
+
+def tuned(settings: dict[str, Any], hyperparameters: dict[str, Any] | None) -> dict[str, Any]:
+    """The settings of a phase with the best values that TFX Tuner found in the place of the configured ones.
+
+    The learning rate that was found is phase one's; phase two keeps its ratio to it (`learning_rate_ratio`).
+    """
+    values = dict((hyperparameters or {}).get("values", {}))
+    if "learning_rate" in values:
+        values["learning_rate"] *= settings["learning_rate_ratio"]
+    return {**settings, **{name: value for name, value in values.items() if name in settings}}
+
+
+class HeadTuner(BaseTuner):
+    """Trains one head a trial, in the loop both phases use; there is no Keras model for KerasTuner to build.
+
+    Bayesian optimisation (Gaussian process, upper confidence bound) of the eval loss over `search_space`.
+    """
+
+    def __init__(self, fn_args: FnArgs, folder: str):
+        self._settings: dict[str, Any] = fn_args.custom_config
+        self._labels = schema_files.labels(schema_files.read_schema(fn_args.schema_path))
+        self._train, self._eval = (
+            read_rows(example_files(matching_files(patterns), f.FEATURE_VECTOR), self._labels, f.FEATURE_VECTOR, folder)
+            for patterns in (fn_args.train_files, fn_args.eval_files)
+        )
+        balanced = self._settings["class_weights"] == "balanced"
+        self._weights = class_weights(self._train.classes, len(self._labels)) if balanced else None
+        trials = self._settings["trials"]
+        self._counter = progress.Counter("trials", trials)
+        oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+            objective=keras_tuner.Objective(OBJECTIVE, "min"),
+            max_trials=trials,
+            seed=self._settings["seed"],
+            hyperparameters=search_space(self._settings),
+        )
+        super().__init__(oracle=oracle, directory=folder, project_name="tuner", overwrite=True)
+
+    def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
+        """The least eval loss that the trial's values reach."""
+        settings = {**self._settings, **trial.hyperparameters.values}
+        tf_keras.utils.set_random_seed(settings["seed"])
+        inputs = tf_keras.Input([self._train.values.shape[1]])
+        head = build_head(
+            inputs.shape[-1], len(self._labels), settings["hidden_units"], settings["dropout"], settings["seed"]
+        )
+        model = Classifier(inputs, head(inputs), class_weights=self._weights)
+        try:
+            with tempfile.TemporaryDirectory() as logs:
+                history = loop.train(model, self._train, self._eval, settings, logs)
+        except loop.TrainingDiverged as error:
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+        except Exception as error:  # KerasTuner would take it for values that do not work, and go on
+            raise keras_tuner.errors.FatalError(f"a trial failed: {error}") from error
+        self._counter.add()
+        return {OBJECTIVE: min([history["before"]["eval_loss"], *(e["eval_loss"] for e in history["epochs"])])}
+
+
+def search_space(settings: dict[str, Any]) -> keras_tuner.HyperParameters:
+    """What is searched: named as in the settings, and starting from the configured values where they are in it."""
+    space = keras_tuner.HyperParameters()
+    rate = settings["learning_rate"]
+    space.Float("learning_rate", rate / 10, rate * 10, sampling="log", default=rate)
+    space.Float("dropout", 0.0, 0.5, step=0.1, default=min(0.5, round(settings["dropout"], 1)))
+    space.Choice("hidden_units", sorted({0, 128, 512, settings["hidden_units"]}), default=settings["hidden_units"])
+    space.Choice("schedule", ["constant", "cosine"], default=settings["schedule"])
+    smoothing = min(0.2, 0.05 * round(settings["label_smoothing"] / 0.05))
+    space.Float("label_smoothing", 0.0, 0.2, step=0.05, default=smoothing)
+    return space
+
+
+def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
+    """Called by TFX Tuner: a search on the vectors that FeatureVectorGen stored."""
+    return TunerFnResult(tuner=HeadTuner(fn_args, fn_args.working_dir), fit_kwargs={})

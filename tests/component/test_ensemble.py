@@ -1,0 +1,236 @@
+"""The ensemble answers with the mean of both models, as one SavedModel that needs neither of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import components  # noqa: F401  (settings that TensorFlow reads on import)
+
+# isort: split
+import tensorflow as tf
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.backbone.layer import FeatureVector
+from components.ensemble.component import Ensemble, export_ensemble
+from components.evaluator.predictions import Predictions
+from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.legacy_keras import tf_keras
+from components.report.summary import describe_models
+from components.servable_check.component import check
+from components.trainer import serving_model
+from components.transform.graph import load_transform
+from deploy.display import _models_table
+
+LABELS = ("cat", "dog")
+SIGNATURES = {"serving_default", "serve_examples", "transform_features", "feature_vector"}
+
+
+@pytest.fixture(scope="module")
+def photos(drawn_photos, odd_photos):
+    return [*(photo.photo_bytes for photo in drawn_photos), *odd_photos.values()]
+
+
+@pytest.fixture(scope="module")
+def second_model(tmp_path_factory, exported_model, photos, tiny_backbone, transform_graph) -> str:
+    """Folder of a second model, as fine-tuned ones are: another head on a backbone that learnt, too."""
+    transform, backbone = load_transform(transform_graph), FeatureVector(tiny_backbone)
+    for variable in backbone.resolved_object.variables:
+        if "top_conv" in variable.name:
+            variable.assign(variable * 1.5)
+    vectors = backbone(transform(tf.constant(photos))).numpy()
+    scores = vectors @ np.random.default_rng(6).normal(size=vectors.shape[1])
+    direction = np.linalg.lstsq(vectors - vectors.mean(axis=0), scores - scores.mean(), rcond=None)[0] / scores.std()
+    kernel = np.stack([-direction, direction], axis=1)
+    head = tf_keras.Sequential([tf_keras.layers.Input([vectors.shape[1]]), tf_keras.layers.Dense(2, name="head")])
+    head.set_weights([kernel, -vectors.mean(axis=0) @ kernel])
+    folder = tmp_path_factory.mktemp("second_model")
+    serving_model.export(str(folder), transform, backbone, head, list(LABELS))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory, exported_model, second_model) -> str:
+    """Folder of the ensemble, made of copies that are gone."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    for name, source in (("first", exported_model), ("second", second_model)):
+        shutil.copytree(source, folder / "sources" / name)
+    export_ensemble(*(str(folder / "sources" / name) for name in ("first", "second")), str(folder / "both"))
+    shutil.rmtree(folder / "sources")
+    return str(folder / "both")
+
+
+def ask(folder, photos, signature="serving_default"):
+    """The model's answers to photos, as numpy arrays."""
+    model = tf.saved_model.load(folder)
+    if signature in ("serving_default", "feature_vector"):
+        answers = model.signatures[signature](image_bytes=tf.constant(photos))
+    else:
+        examples = [tf.train.Example() for _ in photos]
+        for example, photo in zip(examples, photos, strict=True):
+            example.features.feature["image"].bytes_list.value.append(photo)
+        answers = model.signatures[signature](examples=tf.constant([e.SerializeToString() for e in examples]))
+    return {name: value.numpy() for name, value in answers.items()}
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
+def test_it_answers_with_the_mean(exported_model, second_model, ensemble, photos, signature):
+    first, second, both = (ask(folder, photos, signature) for folder in (exported_model, second_model, ensemble))
+    mean = (first["probabilities"].astype(np.float64) + second["probabilities"]) / 2
+    np.testing.assert_allclose(both["probabilities"], mean, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(both["probability"], mean.max(axis=1), rtol=0, atol=1e-6)
+    assert both["label"].tolist() == [LABELS[i].encode() for i in mean.argmax(axis=1)]
+    # Where the two disagree, the surer one has its way; each is so somewhere.
+    assert np.any((both["label"] != first["label"]) & (both["label"] == second["label"]))
+    assert np.any((both["label"] == first["label"]) & (both["label"] != second["label"]))
+
+
+def test_its_signatures_are_those_of_one_model(exported_model, ensemble):
+    one, both = tf.saved_model.load(exported_model), tf.saved_model.load(ensemble)
+    assert set(both.signatures) == set(one.signatures) == SIGNATURES
+    for name in SIGNATURES:
+        assert both.signatures[name].structured_input_signature == one.signatures[name].structured_input_signature
+        assert both.signatures[name].structured_outputs == one.signatures[name].structured_outputs
+
+
+@pytest.mark.parametrize("signature", ["transform_features", "feature_vector"])
+def test_preprocessing_and_vectors_are_the_first_models(exported_model, second_model, ensemble, photos, signature):
+    [first], [second], [both] = (
+        ask(folder, photos, signature).values() for folder in (exported_model, second_model, ensemble)
+    )
+    np.testing.assert_array_equal(both, first)
+    assert (signature == "feature_vector") == bool(np.any(np.abs(second - first) > 0.01))
+
+
+def test_the_next_model_starts_from_the_second(second_model, ensemble):
+    second, both = (
+        {variable.name: variable.numpy() for variable in tf.saved_model.load(folder).model_variables}
+        for folder in (second_model, ensemble)
+    )
+    assert "head/kernel:0" in both
+    assert both.keys() == second.keys()
+    for name, value in both.items():
+        np.testing.assert_array_equal(value, second[name])
+
+
+def test_a_fresh_process_serves_it(exported_model, second_model, ensemble, photos):
+    """Without the two models' folders, and as ServableCheck will ask: against the mean of what was stored."""
+    first, second = (ask(folder, photos)["probabilities"] for folder in (exported_model, second_model))
+    findings = check(ensemble, photos, np.mean([first, second], axis=0), tolerance=1e-5)
+    assert findings["servable"], findings["text"]
+    assert Path(ensemble, "assets.extra", "labels.txt").read_bytes() == b"cat\ndog\n"
+    assert not check(ensemble, photos, first, tolerance=1e-5)["servable"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ("dog\ncat\n", "line 1 of assets.extra/labels.txt is 'cat' in {0} and 'dog' in {1}"),
+        ("cat\n", "line 2 of assets.extra/labels.txt is 'dog' in {0} and '' in {1}"),
+        ("cat\ndog\nfox\n", "line 3 of assets.extra/labels.txt is '' in {0} and 'fox' in {1}"),
+    ],
+)
+def test_models_of_other_labels_are_refused(exported_model, tmp_path, labels, line):
+    other = str(tmp_path / "other")
+    shutil.copytree(exported_model, other)
+    Path(other, "assets.extra", "labels.txt").write_text(labels)
+    with pytest.raises(ValueError, match="only if their labels are the same in the same order") as refused:
+        export_ensemble(exported_model, other, str(tmp_path / "both"))
+    assert str(refused.value).endswith(line.format(exported_model, other))
+    assert not (tmp_path / "both").exists()
+
+
+def model_artifact(folder, saved_model=None):
+    model = standard_artifacts.Model()
+    model.uri = str(folder)
+    if saved_model:
+        shutil.copytree(saved_model, folder / "Format-Serving")
+    return model
+
+
+def test_the_component_takes_features_from_the_cheaper_model(exported_model, second_model, photos, tmp_path):
+    made = model_artifact(tmp_path / "both")
+    Ensemble.EXECUTOR_SPEC.executor_class().Do(
+        {
+            "feature_extraction": [model_artifact(tmp_path / "first", exported_model)],
+            "fine_tuned": [model_artifact(tmp_path / "second", second_model)],
+        },
+        {"model": [made]},
+        {"code": ""},
+    )
+    both = ask(str(tmp_path / "both" / "Format-Serving"), photos[:2], "feature_vector")
+    first = ask(exported_model, photos[:2], "feature_vector")
+    np.testing.assert_array_equal(both["feature_vector"], first["feature_vector"])
+
+
+@pytest.fixture(scope="module")
+def predict(tmp_path_factory, exported_model, second_model, drawn_photos, make_example, write_records, curated_schema):
+    """Runs the Predictions component; gives its output."""
+
+    def run(with_ensemble):
+        folder = tmp_path_factory.mktemp("predictions")
+        examples, predictions = standard_artifacts.Examples(), standard_artifacts.Examples()
+        for artifact, name in ((examples, "photos"), (predictions, "answers")):
+            artifact.uri = str(folder / name)
+        examples.split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
+        for split, drawn in (("eval", drawn_photos[:9]), ("test", drawn_photos[9:])):
+            write_records(folder / "photos" / f"Split-{split}", [make_example(photo) for photo in drawn])
+        schema = standard_artifacts.Schema()
+        schema.uri = str(folder / "schema")
+        (folder / "schema").mkdir()
+        shutil.copy(curated_schema, folder / "schema" / "schema.pbtxt")
+        inputs = {
+            "examples": [examples],
+            "schema": [schema],
+            "feature_extraction": [model_artifact(folder / "first", exported_model)],
+            "fine_tuned": [model_artifact(folder / "second", second_model)],
+        }
+        if with_ensemble:
+            inputs["ensemble"] = [model_artifact(folder / "is not looked into")]
+        executor = Predictions.EXECUTOR_SPEC.executor_class
+        context = executor.Context(
+            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "temp"), unique_id="1"
+        )
+        executor(context).Do(inputs, {"predictions": [predictions]}, {"code": ""})
+        return predictions
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def three_models(predict):
+    return predict(with_ensemble=True)
+
+
+def test_what_is_stored_is_what_the_ensemble_answers(three_models, ensemble, drawn_photos):
+    photo_of = {photo.name: photo.photo_bytes for photo in drawn_photos}
+    for split, count in (("eval", 9), ("test", 15)):
+        stored = read_predictions(three_models, split)
+        assert list(stored.probabilities) == [FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE]
+        assert len(stored.file_names) == count
+        answers = ask(ensemble, [photo_of[name] for name in stored.file_names])["probabilities"]
+        assert stored.probabilities[ENSEMBLE].dtype == np.float32
+        np.testing.assert_allclose(stored.probabilities[ENSEMBLE], answers, rtol=0, atol=1e-6)
+
+
+def test_without_an_ensemble_nothing_of_it_is_stored(predict):
+    stored = read_predictions(predict(with_ensemble=False), "test")
+    assert list(stored.probabilities) == [FEATURE_EXTRACTION, FINE_TUNED]
+
+
+def test_the_report_tells_of_it(three_models, tmp_path):
+    history = {"epochs": [{}, {}], "best_epoch": 1, "learning_rate": 0.1, "trainable_variables": []}
+    (tmp_path / "training.json").write_text(json.dumps(history))
+    runs = {FEATURE_EXTRACTION: str(tmp_path), FINE_TUNED: str(tmp_path)}
+    models = describe_models(three_models, runs, 0.95, 200, 0)
+    stored = read_predictions(three_models, "test")
+    for name in (FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE):
+        assert models[name]["examples"] == 15
+        assert models[name]["accuracy"]["value"] == pytest.approx(stored.correct(name).mean())
+        assert ("training" in models[name]) == (name != ENSEMBLE)
+    table = _models_table(models, ENSEMBLE)
+    assert table.title == "the models on 15 test photos"
+    assert list(table.columns[0].cells) == ["feature extraction", "fine tuned", "ensemble"]
+    assert list(table.columns[-1].cells) == ["", "", "wins"]
