@@ -48,6 +48,11 @@ class Cut:
     top: Callable[[tf.Tensor], tf.Tensor]  # float32 [batch, *shape] -> float32 [batch, width]
     top_variables: list[tf.Variable]  # those that `top` reads
 
+    @property
+    def place(self) -> str:
+        """The boundary's name for people: without the function calls it was inlined from."""
+        return self.boundary.replace("StatefulPartitionedCall/", "").removesuffix(":0")
+
 
 @dataclass
 class _FlatGraph:

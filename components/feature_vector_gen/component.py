@@ -66,7 +66,7 @@ def _load_pass(module_path: str, image_size: int, freeze: str) -> _Pass:
         )
         try:
             backbone_cut = cut(module, learning, image_size)
-            note = f"cut at {backbone_cut.boundary}, {'x'.join(map(str, backbone_cut.shape))} values a photo"
+            note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values a photo"
         except CannotCut as reason:
             note = f"no activations are kept: {reason}"
     run = frozen_pass.build(module, image_size, backbone_cut)

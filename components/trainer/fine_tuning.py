@@ -75,12 +75,13 @@ def run_fn(fn_args: FnArgs) -> None:
         some_photos = tf.constant(
             [e.features.feature[f.IMAGE].bytes_list.value[0] for e in _first(photos[1], _STEP_ZERO_PHOTOS)]
         )
-        source, source_note = _source(settings, own_source, module.variables, transform, some_photos)
-        matches = warm_start.copy_by_name(own_source, [*module.variables, *head.variables], labels)
+        variables = [*module.variables, *head.variables]
+        source, source_note = _source(settings, own_source, variables, transform, some_photos)
+        matches = warm_start.copy_by_name(own_source, variables, labels)
         chosen = settings["variables_to_warm_start"], settings["renamed"]
         if source is not own_source or chosen != (".*", {}):
             # What the source does not give stays as the run's own model has it.
-            matches = warm_start.copy_by_name(source, [*module.variables, *head.variables], labels, *chosen)
+            matches = warm_start.copy_by_name(source, variables, labels, *chosen)
         changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
 
         backbone = FeatureVector(module, learning)
@@ -132,7 +133,7 @@ def _choose(head: tf_keras.Model, eval_vectors: StoredRows, training_photos: int
 def _source(
     settings: dict[str, Any],
     own_source: warm_start.Source,
-    backbone: list[tf.Variable],
+    variables: list[tf.Variable],
     transform: Callable[[tf.Tensor], tf.Tensor],
     photos: tf.Tensor,
 ) -> tuple[warm_start.Source, str]:
@@ -146,7 +147,7 @@ def _source(
         return own_source, f"{own}, since there is no model in production yet"
     try:
         source = warm_start.read_source(folder)
-        difference = warm_start.what_differs(source, backbone, transform, photos)
+        difference = warm_start.what_differs(source, variables, transform, photos)
     except BadInput as error:
         difference = str(error)
     if difference:
@@ -196,11 +197,11 @@ def _inputs(
         return _Inputs("photos", f"{whole}{reason}")
     above = {v.name for v in backbone_cut.top_variables}
     if changed - above:
-        return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.boundary}")
+        return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.place}")
     [example] = _first(vectors[0], 1)
     if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
-        return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.boundary}")
-    return _Inputs("activations", f"cached activations at {backbone_cut.boundary}", backbone_cut)
+        return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.place}")
+    return _Inputs("activations", f"cached activations at {backbone_cut.place}", backbone_cut)
 
 
 def _model_and_data(

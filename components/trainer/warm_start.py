@@ -94,13 +94,13 @@ def read_source(folder: str) -> Source:
 
 
 def what_differs(
-    source: Source, backbone: Sequence[tf.Variable], transform: Callable[[tf.Tensor], tf.Tensor], photos: tf.Tensor
+    source: Source, variables: Sequence[tf.Variable], transform: Callable[[tf.Tensor], tf.Tensor], photos: tf.Tensor
 ) -> str | None:
     """None, or in words why a model cannot start from `source`.
 
     Args:
       source: the model to start from.
-      backbone: the new model's variables below the head.
+      variables: the new model's; the classes of its head may be others.
       transform: the new model's, photos' bytes to images.
       photos: some photos' bytes, string [batch]; both transforms are tried on them.
     """
@@ -122,15 +122,24 @@ def what_differs(
     largest = float(tf.reduce_max(tf.abs(theirs - ours)))
     if not largest <= 1e-6:
         return f"its transform differs: the same photo gives pixels up to {largest:.2g} apart"
-    different = [
-        v.name for v in backbone if v.name not in source.values or source.values[v.name].shape != tuple(v.shape)
-    ]
+    different = [v.name for v in variables if not _fits(v, source)]
     if different:
+        part = "head" if all(name.startswith(HEAD_NAME) for name in different) else "backbone"
         return (
-            f"its backbone differs: {len(different)} of {len(backbone)} variables are missing or of another shape, "
+            f"its {part} differs: {len(different)} of {len(variables)} variables are missing or of another shape, "
             f"such as {different[0]}"
         )
     return None
+
+
+def _fits(variable: tf.Variable, source: Source) -> bool:
+    shape = tuple(variable.shape)
+    if variable.name not in source.values:
+        return False
+    found = source.values[variable.name].shape
+    if variable.name.startswith(f"{HEAD_NAME}/"):
+        return found[:-1] == shape[:-1]
+    return found == shape
 
 
 def copy_by_name(

@@ -124,6 +124,7 @@ def one_kernel_for_two(images):
         (lambda images: layers.BatchNormalization(scale=False, epsilon=0.2)(convolution(images)), 1),
         (one_kernel_for_two, 2),
         (lambda images: batch_norm(layers.Lambda(tf.identity)(convolution(images))), 1),
+        (lambda images: layers.Activation("swish")(batch_norm(convolution(images))), 1),
         (lambda images: batch_norm(batch_norm(convolution(images))), 2),
         (lambda images: convolution(batch_norm(convolution(batch_norm(images)))), 1),
     ],

@@ -324,6 +324,39 @@ def root_serving(tmp_path: Path) -> Path:
     return version
 
 
+def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production(sample, tmp_path):
+    """With the ensemble as a third candidate, and the head's values found by KerasTuner."""
+    data, root = tmp_path / "data", tmp_path / "root"
+    photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+    late = photos[::10]
+    for photo in photos:
+        if photo not in late:
+            (data / photo.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(photo, data / photo.parent.name)
+    code, output, first = run(data, root)
+    assert code == 0, output
+    assert first["vectors"]["reused"] == 0
+    assert first["vectors"]["computed"] == sum(first["data"]["accepted"].values())
+    assert first["models"]["fine_tuned"]["training"]["trained_on"].startswith("cached activations at ")
+    for photo in late:
+        shutil.copy(photo, data / photo.parent.name)
+    more = ["warm_start.source=production", "tuner.trials=2", "tuner.epochs=3"]
+    code, output, second = run(
+        data, root, "--set=selection.ensemble=true", *(f"--set=training.{setting}" for setting in more)
+    )
+    assert code == 0, output
+    before, after = (sum(summary["data"]["accepted"].values()) for summary in (first, second))
+    assert after > before
+    # Identical photos are one entry.
+    assert second["vectors"]["reused"] >= before
+    assert second["vectors"]["computed"] == after - second["vectors"]["reused"]
+    assert set(second["models"]) == {"feature_extraction", "fine_tuned", "ensemble"}
+    warm_start = second["models"]["fine_tuned"]["training"]["warm_start"]
+    assert "the model in production" in warm_start["source"]
+    assert states(second)["Tuner"] == states(second)["Ensemble"] == "complete"
+    assert "started from" in output
+
+
 def test_a_backbone_that_is_no_feature_vector_is_bad_input(sample, tmp_path):
     folder = tmp_path / "module"
     program = (

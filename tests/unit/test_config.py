@@ -170,7 +170,7 @@ def test_a_wrong_set(override, says):
 
 def test_all_problems_of_file_set_and_data_are_told_at_once():
     path = str(FILES / "invalid" / "image_size_zero.yaml")
-    problems = problems_of(path, ["training.sed=1", "image.size", "training.dropout=2"], ["oxford_iiit_pet=/x"])
+    problems = problems_of(path, ["training.sed=1", "image.size", "training.head.dropout=2"], ["oxford_iiit_pet=/x"])
     fragments = [
         "--set 'image.size'",
         "has no data set oxford_iiit_pet",
@@ -260,7 +260,7 @@ def test_a_dumped_configuration_reads_back_the_same(
 ):
     raw = load_config(MINIMAL).model_dump()
     raw["data"]["sources"] = {"image_folder": folder}
-    raw["training"]["dropout"] = dropout
+    raw["training"]["head"]["dropout"] = dropout
     raw["training"]["fine_tuning"].update(learning_rate=learning_rate, unfreeze=unfreeze)
     raw["image"]["size"] = size
     raw["runtime"]["beam_pipeline_args"] = beam_args
@@ -288,3 +288,12 @@ def test_reading_a_configuration_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"), [([], 1e-4), (["training.feature_extraction.learning_rate=0.02"], 2e-3)]
+)
+def test_the_second_phase_learns_at_a_tenth_of_the_rate_of_the_first(overrides, rate):
+    assert load_config(MINIMAL, overrides).training.fine_tuning_rate == pytest.approx(rate)
+    given = load_config(MINIMAL, [*overrides, "training.fine_tuning.learning_rate=0.5"])
+    assert given.training.fine_tuning_rate == 0.5

@@ -1,0 +1,468 @@
+"""FeatureVectorGen, run for real on drawn photos: right values, each computed once, and never somebody else's."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+import components  # noqa: F401  (settings that TensorFlow reads on import)
+
+# isort: split
+import tensorflow as tf
+import tensorflow_hub as hub
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.backbone import frozen_pass
+from components.backbone.cut import cut
+from components.backbone.layer import FeatureVector
+from components.feature_vector_gen import component, store
+from components.feature_vector_gen.store import VectorStore
+from components.records import read_examples, split_files, text
+from components.transform.augmentation import Augmentation, augment, seeds_for
+from components.transform.graph import load_transform
+from components.transform.image_ops import photos_to_unit_range
+from schemas import features as f
+from schemas.errors import BadInput
+
+SPLITS = ("train", "eval", "test")
+WIDTH = 8
+ACTIVATION_VALUES = 8 * 8 * 8  # of the tiny backbone's stem, for 16-pixel photos
+FREEZE = json.dumps({"strategy": "top", "pattern": "top_conv/"})
+AUGMENTATION = {"flip": True, "rotation_degrees": 20.0, "zoom": 0.2, "scale_jitter": 0.3, "colour": 0.3}
+VIEWS = json.dumps({**AUGMENTATION, "views": 2, "seed": 5})
+
+
+class Generated(NamedTuple):
+    """One run of the step. examples: split -> what it wrote. batches: how many images the backbone got each time."""
+
+    examples: dict[str, list[tf.train.Example]]
+    note: dict
+    batches: list[int]
+    folder: Path
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return self.note["computed"], self.note["reused"]
+
+    @property
+    def records(self) -> dict[str, list[bytes]]:
+        return {split: [e.SerializeToString(deterministic=True) for e in rows] for split, rows in self.examples.items()}
+
+
+@pytest.fixture(scope="module")
+def homes(drawn_photos):
+    """Split -> photos: 21 of the drawn ones, of both classes and formats in each."""
+    return {"train": drawn_photos[:10], "eval": drawn_photos[10:16], "test": drawn_photos[16:21]}
+
+
+@pytest.fixture(scope="module")
+def generate(tmp_path_factory, make_example, write_records, transform_graph, tiny_backbone):
+    """Runs the component's own function on a Beam pipeline in memory."""
+
+    def run(photos, stored="", before_batch=lambda batch: batch, **changes) -> Generated:
+        folder = tmp_path_factory.mktemp("feature_vector_gen")
+        examples, vectors = standard_artifacts.Examples(), standard_artifacts.Examples()
+        graph = standard_artifacts.TransformGraph()
+        examples.uri, vectors.uri, graph.uri = str(folder / "photos"), str(folder / "vectors"), transform_graph
+        examples.split_names = artifact_utils.encode_split_names(list(photos))
+        for split, drawn in photos.items():
+            write_records(folder / "photos" / f"Split-{split}", map(make_example, drawn))
+        batches = []
+        build = frozen_pass.build
+
+        def listening(*arguments):
+            built = build(*arguments)
+
+            def call(images):
+                batches.append(len(images))
+                return before_batch(built.call(images))
+
+            return frozen_pass.FrozenPass(call, built.folded, built.note)
+
+        parameters = {
+            "backbone": tiny_backbone,
+            "backbone_fingerprint": "backbone",
+            "image_size": 16,
+            "transform_fingerprint": "transform",
+            "freeze": FREEZE,
+            "augmentation": "",
+            "store": str(stored),
+            "code": "code",
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(component, "_BATCH", 8)  # so that there are several, and one of two splits
+            patch.setattr(component.frozen_pass, "build", listening)
+            component._load_pass.cache_clear()
+            component.FeatureVectorGen.EXECUTOR_SPEC.executor_class._FUNCTION(
+                examples=examples,
+                transform_graph=graph,
+                schema=None,
+                feature_vectors=vectors,
+                beam_pipeline=beam.Pipeline(runner=FnApiRunner()),
+                **{**parameters, **changes},
+            )
+        component._load_pass.cache_clear()
+        assert artifact_utils.decode_split_names(vectors.split_names) == list(photos)
+        written = {split: list(read_examples(split_files(vectors, split))) for split in photos}
+        note = json.loads((folder / "vectors" / "pass.json").read_text())
+        return Generated(written, note, batches[1:], folder)  # without the one that tells the width
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def vector_store(tmp_path_factory):
+    """Folder of the store that `made` filled; tests that change it take a copy."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def made(generate, homes, vector_store):
+    return generate(homes, vector_store)
+
+
+@pytest.fixture(scope="module")
+def with_views(generate, homes, tmp_path_factory):
+    """A run with two augmented views a photo, and the same once more."""
+    stored = tmp_path_factory.mktemp("store")
+    return generate(homes, stored, augmentation=VIEWS), generate(homes, stored, augmentation=VIEWS)
+
+
+@pytest.fixture(scope="module")
+def images_of(transform_graph):
+    transform = load_transform(transform_graph)
+    return lambda photos: transform(tf.constant([photo.photo_bytes for photo in photos]))
+
+
+@pytest.fixture(scope="module")
+def backbone_cut(tiny_backbone):
+    return cut(hub.load(tiny_backbone), ["top_conv/kernel:0"], 16)
+
+
+def vectors_of(examples) -> np.ndarray:
+    return np.array([e.features.feature[f.FEATURE_VECTOR].float_list.value for e in examples], np.float32)
+
+
+def activations_of(examples, shape) -> np.ndarray:
+    values = [e.features.feature[f.ACTIVATIONS].bytes_list.value[0] for e in examples]
+    return np.stack([np.frombuffer(value, "<f2").reshape(shape) for value in values])
+
+
+def entries(folder) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def copied(folder, target):
+    for path, value in entries(folder).items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(value)
+    return target
+
+
+# What is written
+
+
+def test_the_vectors_are_the_backbones(made, homes, images_of, tiny_backbone):
+    backbone = FeatureVector(tiny_backbone)
+    for split, photos in homes.items():
+        assert [text(example, f.FILE_NAME) for example in made.examples[split]] == [photo.name for photo in photos]
+        found, expected = vectors_of(made.examples[split]), backbone(images_of(photos)).numpy()
+        assert found.shape == (len(photos), WIDTH)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        differences = np.abs(expected[:, np.newaxis] - expected).max(axis=-1)
+        assert differences[~np.eye(len(photos), dtype=bool)].min() > 1e-3, "the photos give alike vectors"
+
+
+def test_an_example_keeps_all_but_its_photo(made, homes, make_example):
+    for split, photos in homes.items():
+        for example, photo in zip(made.examples[split], photos, strict=True):
+            before, after = make_example(photo).features.feature, example.features.feature
+            added = {f.FEATURE_VECTOR, f.VIEW} | ({f.ACTIVATIONS, f.BOUNDARY} if split != "test" else set())
+            assert set(after) == set(before) - {f.IMAGE} | added
+            for name in set(before) - {f.IMAGE}:
+                assert after[name] == before[name]
+            assert after[f.VIEW].int64_list.value == [0]
+
+
+def test_the_activations_are_those_at_the_boundary(made, homes, images_of, backbone_cut):
+    for split in ("train", "eval"):
+        expected = backbone_cut.bottom(images_of(homes[split])).numpy()
+        found = activations_of(made.examples[split], backbone_cut.shape)
+        assert np.abs(expected).max() > 0.5
+        np.testing.assert_allclose(found, expected, rtol=2**-10, atol=1e-5)  # float16 has 11 bits
+        vectors = backbone_cut.top(tf.cast(found, tf.float32)).numpy()
+        np.testing.assert_allclose(vectors, vectors_of(made.examples[split]), rtol=0, atol=2e-3)
+        assert {text(example, f.BOUNDARY) for example in made.examples[split]} == {backbone_cut.boundary}
+
+
+def test_a_record_says_what_was_done(made, backbone_cut):
+    assert made.note == {
+        "frozen_pass": made.note["frozen_pass"],
+        "cut": f"cut at {backbone_cut.boundary}, 8x8x8 values a photo",
+        "computed": 21,
+        "reused": 0,
+    }
+    assert made.note["frozen_pass"].startswith("batch normalisation folded into 2 convolutions")
+    assert made.batches == [8, 8, 5]
+
+
+# What was computed before
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_bytes(made, generate, homes, vector_store):
+    stored = entries(vector_store)
+    assert len(stored) == 21
+    again = generate(homes, vector_store)
+    assert again.counts == (0, 21)
+    assert again.batches == []
+    assert again.records == made.records
+    assert entries(vector_store) == stored
+
+
+def test_without_a_store_everything_is_computed_to_the_same_values(made, generate, homes):
+    """Once more, for nothing is kept between the two."""
+    for _ in range(2):
+        unstored = generate(homes, "")
+        assert unstored.counts == (21, 0)
+        assert unstored.records == made.records
+    assert {path.name for path in unstored.folder.iterdir()} == {"photos", "vectors"}
+
+
+def test_of_a_grown_folder_the_new_photos_alone_are_computed(
+    made, generate, homes, vector_store, tmp_path, drawn_photos, images_of, tiny_backbone
+):
+    new = drawn_photos[21:]
+    # Between the old ones, where a mistake in putting them together shows.
+    grown = {
+        **homes,
+        "train": [new[0], *homes["train"][:4], new[1], *homes["train"][4:]],
+        "test": [*homes["test"], new[2]],
+    }
+    found = generate(grown, copied(vector_store, tmp_path))
+    assert found.counts == (3, 21)
+    assert sum(found.batches) == 3
+    assert [*found.records["train"][1:5], *found.records["train"][6:]] == made.records["train"]
+    assert (found.records["eval"], found.records["test"][:5]) == (made.records["eval"], made.records["test"])
+    computed = [found.examples["train"][0], found.examples["train"][5], found.examples["test"][5]]
+    expected = FeatureVector(tiny_backbone)(images_of(new)).numpy()
+    np.testing.assert_allclose(vectors_of(computed), expected, rtol=0, atol=1e-5)
+
+
+def test_a_photo_of_another_name_or_class_is_the_same_photo(generate, homes, vector_store, tmp_path, made):
+    renamed = {**homes, "eval": [photo._replace(name=f"new/{photo.name}", label="cat") for photo in homes["eval"]]}
+    found = generate(renamed, copied(vector_store, tmp_path))
+    assert found.counts == (0, 21)
+    assert [text(example, f.FILE_NAME)[:4] for example in found.examples["eval"]] == ["new/"] * 6
+    assert {text(example, f.LABEL) for example in found.examples["eval"]} == {"cat"}
+    np.testing.assert_array_equal(vectors_of(found.examples["eval"]), vectors_of(made.examples["eval"]))
+
+
+@pytest.mark.parametrize(
+    "size", [0, 4 * WIDTH, 4 * WIDTH + 2 * ACTIVATION_VALUES - 1, 4 * WIDTH + 2 * ACTIVATION_VALUES + 1]
+)
+def test_an_entry_of_the_wrong_size_is_computed_again_and_mended(made, generate, homes, vector_store, tmp_path, size):
+    stored = copied(vector_store, tmp_path)
+    content_hash = text(made.examples["train"][3], f.CONTENT_HASH)
+    [damaged] = stored.rglob(content_hash)
+    whole = damaged.read_bytes()
+    assert len(whole) == 4 * WIDTH + 2 * ACTIVATION_VALUES
+    damaged.write_bytes((whole + b"\0")[:size])
+    found = generate(homes, stored)
+    assert found.counts == (1, 20)
+    assert found.batches == [1]
+    np.testing.assert_allclose(vectors_of(found.examples["train"]), vectors_of(made.examples["train"]), atol=1e-6)
+    assert len(damaged.read_bytes()) == len(whole)
+    assert len(entries(stored)) == 21
+
+
+def test_a_photo_that_leaves_the_test_split_gets_its_activations(made, generate, homes, vector_store, tmp_path):
+    moved = {**homes, "test": homes["test"][1:], "train": [*homes["train"], homes["test"][0]]}
+    found = generate(moved, copied(vector_store, tmp_path))
+    assert found.counts == (1, 20)
+    np.testing.assert_allclose(
+        vectors_of(found.examples["train"][-1:]), vectors_of(made.examples["test"][:1]), atol=1e-6
+    )
+    assert len(found.examples["train"][-1].features.feature[f.ACTIVATIONS].bytes_list.value[0]) == 2 * ACTIVATION_VALUES
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone_fingerprint": "another"},
+        {"transform_fingerprint": "another"},
+        {"code": "another"},
+        {"freeze": ""},
+        {"augmentation": VIEWS},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_decides_the_values_never_meets_entries_of_others(generate, homes, vector_store, tmp_path, change, made):
+    stored = copied(vector_store, tmp_path)
+    found = generate({"eval": homes["eval"]}, stored, **change)
+    assert found.counts == (6, 0)
+    # And the other way round: the old entries are still there, and met by what made them.
+    assert entries(stored).items() >= entries(vector_store).items()
+    assert generate({"eval": homes["eval"]}, stored).counts == (0, 6)
+
+
+def test_another_image_size_never_meets_entries_of_others(generate, homes, vector_store, tmp_path, made, monkeypatch):
+    """The size of an entry does not tell, where there are no activations."""
+    larger = functools.partial(photos_to_unit_range, size=24, method="bilinear", antialias=False)
+    stored = copied(vector_store, tmp_path)
+    generate({"test": homes["test"]}, stored, freeze="")
+    with monkeypatch.context() as patch:
+        patch.setattr(component, "load_transform", lambda uri: larger)
+        # As in the graph, where the size is part of what Transform does.
+        found = generate(
+            {"test": homes["test"]}, stored, freeze="", image_size=24, transform_fingerprint="transform of 24"
+        )
+    assert found.counts == (5, 0)
+    assert np.abs(vectors_of(found.examples["test"]) - vectors_of(made.examples["test"])).max() > 1e-3
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_folded_pass_never_meets_entries_of_a_plain_one(generate, homes, tmp_path, monkeypatch, folded):
+    plain = {"eval": homes["eval"][:2]}
+    build = frozen_pass.build
+    with monkeypatch.context() as patch:
+        patch.setattr(component.frozen_pass, "build", lambda *a: frozen_pass.FrozenPass(build(*a).call, folded, ""))
+        generate(plain, tmp_path)
+    assert generate(plain, tmp_path).counts == ((0, 2) if folded else (2, 0))
+
+
+# Augmented views
+
+
+def test_training_photos_alone_have_augmented_views(with_views, homes):
+    found, again = with_views
+    for split, photos in homes.items():
+        views = range(3) if split == "train" else range(1)
+        expected = {(photo.name, view) for photo in photos for view in views}
+        told = [(text(e, f.FILE_NAME), e.features.feature[f.VIEW].int64_list.value[0]) for e in found.examples[split]]
+        assert sorted(told) == sorted(expected)
+    assert found.counts == (10 * 3 + 11, 0)
+    assert again.counts == (0, 10 * 3 + 11)
+    assert (sum(found.batches), again.batches) == (10 * 3 + 11, [])
+    assert again.records == found.records
+
+
+def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, images_of, tiny_backbone, backbone_cut):
+    backbone, settings = FeatureVector(tiny_backbone), Augmentation(**AUGMENTATION)
+    examples = {
+        (text(e, f.FILE_NAME), e.features.feature[f.VIEW].int64_list.value[0]): e
+        for e in with_views[0].examples["train"]
+    }
+    unchanged, hashes = images_of(homes["train"]), [text(e, f.CONTENT_HASH) for e in examples.values()]
+    hashes = [text(examples[photo.name, 0], f.CONTENT_HASH) for photo in homes["train"]]
+    vectors = []
+    for view in range(3):
+        images = augment(unchanged, seeds_for(tf.constant(hashes), view, 5), settings) if view else unchanged
+        of_view = [examples[photo.name, view] for photo in homes["train"]]
+        vectors.append(vectors_of(of_view))
+        np.testing.assert_allclose(vectors[-1], backbone(images).numpy(), rtol=0, atol=1e-5)
+        found = activations_of(of_view, backbone_cut.shape)
+        np.testing.assert_allclose(found, backbone_cut.bottom(images), rtol=2**-10, atol=1e-5)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(vectors[one] - vectors[other]).max(axis=1).min() > 1e-3
+
+
+def test_photos_keep_their_vectors_whether_or_not_there_are_views(with_views, made):
+    for split in SPLITS:
+        found = [e for e in with_views[0].examples[split] if e.features.feature[f.VIEW].int64_list.value == [0]]
+        np.testing.assert_allclose(vectors_of(found), vectors_of(made.examples[split]), rtol=0, atol=1e-6)
+
+
+# Without activations
+
+
+@pytest.mark.parametrize(
+    ("freeze", "why"),
+    [
+        ("", "no activations are kept"),
+        ('{"strategy": "all"}', "no activations are kept: no frozen variable lies below all that learns"),
+        ('{"strategy": "feature_extraction"}', "no activations are kept: no variable learns"),
+    ],
+)
+def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, freeze, why):
+    found = generate(homes, tmp_path, freeze=freeze)
+    assert found.note["cut"] == why
+    assert found.counts == (21, 0)
+    for split in SPLITS:
+        for example in found.examples[split]:
+            assert not {f.ACTIVATIONS, f.BOUNDARY} & set(example.features.feature)
+        np.testing.assert_allclose(vectors_of(found.examples[split]), vectors_of(made.examples[split]), atol=1e-6)
+    assert {len(value) for value in entries(tmp_path).values()} == {4 * WIDTH}
+    assert generate(homes, tmp_path, freeze=freeze).counts == (0, 21)
+
+
+def test_a_block_that_is_not_there_is_refused_before_anything_is_computed(generate, homes, tmp_path):
+    with pytest.raises(BadInput, match="unfreeze_blocks names 'top_cnov', which the backbone does not have"):
+        generate(homes, tmp_path, freeze=json.dumps({"strategy": "top", "blocks": ["top_cnov"]}))
+    assert entries(tmp_path) == {}
+
+
+def test_activations_beyond_float16_are_refused_and_not_stored(generate, homes, tmp_path):
+    def huge(values):
+        vectors, activations = values
+        return vectors, activations * 1e6
+
+    with pytest.raises(Exception, match=r"exceed float16's range.*training.fine_tuning.from_activations=false"):
+        generate({"eval": homes["eval"]}, tmp_path, before_batch=huge)
+    assert entries(tmp_path) == {}
+
+
+# The store
+
+HASHES = ["ab" * 32, "ab" + "cd" * 31, "ef" * 32]
+
+
+def test_what_is_put_is_got_by_photo_and_view(tmp_path):
+    written = VectorStore(str(tmp_path / "store"))
+    expected = {(h, view): f"{h} {view}".encode() for h in HASHES for view in (0, 1, 11)}
+    for (content_hash, view), value in expected.items():
+        written.put(content_hash, view, value)
+    for read in (written, VectorStore(str(tmp_path / "store"))):
+        for (content_hash, view), value in expected.items():
+            assert read.get(content_hash, view, len(value)) == value
+    assert len(entries(tmp_path)) == len(expected)  # and nothing temporary
+
+
+def test_what_was_not_put_or_is_of_another_size_is_not_got(tmp_path):
+    stored = VectorStore(str(tmp_path / "store"))
+    assert stored.get(HASHES[0], 0, 4) is None
+    stored.put(HASHES[0], 1, b"four")
+    assert stored.get(HASHES[0], 0, 4) is None
+    assert stored.get(HASHES[0], 2, 4) is None
+    assert stored.get(HASHES[1], 1, 4) is None
+    assert [stored.get(HASHES[0], 1, size) for size in (3, 4, 5)] == [None, b"four", None]
+
+
+def test_a_later_value_replaces_an_earlier_one(tmp_path):
+    stored = VectorStore(str(tmp_path))
+    stored.put(HASHES[0], 0, b"first")
+    stored.put(HASHES[0], 0, b"second")
+    assert stored.get(HASHES[0], 0, 6) == b"second"
+    assert list(entries(tmp_path).values()) == [b"second"]
+
+
+@pytest.mark.parametrize("before", [None, b"first"])
+def test_a_value_whose_writing_was_cut_short_is_never_seen(tmp_path, monkeypatch, before):
+    """As if the process were killed before the file has its name."""
+    stored = VectorStore(str(tmp_path))
+    if before:
+        stored.put(HASHES[0], 0, before)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.fileio, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stored.put(HASHES[0], 0, b"other")
+    assert VectorStore(str(tmp_path)).get(HASHES[0], 0, 5) == before
