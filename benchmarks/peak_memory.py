@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, nargs=2, metavar=("PHOTOS", "ROOT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        return _run_and_tell(*arguments.run)
+        _run_and_tell(*arguments.run)
+        return
     peaks = []
     for count in arguments.photos:
         with tempfile.TemporaryDirectory() as folder:

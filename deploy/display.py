@@ -69,7 +69,8 @@ class ConsoleDisplay:
         if models := summary["models"]:
             out.print()
             out.print(_models_table(models, summary["winner"]))
-            out.print(f"[bold]tuning[/]   {escape(_fine_tuning(models['fine_tuned']['training']))}")
+            if training := models["fine_tuned"].get("training"):
+                out.print(f"[bold]tuning[/]   {escape(_fine_tuning(training))}")
         if verdict := summary["verdict"]:
             out.print(f"[bold]verdict[/]  {escape(verdict['text'])}")
         for key in ("release", "servable"):

@@ -252,6 +252,7 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
             "difference": selection["difference"],
             "interval": [selection["low"], selection["high"]],
             "p_value": selection["p_value"],
+            **({"ensemble": selection["ensemble"]} if "ensemble" in selection else {}),
         }
         if selection
         else None,

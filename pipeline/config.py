@@ -255,7 +255,7 @@ class TrainingConfig(Section):
 
 
 class SelectionConfig(Section):
-    """When the fine-tuned model is preferred to the cheaper feature-extraction model."""
+    """When a dearer model is preferred to a cheaper one."""
 
     minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")

@@ -217,7 +217,7 @@ def exported_model(tmp_path_factory, drawn_photos, tiny_backbone, transform_grap
     cat, dog = vectors[~is_dog].mean(axis=0), vectors[is_dog].mean(axis=0)
     towards_dog = (dog - cat) / np.sum((dog - cat) ** 2)
     kernel = np.stack([-towards_dog, towards_dog], axis=1)  # logits -1 and 1 for the mean dog
-    head = build_head(vectors.shape[1], len(LABELS), dropout=0.5, seed=1)
+    head = build_head(vectors.shape[1], len(LABELS), hidden_units=0, dropout=0.5, seed=1)
     head.set_weights([kernel, -(cat + dog) / 2 @ kernel])
     folder = tmp_path_factory.mktemp("exported_model")
     serving_model.export(str(folder), transform, backbone, head, list(LABELS))

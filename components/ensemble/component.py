@@ -51,6 +51,11 @@ class EnsembleModel(tf.Module):
     def serve_examples(self, examples):
         return self._answer("serve_examples", examples=examples)
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def warm_start_probabilities(self, image_bytes):
+        """What the model of `model_variables` answers; a model that starts from these has to answer the same."""
+        return self.models[1].signatures["serving_default"](image_bytes=image_bytes)["probabilities"]
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def transform_features(self, examples):
         return self.models[0].signatures["transform_features"](examples=examples)

@@ -249,7 +249,11 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
     shared = [label for label in labels if label in old_labels]
     if len(shared) < 2:
         return 0.0
-    before = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
+    answers = getattr(source.model, "warm_start_probabilities", None)  # of an ensemble, its second model's
+    if answers is None:
+        before = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
+    else:
+        before = answers(photos).numpy()
     before = before[:, [old_labels.index(label) for label in shared]].astype(np.float64)
     after = probabilities[:, [labels.index(label) for label in shared]].astype(np.float64)
     if shared != labels or shared != old_labels:

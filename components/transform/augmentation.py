@@ -134,7 +134,9 @@ def transforms(drawn: dict[str, tf.Tensor], height, width, settings: Augmentatio
 
     mirror = tf.where(drawn["flip"] < 0.5, -1.0, 1.0) if settings.flip else tf.ones_like(drawn["flip"])
     most = math.radians(settings.rotation_degrees)
-    angle = between("angle", -most, most)
+    # In float64, for a float32 sine may differ in its last bit by the photo's place in the batch.
+    angle = tf.cast(between("angle", -most, most), tf.float64)
+    sine, cosine = tf.cast(tf.sin(angle), tf.float32), tf.cast(tf.cos(angle), tf.float32)
     side = between("side", 1 - settings.scale_jitter, 1.0)
     scale = side / between("zoom", 1 - settings.zoom, 1 + settings.zoom)
     width, height = tf.cast(width, tf.float32), tf.cast(height, tf.float32)
@@ -142,8 +144,8 @@ def transforms(drawn: dict[str, tf.Tensor], height, width, settings: Augmentatio
     x_shift = (1 - side) * width * (drawn["left"] - 0.5)
     y_shift = (1 - side) * height * (drawn["top"] - 0.5)
     # The y axis points down: seen so, this turns the picture anticlockwise.
-    a0, a1 = scale * tf.cos(angle) * mirror, -scale * tf.sin(angle)
-    b0, b1 = scale * tf.sin(angle) * mirror, scale * tf.cos(angle)
+    a0, a1 = scale * cosine * mirror, -scale * sine
+    b0, b1 = scale * sine * mirror, scale * cosine
     a2 = x_centre + x_shift - a0 * x_centre - a1 * y_centre
     b2 = y_centre + y_shift - b0 * x_centre - b1 * y_centre
     zero = tf.zeros_like(a0)

@@ -19,7 +19,7 @@ from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION
 from components.legacy_keras import tf_keras
 from components.report.summary import describe_models
 from components.servable_check.component import check
-from components.trainer import serving_model
+from components.trainer import serving_model, warm_start
 from components.transform.graph import load_transform
 from deploy.display import _models_table
 
@@ -112,6 +112,14 @@ def test_the_next_model_starts_from_the_second(second_model, ensemble):
     assert both.keys() == second.keys()
     for name, value in both.items():
         np.testing.assert_array_equal(value, second[name])
+
+
+def test_a_model_that_starts_from_it_answers_as_the_second(second_model, ensemble, photos):
+    source = warm_start.read_source(ensemble)
+    answers = ask(second_model, photos)["probabilities"]
+    assert warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), answers) < 1e-6
+    with pytest.raises(warm_start.WarmStartFailed):
+        warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), ask(ensemble, photos)["probabilities"])
 
 
 def test_a_fresh_process_serves_it(exported_model, second_model, ensemble, photos):

@@ -299,6 +299,7 @@ def test_odd_numbers_of_steps():
     for steps in (0, 1, 2, 3):
         for schedule in ("constant", "cosine"):
             made = make_optimizer({**SETTINGS, "schedule": schedule, "warmup_fraction": 0.9}, steps, 1)
+            assert math.isfinite(made.learning_rate)
             [learning] = variables("a")
             for _ in range(steps):
                 step(made, [learning], GRADIENTS[0])
