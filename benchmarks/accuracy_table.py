@@ -1,9 +1,9 @@
 """What transfer buys: `python -m benchmarks.accuracy_table --data cats_vs_dogs=DIR --data oxford_iiit_pet=DIR`.
 
 Each model answers the same test photos after training on the same training photos, with the epoch chosen on the same
-eval photos: mini-Xception from scratch, feature extraction, fine-tuning of the top and of everything, the ensemble of
-the first two, and the plain Keras script (which keeps its last epoch, as the tutorial does). Writes the table beside
-this file.
+eval photos: mini-Xception from scratch, feature extraction (with augmentation too), fine-tuning of the top and of
+everything, the ensemble, and the plain Keras script (which keeps its last epoch, as the tutorial does). Writes the
+table beside this file.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
     everything = _pipeline(
         config, folder, root / "run", ["selection.ensemble=true", "training.fine_tuning.strategy=all"]
     )
+    augmented = {
+        mode: _pipeline(
+            config,
+            folder,
+            root / mode,
+            ["selection.ensemble=true", f"training.augmentation.mode={mode}", "training.fine_tuning.epochs=0"],
+        )["feature_extraction"]
+        for mode in ("views", "online")
+    }
     labels, splits = _photos(root / "run")
     scratch = _mini_xception(labels, splits, scratch_epochs)
     plain = _plain_keras(labels, splits, root)
@@ -54,6 +63,8 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
     rows = [
         (f"mini-Xception from scratch, {scratch_epochs} epochs", scratch["probabilities"], scratch),
         ("feature extraction", top["feature_extraction"]["probabilities"], top["feature_extraction"]),
+        ("feature extraction, 3 cached augmented views", augmented["views"]["probabilities"], augmented["views"]),
+        ("feature extraction, online augmentation", augmented["online"]["probabilities"], augmented["online"]),
         ("fine-tuning, top", top["fine_tuned"]["probabilities"], top["fine_tuned"]),
         ("fine-tuning, all", everything["fine_tuned"]["probabilities"], everything["fine_tuned"]),
         ("ensemble of feature extraction and top", top["ensemble"]["probabilities"], top["ensemble"]),

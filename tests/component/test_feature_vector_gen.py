@@ -208,7 +208,7 @@ def test_the_activations_are_those_at_the_boundary(made, homes, images_of, backb
 def test_a_record_says_what_was_done(made, backbone_cut, tiny_backbone):
     assert made.note == {
         "frozen_pass": frozen_pass.build(hub.load(tiny_backbone), 16, backbone_cut).note,
-        "cut": f"cut at {backbone_cut.boundary}, 8x8x8 values a photo",
+        "cut": f"cut at {backbone_cut.place}, 8x8x8 values a photo",
         "computed": 21,
         "reused": 0,
     }

@@ -373,6 +373,22 @@ def test_a_model_of_the_same_input_and_backbone_fits(source, backbone_variables,
     assert warm_start.what_differs(source, backbone_variables, rounded, photos) is None
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_head_of_other_classes_fits(source, backbone_variables, transform, photos, classes):
+    variables = [*backbone_variables, *build_head(8, classes, 0, 0.0, 1).variables]
+    assert warm_start.what_differs(source, variables, transform, photos) is None
+
+
+def test_a_head_with_a_hidden_layer_more_is_told(source, backbone_variables, transform, photos):
+    variables = [*backbone_variables, *build_head(8, 2, 4, 0.0, 1).variables]
+    found = warm_start.what_differs(source, variables, transform, photos)
+    missing = "3 of 14 variables are missing or of another shape, such as head_hidden/kernel:0"
+    assert found == f"its head differs: {missing}"
+    found = warm_start.what_differs(source, [*variables, *variables_of(other=[1])], transform, photos)
+    assert found is not None
+    assert found.startswith("its backbone differs: 4 of 15")
+
+
 def test_another_input_size_is_told_width_first(source, backbone_variables, transform, photos):
     wide = lambda photo_bytes: tf.image.resize(transform(photo_bytes), [16, 24])  # noqa: E731
     found = warm_start.what_differs(source, backbone_variables, wide, photos)
