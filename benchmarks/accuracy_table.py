@@ -56,6 +56,17 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
         )["feature_extraction"]
         for mode in ("views", "online")
     }
+    like_the_script = _pipeline(
+        config,
+        folder,
+        root / "like_the_script",
+        [
+            "selection.ensemble=true",
+            "training.feature_extraction.epochs=10",
+            "training.feature_extraction.patience=10",
+            "training.fine_tuning.patience=5",
+        ],
+    )["fine_tuned"]
     labels, splits = _photos(root / "run")
     scratch = _mini_xception(labels, splits, scratch_epochs)
     plain = _plain_keras(labels, splits, root)
@@ -68,7 +79,8 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
         ("fine-tuning, top", top["fine_tuned"]["probabilities"], top["fine_tuned"]),
         ("fine-tuning, all", everything["fine_tuned"]["probabilities"], everything["fine_tuned"]),
         ("ensemble of feature extraction and top", top["ensemble"]["probabilities"], top["ensemble"]),
-        ("plain Keras script: top, 10 + 5 epochs", plain["probabilities"], plain),
+        ("fine-tuning, top, 10 + 5 epochs like the script", like_the_script["probabilities"], like_the_script),
+        ("plain Keras script, top, 10 + 5 epochs", plain["probabilities"], plain),
     ]
     counts = [len(splits[split][0]) for split in ("train", "eval", "test")]
     lines = [

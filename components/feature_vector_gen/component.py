@@ -32,6 +32,7 @@ from components.records import text
 from components.transform.augmentation import Augmentation, augment, seeds_for
 from components.transform.graph import load_transform
 from schemas import features as f
+from schemas.errors import BadInput
 
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
@@ -80,6 +81,7 @@ class _Vectors(beam.DoFn):
     def __init__(self, transform_graph_uri: str, backbone: tuple[str, int, str], augmentation: str, store: str):
         self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
         self._augmentation, self._store_folder = json.loads(augmentation) if augmentation else None, store
+        self._augmentation_settings = json.dumps({**(self._augmentation or {}), "views": None}, sort_keys=True)
 
     def setup(self):
         transform = load_transform(self._transform_graph_uri)
@@ -91,7 +93,13 @@ class _Vectors(beam.DoFn):
             self._views, self._seed = settings.pop("views"), settings.pop("seed")
             changes = Augmentation(**settings)
             self._augment = tf.function(lambda images, seeds: augment(images, seeds, changes), reduce_retracing=True)
-        self._store = VectorStore(self._store_folder) if self._store_folder else None
+        # The photos themselves stay known when the augmentation changes.
+        of_views = hashlib.sha256((self._augmentation_settings).encode()).hexdigest()[:12]
+        self._stores = (
+            [VectorStore(self._store_folder), VectorStore(f"{self._store_folder}-views-{of_views}")]
+            if self._store_folder
+            else None
+        )
         self._counter = progress.Counter("photos through the backbone")
         self._computed = beam.metrics.Metrics.counter("vectors", _COMPUTED)
         self._reused = beam.metrics.Metrics.counter("vectors", _REUSED)
@@ -113,9 +121,8 @@ class _Vectors(beam.DoFn):
         self, photos: list[bytes], hashes: list[str], splits: list[str], rows: list[int], view: int
     ) -> list[bytes]:
         """Of each row: the vector's bytes, float32, and those of the activations, float16 (not for the test split)."""
-        values = {
-            i: found for i in rows if self._store and (found := self._store.get(hashes[i], view, self._size(splits[i])))
-        }
+        store = self._stores and self._stores[view > 0]
+        values = {i: found for i in rows if store and (found := store.get(hashes[i], view, self._size(splits[i])))}
         missing = [i for i in rows if i not in values]
         self._reused.inc(len(values))
         self._computed.inc(len(missing))
@@ -127,8 +134,8 @@ class _Vectors(beam.DoFn):
             halves = self._halves(activations, len(missing))
             for i, vector, half in zip(missing, vectors.numpy(), halves, strict=True):
                 values[i] = vector.tobytes() + (b"" if splits[i] == "test" else half)
-                if self._store:
-                    self._store.put(hashes[i], view, values[i])
+                if store:
+                    store.put(hashes[i], view, values[i])
         return [values[i] for i in rows]
 
     def _halves(self, activations: tf.Tensor | None, photos: int) -> list[bytes]:
@@ -137,7 +144,7 @@ class _Vectors(beam.DoFn):
             return [b""] * photos
         halves = tf.cast(activations, tf.float16).numpy()
         if not np.isfinite(halves).all():
-            raise ValueError(
+            raise BadInput(
                 "the activations at the freeze boundary exceed float16's range (65504); set "
                 "training.fine_tuning.from_activations=false"
             )
@@ -203,7 +210,7 @@ def FeatureVectorGen(
     loaded = _load_pass(module_path, image_size, freeze)
     if store:
         boundary = loaded.cut.boundary if loaded.cut else ""
-        decides = [backbone_fingerprint, transform_fingerprint, boundary, augmentation, loaded.run.folded, code]
+        decides = [backbone_fingerprint, transform_fingerprint, image_size, boundary, loaded.run.folded, code]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
     splits = artifact_utils.decode_split_names(examples.split_names)
@@ -217,6 +224,7 @@ def FeatureVectorGen(
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    _load_pass.cache_clear()  # the steps that follow in this process need the memory
     counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,

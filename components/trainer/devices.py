@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,28 @@ _TENSOR_CORES = (7, 0)
 
 @dataclass(frozen=True)
 class Devices:
-    """strategy: of tf.distribute. scale_loss: whether gradients are in danger of vanishing in float16."""
+    """strategy: of tf.distribute; what learns is made in its scope, and nothing else, for a SavedModel loaded there
+    answers only inside a training step. scale_loss: whether gradients are in danger of vanishing in float16.
+    """
 
     strategy: tf.distribute.Strategy
     scale_loss: bool
     note: str
+
+
+def even_batch_size(examples: int, batch_size: int, replicas: int) -> int:
+    """The largest batch size up to `batch_size` whose every batch has something for each of the replicas.
+
+    tf.distribute gives the first ones the larger parts, and may leave the last one without any; TF-Hub modules fail on
+    an empty batch there.
+    """
+
+    def reaches_all(size: int) -> bool:
+        return math.ceil(size / replicas) * (replicas - 1) < size
+
+    sizes = range(batch_size, 0, -1)
+    fitting = (size for size in sizes if reaches_all(size) and reaches_all(examples % size or size))
+    return next(fitting, batch_size)
 
 
 @contextlib.contextmanager
@@ -43,8 +61,7 @@ def training_devices(mixed_precision: str) -> Iterator[Devices]:
     if mixed:
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
     try:
-        with strategy.scope():
-            yield Devices(strategy, mixed, f"{where}, {'mixed float16' if mixed else 'float32'}")
+        yield Devices(strategy, mixed, f"{where}, {'mixed float16' if mixed else 'float32'}")
     finally:
         if mixed:
             enabled = options.get("auto_mixed_precision", False)

@@ -16,7 +16,7 @@ from components.trainer import loop, serving_model
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
 from components.trainer.optimization import class_weights
-from components.trainer.training_data import TrainingData, example_files, read_photos, read_rows
+from components.trainer.training_data import StoredRows, TrainingData, example_files, read_photos, read_rows
 from components.trainer.tuning import tuned
 from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
@@ -33,40 +33,47 @@ def run_fn(fn_args: FnArgs) -> None:
     files = [matching_files(patterns) for patterns in (fn_args.train_files, fn_args.eval_files)]
     decides = [settings, labels, *files]
     resume_file = loop.resume_file(settings["resume_folder"], "feature_extraction", decides)
+    module_path = str(feature_vector.resolve(settings["backbone"]))
+
+    def new_head(width: int) -> tf_keras.Model:
+        return build_head(width, len(labels), settings["hidden_units"], settings["dropout"], settings["seed"])
+
     with tempfile.TemporaryDirectory() as folder, training_devices(settings["mixed_precision"]) as devices:
-        module = hub.load(str(feature_vector.resolve(settings["backbone"])))
-        backbone = FeatureVector(module)
         train_data: TrainingData
         eval_data: TrainingData
-        if settings["augmentation_mode"] == "online":
+        online = settings["augmentation_mode"] == "online"
+        if online:
             augmentation = Augmentation(**settings["augmentation"])
             train_data = read_photos(example_files(files[0], f.IMAGE), transform, labels, augmentation)
             eval_data = read_photos(example_files(files[1], f.IMAGE), transform, labels)
-            how = "photos changed anew in each epoch, through the frozen backbone"
-            images = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
-            inputs, vectors = images, backbone(images)
         else:
             train_data, eval_data = (
                 read_rows(example_files(split, f.FEATURE_VECTOR), labels, f.FEATURE_VECTOR, folder) for split in files
             )
-            how = "cached feature vectors"
-            inputs = vectors = tf_keras.Input([train_data.values.shape[1]])
-        head = build_head(
-            vectors.shape[-1], len(labels), settings["hidden_units"], settings["dropout"], settings["seed"]
-        )
-        weights = class_weights(train_data.classes, len(labels)) if settings["class_weights"] == "balanced" else None
-        model = Classifier(inputs, head(vectors), class_weights=weights)
-        history = loop.train(
-            model,
-            train_data,
-            eval_data,
-            settings,
-            fn_args.model_run_dir,
-            resume_file=resume_file,
-            scale_loss=devices.scale_loss,
-        )
-        history |= {"strategy": "feature_extraction", "trained_on": how, "devices": devices.note}
-        loop.write_history(history, fn_args.model_run_dir)
-        serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+        with devices.strategy.scope():
+            backbone = FeatureVector(hub.load(module_path))
+            if isinstance(train_data, StoredRows):
+                inputs = vectors = tf_keras.Input([train_data.values.shape[1]])
+            else:
+                inputs = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
+                vectors = backbone(inputs)
+            head = new_head(vectors.shape[-1])
+            balanced = settings["class_weights"] == "balanced"
+            weights = class_weights(train_data.classes, len(labels)) if balanced else None
+            history = loop.train(
+                Classifier(inputs, head(vectors), class_weights=weights),
+                train_data,
+                eval_data,
+                settings,
+                fn_args.model_run_dir,
+                resume_file=resume_file,
+                scale_loss=devices.scale_loss,
+            )
+    how = "photos changed anew in each epoch, through the frozen backbone" if online else "cached feature vectors"
+    history |= {"strategy": "feature_extraction", "trained_on": how, "devices": devices.note}
+    loop.write_history(history, fn_args.model_run_dir)
+    if devices.strategy.num_replicas_in_sync > 1:
+        backbone, head = serving_model.on_one_device(module_path, backbone, head, new_head(vectors.shape[-1]))
+    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

@@ -51,19 +51,39 @@ def run_fn(fn_args: FnArgs) -> None:
     resume_file = loop.resume_file(
         settings["resume_folder"], "fine_tuning", [settings, labels, *files, fn_args.base_model]
     )
+    module_path = str(feature_vector.resolve(settings["backbone"]))
+
+    def new_head(width: int) -> tf_keras.Model:
+        return build_head(width, len(labels), settings["hidden_units"], settings["dropout"], settings["seed"])
+
     with tempfile.TemporaryDirectory() as folder, training_devices(settings["mixed_precision"]) as devices:
-        module = hub.load(str(feature_vector.resolve(settings["backbone"])))
         vectors = [example_files(split, f.FEATURE_VECTOR) for split in files]
         photos = [example_files(split, f.IMAGE) for split in files]
         eval_vectors = read_rows(vectors[1], labels, f.FEATURE_VECTOR, folder)
         width = eval_vectors.values.shape[1]
-        head = build_head(width, len(labels), settings["hidden_units"], settings["dropout"], settings["seed"])
-
+        with devices.strategy.scope():
+            module = hub.load(module_path)
+            head = new_head(width)
+        variables = [*module.variables, *head.variables]
+        published = {v.name: v.numpy() for v in module.variables}
         own_source = warm_start.read_source(fn_args.base_model)
+        some_photos = tf.constant(
+            [e.features.feature[f.IMAGE].bytes_list.value[0] for e in _first(photos[1], _STEP_ZERO_PHOTOS)]
+        )
+        chosen = settings["variables_to_warm_start"], settings["renamed"]
+        source, source_note = _source(settings, own_source, variables, transform, some_photos)
+        if source is own_source:
+            asked_for = settings["warm_start_from"] == "feature_extraction"
+            matches = warm_start.copy_by_name(own_source, variables, labels, *(chosen if asked_for else ()))
+        else:  # What the source does not give is as the run's own model has it.
+            warm_start.copy_by_name(own_source, variables, labels)
+            matches = warm_start.copy_by_name(source, variables, labels, *chosen)
         strategy, why = settings["strategy"], ""
-        if strategy == "auto":
-            warm_start.copy_by_name(own_source, head.variables, labels)
-            strategy, why = _choose(head, eval_vectors, count_photos(vectors[0]), len(labels))
+        if strategy == "auto":  # by the run's own head, whatever the source
+            own_head = new_head(width)
+            warm_start.copy_by_name(own_source, own_head.variables, labels)
+            strategy, why = _choose(own_head, eval_vectors, count_photos(vectors[0]), len(labels))
+        changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
         learning = freezing.learning_variables(
             [v.name for v in module.trainable_variables],
             [v.name for v in module.variables],
@@ -71,49 +91,41 @@ def run_fn(fn_args: FnArgs) -> None:
             **(settings["unfreeze"] if strategy == "top" else {}),
         )
 
-        published = {v.name: v.numpy() for v in module.variables}
-        some_photos = tf.constant(
-            [e.features.feature[f.IMAGE].bytes_list.value[0] for e in _first(photos[1], _STEP_ZERO_PHOTOS)]
-        )
-        variables = [*module.variables, *head.variables]
-        source, source_note = _source(settings, own_source, variables, transform, some_photos)
-        matches = warm_start.copy_by_name(own_source, variables, labels)
-        chosen = settings["variables_to_warm_start"], settings["renamed"]
-        if source is not own_source or chosen != (".*", {}):
-            # What the source does not give stays as the run's own model has it.
-            matches = warm_start.copy_by_name(source, variables, labels, *chosen)
-        changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
-
-        backbone = FeatureVector(module, learning)
         inputs = _inputs(settings, module, learning, changed, devices.strategy, vectors)
-        model, train_data, eval_data = _model_and_data(
-            inputs, settings, labels, transform, backbone, head, learning, vectors, photos, folder, eval_vectors
-        )
+        with devices.strategy.scope():
+            backbone = FeatureVector(module, learning)
+            model, train_data, eval_data = _model_and_data(
+                inputs, settings, labels, transform, backbone, head, learning, vectors, photos, folder, eval_vectors
+            )
         proof = "not compared, since not every variable came from the source"
         if matches.is_complete:
-            answers = tf.nn.softmax(head(backbone(transform(some_photos)))).numpy()
-            largest = warm_start.check_step_zero(source, labels, some_photos, answers)
-            proof = f"{len(answers)} photos answered as by the source, within {largest:.1g}"
-        history = loop.train(
-            model,
-            train_data,
-            eval_data,
-            settings,
-            fn_args.model_run_dir,
-            multipliers=layer_multipliers(learning, settings["block_rate"]) if settings["block_rate"] < 1 else None,
-            stages=unfreeze_stages(learning, settings["stages"]) if settings["stages"] > 1 else None,
-            resume_file=resume_file,
-            scale_loss=devices.scale_loss,
-        )
-        history |= {
-            "strategy": strategy,
-            "strategy_reason": why,
-            "trained_on": inputs.note,
-            "devices": devices.note,
-            "warm_start": {"source": source_note, "step_zero": proof, **asdict(matches)},
-        }
-        loop.write_history(history, fn_args.model_run_dir)
-        serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+            images = transform(some_photos)
+            answers = devices.strategy.run(lambda: tf.nn.softmax(head(backbone(images))))
+            answers = devices.strategy.experimental_local_results(answers)[0].numpy()
+            proof = str(warm_start.check_step_zero(source, labels, some_photos, answers))
+        with devices.strategy.scope():
+            history = loop.train(
+                model,
+                train_data,
+                eval_data,
+                settings,
+                fn_args.model_run_dir,
+                multipliers=layer_multipliers(learning, settings["block_rate"]) if settings["block_rate"] < 1 else None,
+                stages=unfreeze_stages(learning, settings["stages"]) if settings["stages"] > 1 else None,
+                resume_file=resume_file,
+                scale_loss=devices.scale_loss,
+            )
+    history |= {
+        "strategy": strategy,
+        "strategy_reason": why,
+        "trained_on": inputs.note,
+        "devices": devices.note,
+        "warm_start": {"source": source_note, "step_zero": proof, **asdict(matches)},
+    }
+    loop.write_history(history, fn_args.model_run_dir)
+    if devices.strategy.num_replicas_in_sync > 1:
+        backbone, head = serving_model.on_one_device(module_path, backbone, head, new_head(width))
+    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)
 
@@ -147,7 +159,9 @@ def _source(
         return own_source, f"{own}, since there is no model in production yet"
     try:
         source = warm_start.read_source(folder)
-        difference = warm_start.what_differs(source, variables, transform, photos)
+        difference = warm_start.what_differs(
+            source, variables, transform, photos, settings["variables_to_warm_start"], settings["renamed"]
+        )
     except BadInput as error:
         difference = str(error)
     if difference:
@@ -198,7 +212,7 @@ def _inputs(
     above = {v.name for v in backbone_cut.top_variables}
     if changed - above:
         return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.place}")
-    [example] = _first(vectors[0], 1)
+    example = next(iter(read_examples(vectors[0])))
     if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
         return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.place}")
     return _Inputs("activations", f"cached activations at {backbone_cut.place}", backbone_cut)

@@ -17,6 +17,7 @@ from tfx.dsl.io import fileio
 
 from components import progress
 from components.legacy_keras import tf_keras
+from components.trainer.devices import even_batch_size
 from components.trainer.model import NOT_FINITE, Classifier, make_loss
 from components.trainer.optimization import OpenStages, make_optimizer
 from components.trainer.training_data import TrainingData
@@ -112,7 +113,7 @@ class _KeepBest(tf_keras.callbacks.Callback):
             self._best = _values(self.model.trainable_variables)
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = self.model.optimizer.learning_rate
+        rate = tf_keras.backend.get_value(self.model.optimizer.learning_rate)
         curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items()}
         self.epochs.append({**curves, "learning_rate": float(rate)})
         if logs["val_log_loss"] < self.best_loss:
@@ -196,7 +197,10 @@ def train(
     Raises:
       TrainingDiverged: the loss is not finite; the model is left as it was then.
     """
-    epochs, batch_size = settings["epochs"], settings["batch_size"]
+    epochs, replicas = settings["epochs"], model.distribute_strategy.num_replicas_in_sync
+    batch_size, eval_batch_size = (
+        even_batch_size(len(data.classes), settings["batch_size"], replicas) for data in (train_data, eval_data)
+    )
     steps = train_data.steps(batch_size)
     optimizer = make_optimizer(settings, steps, epochs, multipliers, stages)
     if scale_loss:
@@ -204,7 +208,7 @@ def train(
     # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
     metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
     model.compile(optimizer=optimizer, loss=make_loss(settings["label_smoothing"]), metrics=metrics)
-    evaluation = eval_data.in_order(batch_size)
+    evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
     keep_best = _KeepBest(before["log_loss"], settings["patience"], resume_file)
     keep_best.set_model(model)

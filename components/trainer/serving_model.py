@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import tensorflow as tf
+import tensorflow_hub as hub
 from tfx.dsl.io import fileio
 
 from components.backbone.layer import FeatureVector
@@ -74,6 +75,23 @@ class ServedModel(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def feature_vector(self, image_bytes):
         return {"feature_vector": self._vectors(self._transform(image_bytes))}
+
+
+def on_one_device(
+    module_path: str, backbone: FeatureVector, head: tf_keras.Model, new_head: tf_keras.Model
+) -> tuple[FeatureVector, tf_keras.Model]:
+    """Copies of a backbone and a head that learnt on several devices: a module loaded for these cannot be exported.
+
+    Args:
+      module_path: what `backbone` was loaded from.
+      backbone, head: what learnt.
+      new_head: built as `head`, for its values.
+    """
+    new_backbone = FeatureVector(hub.load(module_path))
+    values = {v.name: v.numpy() for v in [*backbone.resolved_object.variables, *head.variables]}
+    for variable in [*new_backbone.resolved_object.variables, *new_head.variables]:
+        variable.assign(values[variable.name])
+    return new_backbone, new_head
 
 
 def export(

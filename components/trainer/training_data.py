@@ -24,6 +24,7 @@ from schemas.errors import BadInput
 _READ_BATCH = 256
 _SHUFFLED_PHOTOS = 2048
 _EVAL_VECTORS = 1024
+_NO_EXAMPLE = "there is no example to train on or to evaluate on; expected some in each split: add photos"
 
 
 class TrainingData(Protocol):
@@ -122,7 +123,7 @@ def read_rows(
             classes += [index[label] for label in batch[f.LABEL]]
             keys += list(zip(batch[f.CONTENT_HASH], batch[f.FILE_NAME], batch[f.VIEW].tolist(), strict=True))
     if not keys:
-        raise BadInput("there is no example to train on or to evaluate on; expected some in each split: add photos")
+        raise BadInput(_NO_EXAMPLE)
     values = np.memmap(path, dtype, "r", shape=(len(keys), *shape))
     rows = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     return StoredRows(
@@ -151,7 +152,8 @@ class Photos:
 
     def epochs(self, batch_size: int, seed: int, first: int, last: int) -> tf.data.Dataset:
         def one_epoch(epoch):
-            records = read_records(self.files).shuffle(_SHUFFLED_PHOTOS, seed=seed + epoch)
+            drawn = tf.random.stateless_uniform([], [tf.cast(seed, tf.int64), epoch], None, None, tf.int64)
+            records = read_records(self.files).shuffle(_SHUFFLED_PHOTOS, seed=drawn)
             return records.batch(batch_size).map(lambda batch: (epoch, batch))
 
         def decode(epoch, records):
@@ -189,6 +191,8 @@ def read_photos(
     index = {label.encode(): i for i, label in enumerate(labels)}
     batches = read_records(files).batch(_READ_BATCH).map(lambda r: tf.io.parse_example(r, spec)[f.LABEL])
     classes = np.array([index[label] for batch in batches.as_numpy_iterator() for label in batch], np.int64)
+    if not len(classes):
+        raise BadInput(_NO_EXAMPLE)
     return Photos(files, transform, labels, classes, augmentation)
 
 

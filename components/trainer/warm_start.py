@@ -94,7 +94,12 @@ def read_source(folder: str) -> Source:
 
 
 def what_differs(
-    source: Source, variables: Sequence[tf.Variable], transform: Callable[[tf.Tensor], tf.Tensor], photos: tf.Tensor
+    source: Source,
+    variables: Sequence[tf.Variable],
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    photos: tf.Tensor,
+    pattern: str = ".*",
+    renamed: dict[str, str] | None = None,
 ) -> str | None:
     """None, or in words why a model cannot start from `source`.
 
@@ -103,6 +108,7 @@ def what_differs(
       variables: the new model's; the classes of its head may be others.
       transform: the new model's, photos' bytes to images.
       photos: some photos' bytes, string [batch]; both transforms are tried on them.
+      pattern, renamed: as in `copy_by_name`; what is not to be copied need not fit.
     """
     signature = getattr(source.model, "signatures", {}).get("transform_features")
     if signature is None:
@@ -115,28 +121,34 @@ def what_differs(
         example = tf.train.Example()
         example.features.feature[IMAGE].bytes_list.value.append(photo)
         examples.append(example.SerializeToString())
-    theirs = signature(examples=tf.constant(examples))[IMAGE]
+    try:
+        theirs = signature(examples=tf.constant(examples))[IMAGE]
+        tf.debugging.assert_rank(theirs, 4)
+    except Exception as error:  # somebody else's signature may take and give anything
+        first_line = (str(error).splitlines() or [""])[0]
+        return f"its signature transform_features gives no images ({type(error).__name__}: {first_line})"
     if theirs.shape[1:] != ours.shape[1:]:
         sizes = [f"{images.shape[2]} x {images.shape[1]}" for images in (theirs, ours)]
         return f"its input size is {sizes[0]} pixels, not {sizes[1]}"
     largest = float(tf.reduce_max(tf.abs(theirs - ours)))
     if not largest <= 1e-6:
         return f"its transform differs: the same photo gives pixels up to {largest:.2g} apart"
-    different = [v.name for v in variables if not _fits(v, source)]
+    wanted = [v for v in variables if re.match(pattern, v.name)]
+    different = [v.name for v in wanted if not _fits(v, source, (renamed or {}).get(v.name, v.name))]
     if different:
         part = "head" if all(name.startswith(HEAD_NAME) for name in different) else "backbone"
         return (
-            f"its {part} differs: {len(different)} of {len(variables)} variables are missing or of another shape, "
+            f"its {part} differs: {len(different)} of {len(wanted)} variables are missing or of another shape, "
             f"such as {different[0]}"
         )
     return None
 
 
-def _fits(variable: tf.Variable, source: Source) -> bool:
+def _fits(variable: tf.Variable, source: Source, name: str) -> bool:
     shape = tuple(variable.shape)
-    if variable.name not in source.values:
+    if name not in source.values:
         return False
-    found = source.values[variable.name].shape
+    found = source.values[name].shape
     if variable.name.startswith(f"{HEAD_NAME}/"):
         return found[:-1] == shape[:-1]
     return found == shape
@@ -230,7 +242,20 @@ def _rows_by_class(value: np.ndarray, old_labels: list[str], labels: list[str]) 
     return new
 
 
-def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probabilities: np.ndarray) -> float:
+@dataclass(frozen=True)
+class Proof:
+    """What `check_step_zero` compared: how many photos, and the largest difference of a probability."""
+
+    photos: int
+    largest: float
+
+    def __str__(self) -> str:
+        if not self.photos:
+            return "not compared, since the two have too few classes in common to tell photos apart"
+        return f"{self.photos} photos answered as by the source, within {self.largest:.1g}"
+
+
+def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probabilities: np.ndarray) -> Proof:
     """Proves that the warm-started model answers as its source does, on the classes that both know.
 
     Args:
@@ -240,7 +265,7 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
       probabilities: what the new model says of them before training, float32 [batch, classes].
 
     Returns:
-      The largest difference of a probability; 0 where the two have fewer than two classes in common.
+      What was compared: no photo where the two have fewer than two classes in common.
 
     Raises:
       WarmStartFailed: it is larger than `STEP_ZERO_TOLERANCE`.
@@ -248,7 +273,7 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
     old_labels = source.labels or labels
     shared = [label for label in labels if label in old_labels]
     if len(shared) < 2:
-        return 0.0
+        return Proof(0, 0.0)
     answers = getattr(source.model, "warm_start_probabilities", None)  # of an ensemble, its second model's
     if answers is None:
         before = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
@@ -259,7 +284,7 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
     if shared != labels or shared != old_labels:
         # Softmax over fewer classes is the same ratios, divided by their sum. Where that is next to nothing, the
         # ratios are noise.
-        told = (before.sum(1) > _LEAST_SHARED) & (after.sum(1) > _LEAST_SHARED)
+        told = ~((before.sum(1) <= _LEAST_SHARED) | (after.sum(1) <= _LEAST_SHARED))  # NaN is told
         before, after = before[told], after[told]
         before, after = before / before.sum(1, keepdims=True), after / after.sum(1, keepdims=True)
     largest = float(np.max(np.abs(before - after), initial=0.0))
@@ -269,4 +294,4 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
             f"{len(after)} photos differ by up to {largest:.2g}, expected at most {STEP_ZERO_TOLERANCE:g}; "
             "this is a defect, please report it"
         )
-    return largest
+    return Proof(len(after), largest)

@@ -81,6 +81,7 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
             write_records(folder / "photos" / f"Split-{split}", map(make_example, drawn))
         batches = []
 
+        @functools.lru_cache(maxsize=1)
         def listening(*arguments):
             loaded = load_pass(*arguments)
 
@@ -112,6 +113,7 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
                 beam_pipeline=beam.Pipeline(runner=FnApiRunner()),
                 **{**parameters, **changes},
             )
+        assert listening.cache_info().currsize == 0, "the next step in this process needs the memory"
         assert artifact_utils.decode_split_names(vectors.split_names) == list(photos)
         written = {split: list(read_examples(split_files(vectors, split))) for split in photos}
         note = json.loads((folder / "vectors" / "pass.json").read_text())
@@ -132,10 +134,15 @@ def made(generate, homes, vector_store):
 
 
 @pytest.fixture(scope="module")
-def with_views(generate, homes, tmp_path_factory):
+def view_store(tmp_path_factory):
+    """Folder of the store that `with_views` filled."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def with_views(generate, homes, view_store):
     """A run with two augmented views a photo, and the same once more."""
-    stored = tmp_path_factory.mktemp("store")
-    return generate(homes, stored, augmentation=VIEWS), generate(homes, stored, augmentation=VIEWS)
+    return generate(homes, view_store, augmentation=VIEWS), generate(homes, view_store, augmentation=VIEWS)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +154,11 @@ def images_of(transform_graph):
 @pytest.fixture(scope="module")
 def backbone_cut(tiny_backbone):
     return cut(hub.load(tiny_backbone), ["top_conv/kernel:0"], 16)
+
+
+def view_of(example) -> int:
+    [view] = example.features.feature[f.VIEW].int64_list.value
+    return view
 
 
 def vectors_of(examples) -> np.ndarray:
@@ -256,6 +268,7 @@ def test_of_a_grown_folder_the_new_photos_alone_are_computed(
     np.testing.assert_allclose(vectors_of(computed), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_photo_of_another_name_or_class_is_the_same_photo(generate, homes, vector_store, tmp_path, made):
     renamed = {**homes, "eval": [photo._replace(name=f"new/{photo.name}", label="cat") for photo in homes["eval"]]}
     found = generate(renamed, copied(vector_store, tmp_path))
@@ -295,7 +308,6 @@ def test_a_photo_that_leaves_the_test_split_gets_its_activations(made, generate,
         {"transform_fingerprint": "another"},
         {"code": "another"},
         {"freeze": ""},
-        {"augmentation": VIEWS},
         {"changed_pass": {"folded": False}},
     ],
     ids=lambda change: next(iter(change)),
@@ -308,6 +320,7 @@ def test_what_decides_the_values_never_meets_entries_of_others(generate, homes, 
     assert entries(stored).items() > entries(vector_store).items()
 
 
+@pytest.mark.slow
 def test_another_backbone_never_meets_entries_of_others(generate, homes, vector_store, tmp_path, made, tiny_backbone):
     """Of the same width and boundary, as a retrained one is."""
     module = hub.load(tiny_backbone)
@@ -324,6 +337,7 @@ def test_another_backbone_never_meets_entries_of_others(generate, homes, vector_
     assert np.abs(vectors_of(found.examples["eval"]) - vectors_of(made.examples["eval"])).max() > 0.1
 
 
+@pytest.mark.slow
 def test_another_image_size_never_meets_entries_of_others(generate, homes, tmp_path, made):
     """The size of an entry does not tell where there are no activations."""
     transform = functools.partial(photos_to_unit_range, size=24, method="bilinear", antialias=False)
@@ -344,7 +358,7 @@ def test_training_photos_alone_have_augmented_views(with_views, homes):
     for split, photos in homes.items():
         views = range(3) if split == "train" else range(1)
         expected = {(photo.name, view) for photo in photos for view in views}
-        told = [(text(e, f.FILE_NAME), e.features.feature[f.VIEW].int64_list.value[0]) for e in found.examples[split]]
+        told = [(text(e, f.FILE_NAME), view_of(e)) for e in found.examples[split]]
         assert sorted(told) == sorted(expected)
     assert found.counts == (10 * 3 + 11, 0)
     assert again.counts == (0, 10 * 3 + 11)
@@ -354,10 +368,7 @@ def test_training_photos_alone_have_augmented_views(with_views, homes):
 
 def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, images_of, tiny_backbone, backbone_cut):
     backbone, settings = FeatureVector(tiny_backbone), Augmentation(**AUGMENTATION)
-    examples = {
-        (text(e, f.FILE_NAME), e.features.feature[f.VIEW].int64_list.value[0]): e
-        for e in with_views[0].examples["train"]
-    }
+    examples = {(text(e, f.FILE_NAME), view_of(e)): e for e in with_views[0].examples["train"]}
     unchanged = images_of(homes["train"])
     hashes = [text(examples[photo.name, 0], f.CONTENT_HASH) for photo in homes["train"]]
     vectors = []
@@ -372,9 +383,23 @@ def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, i
         assert np.abs(vectors[one] - vectors[other]).max(axis=1).min() > 1e-3
 
 
+@pytest.mark.slow
+def test_views_that_are_lost_are_computed_again_to_the_same_values(with_views, generate, homes, view_store, tmp_path):
+    stored = copied(view_store, tmp_path)
+    hashes = [text(e, f.CONTENT_HASH) for e in with_views[0].examples["train"] if not view_of(e)]
+    for photo, view in ((2, 1), (5, 1), (5, 2), (9, 2)):
+        [entry] = stored.rglob(f"{hashes[photo]}-{view}")
+        entry.unlink()
+    found = generate({"train": homes["train"]}, stored, augmentation=VIEWS)
+    assert found.counts == (4, 26)
+    for example, expected in zip(found.examples["train"], with_views[0].examples["train"], strict=True):
+        assert (text(example, f.FILE_NAME), view_of(example)) == (text(expected, f.FILE_NAME), view_of(expected))
+        np.testing.assert_allclose(vectors_of([example]), vectors_of([expected]), rtol=0, atol=1e-5)
+
+
 def test_photos_keep_their_vectors_whether_or_not_there_are_views(with_views, made):
     for split in SPLITS:
-        found = [e for e in with_views[0].examples[split] if e.features.feature[f.VIEW].int64_list.value == [0]]
+        found = [e for e in with_views[0].examples[split] if not view_of(e)]
         np.testing.assert_allclose(vectors_of(found), vectors_of(made.examples[split]), rtol=0, atol=1e-6)
 
 

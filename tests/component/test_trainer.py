@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -413,6 +415,7 @@ def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_p
     assert min(losses) == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hidden_layer_is_warm_started_too(run):
     first = run(feature_extraction, {**PHASE_ONE, "hidden_units": 4})
     second = run(fine_tuning, {**PHASE_TWO, "hidden_units": 4, "epochs": 0}, first.folder)
@@ -444,6 +447,7 @@ def test_the_options_of_the_loss_and_the_optimizer_reach_the_training(run, base)
     )
 
 
+@pytest.mark.slow
 def test_tuned_values_take_the_place_of_the_configured_ones(run):
     found = {"space": [], "values": {"learning_rate": 0.02, "dropout": 0.5, "hidden_units": 4}}
     first = run(feature_extraction, PHASE_ONE, hyperparameters=found)
@@ -468,6 +472,59 @@ def test_fine_tuning_that_only_harms_is_undone(run, base):
     assert epoch["eval_loss"] > harmed.history["before"]["eval_loss"]
     assert harmed.model.optimizer.iterations == STEPS_PER_EPOCH
     assert changed_variables(base.variables, harmed.variables) == set()
+
+
+TWO_DEVICES = """
+import contextlib, json, sys
+
+import components
+import tensorflow as tf
+
+[cpu] = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tfx.components.trainer.fn_args_utils import FnArgs
+from components.trainer import devices, feature_extraction, fine_tuning
+
+@contextlib.contextmanager
+def two_devices(mixed_precision):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    yield devices.Devices(strategy, False, "2 devices")
+
+module = {"one": feature_extraction, "two": fine_tuning}[sys.argv[1]]
+module.training_devices = two_devices
+module.run_fn(FnArgs(**json.loads(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+def test_both_phases_train_on_several_devices(data, tmp_path, curated_schema, transform_graph, tiny_backbone):
+    """Two logical ones of the same processor, in a process of its own."""
+    arguments = {
+        "train_files": [str(data / kind / "Split-train" / "*") for kind in ("vectors", "photos")],
+        "eval_files": [str(data / kind / "Split-eval" / "*") for kind in ("vectors", "photos")],
+        "schema_path": curated_schema,
+        "transform_graph_path": transform_graph,
+    }
+    variables, histories = [], []
+    for phase, settings in (("one", PHASE_ONE), ("two", {**PHASE_TWO, "stages": 2, "block_rate": 0.5})):
+        folder = tmp_path / phase
+        arguments |= {
+            "serving_model_dir": str(folder / "Format-Serving"),
+            "model_run_dir": str(folder / "model_run"),
+            "base_model": str(tmp_path / "one" / "Format-Serving"),
+            "custom_config": {"backbone": tiny_backbone, **settings, "resume_folder": str(folder / "resume")},
+        }
+        command = [sys.executable, "-c", TWO_DEVICES, phase, json.dumps(arguments)]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        histories.append(json.loads((folder / "model_run" / "training.json").read_text()))
+        variables.append(warm_start.read_source(str(folder / "Format-Serving")).values)
+    assert [history["devices"] for history in histories] == ["2 devices"] * 2
+    assert histories[0]["best_epoch"] > 0
+    assert histories[1]["trained_on"] == "photos through the whole backbone: a backbone is not cut over several devices"
+    assert changed_variables(*variables) <= {LEARNING, *HEAD_VARIABLES}
+    best = histories[0]["epochs"][histories[0]["best_epoch"] - 1]["eval_loss"]
+    assert histories[1]["before"]["eval_loss"] == pytest.approx(best, abs=1e-3)
 
 
 # The training run

@@ -261,7 +261,6 @@ def test_no_example_is_refused(tmp_path, write_records, with_empty_file):
             read_rows(files, LABELS, feature, str(tmp_path), SHAPE)
 
 
-@pytest.mark.xfail(reason="a split without photos is not refused")
 def test_no_photo_is_refused(tmp_path, write_records):
     with pytest.raises(BadInput, match="there is no example to train on or to evaluate on"):
         read_photos([write_records(tmp_path / "1", [])], transform, LABELS)
