@@ -63,6 +63,8 @@ def run(config_name, data, root, overrides, from_node, to_node) -> None:
       warmstart run --config oxford_iiit_pet --data tfds:oxford_iiit_pet
       warmstart run --config species --data cats_vs_dogs=A --data oxford_iiit_pet=B
       warmstart run --config image_folder --data ~/flowers --set image.size=224
+      warmstart run --config cats_vs_dogs --data A --set training.fine_tuning.strategy=auto
+      warmstart run --config cats_vs_dogs --data A --set training.augmentation.mode=views
       warmstart run --config cats_vs_dogs --data A --from Evaluator
 
     Known configurations: cats_vs_dogs, oxford_iiit_pet, species, image_folder. A killed run is taken up again by the

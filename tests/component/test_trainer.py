@@ -678,6 +678,31 @@ def test_the_best_epoch_is_restored(tmp_path, patience, epochs):
     assert model.evaluate(eval_data.in_order(3), verbose=0)[0] == pytest.approx(min(losses), abs=1e-6)
 
 
+def test_a_scaled_loss_trains_as_a_plain_one_and_can_be_taken_up_again(tmp_path):
+    """As on a GPU in mixed precision; in float32 the scale changes nothing."""
+    train_data, eval_data = FewNumbers(np.array([1] * 8)), FewNumbers(np.array([1] * 6 + [0] * 2))
+    losses = {}
+    for name, scale_loss, epochs in (("plain", False, [4]), ("scaled", True, [4]), ("interrupted", True, [2, 4])):
+        for count in epochs:
+            inputs = tf_keras.Input([1])
+            model = Classifier(inputs, tf_keras.layers.Dense(2, kernel_initializer="zeros")(inputs))
+            settings = {**PHASE_ONE, "epochs": count, "learning_rate": 0.1, "batch_size": 8}
+            history = loop.train(
+                model,
+                train_data,
+                eval_data,
+                settings,
+                str(tmp_path / "logs"),
+                resume_file=str(tmp_path / name),
+                scale_loss=scale_loss,
+            )
+        losses[name] = [epoch["eval_loss"] for epoch in history["epochs"]]
+    assert isinstance(model.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+    assert history["resumed_from"] == 2
+    np.testing.assert_allclose(losses["scaled"], losses["plain"], rtol=1e-5)
+    assert losses["interrupted"] == losses["scaled"]
+
+
 # Sizes come from the data
 
 
