@@ -26,7 +26,7 @@ class Root:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = Path(os.path.expanduser(folder)).absolute()
         self.metadata = self.folder / "metadata.sqlite"
         self.artifacts = self.folder / "artifacts"
         self.serving = self.folder / "serving"

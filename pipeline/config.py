@@ -151,7 +151,7 @@ class WarmStartConfig(Section):
     def _is_there(cls, source: str) -> str:
         if source in ("feature_extraction", "production"):
             return source
-        folder = Path(source).expanduser().absolute()
+        folder = Path(os.path.expanduser(source)).absolute()
         if not (folder / "saved_model.pb").is_file():
             near = _nearest(source, ["feature_extraction", "production"])
             raise ValueError(f"no SavedModel there{near or '; expected feature_extraction, production or its folder'}")
@@ -459,7 +459,7 @@ def _absolute(folder: str) -> str:
     """The folder as seen from everywhere; the names of TensorFlow Datasets and addresses stay."""
     if not folder or folder.startswith("tfds:") or "://" in folder:
         return folder
-    return str(Path(folder).expanduser().absolute())
+    return str(Path(os.path.expanduser(folder)).absolute())
 
 
 def _close_dataset(name: str) -> bool:

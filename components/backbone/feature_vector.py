@@ -1,5 +1,6 @@
 """From a backbone's handle to a local SavedModel that is known to be an image feature vector."""
 
+import os
 import shutil
 import tarfile
 import uuid
@@ -108,7 +109,7 @@ def resolve(handle: str) -> Path:
         if problem := check_folder(folder):
             raise BadInput(problem.replace(str(folder), handle))
         return folder
-    path = Path(handle).expanduser()
+    path = Path(os.path.expanduser(handle))
     if path.is_dir():
         return path
     target = cache_folder() / "backbones" / f"archive-{fingerprint(handle)[:12]}"

@@ -5,6 +5,7 @@ means (VGG, ResNet50), or [-1, 1] (the others). Its own `preprocess_input` becom
 them take what every backbone here takes. Source: https://keras.io/api/applications/
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ def build(
         tf_keras.utils.set_random_seed(seed)
         model = function(weights=None, **arguments)
         if weights != "none":
-            _load_weights(model, application, Path(weights).expanduser())
+            _load_weights(model, application, Path(os.path.expanduser(weights)))
     if pooling == "flatten":
         model = tf_keras.Model(model.input, tf_keras.layers.Flatten(name="flatten")(model.output))
     return model

@@ -148,7 +148,7 @@ def require_exportable(application: KerasApplication, weights: str, pooling: str
         raise BadInput(f"{application.name} takes no images of {size} pixels, but from {application.minimum_size} on.")
     if weights in ("imagenet", "none"):
         return
-    file = Path(weights).expanduser()
+    file = Path(os.path.expanduser(weights))
     if not file.is_file():
         raise BadInput(f"Weights {file} are no file: give a weights file, imagenet or none.")
     if file.suffix not in KERAS_WEIGHTS_SUFFIXES:
@@ -158,9 +158,9 @@ def require_exportable(application: KerasApplication, weights: str, pooling: str
 def cache_folder() -> Path:
     """Where converted and unpacked backbones are kept: `$WARMSTART_CACHE` or the user's cache folder."""
     if chosen := os.environ.get("WARMSTART_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "warmstart"
+    return Path(os.path.expanduser(base)) / "warmstart"
 
 
 def converted_folder(backbone: Backbone) -> Path:
@@ -226,7 +226,7 @@ def check_handle(handle: str) -> str | None:
         if scheme == "gs" and not is_archive(handle):
             return f"Backbone {handle} is no archive: from gs:// only .tar.gz and .tgz files are read."
         return None
-    path = Path(handle).expanduser()
+    path = Path(os.path.expanduser(handle))
     if handle and path.is_dir():
         return check_folder(path)
     if path.is_file():
@@ -283,7 +283,7 @@ def fingerprint(handle: str) -> str:
         return hashlib.sha256(f"{backbone.weights_sha256} {scaling} {sources}".encode()).hexdigest()
     if is_address(handle):
         return handle
-    path = Path(handle).expanduser()
+    path = Path(os.path.expanduser(handle))
     if path.is_file():
         return sha256_of_files(path)
     return sha256_of_files(path / "saved_model.pb", *sorted((path / "variables").glob("variables.*")))

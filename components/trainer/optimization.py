@@ -219,5 +219,5 @@ def class_weights(classes: np.ndarray, count: int) -> dict[int, float]:
     examples = np.bincount(classes, minlength=count)
     if len(examples) != count:
         raise ValueError(f"class {len(examples) - 1} is not among {count} classes")
-    present = np.count_nonzero(examples)
+    present = int(np.count_nonzero(examples))
     return {i: len(classes) / (present * int(n)) if n else 1.0 for i, n in enumerate(examples)}

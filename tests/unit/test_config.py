@@ -297,3 +297,8 @@ def test_the_second_phase_learns_at_a_tenth_of_the_rate_of_the_first(overrides, 
     assert load_config(MINIMAL, overrides).training.fine_tuning_rate == pytest.approx(rate)
     given = load_config(MINIMAL, [*overrides, "training.fine_tuning.learning_rate=0.5"])
     assert given.training.fine_tuning_rate == 0.5
+
+
+def test_the_home_of_somebody_who_is_not_there_is_a_folder_of_that_name():
+    config = load_config(MINIMAL, data=["~nobody_of_this_name/photos"])
+    assert config.data.sources["image_folder"] == str(Path("~nobody_of_this_name/photos").absolute())
