@@ -23,6 +23,8 @@ EACH = [
 NEUTRAL = {"flip": 0.75, "angle": 0.5, "zoom": 0.5, "side": 1.0, "left": 0.5, "top": 0.5,
            "brightness": 0.5, "contrast": 0.5, "saturation": 0.5}  # fmt: skip
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 def photos(count=5, height=12, width=12, seed=0):
     return np.random.default_rng(seed).uniform(0, 1, [count, height, width, 3]).astype(np.float32)

@@ -22,6 +22,8 @@ from schemas.errors import BadInput
 LABELS = ["cat", "dog"]
 IMAGE_SIZE = 16  # pixels
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 @pytest.fixture(scope="module")
 def photo_folder(tmp_path_factory, drawn_photos) -> Path:

@@ -26,6 +26,8 @@ from deploy.display import _models_table
 LABELS = ("cat", "dog")
 SIGNATURES = {"serving_default", "serve_examples", "transform_features", "feature_vector"}
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 @pytest.fixture(scope="module")
 def photos(drawn_photos, odd_photos):

@@ -41,6 +41,8 @@ FREEZE = json.dumps({"strategy": "top", "pattern": "top_conv/"})
 AUGMENTATION = {"flip": True, "rotation_degrees": 20.0, "zoom": 0.2, "scale_jitter": 0.3, "colour": 0.3}
 VIEWS = json.dumps({**AUGMENTATION, "views": 2, "seed": 5})
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 class Generated(NamedTuple):
     """One run of the step. examples: split -> what it wrote. batches: how many images the backbone got each time."""

@@ -20,6 +20,8 @@ from components.legacy_keras import tf_keras
 layers = tf_keras.layers
 SIZE = 16  # pixels
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 def photos(count: int, size: int = SIZE) -> tf.Tensor:
     return tf.constant(np.random.default_rng(count).random([count, size, size, 3], np.float32))

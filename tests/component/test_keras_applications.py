@@ -33,6 +33,8 @@ MOBILE_NET = registry.KERAS_APPLICATIONS["MobileNetV2"]
 WIDTHS = {"VGG16": 512, "VGG19": 512, "InceptionV3": 2048, "ResNet50": 2048, "Xception": 2048, "MobileNetV2": 1280}
 BLUE_GREEN_RED_MEANS = [103.939, 116.779, 123.68]  # of ImageNet
 
+pytestmark = pytest.mark.slow  # tracing many graphs takes its time
+
 
 def photos(height: int, width: int) -> np.ndarray:
     """float32 [2, height, width, 3], range [0, 1], more red than blue."""

@@ -286,6 +286,7 @@ def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch)
         run(fine_tuning, PHASE_TWO, base.folder)
 
 
+@pytest.mark.slow
 def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tuned, drawn_photos):
     settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder, "epochs": 0}
     again = run(fine_tuning, settings, base.folder)
@@ -395,6 +396,7 @@ def test_strategies(run, base, strategy, learns, trained_on):
     assert not [name for name in changed if "moving_" in name]
 
 
+@pytest.mark.slow
 def test_auto_says_what_it_chose_and_why(run, base):
     trained = run(fine_tuning, {**PHASE_TWO, "strategy": "auto", "epochs": 1}, base.folder)
     assert trained.history["strategy"] in ("feature_extraction", "top")  # 15 photos are little
@@ -457,6 +459,7 @@ def test_tuned_values_take_the_place_of_the_configured_ones(run):
     assert second.history["learning_rate"] == pytest.approx(0.002), "a tenth, as configured"
 
 
+@pytest.mark.slow
 def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, base, drawn_photos):
     unchanged = run(fine_tuning, {**PHASE_TWO, "epochs": 0}, base.folder)
     assert changed_variables(base.variables, unchanged.variables) == set()
@@ -562,6 +565,7 @@ def test_the_classes_lie_beside_the_model_in_the_order_of_its_outputs(fine_tuned
     assert (Path(fine_tuned.folder) / "assets.extra" / "labels.txt").read_text() == "cat\ndog\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["base", "fine_tuned"])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(request, run, base, phase):
     first = request.getfixturevalue(phase)
@@ -578,7 +582,7 @@ class Killed(BaseException):
     """What no code of ours catches."""
 
 
-@pytest.mark.parametrize("phase", ["base", "fine_tuned"])
+@pytest.mark.parametrize("phase", ["base", pytest.param("fine_tuned", marks=pytest.mark.slow)])
 def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(
     request, run, base, phase, tmp_path, monkeypatch
 ):
