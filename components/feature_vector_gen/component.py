@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,6 @@ class _Vectors(beam.DoFn):
     def __init__(self, transform_graph_uri: str, backbone: tuple[str, int, str], augmentation: str, store: str):
         self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
         self._augmentation, self._store_folder = json.loads(augmentation) if augmentation else None, store
-        self._augmentation_settings = json.dumps({**(self._augmentation or {}), "views": None}, sort_keys=True)
 
     def setup(self):
         transform = load_transform(self._transform_graph_uri)
@@ -94,7 +93,8 @@ class _Vectors(beam.DoFn):
             changes = Augmentation(**settings)
             self._augment = tf.function(lambda images, seeds: augment(images, seeds, changes), reduce_retracing=True)
         # The photos themselves stay known when the augmentation changes.
-        of_views = hashlib.sha256((self._augmentation_settings).encode()).hexdigest()[:12]
+        without_count = json.dumps({**(self._augmentation or {}), "views": None}, sort_keys=True)
+        of_views = hashlib.sha256(without_count.encode()).hexdigest()[:12]
         self._stores = (
             [VectorStore(self._store_folder), VectorStore(f"{self._store_folder}-views-{of_views}")]
             if self._store_folder
@@ -111,14 +111,21 @@ class _Vectors(beam.DoFn):
         splits = [split for split, _ in batch]
         for example in examples:
             del example.features.feature[f.IMAGE]
+        # The views of a photo share its decoding.
+        images = functools.cache(lambda rows: self._images(tf.constant([photos[i] for i in rows])))
         for view in range(self._views + 1):
             rows = [i for i, split in enumerate(splits) if view == 0 or split == "train"]
-            for i, value in zip(rows, self._values(photos, hashes, splits, rows, view), strict=True):
+            for i, value in zip(rows, self._values(images, hashes, splits, rows, view), strict=True):
                 yield beam.pvalue.TaggedOutput(splits[i], self._record(examples[i], view, value))
         self._counter.add(len(batch))
 
     def _values(
-        self, photos: list[bytes], hashes: list[str], splits: list[str], rows: list[int], view: int
+        self,
+        decoded: Callable[[tuple[int, ...]], tf.Tensor],
+        hashes: list[str],
+        splits: list[str],
+        rows: list[int],
+        view: int,
     ) -> list[bytes]:
         """Of each row: the vector's bytes, float32, and those of the activations, float16 (not for the test split)."""
         store = self._stores and self._stores[view > 0]
@@ -127,7 +134,7 @@ class _Vectors(beam.DoFn):
         self._reused.inc(len(values))
         self._computed.inc(len(missing))
         if missing:
-            images = self._images(tf.constant([photos[i] for i in missing]))
+            images = decoded(tuple(missing))
             if view:
                 images = self._augment(images, seeds_for(tf.constant([hashes[i] for i in missing]), view, self._seed))
             vectors, activations = self._pass.run.call(images)
