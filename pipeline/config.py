@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.backbone import registry
 from schemas import features
 from schemas.errors import BadInput
-from schemas.features import DATASETS
+from schemas.features import DATASETS, SLICES
 
 # What pydantic calls them; `_unknown_keys` has better sentences.
 _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
@@ -29,6 +29,11 @@ _SCHEMAS_FOLDER = Path(features.__file__).parent
 
 DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder"]
 assert get_args(DatasetName) == DATASETS
+SliceName = Literal["label", "breed", "species", "dataset", "image_size", "image_format"]
+assert get_args(SliceName) == SLICES
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -241,6 +246,11 @@ class TrainingConfig(Section):
     mixed_precision: Literal["auto", "off"] = Field(
         "auto", description="`auto`: float16 where a GPU has tensor cores; a CPU always calculates in float32."
     )
+    calibrate: bool = Field(
+        True,
+        description="The exported model divides its logits by one temperature, fitted on the eval split, so that a "
+        "probability of 80 % is right four times in five.",
+    )
     head: HeadConfig = HeadConfig()  # type: ignore[call-arg]
     augmentation: AugmentationConfig = AugmentationConfig()  # type: ignore[call-arg]
     warm_start: WarmStartConfig = WarmStartConfig()  # type: ignore[call-arg]
@@ -263,15 +273,74 @@ class SelectionConfig(Section):
     ensemble: bool = Field(False, description="The mean of both models' probabilities is a third candidate.")
 
 
+class EvaluationConfig(Section):
+    """On what the models are evaluated, besides the eval and test splits."""
+
+    minimum_slice_examples: int = Field(
+        20, ge=1, description="A slice with fewer photos is reported, and nothing is decided by it."
+    )
+    further: dict[DatasetName, str] = Field(
+        default_factory=dict, description="Further data set -> folder, or tfds:NAME; scored, never learnt from."
+    )
+    further_label: Literal["label", "species"] = Field(
+        "species", description="Which label of the further data sets the models should answer with."
+    )
+    further_minimum_accuracy: float | None = Field(
+        None, ge=0, le=1, description="What the winner must reach on each further data set; empty: reported only."
+    )
+
+    @field_validator("further")
+    @classmethod
+    def _absolute_folders(cls, further: dict[str, str]) -> dict[str, str]:
+        return {dataset: _absolute(folder) for dataset, folder in further.items()}
+
+
 class ReleaseConfig(Section):
     """What the winner must show on the test split before it may be pushed."""
 
     minimum_accuracy: float = Field(0.5, ge=0, le=1)
+    minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
+        default_factory=dict, description="Slice -> least accuracy of each of its values with enough photos."
+    )
+    tolerated_loss: float = Field(
+        0.01, ge=0, le=1, description="What the winner may lose in accuracy against the model in production."
+    )
+    evidence: Literal["observed", "proven"] = Field(
+        "observed",
+        description="`observed`: the loss on the test photos is at most `tolerated_loss`; `proven`: so is the loss at "
+        "the worse end of its interval, which takes many photos.",
+    )
+    guarded_slices: list[SliceName] = Field(
+        ["label"],
+        description="On no value of these, with enough photos, may the winner be shown to lose more than "
+        "`tolerated_loss`.",
+    )
+    incomparable: Literal["refuse", "floors"] = Field(
+        "refuse",
+        description="If the model in production cannot be compared (unreadable, no common labels, other signature): "
+        "refuse, or release by the floors above alone.",
+    )
 
 
 class ServingConfig(Section):
+    """What a model must be to be served, and what is kept of those that were."""
+
     golden_photos: int = Field(16, ge=1, le=1000, description="Photos the servable check asks about.")
     tolerance: float = Field(1e-5, gt=0, le=0.1, description="Largest difference of a probability allowed.")
+    abstain_below: float = Field(
+        0.0, ge=0, lt=1, description="The served model abstains where its probability is lower; 0: it never does."
+    )
+    maximum_load_seconds: float | None = Field(60.0, gt=0, description="Until the model is loaded; empty: any.")
+    maximum_latency_milliseconds: float | None = Field(1000.0, gt=0, description="Of one photo; empty: any.")
+    maximum_batch_latency_milliseconds: float | None = Field(10_000.0, gt=0, description="Of 32 photos; empty: any.")
+    maximum_megabytes: float | None = Field(1000.0, gt=0, description="Of the model on disk; empty: any.")
+    exports: list[Literal["tflite", "onnx"]] = Field(
+        default_factory=list, description="Further formats, put beside the SavedModel; each must answer as it does."
+    )
+    export_tolerance: float = Field(1e-4, gt=0, le=0.1, description="Largest difference of these allowed.")
+    keep_versions: int = Field(
+        5, ge=0, le=10_000, description="Old versions kept besides the one in production and the pinned ones."
+    )
 
 
 class RuntimeConfig(Section):
@@ -289,6 +358,7 @@ class Config(Section):
     image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
     backbone: BackboneConfig = BackboneConfig()  # type: ignore[call-arg]
     training: TrainingConfig = TrainingConfig()  # type: ignore[call-arg]
+    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
     selection: SelectionConfig = SelectionConfig()  # type: ignore[call-arg]
     release: ReleaseConfig = ReleaseConfig()  # type: ignore[call-arg]
     serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]

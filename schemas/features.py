@@ -31,9 +31,22 @@ CONTENT_HASH = "content_hash"
 FEATURE_VECTOR = "feature_vector"  # float32 [width of the backbone]
 ACTIVATIONS = "activations"  # bytes: float16 at the freeze boundary, little endian; absent where there is no cut
 BOUNDARY = "boundary"  # bytes: name of the tensor that the activations are of
+IMAGE_SIZE = "image_size"  # bytes: how many pixels the shorter side has, in four ranges, such as `256-511 px`
 VIEW = "view"  # int64: 0 the photo itself, 1 and above its augmented views
 
 # A photo's home for life: it follows from its content hash (or from an official list).
 SPLITS = ("train", "eval", "test")
 
 DATASETS = ("cats_vs_dogs", "oxford_iiit_pet", "image_folder")
+
+# What metrics are sliced by.
+SLICES = (LABEL, BREED, SPECIES, DATASET, IMAGE_SIZE, IMAGE_FORMAT)
+
+
+def image_size(width: int, height: int) -> str:
+    """Which range of sizes a photo belongs to, by its shorter side in pixels."""
+    side = min(width, height)
+    for low, high in ((0, 256), (256, 512), (512, 1024)):
+        if side < high:
+            return f"{low}-{high - 1} px" if low else f"below {high} px"
+    return "1024 px and more"
