@@ -30,6 +30,7 @@ from components.feature_vector_gen.component import FeatureVectorGen
 from components.model_selector.component import ModelSelector
 from components.pusher.executor import AtomicPusherExecutor
 from components.release_gate.component import ReleaseGate
+from components.release_gate.production import ProductionPredictions
 from components.servable_check.component import ServableCheck
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
@@ -41,7 +42,9 @@ class Places:
     """Where a pipeline keeps what it makes.
 
     artifacts: of every step. serving: the folder production reads. vectors: feature vectors by content hash. resume:
-    the state of interrupted trainings. production_model: the SavedModel in production, or empty.
+    the state of interrupted trainings. production_model: the SavedModel in production, or empty. production_identity:
+    of its content (`components.pusher.serving_folder.model_identity`). lost_version: the version last pushed, if it is
+    no longer in `serving`: then it is pushed anew.
     """
 
     artifacts: str
@@ -49,11 +52,18 @@ class Places:
     vectors: str = ""
     resume: str = ""
     production_model: str = ""
-    lost_version: str = ""  # the version last pushed, if it is no longer in `serving`: then it is pushed anew
+    production_identity: str = ""
+    lost_version: str = ""
 
 
 def make_pipeline(
-    config: Config, places: Places, sources: dict[str, str], metadata_connection_config: Any, beam_args: list[str]
+    config: Config,
+    places: Places,
+    sources: dict[str, str],
+    further: dict[str, str],
+    metadata_connection_config: Any,
+    beam_args: list[str],
+    force_push: str = "",
 ) -> Pipeline:
     """The pipeline for a configuration.
 
@@ -61,8 +71,10 @@ def make_pipeline(
       config: the resolved configuration.
       places: where to write.
       sources: data set -> folder of photos; `tfds:` names already resolved to folders.
+      further: the same of the data sets that are evaluated on only.
       metadata_connection_config: of ML Metadata.
       beam_args: arguments for Apache Beam.
+      force_push: why ReleaseGate is overridden; empty: it is not.
     """
     code = code_fingerprint
     backbone = config.backbone.handle
@@ -152,6 +164,8 @@ def make_pipeline(
         **training.head.model_dump(),
         "augmentation_mode": training.augmentation.mode,
         "augmentation": augmentation,
+        "calibrate": training.calibrate,
+        "abstain_below": config.serving.abstain_below,
         "resume_folder": places.resume,
     }
     splits = {
@@ -227,6 +241,23 @@ def make_pipeline(
     predictions = Predictions(
         examples=photos, schema=schema, **candidates, code=code("components.evaluator.predictions")
     )
+    further_example_gen = further_predictions = None
+    if further:
+        further_example_gen = ImageExampleGen(
+            sources=further,
+            label_from=config.evaluation.further_label,
+            split_buckets={"test": 1},
+            min_side=config.data.min_side,
+            max_pixels=config.data.max_pixels,
+            code=code("components.example_gen.executor"),
+        ).with_id("FurtherExampleGen")
+        further_predictions = Predictions(
+            examples=further_example_gen.outputs["examples"],
+            schema=schema,
+            **candidates,
+            learnt_from=vectors,
+            code=code("components.evaluator.predictions"),
+        ).with_id("FurtherPredictions")
     evaluator = Evaluator(
         examples=predictions.outputs["predictions"],
         example_splits=["eval"],
@@ -244,11 +275,30 @@ def make_pipeline(
         seed=training.seed,
         code=code("components.model_selector.component"),
     )
+    production = ProductionPredictions(
+        examples=photos,
+        schema=schema,
+        model=selector.outputs["model"],
+        production_model=places.production_model,
+        production_identity=places.production_identity,
+        code=code("components.release_gate.production"),
+    )
+    release = config.release.model_dump()
     release_gate = ReleaseGate(
         predictions=predictions.outputs["predictions"],
         selection=selector.outputs["verdict"],
         model=selector.outputs["model"],
-        minimum_accuracy=config.release.minimum_accuracy,
+        production_predictions=production.outputs["predictions"],
+        production_standing=production.outputs["standing"],
+        ingest_report=example_gen.outputs["ingest_report"],
+        schema=schema,
+        release=json.dumps({**release, "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}),
+        minimum_slice_examples=config.evaluation.minimum_slice_examples,
+        confidence=config.selection.confidence,
+        bootstrap_samples=config.selection.bootstrap_samples,
+        seed=training.seed,
+        force_push=force_push,
+        **({"further_predictions": further_predictions.outputs["predictions"]} if further_predictions else {}),
         code=code("components.release_gate.component"),
     )
     servable_check = ServableCheck(
@@ -267,7 +317,11 @@ def make_pipeline(
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
         ),
-        custom_config={"lost_version": places.lost_version, "code": code("components.pusher.executor")},
+        custom_config={
+            "lost_version": places.lost_version,
+            "keep_versions": config.serving.keep_versions,
+            "code": code("components.pusher.executor"),
+        },
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
     )
 
@@ -289,8 +343,11 @@ def make_pipeline(
                 fine_tuning,
                 ensemble,
                 predictions,
+                further_example_gen,
+                further_predictions,
                 evaluator,
                 selector,
+                production,
                 release_gate,
                 servable_check,
                 pusher,

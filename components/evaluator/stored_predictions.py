@@ -60,7 +60,7 @@ def read_predictions(predictions: Artifact, split: str) -> StoredPredictions:
         classes=np.array([e.features.feature[LABEL_INDEX].int64_list.value[0] for e in rows], np.int64),
         probabilities={
             model: np.array([e.features.feature[probabilities_key(model)].float_list.value for e in rows], np.float32)
-            for model in CANDIDATES
+            for model in (*CANDIDATES, PRODUCTION)
             if all(probabilities_key(model) in e.features.feature for e in rows)
         },
         slices={name: [text(e, name) if name in e.features.feature else "" for e in rows] for name in f.SLICES},

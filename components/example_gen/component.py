@@ -72,13 +72,17 @@ class ImageExampleGen(FileBasedExampleGen):
         Args:
           sources: data set -> folder, in one of the layouts of `layouts.find_photos`.
           label_from: `label` (each data set's own classes) or `species`.
-          split_buckets: hash buckets of `train`, `eval` and `test`.
+          split_buckets: hash buckets of `train`, `eval` and `test`; of `test` alone for photos to evaluate on.
           min_side: shorter photos are rejected, pixels.
           max_pixels: larger photos are rejected.
           code: fingerprint of the code this step runs; part of its cache key.
         """
         split_config = example_gen_pb2.SplitConfig(
-            splits=[example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=split_buckets[name]) for name in SPLITS],
+            splits=[
+                example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=split_buckets[name])
+                for name in SPLITS
+                if name in split_buckets
+            ],
             partition_feature_name=CONTENT_HASH,
         )
         settings = {

@@ -23,6 +23,8 @@ from components.example_gen.report import FACTS, PARTS, REJECTED, write_report
 from schemas import features as f
 
 PHOTOS_KEY = "photos"
+# Sums of photos' identities stay numbers of 64 bits, whatever Beam does with them.
+_MODULUS = 2**61 - 1
 
 
 def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]) -> str:
@@ -33,7 +35,7 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
       official_split: `test` and `trainval` follow the data set's own list; empty: by hash alone.
       buckets: hash buckets of each split, in order; the list's trainval photos share those of train and eval.
     """
-    if official_split == "test":
+    if official_split == "test" or list(buckets) == ["test"]:  # photos to evaluate on have no other split
         return "test"
     shares = {name: n for name, n in buckets.items() if not (official_split == "trainval" and name == "test")}
     bucket = int(content_hash, 16) % sum(shares.values())
@@ -81,6 +83,14 @@ def _rejection(rejected: layouts.Rejected) -> beam.pvalue.TaggedOutput:
     return beam.pvalue.TaggedOutput(REJECTED, json.dumps(line, sort_keys=True))
 
 
+def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Of (photos, identity): the number of photos, and the sum of their identities, which no order changes."""
+    photos, identity = 0, 0
+    for more, other in facts:
+        photos, identity = photos + more, (identity + other) % _MODULUS
+    return photos, identity
+
+
 class _ReadFile(beam.DoFn):
     """layouts.Photo -> (layouts.Photo, bytes)."""
 
@@ -126,7 +136,8 @@ class _ToExample(beam.DoFn):
         example = make_example(found, photo_bytes, facts, label)
         content_hash = example.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode()
         split = choose_split(content_hash, found.official_split, self._buckets)
-        yield beam.pvalue.TaggedOutput(FACTS, (found.dataset, split, label, facts.image_format))
+        identity = int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % _MODULUS
+        yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, facts.image_format), (1, identity)))
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
@@ -187,7 +198,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             )
             _ = (
                 outputs[FACTS]
-                | "Count" >> beam.combiners.Count.PerElement()
+                | "Count" >> beam.CombinePerKey(_sums)
                 | "FactsToJson" >> beam.Map(json.dumps)
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -27,8 +28,9 @@ def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: lis
     lines.sort(key=lambda line: (line["dataset"], line["file_name"]))
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
     by_format: Counter[str] = Counter()
-    for line in _lines(parts, FACTS):
-        (_, split, label, image_format), count = json.loads(line)
+    facts = sorted(_lines(parts, FACTS))
+    for line in facts:
+        (_, split, label, image_format), (count, _) = json.loads(line)
         by_split[split][label] += count
         by_format[image_format] += count
     report = {
@@ -37,6 +39,8 @@ def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: lis
         "rejected": len(lines),
         "splits": {split: dict(sorted(counts.items())) for split, counts in by_split.items()},
         "formats": dict(sorted(by_format.items())),
+        # Equal for equal photos with equal labels in equal splits, whatever their files are called.
+        "data_fingerprint": hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16],
         "reasons": dict(sorted(Counter(line["reason"] for line in lines).items())),
     }
     with fileio.open(os.path.join(report_uri, REJECTED_FILE), "w") as file:

@@ -10,7 +10,7 @@ from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
-from components.model_selector.paired_comparison import Comparison, compare, describe
+from components.model_selector.paired_comparison import Comparison, compare, describe, is_gain, photos_to_show
 from components.verdict import write_verdict
 
 _NAMES = {FEATURE_EXTRACTION: "feature extraction", FINE_TUNED: "fine-tuned", ENSEMBLE: "the ensemble"}
@@ -65,12 +65,9 @@ def ModelSelector(
     def against(baseline: str, candidate: str) -> Comparison:
         return compare(stored.correct(candidate), stored.correct(baseline), level, bootstrap_samples, seed)
 
-    def is_gain(comparison: Comparison) -> bool:
-        return comparison.difference >= minimum_gain and comparison.low > 0
-
     comparison = against(FEATURE_EXTRACTION, FINE_TUNED)
     blessed = model_utils.is_model_blessed(blessing)
-    winner = FINE_TUNED if blessed and is_gain(comparison) else FEATURE_EXTRACTION
+    winner = FINE_TUNED if blessed and is_gain(comparison, minimum_gain) else FEATURE_EXTRACTION
     text = describe(comparison, "fine-tuned", level)
     findings = {"blessed_by_evaluator": blessed, "split": "eval", **asdict(comparison)}
     if ensemble is not None:
@@ -79,9 +76,13 @@ def ModelSelector(
         second = against(reigning, ENSEMBLE)
         findings[ENSEMBLE] = {**asdict(second), "against": reigning}
         text += f"; {describe(second, f'the ensemble, against {_NAMES[reigning]},', level)}"
-        winner = ENSEMBLE if is_gain(second) else reigning
+        winner = ENSEMBLE if is_gain(second, minimum_gain) else reigning
     if winner == FEATURE_EXTRACTION:
         text += "; no proven gain, so the cheaper feature extraction wins"
+        needed = photos_to_show(comparison, level)
+        if needed is not None and comparison.difference >= minimum_gain and comparison.low <= 0:
+            findings["photos_to_show"] = needed
+            text += f" (about {needed:,} eval photos would show a gain of this size)"
     else:
         text += f"; {_NAMES[winner]} wins"
     write_verdict(verdict.uri, {"winner": winner, "text": text, **findings})

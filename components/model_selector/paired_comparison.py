@@ -60,6 +60,29 @@ def compare(
     return Comparison(examples, better, worse, (better - worse) / examples, float(low), float(high), p_value)
 
 
+def is_gain(comparison: Comparison, minimum_gain: float) -> bool:
+    """Whether the candidate is shown to be better: by `minimum_gain` at least, and the interval lies above zero."""
+    return comparison.difference >= minimum_gain and comparison.low > 0
+
+
+def is_loss(comparison: Comparison, tolerated_loss: float) -> bool:
+    """Whether the candidate is shown to be worse, by more than `tolerated_loss`."""
+    return comparison.difference < -tolerated_loss and comparison.high < 0
+
+
+def photos_to_show(comparison: Comparison, confidence: float) -> int | None:
+    """How many photos would show a gain of this size four times in five; None where there is no gain.
+
+    Source: Miettinen 1968, "The matched pairs design in the case of all-or-none responses", for a power of 0.8.
+    """
+    c = comparison
+    if c.difference <= 0:
+        return None
+    variance = (c.better + c.worse) / c.examples - c.difference**2
+    quantiles = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(0.8)
+    return max(c.examples, int(np.ceil(variance * (quantiles / c.difference) ** 2)))
+
+
 def describe(comparison: Comparison, candidate: str, confidence: float) -> str:
     """The comparison in words, with its numbers."""
     c = comparison

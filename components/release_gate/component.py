@@ -1,13 +1,23 @@
 """The ReleaseGate component."""
 
-import numpy as np
+import json
+import os
+
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components.artifacts import Verdict
+from components.artifacts import IngestReport, Verdict
+from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import read_predictions
+from components.example_gen.report import read_report
+from components.release_gate.decision import against_production, floors, further_floor
+from components.release_gate.production import COMPARABLE
 from components.verdict import bless, read_verdict, write_verdict
+from schemas import schema_files
+
+RELEASE_FILE = "release.json"
 
 
 @component
@@ -15,33 +25,103 @@ def ReleaseGate(
     predictions: InputArtifact[standard_artifacts.Examples],
     selection: InputArtifact[Verdict],
     model: InputArtifact[standard_artifacts.Model],
+    production_predictions: InputArtifact[standard_artifacts.Examples],
+    production_standing: InputArtifact[Verdict],
+    ingest_report: InputArtifact[IngestReport],
+    schema: InputArtifact[standard_artifacts.Schema],
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     verdict: OutputArtifact[Verdict],
-    minimum_accuracy: Parameter[float],
+    release: Parameter[str],
+    minimum_slice_examples: Parameter[int],
+    confidence: Parameter[float],
+    bootstrap_samples: Parameter[int],
+    seed: Parameter[int],
+    force_push: Parameter[str],
     code: Parameter[str],
+    further_predictions: InputArtifact[standard_artifacts.Examples] = None,
 ):
-    """Blesses the winner if its accuracy on the test split reaches the floor.
+    """Blesses the winner if it reaches every floor on the test split and loses nothing against production.
 
     Args:
       predictions: of the Predictions component.
       selection: ModelSelector's verdict; it names the winner.
       model: the winner.
-      blessing: of the winner; Pusher asks for it.
-      verdict: the numbers and one sentence.
-      minimum_accuracy: `release.minimum_accuracy`, in [0, 1].
+      production_predictions, production_standing: of ProductionPredictions.
+      ingest_report: of ImageExampleGen; the data's fingerprint is in it.
+      schema: of DataGate; its label domain is the winner's classes.
+      blessing: of the winner; Pusher asks for it. `release.json` in it is what Pusher writes into the manifest of the
+        version: `winner`, `reason`, `forced`, `metrics`, `data_fingerprint` and `compared_with`, the version it was
+        compared with.
+      verdict: the numbers, one sentence, and `refusals`, a sentence each.
+      release: `release` of the configuration as JSON, with `further_minimum_accuracy`.
+      minimum_slice_examples: with fewer photos a slice decides nothing.
+      confidence: level of the intervals.
+      bootstrap_samples, seed: of the draws.
+      force_push: why the winner is released whatever speaks against it; empty: it is not.
       code: fingerprint of the code this step runs; part of the cache key.
+      further_predictions: of the further data sets.
     """
     del code
+    rules = json.loads(release)
+    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
     winner = read_verdict(selection.uri)["winner"]
     stored = read_predictions(predictions, "test")
-    accuracy = float(np.mean(stored.correct(winner)))
-    released = accuracy >= minimum_accuracy
-    text = (
-        f"{winner.replace('_', ' ')} answers {accuracy:.1%} of {len(stored.keys)} test photos rightly, "
-        f"{'at least' if released else 'less than'} release.minimum_accuracy ({minimum_accuracy:.1%})"
+    text, refusals = floors(
+        stored, winner, rules["minimum_accuracy"], rules["minimum_slice_accuracy"], minimum_slice_examples
     )
-    write_verdict(verdict.uri, {"text": text, "released": released, "accuracy": accuracy, "split": "test"})
+    further = None
+    if further_predictions is not None:
+        further, missed = further_floor(
+            read_predictions(further_predictions, "test"), winner, rules["further_minimum_accuracy"]
+        )
+        refusals += missed
+    standing = read_verdict(production_standing.uri)
+    production, against = against_production(
+        stored,
+        winner,
+        labels,
+        read_predictions(production_predictions, "test") if standing["state"] == COMPARABLE else None,
+        standing,
+        **{key: rules[key] for key in ("tolerated_loss", "evidence", "guarded_slices", "incomparable")},
+        minimum_slice_examples=minimum_slice_examples,
+        confidence=confidence,
+        bootstrap_samples=bootstrap_samples,
+        seed=seed,
+    )
+    refusals += against
+    forced = force_push if refusals else ""
+    released = not refusals or bool(forced)
+    if not refusals:
+        sentence = f"{text}; {production['text']}"
+    elif forced:
+        sentence = f"pushed by force ({forced}), although {'; '.join(refusals)}"
+    else:
+        sentence = "; ".join(refusals)
+    metrics = evaluate(stored.probabilities[winner], stored.classes, labels, confidence, bootstrap_samples, seed)
+    write_verdict(
+        verdict.uri,
+        {
+            "text": sentence,
+            "released": released,
+            "refusals": refusals,
+            "forced": forced or None,
+            "accuracy": metrics["accuracy"]["value"],
+            "split": "test",
+            "production": production,
+            "further": further,
+        },
+    )
     bless(blessing, released)
     # What TFX's resolvers for blessed models look for.
     blessing.set_string_custom_property("current_model", model.uri)
     blessing.set_int_custom_property("current_model_id", model.id)
+    manifest = {
+        "winner": winner,
+        "reason": sentence,
+        "forced": forced or None,
+        "metrics": {key: metrics[key] for key in ("accuracy", "loss", "calibration_error")},
+        "data_fingerprint": read_report(ingest_report.uri)[0]["data_fingerprint"],
+        "compared_with": production["version"],
+    }
+    with fileio.open(os.path.join(blessing.uri, RELEASE_FILE), "w") as file:
+        file.write(json.dumps(manifest, indent=2))

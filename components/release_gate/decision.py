@@ -1,0 +1,162 @@
+"""May the winner be released? Floors on the test split, and no loss against the model in production."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
+from components.model_selector.paired_comparison import Comparison, compare, describe, is_loss
+from components.release_gate.production import COMPARABLE, NONE, SAME
+
+
+def floors(
+    stored: StoredPredictions,
+    winner: str,
+    minimum_accuracy: float,
+    minimum_slice_accuracy: dict[str, float],
+    minimum_slice_examples: int,
+) -> tuple[str, list[str]]:
+    """What the winner reaches on the test split in words, and each floor it misses.
+
+    Args:
+      stored: the predictions of the test split.
+      winner: which of its models.
+      minimum_accuracy: of all photos together, in [0, 1].
+      minimum_slice_accuracy: feature of `SLICES` -> of each of its values with `minimum_slice_examples` photos.
+      minimum_slice_examples: with fewer photos a slice decides nothing.
+    """
+    correct = stored.correct(winner)
+    accuracy = float(np.mean(correct))
+    reached = accuracy >= minimum_accuracy
+    text = (
+        f"{winner.replace('_', ' ')} answers {accuracy:.1%} of {len(correct)} test photos rightly, "
+        f"{'at least' if reached else 'less than'} release.minimum_accuracy ({minimum_accuracy:.1%})"
+    )
+    missed = [] if reached else [text]
+    for feature, floor in minimum_slice_accuracy.items():
+        for value, rows in stored.rows_by_value(feature).items():
+            share = float(np.mean(correct[rows]))
+            if len(rows) >= minimum_slice_examples and share < floor:
+                missed.append(
+                    f"of the {len(rows)} test photos with {feature} {value!r} it answers {share:.1%} rightly, less "
+                    f"than release.minimum_slice_accuracy.{feature} ({floor:.1%})"
+                )
+    return text, missed
+
+
+def further_floor(further: StoredPredictions, winner: str, floor: float | None) -> tuple[dict[str, Any], list[str]]:
+    """Accuracy on each further data set, and the data sets on which it is below the floor.
+
+    Args:
+      further: the predictions of the further data sets.
+      winner: which of its models.
+      floor: least accuracy in [0, 1]; None: any.
+    """
+    found, missed = {}, []
+    correct = further.correct(winner)
+    for dataset, rows in further.rows_by_value("dataset").items():
+        accuracy = float(np.mean(correct[rows]))
+        found[dataset] = {"examples": len(rows), "accuracy": accuracy}
+        if floor is not None and accuracy < floor:
+            missed.append(
+                f"of {len(rows)} photos of {dataset} it answers {accuracy:.1%} rightly, less than "
+                f"evaluation.further_minimum_accuracy ({floor:.1%})"
+            )
+    return found, missed
+
+
+def against_production(
+    stored: StoredPredictions,
+    winner: str,
+    labels: list[str],
+    answers: StoredPredictions | None,
+    standing: dict[str, Any],
+    *,
+    tolerated_loss: float,
+    evidence: str,
+    guarded_slices: list[str],
+    minimum_slice_examples: int,
+    incomparable: str,
+    confidence: float,
+    bootstrap_samples: int,
+    seed: int,
+) -> tuple[dict[str, Any], list[str]]:
+    """The winner against the model in production on the same test photos, and what speaks against a release.
+
+    Overall the loss itself counts (with evidence `proven`, the worse end of its interval). On a guarded slice, of which
+    there are many and each has few photos, it counts only if it is shown: larger than tolerated, with an interval
+    below zero at the level 1 - (1 - `confidence`) / slices (Bonferroni), so that many slices make no more false alarms
+    than one.
+
+    Photos of a class that production does not know are left out: it could not answer them.
+
+    Args:
+      stored: the predictions of the test split.
+      winner: which of its models.
+      labels: its classes in the order of their indices.
+      answers: production's, of the same split; None unless the two can be compared.
+      standing: of ProductionPredictions.
+      tolerated_loss, evidence, guarded_slices, incomparable: of `release` in the configuration.
+      minimum_slice_examples: with fewer photos a slice decides nothing.
+      confidence: level of the overall interval.
+      bootstrap_samples, seed: of the draws.
+    """
+    state = standing["state"]
+    found: dict[str, Any] = {"version": standing["version"], "state": state, "text": standing["text"]}
+    if state in (NONE, SAME):
+        return found, []
+    if state != COMPARABLE:
+        if incomparable == "floors":
+            found["text"] += ", so the floors alone decide (release.incomparable)"
+            return found, []
+        return found, [f"{standing['text']}; set release.incomparable=floors, or push with --force-push REASON"]
+    if answers is None or answers.keys != stored.keys:
+        raise ValueError("production must answer the photos that the winner answers, in the same order")
+    its_labels = standing["labels"]
+    known = np.isin(stored.classes, [i for i, label in enumerate(labels) if label in its_labels])
+    if not known.any():
+        return found, ["no test photo is of a class that the model in production knows, so the two cannot be compared"]
+    truth = np.array(labels)[stored.classes]
+    its_answers = np.array(its_labels)[np.argmax(answers.probabilities[PRODUCTION], axis=1)]
+    ours, its = stored.correct(winner), its_answers == truth
+
+    def compared(rows: np.ndarray, level: float) -> Comparison:
+        return compare(ours[rows], its[rows], level, bootstrap_samples, seed)
+
+    overall = compared(np.flatnonzero(known), confidence)
+    text = describe(
+        overall, f"{winner.replace('_', ' ')}, against version {standing['version']} in production,", confidence
+    )
+    against = []
+    worst = -overall.low if evidence == "proven" else -overall.difference
+    # Differences of shares are sums of floats: a loss of exactly what is tolerated is no more than that.
+    if worst > tolerated_loss + 1e-9:
+        which = "a loss that may be as large as" if evidence == "proven" else "a loss of"
+        against.append(
+            f"{text}: {which} {100 * worst:.1f} points, more than release.tolerated_loss "
+            f"({100 * tolerated_loss:g} points)"
+        )
+    slices = [
+        (feature, value, rows[known[rows]])
+        for feature in guarded_slices
+        for value, rows in stored.rows_by_value(feature).items()
+        if known[rows].sum() >= minimum_slice_examples
+    ]
+    level = 1 - (1 - confidence) / max(len(slices), 1)
+    found["slices"] = []
+    for feature, value, rows in slices:
+        comparison = compared(rows, level)
+        lost = is_loss(comparison, tolerated_loss)
+        found["slices"].append({"feature": feature, "value": value, "lost": lost, **asdict(comparison)})
+        if lost:
+            against.append(
+                f"on the guarded slice {feature} {value!r}, "
+                + describe(comparison, f"against version {standing['version']} in production, it", level)
+            )
+    left_out = int(len(known) - known.sum())
+    if left_out:
+        text += f" ({left_out} photos of classes that it does not know are left out)"
+    return {**found, "text": text, **asdict(overall)}, against

@@ -1,0 +1,128 @@
+"""The ProductionPredictions component: what the model now in production answers, on today's test split."""
+
+import os
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components.artifacts import Verdict
+from components.evaluator.predictions import forget_models, load_model, store_answers
+from components.evaluator.stored_predictions import PRODUCTION
+from components.pusher.serving_folder import model_identity
+from components.records import read_records, split_files
+from components.trainer.serving_model import LABELS_FILE
+from components.verdict import write_verdict
+from schemas import schema_files
+
+# What can be said of the model in production.
+NONE, SAME, COMPARABLE = "none", "same", "comparable"
+UNREADABLE, OTHER_SIGNATURE, OTHER_LABELS = "unreadable", "other_signature", "other_labels"
+
+
+@component(use_beam=True)
+def ProductionPredictions(
+    examples: InputArtifact[standard_artifacts.Examples],
+    schema: InputArtifact[standard_artifacts.Schema],
+    model: InputArtifact[standard_artifacts.Model],
+    predictions: OutputArtifact[standard_artifacts.Examples],
+    standing: OutputArtifact[Verdict],
+    production_model: Parameter[str],
+    production_identity: Parameter[str],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Runs the model in production over the test split, if it can be run and is another one than the winner.
+
+    Args:
+      examples: photos, from ImageExampleGen.
+      schema: of DataGate; its label domain is the new models' classes.
+      model: the winner.
+      predictions: the examples of the split test as `Predictions` stores them, with `production_probabilities`, float32
+        [classes of the model in production]; without examples unless the two can be compared.
+      standing: `state`, one of `none` (the first run), `same` (the winner is in production), `comparable`,
+        `unreadable`, `other_signature`, `other_labels` (it has no two classes in common with the winner); `version`;
+        `labels`, its classes in the order of their indices; and `text`, one sentence.
+      production_model: folder of the version in production; empty: there is none.
+      production_identity: of its content; part of the cache key.
+      code: fingerprint of the code this step runs; part of the cache key.
+      beam_pipeline: given by TFX.
+    """
+    del code
+    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
+    winner = path_utils.serving_model_path(model.uri)
+    if not production_model:
+        found: dict[str, Any] = {"state": NONE, "version": None, "text": "no model is in production yet"}
+    elif production_identity == model_identity(winner):
+        found = {"state": SAME, "text": "the winner is the model in production"}
+    else:
+        [photo] = read_records(split_files(examples, "test")).take(1)
+        found = examine(production_model, labels, photo)
+    if production_model:
+        found["version"] = int(os.path.basename(production_model))
+    if found["state"] == COMPARABLE:
+        store_answers(beam_pipeline, examples, ["test"], {PRODUCTION: production_model}, labels, predictions)
+    write_verdict(standing.uri, found)
+
+
+def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dict[str, Any]:
+    """Whether a model can be compared with one of ours: `state`, `text`, and where it can, `labels`.
+
+    Args:
+      production_model: folder of a SavedModel, by whomever.
+      labels: the new models' classes.
+      example: a serialised example with a photo, string scalar.
+    """
+
+    def no(state: str, why: str) -> dict[str, Any]:
+        forget_models()
+        return {"state": state, "text": f"the model in production cannot be compared: {why}"}
+
+    try:
+        loaded = load_model(production_model)
+    except Exception as error:  # damaged protocol buffers and variables fail in many ways
+        return no(UNREADABLE, f"{production_model} cannot be loaded ({_first_line(error)})")
+    signature = getattr(loaded, "signatures", {}).get("serve_examples")
+    if signature is None:
+        return no(OTHER_SIGNATURE, "it has no signature serve_examples")
+    labels_file = os.path.join(production_model, LABELS_FILE)
+    if not os.path.exists(labels_file):
+        return no(OTHER_LABELS, f"it has no {LABELS_FILE}, so its classes are unknown")
+    with open(labels_file, encoding="utf-8") as file:
+        its_labels = file.read().splitlines()
+    try:
+        probabilities = signature(examples=tf.reshape(example, [-1]))["probabilities"].numpy()
+    except Exception as error:  # somebody else's signature may take and give anything
+        return no(OTHER_SIGNATURE, f"its signature serve_examples does not answer a photo ({_first_line(error)})")
+    if probabilities.shape != (1, len(its_labels)) or not np.isfinite(probabilities).all():
+        return no(
+            OTHER_SIGNATURE,
+            f"its signature serve_examples gives probabilities of shape {list(probabilities.shape)}, not of its "
+            f"{len(its_labels)} classes",
+        )
+    common = [label for label in labels if label in its_labels]
+    if len(common) < 2:
+        return no(
+            OTHER_LABELS, f"of its {len(its_labels)} classes {len(common)} are the winner's, expected two at least"
+        )
+    return {
+        "state": COMPARABLE,
+        "labels": its_labels,
+        "text": "it knows the same classes"
+        if set(labels) == set(its_labels)
+        else f"it knows {len(its_labels)} classes, of which {len(common)} are among the winner's {len(labels)}",
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
