@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,41 +49,66 @@ class RunResult:
     exit_code: int
 
 
-def check_sources(config: Config) -> dict[str, str]:
+def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
     """Looks at every data folder before anything slow is imported.
 
     Returns:
-      data set -> folder, `tfds:` names resolved (and downloaded where needed).
+      data set -> folder, `tfds:` names resolved (and downloaded where needed): of those to learn from, and of those to
+      evaluate on only.
 
     Raises:
-      BadInput: a folder is missing, unreadable, empty or in no known layout, or there is one class only.
+      BadInput: a folder is missing, unreadable, empty or in no known layout, there is one class only, or a class to
+        evaluate on is not learnt.
     """
-    sources: dict[str, str] = {}
-    classes: set[str] = set()
-    known = True  # of a folder prepared by TensorFlow Datasets, only reading it tells the classes
-    for dataset, source in config.data.sources.items():
+    sources, classes = _look_at(config, config.data.sources, config.task.label)
+    if classes is not None and len(classes) == 1:
+        raise BadInput(
+            f"all photos in {', '.join(sources.values())} are of one class, {classes.pop()!r}; expected at least two "
+            "classes, such as one folder each"
+        )
+    further, more = _look_at(config, config.evaluation.further, config.evaluation.further_label)
+    unknown = sorted(more - classes) if more is not None and classes is not None else []
+    if unknown:
+        raise BadInput(
+            f"the photos in {', '.join(further.values())}, to be evaluated on, are of classes that are not learnt "
+            f"({', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; learnt are "
+            f"{', '.join(sorted(classes or ())[:5])}); choose another evaluation.further_label, or leave them out"
+        )
+    return sources, further
+
+
+def _look_at(
+    config: Config, sources: Mapping[Any, str | None], label_from: str
+) -> tuple[dict[str, str], set[str] | None]:
+    """The folder of each data set, and the classes; None where only reading the photos tells them."""
+    folders: dict[str, str] = {}
+    classes: set[str] | None = set()
+    for dataset, source in sources.items():
         assert source is not None  # load_config has seen to it
         if source.startswith("tfds:"):
             from components.example_gen import tfds_source
 
             source = tfds_source.resolve_tfds(source, config.data.tfds_dir)
         found = layouts.find_photos(source, dataset)
-        by_species = config.task.label == "species"
-        classes |= {photo.species if by_species else photo.label for photo in found.photos}
-        known = known and found.layout != layouts.TFDS
-        sources[dataset] = source
-    if known and len(classes) == 1:
-        raise BadInput(
-            f"all photos in {', '.join(sources.values())} are of one class, {classes.pop()!r}; expected at least two "
-            "classes, such as one folder each"
-        )
-    return sources
+        folders[dataset] = source
+        if found.layout == layouts.TFDS:
+            classes = None
+        elif classes is not None:
+            classes |= {photo.species if label_from == "species" else photo.label for photo in found.photos}
+    return folders, classes
 
 
 def run(
-    config: Config, root: Root, display: Display, from_node: str | None = None, to_node: str | None = None
+    config: Config,
+    root: Root,
+    display: Display,
+    from_node: str | None = None,
+    to_node: str | None = None,
+    force_push: str = "",
 ) -> RunResult:
     """Runs the pipeline, or a part of it, and writes `summary.json`, whatever happens.
+
+    `force_push` is why ReleaseGate is overridden; empty: it is not.
 
     Raises:
       BadInput: before anything ran: data folders, root or nodes are wrong, or another run is active.
@@ -95,7 +121,7 @@ def run(
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
         with _output_to(folder / LOG_FILE):
-            return _run_locked(config, root, run_id, folder, sources, display, from_node, to_node)
+            return _run_locked(config, root, run_id, folder, sources, display, from_node, to_node, force_push)
 
 
 def _run_locked(
@@ -103,10 +129,11 @@ def _run_locked(
     root: Root,
     run_id: str,
     folder: Path,
-    sources: dict[str, str],
+    sources: tuple[dict[str, str], dict[str, str]],
     display: Display,
     from_node: str | None,
     to_node: str | None,
+    force_push: str,
 ) -> RunResult:
     started = time.time()
     status, reason = "", ""
@@ -135,10 +162,11 @@ def _run_locked(
             vectors=str(root.vectors),
             resume=str(root.resume),
             production_model=root.production_model(),
+            production_identity=root.production_identity(),
             lost_version=lost,
         )
         beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
-        pipeline = make_pipeline(config, places, sources, connection, beam_args)
+        pipeline = make_pipeline(config, places, *sources, connection, beam_args, force_push)
         node_ids = [component.id for component in pipeline.components]
         display.node_ended(_STARTING, "complete", time.time() - started)
         progress.listen(display.node_progress)
@@ -187,23 +215,32 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
         node = nodes.get(node_id)
         return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
-    data = vectors = models = selection = release = servable = None
+    data = vectors = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
     if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
         vectors = report.describe_vectors(feature_vectors.uri)
-    if predictions := output("Predictions", "predictions"):
-        runs = {
-            "feature_extraction": output("FeatureExtraction", "model_run"),
-            "fine_tuned": output("FineTuning", "model_run"),
-        }
-        models = report.describe_models(
-            predictions,
-            {name: artifact.uri for name, artifact in runs.items() if artifact},
-            config.selection.confidence,
-            config.selection.bootstrap_samples,
-            config.training.seed,
+    if (predictions := output("Predictions", "predictions")) and (schema := output("DataGate", "schema")):
+        evaluate = functools.partial(
+            report.describe_models,
+            labels=report.labels(schema.uri),
+            confidence=config.selection.confidence,
+            samples=config.selection.bootstrap_samples,
+            seed=config.training.seed,
+            minimum_slice_examples=config.evaluation.minimum_slice_examples,
+            abstain_below=config.serving.abstain_below,
         )
+        models = evaluate(predictions)
+        runs = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
+        for model, node_id in runs.items():
+            if model_run := output(node_id, "model_run"):
+                models[model]["training"] = report.describe_training(model_run.uri)
+        if predictions := output("FurtherPredictions", "predictions"):
+            further = {"data": None, "models": evaluate(predictions)}
+            if ingest_report := output("FurtherExampleGen", "ingest_report"):
+                further["data"] = report.describe_data(ingest_report.uri)
+                examples = next(iter(further["models"].values()))["examples"]
+                further["left_out_as_learnt_from"] = further["data"]["accepted"]["test"] - examples
     if verdict := output("ModelSelector", "verdict"):
         selection = read_verdict(verdict.uri)
     if verdict := output("ReleaseGate", "verdict"):
@@ -217,13 +254,18 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
         if pushed_model is None:
             status, reason = "skipped", "only a part of the pipeline was asked for, without Pusher"
         elif not pushed_model.get_int_custom_property("pushed"):
+            outcome = pushed_model.get_string_custom_property("outcome")
             refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
-            status, reason = "not_pushed", "; ".join(refusals)
+            status = "skipped" if outcome == "already_in_production" else "not_pushed"
+            reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
+            worked = {node_id for node_id, node in nodes.items() if node.state != "cached"}
+            if status == "skipped" and worked <= {"ProductionPredictions", "ReleaseGate", "Pusher"}:
+                reason = f"photos, configuration and code are those of an earlier run: {reason}"
         elif nodes["Pusher"].state == "cached":
             status = "skipped"
             reason = (
-                "photos, configuration and code are those of an earlier run, whose model is in production as "
-                f"version {after}"
+                "photos, configuration and code are those of an earlier run, whose model was pushed as version "
+                + pushed_model.get_string_custom_property("pushed_version")
             )
         else:
             assert selection is not None  # without it there is no Pusher
@@ -246,13 +288,14 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
         "data": data,
         "vectors": vectors,
         "models": models,
+        "further": further,
         "winner": selection["winner"] if selection else None,
         "verdict": {
             "text": selection["text"],
             "difference": selection["difference"],
             "interval": [selection["low"], selection["high"]],
             "p_value": selection["p_value"],
-            **({"ensemble": selection["ensemble"]} if "ensemble" in selection else {}),
+            **{key: selection[key] for key in ("ensemble", "photos_to_show") if key in selection},
         }
         if selection
         else None,

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import filelock
 
+from components.pusher.serving_folder import ServingFolder, model_identity
 from schemas.errors import BadInput
 
+ROOTS_FOLDER = "runs"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
 
 
@@ -92,6 +94,10 @@ class Root:
                 return run_id
             time.sleep(0.2)
 
+    def serving_folder(self) -> ServingFolder:
+        """The versions that production reads, and read."""
+        return ServingFolder(self.serving)
+
     def production_model(self) -> str:
         """Folder of the model in production, or an empty string."""
         version = self.production_version()
@@ -99,12 +105,16 @@ class Root:
 
     def production_version(self) -> str | None:
         """The version that production reads: the highest one, as TensorFlow Serving takes it."""
-        versions = (
-            [int(path.name) for path in self.serving.iterdir() if path.name.isdecimal() and path.is_dir()]
-            if self.serving.is_dir()
-            else []
-        )
-        return str(max(versions)) if versions else None
+        version = self.serving_folder().production()
+        return None if version is None else str(version)
+
+    def production_identity(self) -> str:
+        """Identity of the model in production, or an empty string."""
+        version = self.production_version()
+        if version is None:
+            return ""
+        manifest = self.serving_folder().manifest(int(version))
+        return manifest["model_sha256"] if manifest else model_identity(self.serving / version)
 
     def runs_without_summary(self, except_for: str) -> list[Path]:
         """Report folders of runs that were killed."""
@@ -115,3 +125,26 @@ class Root:
             and (folder / "config.yaml").exists()
             and not (folder / "summary.json").exists()
         ]
+
+
+def find_root(folder: str | None) -> Root:
+    """The root folder that was asked for, or the only one below `runs/`.
+
+    Raises:
+      BadInput: it is no root folder, or there are none or several to choose from.
+    """
+    if folder is not None:
+        root = Root(folder)
+        if not (root.folder / _PIPELINE).is_file():
+            raise BadInput(
+                f"{root.folder} is no root folder of warmstart (it has no file {_PIPELINE}); give the one that was "
+                "given to `warmstart run`"
+            )
+        return root
+    marks = sorted([*Path(ROOTS_FOLDER).glob(_PIPELINE), *Path(ROOTS_FOLDER).glob(f"*/{_PIPELINE}")])
+    if not marks:
+        raise BadInput(f"there is no root folder below {Path(ROOTS_FOLDER).absolute()}; give one with --root")
+    if len(marks) > 1:
+        found = ", ".join(str(mark.parent) for mark in marks)
+        raise BadInput(f"there are several root folders: {found}; choose one with --root")
+    return Root(marks[0].parent)

@@ -371,6 +371,11 @@ class Config(Section):
                 "task.label is 'species', but data.sources has image_folder, whose photos have no species; "
                 "expected cats_vs_dogs and oxford_iiit_pet only"
             )
+        if self.evaluation.further_label == "species" and "image_folder" in self.evaluation.further:
+            raise ValueError(
+                "evaluation.further has image_folder, whose photos have no species; expected "
+                "evaluation.further_label: label"
+            )
         if self.task.label == "label" and len(self.data.sources) > 1:
             raise ValueError(
                 f"data.sources has {' and '.join(self.data.sources)}, whose classes differ; expected one data "

@@ -49,7 +49,8 @@ def ModelSelector(
       fine_tuned: the model warm-started from it.
       model: a copy of the winner.
       verdict: the numbers of fine-tuned against feature extraction, below `ensemble` those of the ensemble `against`
-        the model that reigned, and one sentence.
+        the model that reigned, `photos_to_show` (how many eval photos would show the gain that this many did not), and
+        one sentence.
       minimum_gain: least gain in accuracy, in [0, 1].
       confidence: level of the interval, and of both together where there is an ensemble.
       bootstrap_samples: draws for the interval.
@@ -69,7 +70,7 @@ def ModelSelector(
     blessed = model_utils.is_model_blessed(blessing)
     winner = FINE_TUNED if blessed and is_gain(comparison, minimum_gain) else FEATURE_EXTRACTION
     text = describe(comparison, "fine-tuned", level)
-    findings = {"blessed_by_evaluator": blessed, "split": "eval", **asdict(comparison)}
+    findings = {"blessed_by_evaluator": blessed, "split": "eval", "photos_to_show": None, **asdict(comparison)}
     if ensemble is not None:
         models[ENSEMBLE] = ensemble
         reigning = winner
@@ -79,10 +80,10 @@ def ModelSelector(
         winner = ENSEMBLE if is_gain(second, minimum_gain) else reigning
     if winner == FEATURE_EXTRACTION:
         text += "; no proven gain, so the cheaper feature extraction wins"
-        needed = photos_to_show(comparison, level)
-        if needed is not None and comparison.difference >= minimum_gain and comparison.low <= 0:
-            findings["photos_to_show"] = needed
-            text += f" (about {needed:,} eval photos would show a gain of this size)"
+        if comparison.difference >= minimum_gain and comparison.low <= 0:
+            findings["photos_to_show"] = photos_to_show(comparison, level)
+        if findings["photos_to_show"]:
+            text += f" (about {findings['photos_to_show']:,} eval photos would show a gain of this size)"
     else:
         text += f"; {_NAMES[winner]} wins"
     write_verdict(verdict.uri, {"winner": winner, "text": text, **findings})

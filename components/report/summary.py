@@ -9,11 +9,12 @@ from typing import Any
 
 from tfx.types import Artifact
 
-from components.evaluator.metrics import with_intervals
+from components.evaluator.metrics import evaluate, evaluate_slices
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
 from components.feature_vector_gen import PASS_FILE
 from components.trainer.loop import HISTORY_FILE
+from schemas import schema_files
 
 SCHEMA_VERSION = 1
 SUMMARY_FILE = "summary.json"
@@ -34,39 +35,56 @@ def describe_data(ingest_report_uri: str) -> dict[str, Any]:
     }
 
 
+def labels(schema_uri: str) -> list[str]:
+    """The classes, in the order of their indices."""
+    return schema_files.labels(schema_files.read_schema(os.path.join(schema_uri, schema_files.SCHEMA_FILE)))
+
+
 def describe_models(
-    predictions: Artifact, model_runs: dict[str, str], confidence: float, samples: int, seed: int
+    predictions: Artifact,
+    labels: list[str],
+    confidence: float,
+    samples: int,
+    seed: int,
+    minimum_slice_examples: int,
+    abstain_below: float,
 ) -> dict[str, Any]:
-    """Accuracy, loss and calibration error of each model on the test split, with intervals; and how it learnt.
+    """Each model on the test split: every metric of `metrics.evaluate` with its interval, and its accuracy by slice.
 
     Args:
       predictions: of the Predictions component.
-      model_runs: model -> folder of its training run; an ensemble has none.
+      labels: the classes, in the order of their indices.
       confidence: level of the intervals.
       samples: bootstrap samples.
       seed: of the draws.
+      minimum_slice_examples: slices with fewer photos are marked.
+      abstain_below: confidence below which the served model abstains; 0: it never does.
     """
     stored = read_predictions(predictions, "test")
-    models = {}
-    for name, probabilities in stored.probabilities.items():
-        models[name] = {
+    return {
+        model: {
             "split": "test",
             "examples": len(stored.keys),
-            **with_intervals(probabilities, stored.classes, confidence, samples, seed),
+            **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
+            "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence, samples, seed),
         }
-        if name in model_runs:
-            history = json.loads(Path(model_runs[name], HISTORY_FILE).read_text())
-            models[name]["training"] = {
-                "epochs": len(history["epochs"]),
-                "best_epoch": history["best_epoch"],
-                "resumed_from": history["resumed_from"],
-                "learning_rate": history["learning_rate"],
-                "trainable_variables": len(history["trainable_variables"]),
-                "trainable_parameters": history["trainable_parameters"],
-                **{key: history.get(key) for key in ("strategy", "strategy_reason", "trained_on", "devices")},
-                "warm_start": _counted(history.get("warm_start")),
-            }
-    return models
+        for model, probabilities in stored.probabilities.items()
+    }
+
+
+def describe_training(model_run_uri: str) -> dict[str, Any]:
+    """How a model learnt: the history of its training, without the epochs."""
+    history = json.loads(Path(model_run_uri, HISTORY_FILE).read_text())
+    return {
+        "epochs": len(history["epochs"]),
+        "best_epoch": history["best_epoch"],
+        "resumed_from": history["resumed_from"],
+        "learning_rate": history["learning_rate"],
+        "trainable_variables": len(history["trainable_variables"]),
+        "trainable_parameters": history["trainable_parameters"],
+        **{key: history.get(key) for key in ("strategy", "strategy_reason", "trained_on", "devices", "calibration")},
+        "warm_start": _counted(history.get("warm_start")),
+    }
 
 
 def _counted(warm_start: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from schemas import features as f
 EXAMPLES = 100
 SAMPLES = 20_000
 KEYS = {
-    "winner", "text", "blessed_by_evaluator", "split",
+    "winner", "text", "blessed_by_evaluator", "split", "photos_to_show",
     "examples", "better", "worse", "difference", "low", "high", "p_value",
 }  # fmt: skip
 
@@ -50,8 +50,10 @@ def select(tmp_path, write_records):
         right = {FEATURE_EXTRACTION: feature_extraction, FINE_TUNED: fine_tuned}
         if ensemble is not None:
             right[ENSEMBLE] = ensemble
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
         predictions = standard_artifacts.Examples()
-        predictions.uri = str(tmp_path / "predictions")
+        predictions.uri = str(folder / "predictions")
         predictions.split_names = artifact_utils.encode_split_names(["eval", "test"])
         # The test split would turn every verdict round: it must not be looked at.
         for split, turned in (("eval", False), ("test", True)):
@@ -59,19 +61,19 @@ def select(tmp_path, write_records):
                 prediction(row, {model: (row in rows) != turned for model, rows in right.items()})
                 for row in range(EXAMPLES)
             ]
-            write_records(tmp_path / "predictions" / f"Split-{split}", rows)
+            write_records(folder / "predictions" / f"Split-{split}", rows)
         blessing = standard_artifacts.ModelBlessing()
-        blessing.uri = str(tmp_path / "blessing")
+        blessing.uri = str(folder / "blessing")
         bless(blessing, blessed)
         inputs = {"predictions": [predictions], "blessing": [blessing]}
         for name in right:
             model = standard_artifacts.Model()
-            model.uri = str(tmp_path / name)
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "name").write_text(name)
+            model.uri = str(folder / name)
+            (folder / name).mkdir()
+            (folder / name / "name").write_text(name)
             inputs[name] = [model]
         chosen, verdict = standard_artifacts.Model(), Verdict()
-        chosen.uri, verdict.uri = str(tmp_path / "chosen"), str(tmp_path / "verdict")
+        chosen.uri, verdict.uri = str(folder / "chosen"), str(folder / "verdict")
         ModelSelector.EXECUTOR_SPEC.executor_class().Do(
             inputs,
             {"model": [chosen], "verdict": [verdict]},
@@ -84,7 +86,7 @@ def select(tmp_path, write_records):
             },
         )
         findings = read_verdict(verdict.uri)
-        assert (tmp_path / "chosen" / "name").read_text() == findings["winner"]
+        assert (folder / "chosen" / "name").read_text() == findings["winner"]
         assert ". " not in findings["text"], "one sentence"
         return findings
 
@@ -114,7 +116,18 @@ def test_without_an_ensemble_and_without_a_proven_gain_the_cheaper_wins(select, 
     findings = select(range(50), fine_tuned, blessed=blessed, minimum_gain=minimum_gain)
     assert set(findings) == KEYS
     assert findings["winner"] == FEATURE_EXTRACTION
-    assert findings["text"].endswith("; no proven gain, so the cheaper feature extraction wins")
+    assert "; no proven gain, so the cheaper feature extraction wins" in findings["text"]
+
+
+def test_a_gain_that_is_not_shown_says_how_many_photos_would_show_it(select):
+    """Three of 100 better and none worse: the mean of 0.03 is shown by (1.96 + 0.84)^2 (0.03 - 0.0009) / 0.0009."""
+    findings = select(range(50), range(53))
+    assert findings["photos_to_show"] == 254
+    assert findings["text"].endswith("wins (about 254 eval photos would show a gain of this size)")
+    for fine_tuned, minimum_gain in ((range(50), 0.0), (range(40), 0.0), (range(53), 0.04), (range(60), 0.0)):
+        other = select(range(50), fine_tuned, minimum_gain=minimum_gain)
+        assert other["photos_to_show"] is None
+        assert "would show" not in other["text"]
 
 
 @pytest.mark.parametrize(
