@@ -301,13 +301,21 @@ def make_pipeline(
         **({"further_predictions": further_predictions.outputs["predictions"]} if further_predictions else {}),
         code=code("components.release_gate.component"),
     )
+    serving = config.serving
     servable_check = ServableCheck(
         model=selector.outputs["model"],
         examples=photos,
         predictions=predictions.outputs["predictions"],
         selection=selector.outputs["verdict"],
-        golden_photos=config.serving.golden_photos,
-        tolerance=config.serving.tolerance,
+        golden_photos=serving.golden_photos,
+        tolerance=serving.tolerance,
+        # Parameters of components have no empty value: 0 is no limit.
+        maximum_load_seconds=serving.maximum_load_seconds or 0.0,
+        maximum_latency_milliseconds=serving.maximum_latency_milliseconds or 0.0,
+        maximum_batch_latency_milliseconds=serving.maximum_batch_latency_milliseconds or 0.0,
+        maximum_megabytes=serving.maximum_megabytes or 0.0,
+        exports=",".join(serving.exports),
+        export_tolerance=serving.export_tolerance,
         code=code("components.servable_check.component"),
     )
     pusher = Pusher(
@@ -319,7 +327,7 @@ def make_pipeline(
         ),
         custom_config={
             "lost_version": places.lost_version,
-            "keep_versions": config.serving.keep_versions,
+            "keep_versions": serving.keep_versions,
             "code": code("components.pusher.executor"),
         },
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
