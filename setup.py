@@ -49,6 +49,13 @@ setup(
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6.100", "ruff", "mypy>=1.10", "types-PyYAML"],
         "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0"],
+        "onnx": [
+            "tf2onnx>=1.17",
+            "onnxruntime>=1.19",
+            # From 1.18 on it asks for a newer protobuf than TFX 1.16 allows.
+            "onnx>=1.17,<1.18; python_version < '3.11'",
+            "onnx>=1.18; python_version >= '3.11'",
+        ],
     },
     entry_points={"console_scripts": ["warmstart=deploy.cli:main"]},
 )

@@ -54,7 +54,13 @@ def main() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated.")
 @click.option("--from", "from_node", metavar="STEP", help="Runs from this step on; earlier results are taken over.")
 @click.option("--to", "to_node", metavar="STEP", help="Runs up to this step.")
-def run(config_name, data, root, overrides, from_node, to_node) -> None:
+@click.option(
+    "--force-push",
+    metavar="REASON",
+    help="Pushes although ReleaseGate refuses (floors, comparison with production) or production was rolled back from "
+    "this model; never overrides DataGate or ServableCheck. Recorded with the reason.",
+)
+def run(config_name, data, root, overrides, from_node, to_node, force_push) -> None:
     """Runs the pipeline here, step by step; finished steps are never done twice.
 
     \b
@@ -66,10 +72,14 @@ def run(config_name, data, root, overrides, from_node, to_node) -> None:
       warmstart run --config cats_vs_dogs --data A --set training.fine_tuning.strategy=auto
       warmstart run --config cats_vs_dogs --data A --set training.augmentation.mode=views
       warmstart run --config cats_vs_dogs --data A --from Evaluator
+      warmstart run --config cats_vs_dogs --data A --force-push "new camera: the old test photos are of no use"
 
     Known configurations: cats_vs_dogs, oxford_iiit_pet, species, image_folder. A killed run is taken up again by the
     same command.
     """
+    if force_push is not None and not force_push.strip():
+        raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
+
     from pipeline.config import load_config
 
     config = load_config(config_name, list(overrides), list(data))
@@ -82,12 +92,138 @@ def run(config_name, data, root, overrides, from_node, to_node) -> None:
     display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
     place = Root(root or Path("runs") / config.name)
     try:
-        result = local.run(config, place, display, from_node, to_node)
+        result = local.run(config, place, display, from_node, to_node, (force_push or "").strip())
     except OSError as error:  # the disk may be too full even for the summary
         click.echo(f"error: {local.failure(error, place)}", err=True)
         sys.exit(local.FAILED_CODE)
     display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
+
+
+_root_option = click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
+
+
+@main.command()
+@_root_option
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def history(root: str | None, as_json: bool) -> None:
+    """Shows all versions that were ever in production, all runs, and what is in production now.
+
+    \b
+    Examples:
+      warmstart history
+      warmstart history --root runs/cats_vs_dogs --json
+    """
+    from deploy import production
+    from deploy.root import find_root
+
+    place = find_root(root)
+    found = production.history(place)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(production.history_text(found, place))
+
+
+@main.command()
+@click.argument("version", type=int, required=False)
+@_root_option
+@click.option("--reason", default="", metavar="TEXT", help="Why; for the history.")
+def rollback(version: int | None, root: str | None, reason: str) -> None:
+    """Puts an earlier version into production again: VERSION, or what was there before the present content.
+
+    The old content gets a new, highest number, so servers that read the folder take it up as they take up a push, and
+    nothing that they read goes away. A run does not push a model again that production was rolled back from, unless
+    it is forced to.
+
+    \b
+    Examples:
+      warmstart rollback --reason "dogs in snow are called cats"
+      warmstart rollback 1790000001 --root runs/cats_vs_dogs
+    """
+    from deploy import production
+    from deploy.root import find_root
+
+    click.echo(production.rollback(find_root(root), version, reason.strip()))
+
+
+@main.command()
+@click.argument("version", type=int)
+@click.option("--remove", is_flag=True, help="Takes the pin off.")
+@_root_option
+def pin(version: int, remove: bool, root: str | None) -> None:
+    """Keeps a version for ever, however many come after it.
+
+    Other old versions leave once there are more than serving.keep_versions of them.
+
+    \b
+    Examples:
+      warmstart pin 1790000001
+      warmstart pin 1790000001 --remove
+    """
+    from deploy import production
+    from deploy.root import find_root
+
+    click.echo(production.pin(find_root(root), version, remove))
+
+
+@main.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@_root_option
+@click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
+@click.option("--model", metavar="FOLDER", help="A model's own folder, in place of a root folder.")
+@click.option("--json", "as_json", is_flag=True, help="The same for programs, with all probabilities.")
+def predict(images: tuple[str, ...], root: str | None, version: int | None, model: str | None, as_json: bool) -> None:
+    """Asks the model in production about photos, or about every file in folders.
+
+    A file that cannot be answered is named with its reason, and the others are answered; the exit code is then 2.
+
+    \b
+    Examples:
+      warmstart predict cat.jpg dog.png
+      warmstart predict holiday/ --json
+      warmstart predict holiday/ --version 1790000001
+      warmstart predict cat.jpg --model exported/model
+    """
+    import os
+    import warnings
+
+    from deploy import production
+    from deploy.root import find_root
+
+    if model is not None and (root is not None or version is not None):
+        raise BadInput("--model was given with --root or --version; expected a model's folder, or a version of a root")
+    folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
+    files = production.find_files(images)
+
+    # What TensorFlow says of itself when it is imported helps nobody here; read once, so set first of all.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    warnings.filterwarnings("ignore")
+    import tensorflow as tf
+
+    from deploy import prediction
+
+    tf.get_logger().setLevel("ERROR")
+
+    def show(done: int) -> None:
+        if sys.stderr.isatty() and len(files) > prediction.BATCH_SIZE:
+            click.echo(f"\r{done} of {len(files)} photos answered", nl=done == len(files), err=True)
+
+    answers = list(prediction.predict(prediction.Model(folder), files, show))
+    if as_json:
+        import json
+
+        click.echo(json.dumps([prediction.for_programs(answer) for answer in answers], indent=2))
+    else:
+        click.echo(prediction.for_people(answers), nl=False)
+    failed = [answer for answer in answers if answer.error]
+    for answer in failed:
+        click.echo(f"error: {prediction.printable(answer.error)}", err=True)
+    if failed:
+        click.echo(f"{len(answers) - len(failed)} of {len(answers)} files were answered", err=True)
+        sys.exit(2)
 
 
 @main.command()

@@ -71,6 +71,8 @@ class ConsoleDisplay:
             out.print(_models_table(models, summary["winner"]))
             if training := models["fine_tuned"].get("training"):
                 out.print(f"[bold]tuning[/]   {escape(_fine_tuning(training))}")
+        if further := summary["further"]:
+            out.print(f"[bold]further[/]  {escape(_further(further['models'], summary['winner']))}")
         if verdict := summary["verdict"]:
             out.print(f"[bold]verdict[/]  {escape(verdict['text'])}")
         for key in ("release", "servable"):
@@ -109,6 +111,14 @@ def _fine_tuning(training: dict[str, Any]) -> str:
         f"from {training['trained_on']}; started from {warm_start['source']}, {warm_start['matched']} variables, "
         f"{warm_start['step_zero']}"
     )
+
+
+def _further(models: dict[str, Any], winner: str | None) -> str:
+    """What the models reach on the data sets that they are evaluated on only."""
+    name = winner or next(iter(models))
+    datasets = models[name]["slices"]["dataset"].items()
+    reached = (f"{100 * part['accuracy']['value']:.1f}% of {part['examples']} photos of {d}" for d, part in datasets)
+    return f"{name.replace('_', ' ')} answers {', '.join(reached)} rightly"
 
 
 def _models_table(models: dict[str, Any], winner: str | None) -> Table:

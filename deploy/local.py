@@ -236,11 +236,11 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
             if model_run := output(node_id, "model_run"):
                 models[model]["training"] = report.describe_training(model_run.uri)
         if predictions := output("FurtherPredictions", "predictions"):
-            further = {"data": None, "models": evaluate(predictions)}
+            further = {"models": evaluate(predictions)}
             if ingest_report := output("FurtherExampleGen", "ingest_report"):
-                further["data"] = report.describe_data(ingest_report.uri)
-                examples = next(iter(further["models"].values()))["examples"]
-                further["left_out_as_learnt_from"] = further["data"]["accepted"]["test"] - examples
+                found = report.describe_data(ingest_report.uri)
+                answered = next(iter(further["models"].values()))["examples"]
+                further |= {"data": found, "left_out_as_learnt_from": found["accepted"]["test"] - answered}
     if verdict := output("ModelSelector", "verdict"):
         selection = read_verdict(verdict.uri)
     if verdict := output("ReleaseGate", "verdict"):

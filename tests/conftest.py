@@ -202,8 +202,11 @@ def transform_graph(tmp_path_factory, curated_schema) -> str:
 
 
 @pytest.fixture(scope="session")
-def exported_model(tmp_path_factory, drawn_photos, tiny_backbone, transform_graph) -> str:
-    """Folder of a whole exported model: Transform graph, tiny backbone and a head between the drawn cats and dogs."""
+def export_model(tmp_path_factory, drawn_photos, tiny_backbone, transform_graph):
+    """A function that exports a whole model, with its keywords handed on to `serving_model.export`; gives the folder.
+
+    The model is the Transform graph, the tiny backbone and a head between the drawn cats and dogs.
+    """
     import tensorflow as tf
 
     from components.backbone.layer import FeatureVector
@@ -219,6 +222,55 @@ def exported_model(tmp_path_factory, drawn_photos, tiny_backbone, transform_grap
     kernel = np.stack([-towards_dog, towards_dog], axis=1)  # logits -1 and 1 for the mean dog
     head = build_head(vectors.shape[1], len(LABELS), hidden_units=0, dropout=0.5, seed=1)
     head.set_weights([kernel, -(cat + dog) / 2 @ kernel])
-    folder = tmp_path_factory.mktemp("exported_model")
-    serving_model.export(str(folder), transform, backbone, head, list(LABELS))
+
+    def export(**keywords) -> str:
+        folder = tmp_path_factory.mktemp("exported_model")
+        serving_model.export(str(folder), transform, backbone, head, list(LABELS), **keywords)
+        return str(folder)
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def exported_model(export_model) -> str:
+    """Folder of a whole exported model, neither calibrated nor abstaining."""
+    return export_model()
+
+
+@pytest.fixture(scope="session")
+def older_model(tmp_path_factory, exported_model) -> str:
+    """Folder of the same model in the form of the exports before there were temperatures and abstention."""
+    import tensorflow as tf
+
+    from components.trainer.serving_model import LABELS_FILE
+
+    loaded = tf.saved_model.load(exported_model)
+
+    class Older(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = loaded
+            self.model_variables = list(loaded.model_variables)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def serving_default(self, image_bytes):
+            answers = self.model.signatures["serving_default"](image_bytes=image_bytes)
+            return {name: answers[name] for name in ("label", "probability", "probabilities")}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def transform_features(self, examples):
+            return self.model.signatures["transform_features"](examples=examples)
+
+    folder = tmp_path_factory.mktemp("older_model")
+    older = Older()
+    signatures = {name: getattr(older, name) for name in ("serving_default", "transform_features")}
+    tf.saved_model.save(older, str(folder), signatures=signatures)
+    (folder / LABELS_FILE).parent.mkdir()
+    (folder / LABELS_FILE).write_text("".join(label + "\n" for label in LABELS))
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def calibrated_model(export_model) -> str:
+    """Folder of the same model, surer of its answers; it abstains on some of the drawn photos."""
+    return export_model(temperature=0.7, abstain_below=0.75)

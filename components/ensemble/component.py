@@ -10,7 +10,8 @@ from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.trainer.serving_model import LABELS_FILE
+from components.trainer.serving_model import LABELS_FILE, answer
+from schemas.features import IMAGE
 
 _SIGNATURES = ("serving_default", "serve_examples", "transform_features", "feature_vector")
 
@@ -18,9 +19,10 @@ _SIGNATURES = ("serving_default", "serve_examples", "transform_features", "featu
 class EnsembleModel(tf.Module):
     """Two models exported by `serving_model.export`, served as one; the signatures are those of `ServedModel`.
 
-    `serving_default` and `serve_examples` answer with the mean of both models' probabilities, with its largest one
-    and with that one's label. `transform_features` and `feature_vector` are the first model's: the first, the
-    feature-extraction model, has the untouched backbone, whose vectors stay comparable from run to run.
+    `serving_default` and `serve_examples` answer with the mean of both models' calibrated probabilities, with its
+    largest one, with that one's label and with whether it is too low to answer. `transform_features` and
+    `feature_vector` are the first model's: the first, the feature-extraction model, has the untouched backbone, whose
+    vectors stay comparable from run to run.
 
     Each model is called through its own signatures, so whatever it does to a photo is what it did when it was
     evaluated. The price is that a photo is decoded twice; most of the time goes to the two backbones.
@@ -32,16 +34,22 @@ class EnsembleModel(tf.Module):
         self.models = [first, second]
         # What the next model starts from where this one is in production: the one of the two that learnt more.
         self.model_variables = list(second.model_variables)
+        self.temperature = second.temperature  # of `warm_start_probabilities`
+        self.abstain_below = first.abstain_below  # the configuration's, of both
         self._labels = labels
+        image_shape = first.signatures["transform_features"].structured_outputs[IMAGE].shape[1:]
+        self.probabilities_of_images = tf.function(
+            lambda images: self._mean([model.probabilities_of_images(images) for model in self.models]),
+            input_signature=[tf.TensorSpec([None, *image_shape], tf.float32, name="images")],
+        )
+
+    @staticmethod
+    def _mean(probabilities: list[tf.Tensor]) -> tf.Tensor:
+        return tf.add_n(probabilities) / len(probabilities)
 
     def _answer(self, signature: str, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         each = [model.signatures[signature](**inputs)["probabilities"] for model in self.models]
-        probabilities = tf.add_n(each) / len(each)
-        return {
-            "label": tf.gather(tf.constant(self._labels), tf.argmax(probabilities, axis=-1)),
-            "probability": tf.reduce_max(probabilities, axis=-1),
-            "probabilities": probabilities,
-        }
+        return answer(self._mean(each), self._labels, self.abstain_below)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes):

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
-_BINS = 15
+from components.evaluator.stored_predictions import StoredPredictions
+from schemas import features as f
+
+BINS = 15
+TOP = 3
+# How many numbers of drawn sets are in memory at a time: 16 MB.
+_NUMBERS_AT_A_TIME = 2**21
+
+Interval = dict[str, float]  # value, low, high
 
 
 def log_loss(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -18,6 +29,17 @@ def log_loss(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return -np.log(np.clip(chosen, 1e-7, 1.0))
 
 
+def is_in_top(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Whether fewer than three classes are more probable than the true one, bool [examples]."""
+    chosen = probabilities[np.arange(len(classes)), classes]
+    return np.sum(probabilities > chosen[:, None], axis=1) < TOP
+
+
+def calibration_bins(confidence: np.ndarray) -> np.ndarray:
+    """Which of 15 bins of equal width each confidence in [0, 1] lies in, int of the same shape."""
+    return np.minimum((confidence * BINS).astype(int), BINS - 1)
+
+
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """How far confidence and accuracy are apart, in [0, 1]: 15 bins of equal width, weighted by examples.
 
@@ -27,42 +49,204 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
       confidence: probability of the first answer, float [examples].
       correct: whether it is right, bool [examples].
     """
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, confidence, _BINS) - np.bincount(bins, correct, _BINS)
+    bins = calibration_bins(confidence)
+    gaps = np.bincount(bins, confidence, BINS) - np.bincount(bins, correct, BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def with_intervals(
-    probabilities: np.ndarray, classes: np.ndarray, confidence: float, samples: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Accuracy, log loss and calibration error, each with a bootstrap percentile interval.
+def area_under_curve(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each weighted set, float64 [sets]; NaN where a set is of one class.
+
+    It is the probability that a positive example scores higher than a negative one, ties counting half.
+    Source: Hanley & McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".
+
+    Args:
+      scores: float [examples].
+      positive: bool [examples].
+      weights: how often each example is in each set, float [sets, examples].
+    """
+    order = np.argsort(scores, kind="stable")
+    runs = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # where the scores rise
+    positives = np.add.reduceat(weights[:, order] * positive[order], runs, axis=1)
+    negatives = np.add.reduceat(weights[:, order] * ~positive[order], runs, axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    return _ratio((positives * below).sum(axis=1), pairs)
+
+
+def per_class_ratios(hits: np.ndarray, own: np.ndarray, given: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1, of any shape; NaN where they are undefined.
+
+    Precision is undefined where the class is never answered, recall where it has no example, F1 where neither is.
+    Calling them 0 would blame a model for what nobody asked it.
+
+    Args:
+      hits: examples of the class answered with it.
+      own: examples of the class.
+      given: examples answered with the class.
+    """
+    return {"precision": _ratio(hits, given), "recall": _ratio(hits, own), "f1": _ratio(2 * hits, own + given)}
+
+
+def evaluate(
+    probabilities: np.ndarray,
+    classes: np.ndarray,
+    labels: Sequence[str],
+    confidence: float,
+    samples: int,
+    seed: int,
+    abstain_below: float = 0.0,
+) -> dict[str, Any]:
+    """Metrics of one model, each with a bootstrap percentile interval, all from the same resampled sets of examples.
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Where all examples are alike, such
+    as three right answers of three, an interval has no width: the bootstrap knows nothing of what it has not seen, so
+    read it together with the number of examples.
 
     The calibration error of a resampled set is too high, since it takes the noise of the draw for miscalibration;
     its draws are moved so that their median is the value. Otherwise a good model's interval misses its own value.
 
+    Args:
+      probabilities: float [examples, classes], rows sum to 1.
+      classes: int [examples], the true ones.
+      labels: names of the classes.
+      confidence: level of the intervals, such as 0.95.
+      samples: bootstrap samples.
+      seed: of the draws.
+      abstain_below: the model gives no answer below this confidence; 0: it always answers.
+
     Returns:
-      `accuracy`, `loss`, `calibration_error`, each with `value`, `low` and `high`.
+      Ready for JSON; every metric is `value`, `low` and `high`, or None where the examples leave it undefined, and an
+      interval is that of the draws that define it.
+      `accuracy`, `loss` (natural-log), `calibration_error`;
+      `top_3_accuracy`, with more than three classes only;
+      `auc`, with two classes only: how well the probability of the second one parts them;
+      `per_class`: label -> `examples`, `precision`, `recall`, `f1`, of all first answers, abstained from or not;
+      `confusion_matrix`: examples by true class (row) and first answer (column);
+      `abstention`, with `abstain_below` only: `below`, `abstained` (share of the examples), `accuracy_of_answered`.
+
+    Raises:
+      ValueError: there is no example, or the three do not fit together.
     """
-    correct = np.argmax(probabilities, axis=1) == classes
+    if probabilities.shape != (len(classes), len(labels)) or not len(classes):
+        raise ValueError(
+            f"expected probabilities of [examples, classes], at least one example, got {probabilities.shape} for "
+            f"{len(classes)} examples and {len(labels)} labels"
+        )
+    answers = np.argmax(probabilities, axis=1)
+    correct = answers == classes
     top = probabilities.max(axis=1).astype(np.float64)
-    losses = log_loss(probabilities, classes)
-    rng = np.random.default_rng(seed)
-    draws = {"accuracy": [], "loss": [], "calibration_error": []}  # type: dict[str, list[float]]
-    for _ in range(samples):
-        rows = rng.integers(0, len(classes), len(classes))
-        draws["accuracy"].append(float(correct[rows].mean()))
-        draws["loss"].append(float(losses[rows].mean()))
-        draws["calibration_error"].append(expected_calibration_error(top[rows], correct[rows]))
-    values = {
-        "accuracy": float(correct.mean()),
-        "loss": float(losses.mean()),
-        "calibration_error": expected_calibration_error(top, correct),
+    answered = top >= abstain_below
+    one_hot = np.eye(len(labels))
+    columns = {
+        "correct": correct,
+        "loss": log_loss(probabilities, classes),
+        "gaps": np.eye(BINS)[calibration_bins(top)] * (top - correct)[:, None],
+        "in_top": is_in_top(probabilities, classes),
+        "hits": one_hot[classes] * correct[:, None],
+        "own": one_hot[classes],
+        "given": one_hot[answers],
+        "answered": answered,
+        "answered_rightly": answered & correct,
     }
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    moved = np.subtract(draws["calibration_error"], np.median(draws["calibration_error"]))
-    draws["calibration_error"] = list(np.clip(values["calibration_error"] + moved, 0, 1))
-    intervals = {name: np.quantile(drawn, tails) for name, drawn in draws.items()}
+
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric of each weighted set, [sets] or [sets, classes]; `weights`: float64 [sets, examples]."""
+        sums = {name: weights @ column for name, column in columns.items()}
+        measured = {
+            "accuracy": sums["correct"] / len(classes),
+            "top_3_accuracy": sums["in_top"] / len(classes),
+            "loss": sums["loss"] / len(classes),
+            "calibration_error": np.abs(sums["gaps"]).sum(axis=1) / len(classes),
+            "accuracy_of_answered": _ratio(sums["answered_rightly"], sums["answered"]),
+            **per_class_ratios(sums["hits"], sums["own"], sums["given"]),
+        }
+        if len(labels) == 2:
+            measured["auc"] = area_under_curve(probabilities[:, 1], classes == 1, weights)
+        return measured
+
+    values = {name: measured[0] for name, measured in measure(np.ones((1, len(classes)))).items()}
+    parts = [measure(weights) for weights in _resampled(len(classes), samples, seed)]
+    draws = {name: np.concatenate([part[name] for part in parts]) for name in values}
+    moved = draws["calibration_error"] - np.median(draws["calibration_error"])
+    draws["calibration_error"] = np.clip(values["calibration_error"] + moved, 0, 1)
+
+    whole = ["accuracy", "loss", "calibration_error"]
+    whole += ["top_3_accuracy"] if len(labels) > TOP else []
+    whole += ["auc"] if len(labels) == 2 else []
+    matrix = np.bincount(classes * len(labels) + answers, minlength=len(labels) ** 2).reshape(len(labels), -1)
+    metrics: dict[str, Any] = {name: _interval(values[name], draws[name], confidence) for name in whole}
+    metrics["per_class"] = {}
+    for i, label in enumerate(labels):
+        ratios = {
+            name: _interval(values[name][i], draws[name][:, i], confidence) for name in ("precision", "recall", "f1")
+        }
+        metrics["per_class"][label] = {"examples": int(matrix[i].sum()), **ratios}
+    metrics["confusion_matrix"] = matrix.tolist()
+    if abstain_below > 0:
+        metrics["abstention"] = {
+            "below": abstain_below,
+            "abstained": float(np.mean(~answered)),
+            "accuracy_of_answered": _interval(
+                values["accuracy_of_answered"], draws["accuracy_of_answered"], confidence
+            ),
+        }
+    return metrics
+
+
+def evaluate_slices(
+    stored: StoredPredictions, model: str, minimum_examples: int, confidence: float, samples: int, seed: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Accuracy of a model on each slice, with a bootstrap percentile interval.
+
+    The number of right answers among resampled examples is binomial, so it is drawn as such.
+
+    Args:
+      stored: predictions of one split.
+      model: one of `stored.probabilities`.
+      minimum_examples: how many a slice needs for anything to be concluded from it.
+      confidence: level of the intervals, such as 0.95.
+      samples: bootstrap samples.
+      seed: of the draws.
+
+    Returns:
+      Feature of `SLICES` that any example has -> its value -> `examples`, `accuracy` (`value`, `low`, `high`) and
+      whether the examples are `enough`. Examples whose value is unknown are in no slice of the feature.
+    """
+    correct = stored.correct(model)
+
+    def describe(rows: np.ndarray) -> dict[str, Any]:
+        value = correct[rows].mean()
+        drawn = np.random.default_rng(seed).binomial(len(rows), value, samples) / len(rows)
+        accuracy = _interval(value, drawn, confidence)
+        return {"examples": len(rows), "accuracy": accuracy, "enough": len(rows) >= minimum_examples}
+
+    rows_by_feature = {feature: stored.rows_by_value(feature) for feature in f.SLICES}
     return {
-        name: {"value": value, "low": float(intervals[name][0]), "high": float(intervals[name][1])}
-        for name, value in values.items()
+        feature: {value: describe(rows) for value, rows in rows_by_value.items()}
+        for feature, rows_by_value in rows_by_feature.items()
+        if rows_by_value
     }
+
+
+def _resampled(examples: int, samples: int, seed: int) -> Iterable[np.ndarray]:
+    """How often each example is in each resampled set, float64 [some of the sets, examples] at a time."""
+    rng = np.random.default_rng(seed)
+    at_a_time = max(1, _NUMBERS_AT_A_TIME // examples)
+    for start in range(0, samples, at_a_time):
+        sets = min(at_a_time, samples - start)
+        rows = rng.integers(0, examples, (sets, examples)) + examples * np.arange(sets)[:, None]
+        yield np.bincount(rows.ravel(), minlength=sets * examples).reshape(sets, examples).astype(np.float64)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0)
+
+
+def _interval(value: float, draws: np.ndarray, confidence: float) -> Interval | None:
+    """The value with the percentile interval of the defined draws; None where the value is undefined."""
+    if np.isnan(value):
+        return None
+    low, high = np.quantile(draws[~np.isnan(draws)], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {"value": float(value), "low": float(low), "high": float(high)}

@@ -2,47 +2,88 @@
 
 from __future__ import annotations
 
+import json
 import os
-import time
+from typing import Any
 
 from tfx.components.pusher.executor import Executor
+from tfx.components.util import model_utils
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
-from tfx.types import artifact_utils
-from tfx.utils import io_utils, proto_utils
+from tfx.types import Artifact, artifact_utils
+from tfx.utils import io_utils, path_utils, proto_utils
 
-# TensorFlow Serving takes numeric folder names only.
-_INCOMING = ".incoming-"
+from components.pusher import serving_folder
 
-
-def served_versions(serving_folder: str) -> list[int]:
-    """The versions in TensorFlow Serving's layout, oldest first."""
-    if not fileio.isdir(serving_folder):
-        return []
-    return sorted(int(name.strip("/")) for name in fileio.listdir(serving_folder) if name.strip("/").isdecimal())
+REFUSED = "refused"
+# What ReleaseGate leaves in its blessing's folder.
+RELEASE_FILE = "release.json"
+# TFX's sign that an InfraBlessing carries the model, with what was put beside it.
+_HAS_MODEL = "has_model"
 
 
 class AtomicPusherExecutor(Executor):
-    """Copies the model beside its place and renames it, so that a killed push leaves no half version."""
+    """Pushes a blessed model to a local `ServingFolder`, and removes old versions.
+
+    The artifact `pushed_model` is marked as TFX's own Pusher marks it, and says besides, where nothing was pushed:
+    `outcome` (`refused`, `production_changed`, `already_in_production`, `rolled_back`), `reason`, a sentence, and for
+    `already_in_production` the `version`.
+
+    Inputs: `model`, the trained one; `model_blessing`, with `release.json` of ReleaseGate beside it; `infra_blessing`,
+    which may carry the model with warm-up requests and other formats: then that is what is pushed.
+    `custom_config` holds `keep_versions`, the number of old versions that stay, and `force_push`, why a model is pushed
+    that production was rolled back from; empty: it is not.
+    """
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
-        if not self.CheckBlessing(input_dict):
-            self._MarkNotPushed(pushed_model)
+        model_blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
+        infra_blessing = artifact_utils.get_single_instance(input_dict["infra_blessing"])
+        release = _read_release(model_blessing.uri)
+        if not model_utils.is_model_blessed(model_blessing):
+            self._refuse(pushed_model, REFUSED, f"ReleaseGate refused the model{_told(release)}")
             return
+        if not model_utils.is_infra_validated(infra_blessing):
+            self._refuse(pushed_model, REFUSED, "ServableCheck found that the model cannot be served as it should be")
+            return
+
+        trained = path_utils.serving_model_path(artifact_utils.get_single_instance(input_dict["model"]).uri)
+        has_more = infra_blessing.get_int_custom_property(_HAS_MODEL)
+        model_folder = path_utils.stamped_model_path(infra_blessing.uri) if has_more else trained
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
-        serving_folder = destination.filesystem.base_directory
-        fileio.makedirs(serving_folder)
-        for name in fileio.listdir(serving_folder):
-            if name.startswith(_INCOMING):  # of a push that was killed; only one runs at a time
-                fileio.rmtree(os.path.join(serving_folder, name))
-        version = max([int(time.time()), *(v + 1 for v in served_versions(serving_folder))])
-        incoming = os.path.join(serving_folder, f"{_INCOMING}{version}")
-        model_path = self.GetModelPath(input_dict)
-        io_utils.copy_dir(model_path, pushed_model.uri)
-        io_utils.copy_dir(model_path, incoming)
-        served = os.path.join(serving_folder, str(version))
-        fileio.rename(incoming, served)
-        self._MarkPushed(pushed_model, pushed_destination=served, pushed_version=str(version))
+        serving = serving_folder.ServingFolder(destination.filesystem.base_directory)
+        expected = release["compared_with"] if "compared_with" in release else serving.production()
+
+        io_utils.copy_dir(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
+        identity = serving_folder.model_identity(trained)
+        run_id, settings = self._context.pipeline_run_id, json.loads(exec_properties["custom_config"])
+        result = serving.push(model_folder, identity, release, expected, run_id, settings.get("force_push", ""))
+        if result.outcome != serving_folder.PUSHED:
+            fileio.rmtree(pushed_model.uri)
+            fileio.makedirs(pushed_model.uri)
+            self._refuse(pushed_model, result.outcome, result.reason)
+            if result.outcome == serving_folder.ALREADY_IN_PRODUCTION:
+                pushed_model.set_string_custom_property("version", str(result.version))
+            return
+        served = os.path.join(serving.folder, str(result.version))
+        self._MarkPushed(pushed_model, pushed_destination=served, pushed_version=str(result.version))
+        serving.remove_old(settings["keep_versions"])
+
+    def _refuse(self, pushed_model: Artifact, outcome: str, reason: str) -> None:
+        self._MarkNotPushed(pushed_model)
+        pushed_model.set_string_custom_property("outcome", outcome)
+        pushed_model.set_string_custom_property("reason", reason)
+
+
+def _read_release(folder: str) -> dict[str, Any]:
+    file = os.path.join(folder, RELEASE_FILE)
+    if not fileio.exists(file):
+        return {}
+    with fileio.open(file, "r") as stream:
+        return json.loads(stream.read())
+
+
+def _told(release: dict[str, Any]) -> str:
+    return f": {release['reason']}" if release.get("reason") else ""

@@ -114,7 +114,8 @@ class ServingFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The manifests of all versions there ever were, oldest first, each with `state` (`production`, `kept`,
-        `removed`) and `pinned`. Of a version without a readable manifest all but its number is null.
+        `removed`) and `pinned`. Of a version without a manifest, of an older warmstart, most is null; of one whose
+        manifest is damaged `kind` is, too.
         """
         manifests = self._manifests()
         there = [version for version in self.versions() if version in manifests]  # another may have come by now
@@ -294,10 +295,14 @@ class ServingFolder:
         there = set(self.versions())
         found = {version: self.manifest(version) for version in sorted(self._ever())}
         return {
-            version: manifest or {**_NO_MANIFEST, "version": version, "kind": None}
+            version: manifest or {**_NO_MANIFEST, "version": version, "kind": self._kind_without_manifest(version)}
             for version, manifest in found.items()
             if manifest or version in there
         }
+
+    def _kind_without_manifest(self, version: int) -> str | None:
+        """Older warmstarts pushed without a manifest; of one that is damaged nothing is known."""
+        return None if (self._of(version) / MANIFEST_FILE).exists() else PUSH
 
     def _before(self, production: int, manifests: dict[int, dict[str, Any]]) -> int | None:
         """The version, still there, that production read before it first read the content of `production`."""

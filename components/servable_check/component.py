@@ -1,25 +1,29 @@
 """The ServableCheck component."""
 
 import os
-import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
-from tfx.utils import path_utils
+from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import read_predictions
 from components.records import read_examples, split_files, text
-from components.servable_check import probe
+from components.servable_check import exports as model_exports
+from components.servable_check import fresh_process, golden, judgement, probe, warmup
+from components.servable_check.judgement import Limits
+from components.servable_check.packages import require_packages
 from components.verdict import bless, read_verdict, write_verdict
 from schemas import features as f
 
-_TIMEOUT_SECONDS = 600
+_HAS_MODEL = "has_model"  # TFX's name: Pusher takes the model from the blessing
 
 
 @component
@@ -32,90 +36,164 @@ def ServableCheck(
     verdict: OutputArtifact[Verdict],
     golden_photos: Parameter[int],
     tolerance: Parameter[float],
+    maximum_load_seconds: Parameter[float],
+    maximum_latency_milliseconds: Parameter[float],
+    maximum_batch_latency_milliseconds: Parameter[float],
+    maximum_megabytes: Parameter[float],
+    exports: Parameter[str],
+    export_tolerance: Parameter[float],
     code: Parameter[str],
 ):
-    """Blesses the winner if a fresh process gets the stored probabilities out of it.
+    """Blesses the winner if a fresh process gets the stored probabilities out of it, within the limits.
+
+    The model that is asked is a copy with warm-up requests and exports in it. As in TFX's InfraValidator it lies in
+    the blessing, whose property `has_model` is 1 then; it is what Pusher has to push. A refused model is not kept.
 
     Args:
       model: the winner.
       examples: photos; golden ones are taken from the test split, every true format first.
       predictions: of the Predictions component, on the same photos.
       selection: ModelSelector's verdict; it names the winner.
-      blessing: of the winner; Pusher asks for it.
-      verdict: the largest difference, load time and latency, and one sentence.
+      blessing: of the winner, and the model to push.
+      verdict: what `check` finds.
       golden_photos: how many photos are asked.
       tolerance: largest difference of a probability.
+      maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes:
+        limits, see `check`; 0: none.
+      exports: `tflite`, `onnx`, both with a comma between them, or empty.
+      export_tolerance: largest difference of a probability between the model and an export.
       code: fingerprint of the code this step runs; part of the cache key.
     """
     del code
+    formats = [name for name in exports.split(",") if name]
+    require_packages(formats)
     winner = read_verdict(selection.uri)["winner"]
-    golden = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
+    chosen = golden.choose_golden(read_examples(split_files(examples, "test")), golden_photos)
     stored = read_predictions(predictions, "test")
     row = {key: i for i, key in enumerate(stored.keys)}
-    expected = stored.probabilities[winner][[row[text(example, f.CONTENT_HASH)] for example in golden]]
-    photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in golden]
-    findings = check(path_utils.serving_model_path(model.uri), photos, expected, tolerance)
+    expected = stored.probabilities[winner][[row[text(example, f.CONTENT_HASH)] for example in chosen]]
+    photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in chosen]
+    limits = Limits(
+        maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes
+    )
+
+    folder = path_utils.stamped_model_path(blessing.uri)
+    io_utils.copy_dir(path_utils.serving_model_path(model.uri), folder)
+    try:
+        warmup.write_requests(folder, golden.make_kinds(photos[golden.choose_original(photos)])[golden.TINY])
+        model_exports.convert(folder, formats)
+    except fresh_process.ProcessFailed as error:
+        findings: dict[str, Any] = {"servable": False, "text": str(error)}
+    else:
+        findings = check(folder, photos, expected, tolerance, limits, formats, export_tolerance)
     write_verdict(verdict.uri, findings)
+    if findings["servable"]:
+        blessing.set_int_custom_property(_HAS_MODEL, 1)
+    else:
+        fileio.rmtree(folder)
     bless(blessing, findings["servable"], "INFRA_")
 
 
-def choose_golden(examples, count: int) -> list[tf.train.Example]:
-    """`count` examples in the order of their content hashes, one of each true format first."""
-    ordered = sorted(examples, key=lambda example: text(example, f.CONTENT_HASH))
-    seen: set[str] = set()
-    first: list[tf.train.Example] = []
-    others: list[tf.train.Example] = []
-    for example in ordered:
-        image_format = text(example, f.IMAGE_FORMAT)
-        (others if image_format in seen else first).append(example)
-        seen.add(image_format)
-    return (first + others)[:count]
+def check(
+    saved_model: str,
+    photos: list[bytes],
+    expected: np.ndarray,
+    tolerance: float,
+    limits: Limits = Limits(),  # noqa: B008  (it cannot be changed)
+    formats: Sequence[str] = (),
+    export_tolerance: float = 0.0,
+) -> dict[str, Any]:
+    """Loads the model in a fresh process and judges its answers, those of its exports, and what they cost.
 
-
-def check(saved_model: str, photos: list[bytes], expected: np.ndarray, tolerance: float) -> dict:
-    """Loads the model in a fresh process and compares its answers.
+    Besides the photos it is asked about kinds that there may be none of among them (`golden.make_kinds`).
 
     Args:
-      saved_model: folder of the model.
-      photos: the photos' bytes.
+      saved_model: folder of the model, with `assets.extra/labels.txt` and its exports.
+      photos: the photos' bytes; at least one.
       expected: float32 [photos, classes], range [0, 1].
-      tolerance: largest difference allowed.
+      tolerance: largest difference of a probability allowed.
+      limits: of what is measured.
+      formats: exports to compare, of `tflite` and `onnx`.
+      export_tolerance: largest difference of their probabilities from the model's.
 
     Returns:
-      `servable`, `text`, and where the process answered, `largest_difference`, `load_seconds` and
-      `latency_milliseconds` (median, one photo a call).
+      `servable`; `text`, one sentence; and where the process answered:
+      `golden_photos`, how many; `kinds`, of the photos made besides;
+      `largest_difference` of a probability from the expected one;
+      `largest_disagreement` of a probability between the signatures;
+      `load_seconds`; `latency_milliseconds` (median, one photo a call);
+      `batch_latency_milliseconds` (median, 32 photos a call); `megabytes` (millions of bytes, of the folder);
+      `warm_up_requests`, how many were replayed;
+      `exports`: format -> `largest_difference`, `megabytes`, `latency_milliseconds` (median, one image a call).
     """
+    original = golden.choose_original(photos)
+    asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | golden.make_kinds(photos[original])
+    kinds = [kind for kind in asked if kind != golden.CORRUPT]
     with tempfile.TemporaryDirectory() as folder:
-        photos_file, answers_file = os.path.join(folder, "photos.npz"), os.path.join(folder, "answers.npz")
-        np.savez(photos_file, **{f"photo_{i}": np.frombuffer(photo, np.uint8) for i, photo in enumerate(photos)})
+        images_file = os.path.join(folder, "images.npy")
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", probe.__file__, saved_model, photos_file, answers_file],
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return {"servable": False, "text": f"a fresh process did not answer within {_TIMEOUT_SECONDS} s"}
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return {"servable": False, "text": f"a fresh process could not serve the model: {last}"}
-        with np.load(answers_file) as answers:
-            differences = [
-                float(np.max(np.abs(answers[name] - expected))) for name in ("serving_default", "serve_examples")
-            ]
-            load_seconds = float(answers["load_seconds"])
-            latency = float(np.median(answers["latency_seconds"]) * 1000)
-    largest = float(np.max(differences))  # Python's max() may pass over a NaN
-    servable = largest <= tolerance
+            answers = _ask(saved_model, asked, folder, *([images_file] if formats else []))
+        except fresh_process.ProcessHangs as error:
+            return {"servable": False, "text": f"a fresh process {error}"}
+        except fresh_process.ProcessFailed as error:
+            return {"servable": False, "text": f"a fresh process could not serve the model: {error}"}
+        try:
+            compared = {
+                name: model_exports.compare(saved_model, name, images_file, answers["serving_default_probabilities"])
+                for name in formats
+            }
+        except fresh_process.ProcessFailed as error:
+            return {"servable": False, "text": str(error)}
+
+    # The PNG has the pixels of the photo it was made of.
+    difference = judgement.largest_difference(answers, np.concatenate([expected, expected[[original]]]))
+    measured = {
+        "load_seconds": float(answers["load_seconds"]),
+        "latency_milliseconds": float(np.median(answers["latency_seconds"]) * 1000),
+        "batch_latency_milliseconds": float(np.median(answers["batch_latency_seconds"]) * 1000),
+        "megabytes": _megabytes(saved_model),
+    }
+    faults = judgement.wrong_answers(answers, kinds, tolerance) + judgement.exceeded_limits(measured, limits)
+    differences = [("the probabilities differ", difference, tolerance)]
+    differences += [
+        (f"those of {name} differ from them", found["largest_difference"], export_tolerance)
+        for name, found in compared.items()
+    ]
+    sentences = [
+        f"{what} by at most {found:.1e}, {'within' if found <= allowed else 'more than'} {allowed:.0e}"
+        for what, found, allowed in differences
+    ]
+    servable = not faults and all(found <= allowed for _, found, allowed in differences)
     return {
         "servable": servable,
         "text": (
-            f"a fresh process loaded the model in {load_seconds:.1f} s and answered {len(photos)} photos; the "
-            f"probabilities differ by at most {largest:.1e}, {'within' if servable else 'more than'} {tolerance:.0e}"
+            f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos; "
+            + "; ".join(sentences + faults)
         ),
-        "largest_difference": largest,
-        "load_seconds": load_seconds,
-        "latency_milliseconds": latency,
+        "golden_photos": len(photos),
+        "kinds": [kind for kind in asked if not kind.startswith("golden_")],
+        "largest_difference": difference,
+        "largest_disagreement": judgement.largest_disagreement(answers),
+        **measured,
+        "warm_up_requests": int(answers["warm_up_requests"]),
+        "exports": compared,
     }
+
+
+def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: str) -> dict[str, np.ndarray]:
+    """The answers of a fresh process, as `probe` documents them; `folder` is for the files that it needs."""
+    photos_file, types_file, answers_file = (
+        os.path.join(folder, name) for name in ("photos.npz", "message_types", "answers.npz")
+    )
+    np.savez(photos_file, **{name: np.frombuffer(photo, np.uint8) for name, photo in photos.items()})
+    with open(types_file, "wb") as file:
+        file.write(warmup.message_types())
+    fresh_process.run(probe, saved_model, photos_file, types_file, answers_file, *images_file)
+    with np.load(answers_file) as answers:
+        return dict(answers)
+
+
+def _megabytes(folder: str) -> float:
+    """Of all files below a folder."""
+    files = [os.path.join(parent, name) for parent, _, names in tf.io.gfile.walk(folder) for name in names]
+    return sum(tf.io.gfile.stat(file).length for file in files) / 1e6

@@ -3,6 +3,7 @@
 - `feature_extraction.run_fn` and `fine_tuning.run_fn` are what TFX Trainer calls
 - `model` holds the backbone layer, the head and the one loss both phases share
 - `loop` trains and keeps the best epoch
+- `calibration` fits the temperature that makes the probabilities honest
 - `warm_start` copies variables by name
 - `serving_model` exports the whole model, photo in and probabilities out
 """

@@ -12,7 +12,7 @@ from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
 from components.records import matching_files
-from components.trainer import loop, serving_model
+from components.trainer import calibration, loop, serving_model
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
 from components.trainer.optimization import class_weights
@@ -60,8 +60,9 @@ def run_fn(fn_args: FnArgs) -> None:
             head = new_head(vectors.shape[-1])
             balanced = settings["class_weights"] == "balanced"
             weights = class_weights(train_data.classes, len(labels)) if balanced else None
+            model = Classifier(inputs, head(vectors), class_weights=weights)
             history = loop.train(
-                Classifier(inputs, head(vectors), class_weights=weights),
+                model,
                 train_data,
                 eval_data,
                 settings,
@@ -69,11 +70,29 @@ def run_fn(fn_args: FnArgs) -> None:
                 resume_file=resume_file,
                 scale_loss=devices.scale_loss,
             )
+            if online and settings["calibrate"]:  # the backbone is frozen, so its cached vectors answer for the photos
+                eval_data = read_rows(example_files(files[1], f.FEATURE_VECTOR), labels, f.FEATURE_VECTOR, folder)
+                cached = tf_keras.Input([vectors.shape[-1]])
+                model = Classifier(cached, head(cached))
+        calibrated = calibration.calibrate(model, eval_data, settings)
     how = "photos changed anew in each epoch, through the frozen backbone" if online else "cached feature vectors"
-    history |= {"strategy": "feature_extraction", "trained_on": how, "devices": devices.note}
+    history |= {
+        "strategy": "feature_extraction",
+        "trained_on": how,
+        "devices": devices.note,
+        "calibration": calibrated,
+    }
     loop.write_history(history, fn_args.model_run_dir)
     if devices.strategy.num_replicas_in_sync > 1:
         backbone, head = serving_model.on_one_device(module_path, backbone, head, new_head(vectors.shape[-1]))
-    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+    serving_model.export(
+        fn_args.serving_model_dir,
+        transform,
+        backbone,
+        head,
+        labels,
+        calibrated["temperature"],
+        settings["abstain_below"],
+    )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

@@ -18,7 +18,7 @@ from components.backbone.cut import CannotCut, Cut, cut
 from components.backbone.layer import FeatureVector, TopOfBackbone
 from components.legacy_keras import tf_keras
 from components.records import matching_files, read_examples, text
-from components.trainer import loop, serving_model, warm_start
+from components.trainer import calibration, loop, serving_model, warm_start
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
 from components.trainer.optimization import class_weights, layer_multipliers, unfreeze_stages
@@ -100,9 +100,9 @@ def run_fn(fn_args: FnArgs) -> None:
         proof = "not compared, since not every variable came from the source"
         if matches.is_complete:
             images = transform(some_photos)
-            answers = devices.strategy.run(lambda: tf.nn.softmax(head(backbone(images))))
-            answers = devices.strategy.experimental_local_results(answers)[0].numpy()
-            proof = str(warm_start.check_step_zero(source, labels, some_photos, answers))
+            logits = devices.strategy.run(lambda: head(backbone(images)))
+            logits = devices.strategy.experimental_local_results(logits)[0].numpy()
+            proof = str(warm_start.check_step_zero(source, labels, some_photos, logits))
         with devices.strategy.scope():
             history = loop.train(
                 model,
@@ -115,17 +115,27 @@ def run_fn(fn_args: FnArgs) -> None:
                 resume_file=resume_file,
                 scale_loss=devices.scale_loss,
             )
+        calibrated = calibration.calibrate(model, eval_data, settings)
     history |= {
         "strategy": strategy,
         "strategy_reason": why,
         "trained_on": inputs.note,
         "devices": devices.note,
+        "calibration": calibrated,
         "warm_start": {"source": source_note, "step_zero": proof, **asdict(matches)},
     }
     loop.write_history(history, fn_args.model_run_dir)
     if devices.strategy.num_replicas_in_sync > 1:
         backbone, head = serving_model.on_one_device(module_path, backbone, head, new_head(width))
-    serving_model.export(fn_args.serving_model_dir, transform, backbone, head, labels)
+    serving_model.export(
+        fn_args.serving_model_dir,
+        transform,
+        backbone,
+        head,
+        labels,
+        calibrated["temperature"],
+        settings["abstain_below"],
+    )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)
 

@@ -16,15 +16,33 @@ from schemas.features import IMAGE
 LABELS_FILE = os.path.join("assets.extra", "labels.txt")
 
 
+def answer(probabilities: tf.Tensor, labels: list[str], abstain_below: tf.Variable) -> dict[str, tf.Tensor]:
+    """What `serving_default` and `serve_examples` give, from probabilities float32 [batch, classes]."""
+    probability = tf.reduce_max(probabilities, axis=-1)
+    return {
+        "label": tf.gather(tf.constant(labels), tf.argmax(probabilities, axis=-1)),
+        "probability": probability,
+        "probabilities": probabilities,
+        "abstains": probability < abstain_below,
+    }
+
+
 class ServedModel(tf.Module):
     """What is served: the Transform graph, the backbone and the head in one SavedModel.
 
     Signatures:
       `serving_default`: `image_bytes` string [batch] -> `label` string [batch], `probability` float32 [batch],
-        `probabilities` float32 [batch, classes]. TensorFlow Serving's REST takes `{"b64": ...}` for a photo.
+        `probabilities` float32 [batch, classes], `abstains` bool [batch]. TensorFlow Serving's REST takes
+        `{"b64": ...}` for a photo.
       `serve_examples`: `examples` string [batch], serialised tf.Example with the feature `image` -> the same.
       `transform_features`: `examples` -> `image` float32 [batch, size, size, 3], range [0, 1].
       `feature_vector`: `image_bytes` -> `feature_vector` float32 [batch, width].
+
+    Beside them, once it is loaded again:
+      `probabilities_of_images`: a function of images float32 [batch, size, size, 3], range [0, 1], to probabilities
+        float32 [batch, classes]: all that comes after the Transform graph.
+      `temperature`: float32 variable; probabilities are softmax(logits / temperature).
+      `abstain_below`: float32 variable; the model abstains where `probability` is lower.
     """
 
     def __init__(
@@ -33,10 +51,16 @@ class ServedModel(tf.Module):
         backbone: FeatureVector,
         head: tf_keras.Model,
         labels: list[str],
+        temperature: float,
+        abstain_below: float,
     ):
         super().__init__()
-        # Traced once, not once a signature.
+        # Both are traced once, not once a signature.
         self._transform = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
+        image_shape = self._transform.get_concrete_function().structured_outputs.shape[1:]
+        self.probabilities_of_images = tf.function(
+            self._probabilities, input_signature=[tf.TensorSpec([None, *image_shape], tf.float32, name="images")]
+        )
         self.transform_layer = transform.layer  # type: ignore[attr-defined]
         self.backbone = backbone.resolved_object
         # A function and no attribute, or Keras would trace the layer once more for the export.
@@ -44,17 +68,17 @@ class ServedModel(tf.Module):
         self._logits = lambda vectors: head(vectors, training=False)
         # Read again by warm_start.read_source: every variable of the model under its own name.
         self.model_variables = [*backbone.resolved_object.variables, *head.variables]
+        # Variables, since a SavedModel keeps no plain numbers; none of those above, since they are no part of a start.
+        self.temperature = tf.Variable(temperature, trainable=False, dtype=tf.float32, name="temperature")
+        self.abstain_below = tf.Variable(abstain_below, trainable=False, dtype=tf.float32, name="abstain_below")
         self._labels = labels
+
+    def _probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(self._logits(self._vectors(images)) / self.temperature)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def _answer(self, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = self._logits(self._vectors(self._transform(photo_bytes)))
-        probabilities = tf.nn.softmax(logits)
-        return {
-            "label": tf.gather(tf.constant(self._labels), tf.argmax(probabilities, axis=-1)),
-            "probability": tf.reduce_max(probabilities, axis=-1),
-            "probabilities": probabilities,
-        }
+        return answer(self.probabilities_of_images(self._transform(photo_bytes)), self._labels, self.abstain_below)
 
     @staticmethod
     def _photos(examples: tf.Tensor) -> tf.Tensor:
@@ -100,9 +124,20 @@ def export(
     backbone: FeatureVector,
     head: tf_keras.Model,
     labels: list[str],
+    temperature: float = 1.0,
+    abstain_below: float = 0.0,
 ) -> None:
-    """Writes a `ServedModel` to `folder`, and the class names beside it for people and programs."""
-    served = ServedModel(transform, backbone, head, labels)
+    """Writes a `ServedModel` to `folder`, and the class names beside it for people and programs.
+
+    Args:
+      folder: where it goes.
+      transform: photos' bytes to images, with the attribute `layer`, as `load_transform` gives it.
+      backbone, head: images to logits, float32 [batch, classes].
+      labels: class names in the order of the logits.
+      temperature: what the logits are divided by, above 0; 1 leaves them as they are.
+      abstain_below: the model abstains where its probability is lower, range [0, 1); 0: it never does.
+    """
+    served = ServedModel(transform, backbone, head, labels, temperature, abstain_below)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
     tf.saved_model.save(served, folder, signatures={name: getattr(served, name) for name in names})
     fileio.makedirs(os.path.join(folder, os.path.dirname(LABELS_FILE)))

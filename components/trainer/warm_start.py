@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
+from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.model import HEAD_NAME
 from components.trainer.serving_model import LABELS_FILE
 from schemas.errors import BadInput
@@ -36,13 +37,14 @@ class Source:
     """An exported model to start from.
 
     folder: of the SavedModel. values: name -> value of each of its variables. labels: class names in the order of its
-    head, or None where it does not say. model: the loaded object.
+    head, or None where it does not say. model: the loaded object. temperature: what it divides its logits by.
     """
 
     folder: str
     values: dict[str, np.ndarray]
     labels: list[str] | None
     model: Any
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read_source(folder: str) -> Source:
     """Reads any SavedModel; one that `serving_model.export` wrote lists its variables under their own names.
 
     Raises:
-      BadInput: it cannot be loaded, has no variables, or two of one name.
+      BadInput: it cannot be loaded, has no variables, two of one name, or a temperature that no calibration gives.
     """
     try:
         model = tf.saved_model.load(folder)
@@ -90,7 +92,20 @@ def read_source(folder: str) -> Source:
     if fileio.exists(labels_file):
         with fileio.open(labels_file) as file:
             labels = file.read().splitlines()
-    return Source(folder, {v.name: v.numpy() for v in variables}, labels, model)
+    return Source(folder, {v.name: v.numpy() for v in variables}, labels, model, _temperature(model, folder))
+
+
+def _temperature(model: Any, folder: str) -> float:
+    found = getattr(model, "temperature", None)
+    if found is None:  # somebody else's, or exported before there was one
+        return 1.0
+    value = np.asarray(found.numpy() if isinstance(found, tf.Variable) else np.nan)
+    if value.ndim or not LEAST_TEMPERATURE <= value <= GREATEST_TEMPERATURE:
+        raise BadInput(
+            f"the model {folder} has the temperature {value}; expected a variable of one number from "
+            f"{LEAST_TEMPERATURE:g} to {GREATEST_TEMPERATURE:g}: start from another model"
+        )
+    return float(value)
 
 
 def what_differs(
@@ -255,20 +270,24 @@ class Proof:
         return f"{self.photos} photos answered as by the source, within {self.largest:.1g}"
 
 
-def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probabilities: np.ndarray) -> Proof:
+def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits: np.ndarray) -> Proof:
     """Proves that the warm-started model answers as its source does, on the classes that both know.
+
+    The source's probabilities are calibrated, so the new model's logits are divided by the source's temperature too.
+    Logits, since a probability near 0 has lost what a high temperature would bring back.
 
     Args:
       source: the model started from.
       labels: the new model's classes.
       photos: photos' bytes, string [batch].
-      probabilities: what the new model says of them before training, float32 [batch, classes].
+      logits: what the new model says of them before training, float32 [batch, classes].
 
     Returns:
       What was compared: no photo where the two have fewer than two classes in common.
 
     Raises:
-      WarmStartFailed: it is larger than `STEP_ZERO_TOLERANCE`.
+      WarmStartFailed: it is larger than `STEP_ZERO_TOLERANCE`, or than that divided by a temperature below 1, which
+        magnifies the differences of logits.
     """
     old_labels = source.labels or labels
     shared = [label for label in labels if label in old_labels]
@@ -280,7 +299,10 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
     else:
         before = answers(photos).numpy()
     before = before[:, [old_labels.index(label) for label in shared]].astype(np.float64)
-    after = probabilities[:, [labels.index(label) for label in shared]].astype(np.float64)
+    scaled = logits.astype(np.float64) / source.temperature
+    probabilities = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    after = probabilities[:, [labels.index(label) for label in shared]]
     if shared != labels or shared != old_labels:
         # Softmax over fewer classes is the same ratios, divided by their sum. Where that is next to nothing, the
         # ratios are noise.
@@ -288,10 +310,11 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, probab
         before, after = before[told], after[told]
         before, after = before / before.sum(1, keepdims=True), after / after.sum(1, keepdims=True)
     largest = float(np.max(np.abs(before - after), initial=0.0))
-    if not largest <= STEP_ZERO_TOLERANCE:
+    tolerance = STEP_ZERO_TOLERANCE / min(source.temperature, 1.0)
+    if not largest <= tolerance:
         raise WarmStartFailed(
             f"the model warm-started from {source.folder} does not answer as that one does: the probabilities of "
-            f"{len(after)} photos differ by up to {largest:.2g}, expected at most {STEP_ZERO_TOLERANCE:g}; "
+            f"{len(after)} photos differ by up to {largest:.2g}, expected at most {tolerance:g}; "
             "this is a defect, please report it"
         )
     return Proof(len(after), largest)

@@ -24,6 +24,7 @@ from components.transform.graph import load_transform
 from deploy.display import _models_table
 
 LABELS = ("cat", "dog")
+ABSTAIN_BELOW, SECOND_TEMPERATURE = 0.75, 1.5
 SIGNATURES = {"serving_default", "serve_examples", "transform_features", "feature_vector"}
 
 pytestmark = pytest.mark.slow  # tracing many graphs takes its time
@@ -35,7 +36,12 @@ def photos(drawn_photos, odd_photos):
 
 
 @pytest.fixture(scope="module")
-def second_model(tmp_path_factory, exported_model, photos, tiny_backbone, transform_graph) -> str:
+def first_model(calibrated_model):
+    return calibrated_model
+
+
+@pytest.fixture(scope="module")
+def second_model(tmp_path_factory, photos, tiny_backbone, transform_graph) -> str:
     """Folder of a second model, as fine-tuned ones are: another head on a backbone that learnt, too."""
     transform, backbone = load_transform(transform_graph), FeatureVector(tiny_backbone)
     for variable in backbone.resolved_object.variables:
@@ -48,15 +54,15 @@ def second_model(tmp_path_factory, exported_model, photos, tiny_backbone, transf
     head = tf_keras.Sequential([tf_keras.layers.Input([vectors.shape[1]]), tf_keras.layers.Dense(2, name="head")])
     head.set_weights([kernel, -vectors.mean(axis=0) @ kernel])
     folder = tmp_path_factory.mktemp("second_model")
-    serving_model.export(str(folder), transform, backbone, head, list(LABELS))
+    serving_model.export(str(folder), transform, backbone, head, list(LABELS), SECOND_TEMPERATURE, ABSTAIN_BELOW)
     return str(folder)
 
 
 @pytest.fixture(scope="module")
-def ensemble(tmp_path_factory, exported_model, second_model) -> str:
+def ensemble(tmp_path_factory, first_model, second_model) -> str:
     """Folder of the ensemble, made of copies that are gone."""
     folder = tmp_path_factory.mktemp("ensemble")
-    for name, source in (("first", exported_model), ("second", second_model)):
+    for name, source in (("first", first_model), ("second", second_model)):
         shutil.copytree(source, folder / "sources" / name)
     export_ensemble(*(str(folder / "sources" / name) for name in ("first", "second")), str(folder / "both"))
     shutil.rmtree(folder / "sources")
@@ -77,8 +83,8 @@ def ask(folder, photos, signature="serving_default"):
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
-def test_it_answers_with_the_mean(exported_model, second_model, ensemble, photos, signature):
-    first, second, both = (ask(folder, photos, signature) for folder in (exported_model, second_model, ensemble))
+def test_it_answers_with_the_mean(first_model, second_model, ensemble, photos, signature):
+    first, second, both = (ask(folder, photos, signature) for folder in (first_model, second_model, ensemble))
     mean = (first["probabilities"].astype(np.float64) + second["probabilities"]) / 2
     np.testing.assert_allclose(both["probabilities"], mean, rtol=0, atol=1e-6)
     np.testing.assert_allclose(both["probability"], mean.max(axis=1), rtol=0, atol=1e-6)
@@ -88,8 +94,29 @@ def test_it_answers_with_the_mean(exported_model, second_model, ensemble, photos
     assert np.any((both["label"] == first["label"]) & (both["label"] != second["label"]))
 
 
-def test_its_signatures_are_those_of_one_model(exported_model, ensemble):
-    one, both = tf.saved_model.load(exported_model), tf.saved_model.load(ensemble)
+@pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
+def test_it_abstains_by_its_own_probability(first_model, second_model, ensemble, photos, signature):
+    first, second, both = (ask(folder, photos, signature) for folder in (first_model, second_model, ensemble))
+    np.testing.assert_array_equal(both["abstains"], both["probability"] < ABSTAIN_BELOW)
+    assert 0 < both["abstains"].sum() < len(photos)
+    for one in (first, second):
+        assert np.any(both["abstains"] != one["abstains"])
+
+
+def test_images_are_answered_with_the_mean_too(first_model, ensemble, photos, transform_graph):
+    both = tf.saved_model.load(ensemble)
+    images = load_transform(transform_graph)(tf.constant(photos))
+    expected = ask(ensemble, photos)["probabilities"]
+    np.testing.assert_allclose(both.probabilities_of_images(images), expected, rtol=0, atol=1e-6)
+    specs = [
+        model.probabilities_of_images.concrete_functions[0].structured_input_signature
+        for model in (both, tf.saved_model.load(first_model))
+    ]
+    assert specs[0] == specs[1]
+
+
+def test_its_signatures_are_those_of_one_model(first_model, ensemble):
+    one, both = tf.saved_model.load(first_model), tf.saved_model.load(ensemble)
     assert set(both.signatures) == set(one.signatures) == SIGNATURES
     for name in SIGNATURES:
         assert both.signatures[name].structured_input_signature == one.signatures[name].structured_input_signature
@@ -97,9 +124,9 @@ def test_its_signatures_are_those_of_one_model(exported_model, ensemble):
 
 
 @pytest.mark.parametrize("signature", ["transform_features", "feature_vector"])
-def test_preprocessing_and_vectors_are_the_first_models(exported_model, second_model, ensemble, photos, signature):
+def test_preprocessing_and_vectors_are_the_first_models(first_model, second_model, ensemble, photos, signature):
     [first], [second], [both] = (
-        ask(folder, photos, signature).values() for folder in (exported_model, second_model, ensemble)
+        ask(folder, photos, signature).values() for folder in (first_model, second_model, ensemble)
     )
     np.testing.assert_array_equal(both, first)
     assert (signature == "feature_vector") == bool(np.any(np.abs(second - first) > 0.01))
@@ -117,16 +144,22 @@ def test_the_next_model_starts_from_the_second(second_model, ensemble):
 
 
 def test_a_model_that_starts_from_it_answers_as_the_second(second_model, ensemble, photos):
+    """Before it is calibrated, that is, so at the second one's temperature."""
     source = warm_start.read_source(ensemble)
-    answers = ask(second_model, photos)["probabilities"]
-    assert warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), answers).largest < 1e-6
-    with pytest.raises(warm_start.WarmStartFailed):
-        warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), ask(ensemble, photos)["probabilities"])
+    assert source.temperature == SECOND_TEMPERATURE
+    vectors = ask(second_model, photos, "feature_vector")["feature_vector"]
+    logits = vectors @ source.values["head/kernel:0"] + source.values["head/bias:0"]
+    assert warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), logits).largest < 1e-6
+    calibrated_already = np.log(ask(second_model, photos)["probabilities"])
+    of_the_mean = np.log(ask(ensemble, photos)["probabilities"]) * SECOND_TEMPERATURE
+    for wrong in (calibrated_already, of_the_mean):
+        with pytest.raises(warm_start.WarmStartFailed):
+            warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), wrong)
 
 
-def test_a_fresh_process_serves_it(exported_model, second_model, ensemble, photos):
+def test_a_fresh_process_serves_it(first_model, second_model, ensemble, photos):
     """Without the two models' folders, and as ServableCheck will ask: against the mean of what was stored."""
-    first, second = (ask(folder, photos)["probabilities"] for folder in (exported_model, second_model))
+    first, second = (ask(folder, photos)["probabilities"] for folder in (first_model, second_model))
     findings = check(ensemble, photos, np.mean([first, second], axis=0), tolerance=1e-5)
     assert findings["servable"], findings["text"]
     assert Path(ensemble, "assets.extra", "labels.txt").read_bytes() == b"cat\ndog\n"
@@ -141,13 +174,13 @@ def test_a_fresh_process_serves_it(exported_model, second_model, ensemble, photo
         ("cat\ndog\nfox\n", "line 3 of assets.extra/labels.txt is '' in {0} and 'fox' in {1}"),
     ],
 )
-def test_models_of_other_labels_are_refused(exported_model, tmp_path, labels, line):
+def test_models_of_other_labels_are_refused(first_model, tmp_path, labels, line):
     other = str(tmp_path / "other")
-    shutil.copytree(exported_model, other)
+    shutil.copytree(first_model, other)
     Path(other, "assets.extra", "labels.txt").write_text(labels)
     with pytest.raises(ValueError, match="only if their labels are the same in the same order") as refused:
-        export_ensemble(exported_model, other, str(tmp_path / "both"))
-    assert str(refused.value).endswith(line.format(exported_model, other))
+        export_ensemble(first_model, other, str(tmp_path / "both"))
+    assert str(refused.value).endswith(line.format(first_model, other))
     assert not (tmp_path / "both").exists()
 
 
@@ -159,23 +192,23 @@ def model_artifact(folder, saved_model=None):
     return model
 
 
-def test_the_component_takes_features_from_the_cheaper_model(exported_model, second_model, photos, tmp_path):
+def test_the_component_takes_features_from_the_cheaper_model(first_model, second_model, photos, tmp_path):
     made = model_artifact(tmp_path / "both")
     Ensemble.EXECUTOR_SPEC.executor_class().Do(
         {
-            "feature_extraction": [model_artifact(tmp_path / "first", exported_model)],
+            "feature_extraction": [model_artifact(tmp_path / "first", first_model)],
             "fine_tuned": [model_artifact(tmp_path / "second", second_model)],
         },
         {"model": [made]},
         {"code": ""},
     )
     both = ask(str(tmp_path / "both" / "Format-Serving"), photos[:2], "feature_vector")
-    first = ask(exported_model, photos[:2], "feature_vector")
+    first = ask(first_model, photos[:2], "feature_vector")
     np.testing.assert_array_equal(both["feature_vector"], first["feature_vector"])
 
 
 @pytest.fixture(scope="module")
-def predict(tmp_path_factory, exported_model, second_model, drawn_photos, make_example, write_records, curated_schema):
+def predict(tmp_path_factory, first_model, second_model, drawn_photos, make_example, write_records, curated_schema):
     """Runs the Predictions component; gives its output."""
 
     def run(with_ensemble):
@@ -193,7 +226,7 @@ def predict(tmp_path_factory, exported_model, second_model, drawn_photos, make_e
         inputs = {
             "examples": [examples],
             "schema": [schema],
-            "feature_extraction": [model_artifact(folder / "first", exported_model)],
+            "feature_extraction": [model_artifact(folder / "first", first_model)],
             "fine_tuned": [model_artifact(folder / "second", second_model)],
         }
         if with_ensemble:
@@ -230,7 +263,7 @@ def test_without_an_ensemble_nothing_of_it_is_stored(predict):
 
 
 def test_the_report_tells_of_it(three_models):
-    models = describe_models(three_models, {}, 0.95, 200, 0)
+    models = describe_models(three_models, list(LABELS), 0.95, 200, 0, 5, ABSTAIN_BELOW)
     stored = read_predictions(three_models, "test")
     assert list(models) == [FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE]
     for name, model in models.items():

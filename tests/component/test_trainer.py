@@ -22,12 +22,14 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import cut
 from components.backbone.layer import FeatureVector
+from components.ensemble.component import export_ensemble
 from components.legacy_keras import tf_keras
-from components.trainer import feature_extraction, fine_tuning, loop, warm_start
+from components.trainer import calibration, feature_extraction, fine_tuning, loop, warm_start
 from components.trainer.model import Classifier, build_head, make_loss
-from components.trainer.training_data import TrainingData
+from components.trainer.training_data import StoredRows, TrainingData
 from components.transform.graph import load_transform
 from schemas import features as f
+from schemas.errors import BadInput
 
 LABELS = ["cat", "dog"]
 TRAIN_PHOTOS, BATCH_SIZE = 15, 4  # the last batch is of three
@@ -50,6 +52,8 @@ SHARED = {
     "augmentation_mode": "none",
     "augmentation": {"flip": True, "rotation_degrees": 10.0, "zoom": 0.1, "scale_jitter": 0.2, "colour": 0.1},
     "resume_folder": "",
+    "calibrate": True,
+    "abstain_below": 0.0,
 }
 PHASE_ONE = {**SHARED, "epochs": 6, "learning_rate": 0.1, "learning_rate_ratio": 1.0, "patience": 6}
 PHASE_TWO = {
@@ -156,11 +160,18 @@ def photos_of(drawn_photos, split):
     return tf.constant([photo.photo_bytes for photo in chosen]), [LABELS.index(photo.label) for photo in chosen]
 
 
-def answers(folder, drawn_photos):
+def served_answers(folder, drawn_photos):
     """Probabilities of the exported model for the eval photos, and their classes."""
     photos, classes = photos_of(drawn_photos, "eval")
     signature = tf.saved_model.load(folder).signatures["serving_default"]
     return signature(image_bytes=photos)["probabilities"].numpy(), np.array(classes)
+
+
+def answers(folder, drawn_photos):
+    """The same as they were before calibration."""
+    probabilities, classes = served_answers(folder, drawn_photos)
+    plain = probabilities.astype(np.float64) ** tf.saved_model.load(folder).temperature.numpy()
+    return plain / plain.sum(axis=1, keepdims=True), classes
 
 
 def without_times(history):
@@ -200,6 +211,63 @@ def test_both_phases_train_logits_with_the_one_loss(base, fine_tuned, drawn_phot
         softmax = exponentials / exponentials.sum(axis=1, keepdims=True)
         # Sorted, for phase one has its examples in the order of their content hashes.
         np.testing.assert_allclose(np.sort(probabilities[:, 0]), np.sort(softmax[:, 0]), atol=1e-3)  # float16
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("phase", ["base", "fine_tuned"])
+def test_both_phases_store_the_temperature_that_suits_the_eval_split(request, phase, drawn_photos):
+    trained = request.getfixturevalue(phase)
+    batches = list(trained.eval_data.in_order(4))
+    logits = np.concatenate([trained.model(inputs).numpy() for inputs, _, _ in batches])
+    classes = np.concatenate([batch.numpy() for _, batch, _ in batches])
+    expected = calibration.fit_temperature(logits, classes)
+    assert abs(expected - 1) > 0.05, "a temperature of 1 says little"
+
+    found = trained.history["calibration"]
+    assert found.keys() == {"temperature", "eval_loss_before", "eval_loss_after"}
+    assert found["temperature"] == pytest.approx(expected, rel=1e-3)
+    assert tf.saved_model.load(trained.folder).temperature.numpy() == np.float32(found["temperature"])
+    losses = [trained.history["before"]["eval_loss"], *(epoch["eval_loss"] for epoch in trained.history["epochs"])]
+    assert found["eval_loss_before"] == pytest.approx(min(losses), abs=1e-5)
+    # Activations are kept in float16.
+    served = cross_entropy(*served_answers(trained.folder, drawn_photos))
+    assert found["eval_loss_after"] == pytest.approx(served, abs=1e-3)
+    assert found["eval_loss_after"] < found["eval_loss_before"] - 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["base", "fine_tuned"])
+def test_calibration_can_be_left_out_and_the_threshold_of_abstention_is_kept(request, run, base, phase, drawn_photos):
+    calibrated = request.getfixturevalue(phase)
+    module, settings, *rest = (
+        (feature_extraction, PHASE_ONE) if phase == "base" else (fine_tuning, PHASE_TWO, base.folder)
+    )
+    trained = run(module, {**settings, "calibrate": False, "abstain_below": 0.6}, *rest)
+    assert trained.history["calibration"] == {"temperature": 1.0}
+    loaded = tf.saved_model.load(trained.folder)
+    assert float(loaded.temperature) == 1
+    assert float(loaded.abstain_below) == np.float32(0.6)
+    assert changed_variables(trained.variables, calibrated.variables) == set()
+    np.testing.assert_allclose(
+        served_answers(trained.folder, drawn_photos)[0], answers(calibrated.folder, drawn_photos)[0], atol=1e-6
+    )
+
+
+def test_an_eval_photo_with_no_finite_answer_is_named():
+    inputs = tf_keras.Input([1])
+    model = Classifier(inputs, tf_keras.layers.Dense(2)(inputs))
+    rows = np.array([[1.0], [np.inf], [1.0], [np.nan], [1.0]], np.float32)
+    names = np.array([f"cat.{i}.jpg".encode() for i in range(5)], object)
+    eval_data = StoredRows(rows, np.array([4, 3, 2, 1, 0]), np.zeros(5, np.int64), names)
+    message = (
+        "the model's logits of 2 of 5 eval photos are not finite, so no temperature can be fitted "
+        "(cat.1.jpg, cat.3.jpg): take these photos out, lower the learning rate, or set training.calibrate=false"
+    )
+    with pytest.raises(BadInput) as refused:
+        calibration.calibrate(model, eval_data, SHARED)
+    assert str(refused.value) == message
 
 
 # What learns and what does not
@@ -290,12 +358,34 @@ def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch)
 def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tuned, drawn_photos):
     settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder, "epochs": 0}
     again = run(fine_tuning, settings, base.folder)
+    assert abs(fine_tuned.history["calibration"]["temperature"] - 1) > 0.05, "the two would answer alike without one"
+    assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
     assert changed_variables(again.variables, fine_tuned.variables) == set()
     assert again.history["warm_start"]["source"] == f"the model in production ({fine_tuned.folder})"
     # What it changed lies above the boundary, so the cached activations are still its own.
     assert "cached activations at" in again.history["trained_on"]
     loss = cross_entropy(*answers(fine_tuned.folder, drawn_photos))
     assert again.history["before"]["eval_loss"] == pytest.approx(loss, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tuned, tmp_path):
+    """From its second model, with that one's temperature."""
+    export_ensemble(base.folder, fine_tuned.folder, str(tmp_path / "both"))
+    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": str(tmp_path / "both"), "epochs": 0}
+    started = run(fine_tuning, settings, base.folder)
+    assert started.history["warm_start"]["source"] == f"the model in production ({tmp_path / 'both'})"
+    assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert changed_variables(started.variables, fine_tuned.variables) == set()
+
+
+@pytest.mark.slow
+def test_fine_tuning_can_start_from_a_model_exported_before_there_were_temperatures(run, base, older_model):
+    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": older_model, "epochs": 0}
+    started = run(fine_tuning, settings, base.folder)
+    assert started.history["warm_start"]["source"] == f"the model in production ({older_model})"
+    assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert changed_variables(started.variables, warm_start.read_source(older_model).values) == set()
 
 
 @pytest.mark.slow
@@ -415,6 +505,11 @@ def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_p
     loss = cross_entropy(*answers(first.folder, drawn_photos))
     losses = [first.history["before"]["eval_loss"], *(e["eval_loss"] for e in first.history["epochs"])]
     assert min(losses) == pytest.approx(loss, abs=1e-5)
+    # Phase one is calibrated on the cached vectors of the same photos.
+    for phase in (first, second):
+        assert phase.history["calibration"]["eval_loss_after"] == pytest.approx(
+            cross_entropy(*served_answers(phase.folder, drawn_photos)), abs=1e-5
+        )
 
 
 @pytest.mark.slow
@@ -463,7 +558,9 @@ def test_tuned_values_take_the_place_of_the_configured_ones(run):
 def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, base, drawn_photos):
     unchanged = run(fine_tuning, {**PHASE_TWO, "epochs": 0}, base.folder)
     assert changed_variables(base.variables, unchanged.variables) == set()
-    np.testing.assert_array_equal(answers(unchanged.folder, drawn_photos)[0], answers(base.folder, drawn_photos)[0])
+    np.testing.assert_allclose(
+        answers(unchanged.folder, drawn_photos)[0], answers(base.folder, drawn_photos)[0], atol=1e-6
+    )
     assert (unchanged.history["epochs"], unchanged.history["best_epoch"]) == ([], 0)
 
 
@@ -528,6 +625,10 @@ def test_both_phases_train_on_several_devices(data, tmp_path, curated_schema, tr
     assert changed_variables(*variables) <= {LEARNING, *HEAD_VARIABLES}
     best = histories[0]["epochs"][histories[0]["best_epoch"] - 1]["eval_loss"]
     assert histories[1]["before"]["eval_loss"] == pytest.approx(best, abs=1e-3)
+    for history in histories:
+        losses = [history["before"]["eval_loss"], *(epoch["eval_loss"] for epoch in history["epochs"])]
+        assert history["calibration"]["eval_loss_before"] == pytest.approx(min(losses), abs=1e-5)
+        assert history["calibration"]["eval_loss_after"] < min(losses)
 
 
 # The training run

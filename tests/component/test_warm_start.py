@@ -348,7 +348,8 @@ def test_a_model_of_other_classes_answers_as_its_source_on_those_they_share(
     found = warm_start.copy_by_name(source, [*module.variables, *head.variables], labels)
     assert found.is_complete
     assert (len(found.matched), found.unused) == (12, [])
-    answers = tf.nn.softmax(head(backbone(transform(photos)))).numpy()
+    logits = head(backbone(transform(photos))).numpy()
+    answers = tf.nn.softmax(logits).numpy()
 
     shared = [label for label in LABELS if label in labels]
     expected = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
@@ -357,12 +358,12 @@ def test_a_model_of_other_classes_answers_as_its_source_on_those_they_share(
     np.testing.assert_allclose(
         got / got.sum(axis=1, keepdims=True), expected / expected.sum(axis=1, keepdims=True), atol=1e-5
     )
-    proof = warm_start.check_step_zero(source, labels, photos, answers)
+    proof = warm_start.check_step_zero(source, labels, photos, logits)
     assert (proof.photos > 0) == (len(set(labels) & set(source.labels)) >= 2)
     assert 0 <= proof.largest <= 1e-5
     if len(shared) == 2:
         assert np.ptp(expected[:, 0]) > 0.2, "the photos are answered alike, whatever the model"
-        wrong = np.roll(answers, 1, axis=1)
+        wrong = np.roll(logits, 1, axis=1)
         with pytest.raises(WarmStartFailed):
             warm_start.check_step_zero(source, labels, photos, wrong)
 
@@ -469,21 +470,26 @@ def that_answers(labels, probabilities) -> Source:
 
 
 def check(source, labels, probabilities) -> float:
+    """Of a new model whose logits are the logarithms of `probabilities`."""
     photos = tf.constant(["photo"] * len(probabilities))
-    return warm_start.check_step_zero(source, labels, photos, np.array(probabilities, np.float32)).largest
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.array(probabilities, np.float32))
+    return warm_start.check_step_zero(source, labels, photos, logits).largest
 
 
 def test_the_same_answers_differ_by_nothing(source, photos):
     answers = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
-    assert warm_start.check_step_zero(source, LABELS, photos, answers) == warm_start.Proof(len(photos), 0)
+    proof = warm_start.check_step_zero(source, LABELS, photos, np.log(answers))
+    assert proof.photos == len(photos)
+    assert proof.largest < 1e-6
 
 
 @pytest.mark.parametrize(("shift", "passes"), [(5e-5, True), (-5e-5, True), (3e-4, False), (-3e-4, False)])
 def test_one_probability_that_differs_is_found(source, photos, shift, passes):
     answers = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
-    answers[-1, 0] += shift
+    answers[-1] += shift, -shift
     if passes:
-        proof = warm_start.check_step_zero(source, LABELS, photos, answers)
+        proof = warm_start.check_step_zero(source, LABELS, photos, np.log(answers))
         assert proof.largest == pytest.approx(abs(shift), rel=0.01)
     else:
         message = re.escape(
@@ -491,7 +497,7 @@ def test_one_probability_that_differs_is_found(source, photos, shift, passes):
             "24 photos differ by up to 0.0003, expected at most 0.0001"
         )
         with pytest.raises(WarmStartFailed, match=message):
-            warm_start.check_step_zero(source, LABELS, photos, answers)
+            warm_start.check_step_zero(source, LABELS, photos, np.log(answers))
 
 
 THREE = that_answers(["ant", "bee", "cow"], [[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]])
@@ -532,7 +538,7 @@ def test_every_answer_counts_where_the_classes_are_the_same():
     """However sure the model is, nothing is left out or divided."""
     old = that_answers(["ant", "bee"], [[1.0, 0.0]])
     with pytest.raises(WarmStartFailed):
-        check(old, ["ant", "bee"], [[0.999, 0.0]])
+        check(old, ["ant", "bee"], [[0.999, 0.001]])
 
 
 def test_a_source_that_serves_more_than_it_lists_is_asked_for_what_it_lists():
@@ -560,3 +566,126 @@ def test_one_shared_class_alone_has_no_ratio(labels):
 def test_answers_that_are_no_numbers_fail(labels):
     with pytest.raises(WarmStartFailed):
         check(THREE, labels, [[np.nan] * len(labels)] * 2)
+
+
+# The proof of a calibrated source
+
+
+def softmax(logits) -> np.ndarray:
+    exponentials = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def check_logits(source, labels, logits) -> float:
+    photos = tf.constant(["photo"] * len(logits))
+    return warm_start.check_step_zero(source, labels, photos, np.array(logits, np.float32)).largest
+
+
+@pytest.fixture
+def calibrated_source(exported_model):
+    """A function from a temperature to a source that answers with it."""
+
+    def at(temperature):
+        source = warm_start.read_source(exported_model)
+        source.model.temperature.assign(temperature)
+        return replace(source, temperature=temperature)
+
+    return at
+
+
+@pytest.fixture(scope="module")
+def logits(source, photos):
+    """Of a model that starts from `source`, float32 [photos, 2]."""
+    vectors = source.model.signatures["feature_vector"](image_bytes=photos)["feature_vector"].numpy()
+    return vectors @ source.values[KERNEL] + source.values[BIAS]
+
+
+def test_the_temperature_of_a_source_is_read(source, calibrated_model):
+    assert source.temperature == 1
+    assert warm_start.read_source(calibrated_model).temperature == np.float32(0.7)
+
+
+def test_an_export_from_before_there_were_temperatures_can_be_started_from(
+    older_model, backbone_variables, transform, photos, logits
+):
+    older = warm_start.read_source(older_model)
+    assert set(older.model.signatures["serving_default"].structured_outputs) == {
+        "label",
+        "probability",
+        "probabilities",
+    }
+    assert not hasattr(older.model, "temperature")
+    assert (older.temperature, older.labels) == (1, LABELS)
+    assert warm_start.what_differs(older, backbone_variables, transform, photos) is None
+    assert warm_start.check_step_zero(older, LABELS, photos, logits).largest < 1e-6
+    with pytest.raises(WarmStartFailed):
+        warm_start.check_step_zero(older, LABELS, photos, logits * 1.1)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 2.5, 20.0])
+def test_a_calibrated_source_is_compared_at_its_temperature(calibrated_source, photos, logits, temperature):
+    source = calibrated_source(temperature)
+    assert warm_start.check_step_zero(source, LABELS, photos, logits).largest < 1e-5
+    for wrong in (logits * 1.02, logits + np.array([0.02, 0.0]), logits[:, ::-1]):
+        with pytest.raises(WarmStartFailed):
+            warm_start.check_step_zero(source, LABELS, photos, wrong)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 2.5, 20.0])
+@pytest.mark.parametrize("believed", ["none", "its inverse", "nearly its own"])
+def test_a_source_that_answers_with_another_temperature_fails(calibrated_source, photos, logits, temperature, believed):
+    wrong = {"none": 1.0, "its inverse": 1 / temperature, "nearly its own": temperature * 1.03}[believed]
+    source = replace(calibrated_source(temperature), temperature=wrong)
+    with pytest.raises(WarmStartFailed):
+        warm_start.check_step_zero(source, LABELS, photos, logits)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])
+def test_answers_next_to_nothing_are_compared_too(temperature):
+    """A softmax of these logits in float32 has zeros, which no temperature brings back."""
+    surest = np.array([[0.0, 120.0, 90.0], [300.0, 0.0, 299.0], [3.0, 2.0, 1.0]])
+    old = replace(that_answers(["ant", "bee", "cow"], softmax(surest / temperature)), temperature=temperature)
+    assert check_logits(old, ["ant", "bee", "cow"], surest) < 1e-6
+    assert check_logits(old, ["cow", "ant", "bee"], surest[:, [2, 0, 1]]) < 1e-6
+    with pytest.raises(WarmStartFailed):
+        check_logits(old, ["ant", "bee", "cow"], surest[:, [2, 0, 1]])
+
+
+@pytest.mark.parametrize("temperature", [0.3, 4.0])
+def test_the_classes_that_both_know_are_compared_at_the_temperature(temperature):
+    old_logits = np.array([[0.2, 0.3, 0.5], [2.0, 1.0, 1.5]])
+    old = replace(that_answers(["ant", "bee", "cow"], softmax(old_logits / temperature)), temperature=temperature)
+    assert check_logits(old, ["bee", "ant"], old_logits[:, [1, 0]]) < 1e-6
+    with_another = np.insert(old_logits, 1, 0.7, axis=1)
+    assert check_logits(old, ["ant", "bat", "bee", "cow"], with_another) < 1e-6
+    for uncalibrated in (replace(old, temperature=1.0), replace(old, temperature=1 / temperature)):
+        with pytest.raises(WarmStartFailed):
+            check_logits(uncalibrated, ["bee", "ant"], old_logits[:, [1, 0]])
+
+
+@pytest.mark.parametrize(("temperature", "tolerance"), [(0.05, 2e-3), (0.5, 2e-4), (1.0, 1e-4), (20.0, 1e-4)])
+def test_the_tolerance_is_of_logits_where_a_low_temperature_magnifies_them(temperature, tolerance):
+    """Of two equal logits, one that is 4 x temperature x tolerance greater shifts the probabilities by the tolerance."""
+    old = replace(that_answers(["ant", "bee"], [[0.5, 0.5]]), temperature=temperature)
+    shift = 4 * temperature * tolerance
+    assert check_logits(old, ["ant", "bee"], [[0.8 * shift, 0.0]]) == pytest.approx(0.8 * tolerance, rel=0.01)
+    with pytest.raises(WarmStartFailed, match=f"expected at most {tolerance:g};"):
+        check_logits(old, ["ant", "bee"], [[1.2 * shift, 0.0]])
+
+
+@pytest.mark.parametrize("damaged", [np.nan, 0.0, -2.0, 0.03125, 21.0, np.inf, [2.0, 2.0]])
+def test_a_source_with_a_damaged_temperature_is_refused(tmp_path, damaged):
+    module = TwoVariables()
+    module.temperature = tf.Variable(damaged, trainable=False)
+    tf.saved_model.save(module, str(tmp_path))
+    message = f"the model {tmp_path} has the temperature {np.array(damaged)}; expected a variable of one number from"
+    with pytest.raises(BadInput, match=re.escape(message)):
+        warm_start.read_source(str(tmp_path))
+
+
+def test_a_temperature_that_is_no_variable_is_refused(tmp_path):
+    module = TwoVariables()
+    module.temperature = module.double
+    tf.saved_model.save(module, str(tmp_path))
+    with pytest.raises(BadInput, match=r"has the temperature nan; expected a variable of one number from 0\.05 to 20"):
+        warm_start.read_source(str(tmp_path))

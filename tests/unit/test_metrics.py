@@ -1,5 +1,6 @@
 """Metrics of one model: by hand, at the ends of the range, and their intervals."""
 
+import json
 import math
 
 import numpy as np
@@ -7,16 +8,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.evaluator.metrics import expected_calibration_error, log_loss, with_intervals
+from components.evaluator import metrics as metrics_module
+from components.evaluator.metrics import (
+    area_under_curve,
+    evaluate,
+    evaluate_slices,
+    expected_calibration_error,
+    is_in_top,
+    log_loss,
+)
+from components.evaluator.stored_predictions import FINE_TUNED, StoredPredictions
+from schemas import features as f
 
 METRICS = ("accuracy", "loss", "calibration_error")
+LABELS = ("a", "b", "c", "d", "e")
 
 
-def predictions(seed: int, examples: int, concentration: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Perfectly calibrated predictions: float [examples, 3] and the classes drawn from them, int [examples]."""
+def predictions(
+    seed: int, examples: int, concentration: float = 0.5, classes: int = 3
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Perfectly calibrated predictions: float [examples, classes], the classes drawn from them, and their labels."""
     rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet(np.full(3, concentration), examples)
-    return probabilities, np.array([rng.choice(3, p=row) for row in probabilities])
+    probabilities = rng.dirichlet(np.full(classes, concentration), examples)
+    drawn = np.minimum((np.cumsum(probabilities, axis=1) < rng.random((examples, 1))).sum(axis=1), classes - 1)
+    return probabilities, drawn, list(LABELS[:classes])
+
+
+def answering(pairs: list[tuple[int, int]], classes: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Predictions with these (true class, first answer), each 0.7 sure."""
+    true, answers = np.array(pairs).T
+    probabilities = np.where(np.arange(classes) == answers[:, None], 0.7, 0.3 / (classes - 1))
+    return probabilities, true, list(LABELS[:classes])
+
+
+def intervals(metrics: dict) -> dict[str, dict[str, float]]:
+    """Every defined interval of the result, by its path."""
+    found = {name: metric for name, metric in metrics.items() if isinstance(metric, dict) and "low" in metric}
+    for label, of_class in metrics["per_class"].items():
+        found |= {f"{label} {name}": of_class[name] for name in ("precision", "recall", "f1") if of_class[name]}
+    return found
 
 
 def test_log_loss_by_hand():
@@ -64,43 +94,161 @@ def test_errors_in_opposite_directions_cancel_within_a_bin_only():
     assert two_bins == pytest.approx((0.34 + 0.67) / 2)
 
 
+@pytest.mark.parametrize(
+    ("row", "true", "is_in"),
+    [
+        ([0.1, 0.4, 0.2, 0.3], 3, True),
+        ([0.1, 0.4, 0.2, 0.3], 2, True),
+        ([0.1, 0.4, 0.2, 0.3], 0, False),
+        ([0.25, 0.25, 0.25, 0.25], 3, True),  # none is more probable
+    ],
+)
+def test_the_first_three_by_hand(row, true, is_in):
+    assert is_in_top(np.array([row]), np.array([true])).tolist() == [is_in]
+
+
+def auc_by_pairs(scores, positive) -> float:
+    """The definition: of all pairs, how many stand in the right order."""
+    wins = [(p > n) + (p == n) / 2 for p in scores[positive] for n in scores[~positive]]
+    return float(np.mean(wins)) if wins else math.nan
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.25, 0.7]), st.booleans(), st.integers(0, 3)), min_size=1),
+)
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(drawn):
+    """Ties included, and with examples that are in the set not at all or several times."""
+    scores, positive, times = (np.array(column) for column in zip(*drawn, strict=True))
+    weights = np.stack([np.ones(len(drawn)), times])
+    expected = [auc_by_pairs(scores, positive), auc_by_pairs(np.repeat(scores, times), np.repeat(positive, times))]
+    np.testing.assert_allclose(area_under_curve(scores, positive, weights), expected, rtol=1e-12)
+
+
 def test_values_by_hand():
     probabilities = np.array([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.6, 0.4]])
-    metrics = with_intervals(probabilities, np.array([0, 1, 0, 0]), 0.95, 200, 0)
-    assert tuple(metrics) == METRICS
+    metrics = evaluate(probabilities, np.array([0, 1, 0, 0]), ["cat", "dog"], 0.95, 200, 0)
+    assert set(metrics) == {*METRICS, "auc", "per_class", "confusion_matrix"}
     assert metrics["accuracy"]["value"] == 0.75
     assert metrics["loss"]["value"] == pytest.approx(-math.log(0.8 * 0.7 * 0.1 * 0.6) / 4)
     assert metrics["calibration_error"]["value"] == pytest.approx((0.2 + 0.3 + 0.9 + 0.4) / 4)
+    assert metrics["auc"]["value"] == pytest.approx(2 / 3)  # the dog's 0.7 above 0.2 and 0.4, below 0.9
+    assert metrics["confusion_matrix"] == [[2, 1], [0, 1]]
+    cat, dog = metrics["per_class"]["cat"], metrics["per_class"]["dog"]
+    assert (cat["examples"], dog["examples"]) == (3, 1)
+    assert [cat[name]["value"] for name in ("precision", "recall", "f1")] == pytest.approx([1, 2 / 3, 4 / 5])
+    assert [dog[name]["value"] for name in ("precision", "recall", "f1")] == pytest.approx([1 / 2, 1, 2 / 3])
+
+
+def test_more_than_three_classes_have_the_first_three_and_no_area():
+    probabilities = np.array([[0.1, 0.4, 0.2, 0.3]] * 4)
+    metrics = evaluate(probabilities, np.array([0, 1, 2, 3]), LABELS[:4], 0.95, 200, 0)
+    assert set(metrics) == {*METRICS, "top_3_accuracy", "per_class", "confusion_matrix"}
+    assert metrics["top_3_accuracy"]["value"] == 0.75
+    assert metrics["accuracy"]["value"] == 0.25
+
+
+def test_three_classes_have_neither():
+    assert set(evaluate(*predictions(0, 9), 0.95, 200, 0)) == {*METRICS, "per_class", "confusion_matrix"}
+
+
+def test_what_is_undefined_is_said_to_be():
+    """`a` is right once, `b` is never answered, `c` is answered without having an example, `d` is not seen at all."""
+    metrics = evaluate(*answering([(0, 0), (1, 2)], 4), 0.95, 200, 0)
+    values = {
+        label: [metric[name] and metric[name]["value"] for name in ("precision", "recall", "f1")]
+        for label, metric in metrics["per_class"].items()
+    }
+    assert values == {"a": [1, 1, 1], "b": [None, 0, 0], "c": [0, None, 0], "d": [None, None, None]}
+    assert [metric["examples"] for metric in metrics["per_class"].values()] == [1, 1, 0, 0]
+    one_class = evaluate(*answering([(0, 0), (0, 1)], 2), 0.95, 200, 0)
+    assert one_class["auc"] is None
+    for result in (metrics, one_class):
+        json.dumps(result, allow_nan=False)
+
+
+def test_draws_without_a_class_do_not_count():
+    """One example in ten is of `b`, so a third of the draws have none. It is right, whenever it is there."""
+    recall = evaluate(*answering([(0, 0)] * 9 + [(1, 1)], 2), 0.95, 200, 0)["per_class"]["b"]["recall"]
+    assert recall == {"value": 1, "low": 1, "high": 1}
 
 
 def test_the_first_of_two_equal_probabilities_is_the_answer():
-    metrics = with_intervals(np.full((10, 2), 0.5), np.repeat([0, 1], 5), 0.95, 200, 0)
+    metrics = evaluate(np.full((10, 2), 0.5), np.repeat([0, 1], 5), LABELS[:2], 0.95, 200, 0)
     assert metrics["accuracy"]["value"] == 0.5
+    assert metrics["confusion_matrix"] == [[5, 0], [5, 0]]
+
+
+def test_abstention_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.55, 0.45]])
+    data = (probabilities, np.array([0, 1, 0, 0]), LABELS[:2], 0.95, 400, 0)
+    assert "abstention" not in evaluate(*data)
+    metrics = evaluate(*data, abstain_below=0.6)  # 0.6 itself is an answer
+    answered = metrics["abstention"].pop("accuracy_of_answered")
+    assert metrics["abstention"] == {"below": 0.6, "abstained": 0.25}
+    assert answered == pytest.approx({"value": 2 / 3, "low": 0, "high": 1})
+    assert metrics["accuracy"] == evaluate(*data)["accuracy"]  # abstained from or not
+    assert evaluate(*data, abstain_below=0.95)["abstention"] == {
+        "below": 0.95,
+        "abstained": 1.0,
+        "accuracy_of_answered": None,
+    }
 
 
 def test_intervals_of_certain_models():
     certain = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]]
-    right = with_intervals(certain, np.array([0, 1, 0, 1]), 0.95, 200, 0)
-    wrong = with_intervals(certain, np.array([1, 0, 1, 0]), 0.95, 200, 0)
-    for metric, best, worst in (("accuracy", 1, 0), ("loss", 0, 7 * math.log(10)), ("calibration_error", 0, 1)):
+    right = evaluate(certain, np.array([0, 1, 0, 1]), LABELS[:2], 0.95, 200, 0)
+    wrong = evaluate(certain, np.array([1, 0, 1, 0]), LABELS[:2], 0.95, 200, 0)
+    for metric, best, worst in (
+        ("accuracy", 1, 0),
+        ("loss", 0, 7 * math.log(10)),
+        ("calibration_error", 0, 1),
+        ("auc", 1, 0),
+    ):
         assert right[metric] == pytest.approx({"value": best, "low": best, "high": best})
         assert wrong[metric] == pytest.approx({"value": worst, "low": worst, "high": worst})
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), examples=st.integers(5, 600), concentration=st.sampled_from([0.1, 0.5, 1.0]))
-def test_each_interval_contains_its_value(seed, examples, concentration):
-    metrics = with_intervals(*predictions(seed, examples, concentration), 0.95, 200, seed)
-    for metric in METRICS:
-        assert 0 <= metrics[metric]["low"] <= metrics[metric]["value"] <= metrics[metric]["high"], metric
-    assert metrics["accuracy"]["high"] <= 1
-    assert metrics["calibration_error"]["high"] <= 1
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    examples=st.integers(1, 400),
+    concentration=st.sampled_from([0.1, 0.5, 1.0]),
+    classes=st.integers(2, 5),
+)
+def test_each_interval_contains_its_value(seed, examples, concentration, classes):
+    probabilities, true, labels = predictions(seed, examples, concentration, classes)
+    metrics = evaluate(probabilities, true, labels, 0.95, 200, seed, abstain_below=0.6)
+    json.dumps(metrics, allow_nan=False)
+    for name, metric in intervals(metrics).items():
+        slack = 1e-12 * metric["value"]  # sums in another order
+        assert 0 <= metric["low"] <= metric["value"] + slack, name
+        assert metric["value"] - slack <= metric["high"], name
+        assert metric["high"] <= 1 or name == "loss", name
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
+def test_what_follows_from_the_confusion_matrix(pairs):
+    metrics = evaluate(*answering(pairs, 4), 0.95, 200, 0)
+    matrix = np.array(metrics["confusion_matrix"])
+    assert [[pairs.count((true, answer)) for answer in range(4)] for true in range(4)] == matrix.tolist()
+    assert metrics["accuracy"]["value"] == pytest.approx(np.trace(matrix) / len(pairs))
+    for i, metric in enumerate(metrics["per_class"].values()):
+        assert metric["examples"] == matrix[i].sum()
+        for name, total in (("precision", matrix[:, i].sum()), ("recall", matrix[i].sum())):
+            assert (metric[name] is None) == (total == 0)
+            if total:
+                assert metric[name]["value"] == pytest.approx(matrix[i, i] / total)
+        if metric["precision"] and metric["recall"] and matrix[i, i]:
+            precision, recall = metric["precision"]["value"], metric["recall"]["value"]
+            assert metric["f1"]["value"] == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 def test_the_interval_of_a_well_calibrated_model_contains_its_calibration_error():
     # Plain percentiles lie above the value here: a resampled set looks worse calibrated than the set itself.
-    for seed in (7, 10, 20, 21, 25, 35):
-        error = with_intervals(*predictions(seed, 2000), 0.95, 200, seed)["calibration_error"]
+    for seed in range(6):
+        error = evaluate(*predictions(seed, 2000), 0.95, 200, seed)["calibration_error"]
         assert error["low"] <= error["value"] <= error["high"]
 
 
@@ -108,23 +256,98 @@ def test_intervals_are_as_wide_as_theory_says():
     rng = np.random.default_rng(0)
     classes = (rng.random(900) < 0.1).astype(int)  # always answering 0 is right for about 90 %
     probabilities = np.tile([0.9, 0.1], (900, 1))
-    accuracy = with_intervals(probabilities, classes, 0.95, 2000, 0)["accuracy"]
+    accuracy = evaluate(probabilities, classes, LABELS[:2], 0.95, 2000, 0)["accuracy"]
     p = accuracy["value"]
     half = 1.96 * math.sqrt(p * (1 - p) / 900)
     assert (accuracy["low"], accuracy["high"]) == pytest.approx((p - half, p + half), abs=0.004)
 
 
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    """250 sets of 300 examples, of a model whose true metrics are measured on very many examples."""
+    many = evaluate(*predictions(0, 200_000, classes=2), 0.95, 2, 0)
+    truth = {name: interval["value"] for name, interval in intervals(many).items() if name != "calibration_error"}
+    assert set(truth) == {"accuracy", "loss", "auc", *(f"{c} {m}" for c in "ab" for m in ("precision", "recall", "f1"))}
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(250):
+        found = intervals(evaluate(*predictions(seed + 1, 300, classes=2), 0.9, 200, seed))
+        for name, value in truth.items():
+            covered[name] += found[name]["low"] <= value <= found[name]["high"]
+    for name, times in covered.items():  # 90 %, and three standard errors of it
+        assert 0.84 <= times / 250 <= 0.96, name
+
+
 def test_a_surer_interval_is_wider():
-    data = predictions(0, 300)
-    narrow, wide = (with_intervals(*data, confidence, 500, 0) for confidence in (0.8, 0.99))
-    for metric in METRICS:
-        assert wide[metric]["value"] == narrow[metric]["value"]
-        assert wide[metric]["low"] < narrow[metric]["low"] < narrow[metric]["high"] < wide[metric]["high"]
+    data = predictions(0, 300, classes=2)
+    narrow, wide = (intervals(evaluate(*data, confidence, 500, 0)) for confidence in (0.8, 0.99))
+    for name in narrow:
+        assert wide[name]["value"] == narrow[name]["value"]
+        assert wide[name]["low"] < narrow[name]["low"] < narrow[name]["high"] < wide[name]["high"], name
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    data = predictions(0, 200)
-    first, again, other = (with_intervals(*data, 0.95, 200, seed) for seed in (1, 1, 2))
+    data = predictions(0, 200, classes=4)
+    first, again, other = (evaluate(*data, 0.95, 200, seed) for seed in (1, 1, 2))
     assert first == again
     assert first["loss"]["value"] == other["loss"]["value"]
     assert first["loss"]["low"] != other["loss"]["low"]
+
+
+def test_the_numbers_do_not_depend_on_how_many_sets_are_in_memory(monkeypatch):
+    data = predictions(0, 50, classes=2)
+    whole = evaluate(*data, 0.95, 200, 1)
+    monkeypatch.setattr(metrics_module, "_NUMBERS_AT_A_TIME", 350)  # seven sets, and four at last
+    parts = evaluate(*data, 0.95, 200, 1)
+    assert parts["accuracy"] == whole["accuracy"]
+    assert parts["loss"] == pytest.approx(whole["loss"])
+    assert parts["auc"] == pytest.approx(whole["auc"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "labels"), [((0, 2), 0, 2), ((3, 2), 4, 2), ((3, 2), 3, 3)], ids=["none", "rows", "labels"]
+)
+def test_what_does_not_fit_together_is_refused(shape, classes, labels):
+    with pytest.raises(ValueError, match=rf"got \({shape[0]}, 2\) for {classes} examples and {labels} labels"):
+        evaluate(np.full(shape, 0.5), np.zeros(classes, int), LABELS[:labels], 0.95, 200, 0)
+
+
+def stored(correct: list[bool], **slices: list[str]) -> StoredPredictions:
+    """Predictions of a model that is right about these examples; features not given are unknown."""
+    right = np.array(correct)
+    return StoredPredictions(
+        keys=[str(i) for i in range(len(correct))],
+        file_names=[f"{i}.jpg" for i in range(len(correct))],
+        classes=np.zeros(len(correct), np.int64),
+        probabilities={FINE_TUNED: np.stack([right, ~right], axis=1).astype(np.float32)},
+        slices={feature: slices.get(feature, [""] * len(correct)) for feature in f.SLICES},
+    )
+
+
+def test_slices_by_hand():
+    predictions_of_six = stored(
+        [True, False, True, False, True, True],
+        image_format=["JPEG", "JPEG", "PNG", "", "PNG", "PNG"],
+        dataset=["cats_vs_dogs"] * 6,
+    )
+    slices = evaluate_slices(predictions_of_six, FINE_TUNED, 3, 0.95, 400, 0)
+    assert list(slices) == [f.DATASET, f.IMAGE_FORMAT]  # of the others nothing is known
+    assert slices[f.IMAGE_FORMAT] == {
+        "JPEG": {"examples": 2, "accuracy": {"value": 0.5, "low": 0, "high": 1}, "enough": False},
+        "PNG": {"examples": 3, "accuracy": {"value": 1, "low": 1, "high": 1}, "enough": True},
+    }
+    [whole] = slices[f.DATASET].values()
+    assert (whole["examples"], whole["accuracy"]["value"], whole["enough"]) == (6, pytest.approx(4 / 6), True)
+    json.dumps(slices, allow_nan=False)
+
+
+def test_the_interval_of_a_slice_is_that_of_its_examples_alone():
+    rng = np.random.default_rng(1)
+    correct = rng.random(500) < 0.8
+    label = np.where(np.arange(500) < 400, "a", "b")
+    slices = evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95, 4000, 0)[f.LABEL]
+    for value, rows in (("a", slice(400)), ("b", slice(400, 500))):
+        right = correct[rows]
+        alone = evaluate(np.stack([right, ~right], 1) * 1.0, np.zeros(len(right), int), LABELS[:2], 0.95, 4000, 1)
+        assert slices[value]["accuracy"] == pytest.approx(alone["accuracy"], abs=0.011)
+    assert (
+        slices == evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95, 4000, 0)[f.LABEL]
+    )

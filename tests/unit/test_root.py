@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.root import Root
+from components.pusher.serving_folder import model_identity
+from deploy.root import Root, find_root
 from schemas.errors import BadInput
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = """
 import sys
-from deploy.root import Root
+from components.pusher.serving_folder import model_identity
+from deploy.root import Root, find_root
 with Root(sys.argv[1]).lock("2024-02-29T12-00-00Z"):
     print("held", flush=True)
     sys.stdin.read()
@@ -147,3 +149,48 @@ def test_production_reads_no_file(root):
 
 def test_nothing_is_in_production_before_anything_was_made(tmp_path):
     assert Root(tmp_path / "absent").production_version() is None
+
+
+def test_the_identity_of_production_is_that_of_its_manifest_or_else_of_its_files(root, tmp_path):
+    assert root.production_identity() == ""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
+    identity = model_identity(tmp_path / "model")
+    (root.serving / "3").mkdir()  # of an older warmstart
+    (root.serving / "3" / "saved_model.pb").write_bytes(b"graph")
+    assert root.production_identity() == identity
+    root.serving_folder().push(tmp_path / "model", "of the trained model", {}, 3)
+    assert root.production_identity() == "of the trained model"
+
+
+def test_the_only_root_is_found_and_of_several_none_is_guessed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as error:
+        find_root(None)
+    assert str(error.value) == f"there is no root folder below {tmp_path}/runs; give one with --root"
+    (tmp_path / "runs" / "notes").mkdir(parents=True)
+    Root("runs/cats_vs_dogs").prepare("cats_vs_dogs")
+    assert find_root(None).folder == tmp_path / "runs" / "cats_vs_dogs"
+    Root("runs/b").prepare("species")
+    with pytest.raises(BadInput) as error:
+        find_root(None)
+    assert str(error.value) == "there are several root folders: runs/b, runs/cats_vs_dogs; choose one with --root"
+    assert find_root("runs/b").folder == tmp_path / "runs" / "b"
+
+
+def test_runs_itself_may_be_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Root("runs").prepare("species")
+    assert find_root(None).folder == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("name", ["absent", "folder", "file"])
+def test_a_folder_that_is_no_root_is_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput) as error:
+        find_root(str(tmp_path / name))
+    assert str(error.value) == (
+        f"{tmp_path / name} is no root folder of warmstart (it has no file .pipeline); give the one that was given to "
+        "`warmstart run`"
+    )

@@ -1,0 +1,100 @@
+"""Calibration: one temperature by which the exported model divides its logits, fitted on the eval split.
+
+Temperature scaling of Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
+(https://arxiv.org/abs/1706.04599). It changes how sure the model is, never what it answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from components.trainer.devices import even_batch_size
+from components.trainer.model import Classifier
+from components.trainer.training_data import TrainingData
+from schemas.errors import BadInput
+
+LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.05, 20.0
+_NAMED_PHOTOS = 5
+
+
+def log_loss(logits: np.ndarray, classes: np.ndarray, temperature: float) -> float:
+    """Mean negative log likelihood of softmax(logits / temperature).
+
+    Args:
+      logits: float [examples, classes].
+      classes: int [examples], the true ones.
+      temperature: above 0.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(classes)), classes]))
+
+
+def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
+    """The temperature under which the true classes are most likely; the same input gives the same temperature.
+
+    The likelihood alone has no best temperature on every split: where each answer is right, as on one photo or on a
+    few easy ones, it asks for 0, and where too much is wrong, for infinity. So log T has a Gaussian prior around 0
+    with a standard deviation of 1: it weighs as much as a handful of photos, and hundreds outweigh it.
+
+    Args:
+      logits: float [examples, classes], finite.
+      classes: int [examples], the true ones.
+
+    Returns:
+      From `LEAST_TEMPERATURE` to `GREATEST_TEMPERATURE`.
+
+    Raises:
+      ValueError: there is no example, or a logit is not finite.
+    """
+    if not len(classes) or not np.isfinite(logits).all():
+        found = f"{np.count_nonzero(~np.isfinite(logits))} that are not finite" if len(classes) else "none"
+        raise ValueError(f"a temperature is fitted on finite logits of one example or more; found {found}")
+
+    def loss(log_temperature: float) -> float:
+        return len(classes) * log_loss(logits, classes, np.exp(log_temperature)) + log_temperature**2 / 2
+
+    # With the prior the loss may have two minima, where logits are next to nothing: the lower one is looked for first.
+    grid = np.linspace(np.log(LEAST_TEMPERATURE), np.log(GREATEST_TEMPERATURE), 25)
+    lowest = int(np.argmin([loss(point) for point in grid]))
+    around = grid[max(lowest - 1, 0)], grid[min(lowest + 1, len(grid) - 1)]
+    return float(np.exp(optimize.minimize_scalar(loss, bounds=around, method="bounded").x))
+
+
+def calibrate(model: Classifier, eval_data: TrainingData, settings: dict[str, Any]) -> dict[str, float]:
+    """What the history of a training tells of its calibration.
+
+    Args:
+      model: inputs to logits, at its best epoch.
+      eval_data: the eval split as the model's inputs.
+      settings: `calibrate` and `batch_size` of the configuration.
+
+    Returns:
+      `temperature`, `eval_loss_before` and `eval_loss_after` (log losses of the eval split at a temperature of 1 and at
+      this one); without `calibrate` a `temperature` of 1 alone.
+
+    Raises:
+      BadInput: an answer to a photo is not finite; the message names photos.
+    """
+    if not settings["calibrate"]:
+        return {"temperature": 1.0}
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    batches = eval_data.in_order(even_batch_size(len(eval_data.classes), settings["batch_size"], replicas))
+    logits, classes = model.predict(batches, verbose=0)
+    if not np.isfinite(logits).all():
+        names = [name.decode() for *_, batch in batches.as_numpy_iterator() for name in batch]
+        rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        raise BadInput(
+            f"the model's logits of {len(rows)} of {len(names)} eval photos are not finite, so no temperature can be "
+            f"fitted ({', '.join(names[row] for row in rows[:_NAMED_PHOTOS])}): take these photos out, lower the "
+            "learning rate, or set training.calibrate=false"
+        )
+    temperature = fit_temperature(logits, classes)
+    return {
+        "temperature": temperature,
+        "eval_loss_before": log_loss(logits, classes, 1.0),
+        "eval_loss_after": log_loss(logits, classes, temperature),
+    }

@@ -1,0 +1,172 @@
+"""Answers of a served model to photos on the disk: what the command `predict` needs TensorFlow for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.example_gen.photo import PhotoRejected, inspect_photo
+from components.pusher.serving_folder import LABELS_FILE
+from deploy.production import columns
+from pipeline.config import DataConfig
+from schemas.errors import BadInput
+
+BATCH_SIZE = 32
+# Photos are judged as in a run whose configuration says nothing of them.
+_MIN_SIDE, _MAX_PIXELS = (DataConfig.model_fields[name].default for name in ("min_side", "max_pixels"))
+_SIGNATURE, _INPUT, _OUTPUTS = "serving_default", "image_bytes", {"label", "probability", "probabilities"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of a photo; probabilities: label -> range [0, 1].
+
+    Or why it says nothing: `reason`, as in `summary.json` of a run, and `error`, a sentence.
+    """
+
+    file: str
+    label: str = ""
+    probability: float = 0.0
+    abstains: bool = False
+    probabilities: dict[str, float] | None = None
+    reason: str = ""
+    error: str = ""
+
+
+class Model:
+    """A SavedModel that warmstart exported."""
+
+    def __init__(self, folder: Path):
+        """Loads the model in `folder`.
+
+        Raises:
+          BadInput: it is no such model.
+        """
+        if not (folder / "saved_model.pb").is_file():
+            raise BadInput(f"{folder} is no SavedModel: it has no saved_model.pb; expected a model that was pushed")
+        try:
+            self._model = tf.saved_model.load(str(folder))
+        except Exception as error:  # damaged graphs and variables fail in many ways
+            message = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({message})") from None
+        signature = getattr(self._model, "signatures", {}).get(_SIGNATURE)
+        if (
+            signature is None
+            or set(signature.structured_input_signature[1]) != {_INPUT}
+            or _OUTPUTS - set(signature.structured_outputs)
+            or not (folder / LABELS_FILE).is_file()
+        ):
+            raise BadInput(
+                f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
+                f"from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
+            )
+        self._signature = signature
+        self._labels = (folder / LABELS_FILE).read_text(encoding="utf-8").splitlines()
+
+    def answer(self, files: list[str], photos: list[bytes]) -> list[Answer]:
+        """The answers to at least one photo, in order.
+
+        Raises:
+          tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded, and none is answered.
+        """
+        said = {name: output.numpy() for name, output in self._signature(**{_INPUT: tf.constant(photos)}).items()}
+        abstains = said.get("abstains", np.zeros(len(files), bool))  # models of older versions always answer
+        return [
+            Answer(
+                file,
+                said["label"][i].decode(),
+                float(said["probability"][i]),
+                bool(abstains[i]),
+                dict(zip(self._labels, map(float, said["probabilities"][i]), strict=True)),
+            )
+            for i, file in enumerate(files)
+        ]
+
+
+def predict(model: Model, files: list[str], on_progress: Callable[[int], None] = lambda done: None) -> Iterator[Answer]:
+    """An answer for each file, in order.
+
+    Args:
+      model: who answers.
+      files: of photos, or of anything else, which is answered with an error.
+      on_progress: is told after each batch how many files are done.
+    """
+    for start in range(0, len(files), BATCH_SIZE):
+        batch = files[start : start + BATCH_SIZE]
+        found: list[Answer | bytes] = [_read(file) for file in batch]
+        photos = {i: photo for i, photo in enumerate(found) if isinstance(photo, bytes)}
+        answers = iter(_answer(model, [batch[i] for i in photos], list(photos.values())))
+        yield from (next(answers) if isinstance(item, bytes) else item for item in found)
+        on_progress(start + len(batch))
+
+
+def _read(file: str) -> bytes | Answer:
+    """A photo's bytes, or what is wrong with the file."""
+    path = Path(file)
+    try:
+        if path.exists() and not path.is_file():
+            raise PhotoRejected("unreadable", "is no file; expected a photo.")
+        photo = path.read_bytes()
+        inspect_photo(photo, min_side=_MIN_SIDE, max_pixels=_MAX_PIXELS)
+    except PhotoRejected as rejected:
+        return Answer(file, reason=rejected.reason, error=f"{file} {rejected.detail}")
+    except OSError as error:
+        return Answer(file, reason="unreadable", error=f"{file} cannot be read: {error.strerror}.")
+    return photo
+
+
+def _answer(model: Model, files: list[str], photos: list[bytes]) -> list[Answer]:
+    """Answers of one batch; a photo that cannot be decoded costs the others nothing but time."""
+    if not files:
+        return []
+    try:
+        return model.answer(files, photos)
+    except (tf.errors.OpError, UnicodeDecodeError):  # the latter where TensorFlow's message quotes the photo
+        if len(files) == 1:
+            detail = f"{files[0]} is a photo that the model cannot decode; save it again as a plain JPEG."
+            return [Answer(files[0], reason="corrupt", error=detail)]
+        return [_answer(model, [file], [photo])[0] for file, photo in zip(files, photos, strict=True)]
+
+
+def for_programs(answer: Answer) -> dict[str, Any]:
+    """An answer in JSON's types."""
+    if answer.error:
+        return {"file": answer.file, "reason": answer.reason, "error": answer.error}
+    return {
+        "file": answer.file,
+        "label": answer.label,
+        "probability": answer.probability,
+        "abstains": answer.abstains,
+        "probabilities": answer.probabilities,
+    }
+
+
+def for_people(answers: list[Answer]) -> str:
+    """The answers as a table with the runner-up; without those that are errors."""
+    rows = []
+    for answer in answers:
+        if answer.probabilities is not None:
+            others = {label: p for label, p in answer.probabilities.items() if label != answer.label}
+            second = max(others, key=lambda label: others[label])
+            rows.append(
+                [
+                    printable(answer.file),
+                    answer.label,
+                    f"{answer.probability:.1%}",
+                    "abstains" if answer.abstains else "",
+                    f"{second} {others[second]:.1%}",
+                ]
+            )
+    if not rows:
+        return ""
+    return "".join(f"{line}\n" for line in columns([["file", "label", "probability", "", "runner-up"], *rows]))
+
+
+def printable(text: str) -> str:
+    """Without what a file's name may hold and no terminal can show."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,245 @@
+"""What is in production, what was, and what every run did: behind `history`, `rollback`, `pin` and `predict`.
+
+Imports neither TensorFlow nor TFX: whoever has to go back has no time to wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deploy.root import Root
+from schemas.errors import BadInput
+
+UNREADABLE, UNFINISHED = "unreadable", "unfinished"
+
+_RUN: dict[str, Any] = dict.fromkeys(
+    (
+        "run_id",
+        "status",
+        "reason",
+        "winner",
+        "accuracy",
+        "difference",
+        "interval",
+        "verdict",
+        "production_before",
+        "production_after",
+        "duration_seconds",
+    )
+)
+
+
+def history(root: Root) -> dict[str, Any]:
+    """All versions and runs of a root folder, oldest first.
+
+    Returns:
+      `production`: the version, or None. `versions`: the manifests (`components/pusher/serving_folder.py`), with
+      `state` and `pinned`. `runs`: of each `run_id`, `status` (of `summary.json`, or `unreadable` or `unfinished`),
+      `reason`, `winner`, `accuracy` of the winner on the test split (`value`, `low`, `high`), `difference` and
+      `interval` of ModelSelector, `verdict`, its sentence, `production_before`, `production_after` (versions) and
+      `duration_seconds`; what is not known is None.
+    """
+    serving = root.serving_folder()
+    versions = serving.history()
+    folders = sorted(root.reports.iterdir()) if root.reports.is_dir() else []
+    return {
+        "production": next((v["version"] for v in versions if v["state"] == "production"), None),
+        "versions": versions,
+        "runs": [_read_run(folder) for folder in folders if folder.is_dir()],
+    }
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """What a run's `summary.json` says."""
+    run = {**_RUN, "run_id": folder.name}
+    file = folder / "summary.json"
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        winner, verdict, production = summary["winner"], summary["verdict"] or {}, summary["production"]
+        models = summary["models"] or {}
+        return {
+            **run,
+            **{key: summary[key] for key in ("status", "reason", "duration_seconds")},
+            "winner": winner,
+            "accuracy": models[winner]["accuracy"] if winner in models else None,
+            "difference": verdict.get("difference"),
+            "interval": verdict.get("interval"),
+            "verdict": verdict.get("text"),
+            "production_before": _number(production["before"]),
+            "production_after": _number(production["after"]),
+        }
+    except FileNotFoundError:
+        return {**run, "status": UNFINISHED, "reason": "it has no summary: it was killed, or is running now"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return {**run, "status": UNREADABLE, "reason": f"{file} cannot be read ({what})"}
+
+
+def _number(version: str | None) -> int | None:
+    return None if version is None else int(version)
+
+
+def history_text(found: dict[str, Any], root: Root) -> str:
+    """`history` for people: a table of the versions, one of the runs, and what is in production."""
+    lines = [f"versions in {_shown(root.serving)}"]
+    rows = [
+        [
+            str(version["version"]),
+            _minutes(version["pushed_at"]),
+            _what(version),
+            _spaced(version["winner"]),
+            _accuracy((version["metrics"] or {}).get("accuracy")),
+            version["state"] + (", pinned" if version["pinned"] else ""),
+        ]
+        for version in found["versions"]
+    ]
+    header = ["version", "UTC", "what", "winner", "accuracy on test", "state"]
+    lines += _table(header, rows, [version["reason"] for version in found["versions"]]) if rows else ["  none yet"]
+
+    lines += ["", f"runs in {_shown(root.reports)}"]
+    rows = [
+        [
+            run["run_id"],
+            run["status"],
+            _spaced(run["winner"]),
+            _points(run["difference"], run["interval"]),
+            _change(run["production_before"], run["production_after"]),
+        ]
+        for run in found["runs"]
+    ]
+    header = ["run", "status", "winner", "fine tuned gains", "production"]
+    lines += _table(header, rows, [run["reason"] for run in found["runs"]]) if rows else ["  none yet"]
+
+    if found["production"] is None:
+        return "\n".join([*lines, "", "nothing is in production"])
+    return "\n".join([*lines, "", f"in production: {_shown(root.serving / str(found['production']))}"])
+
+
+def _table(header: list[str], rows: list[list[str]], reasons: list[str | None]) -> list[str]:
+    """Columns, and each row's reason on a line of its own, since reasons are sentences."""
+    lines = columns([header, *rows])
+    told = [lines[0]]
+    for line, reason in zip(lines[1:], reasons, strict=True):
+        told += [line, *([f"    {reason}"] if reason else [])]
+    return [f"  {line}" for line in told]
+
+
+def columns(rows: list[list[str]]) -> list[str]:
+    """A line a row, each column as wide as it needs to be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _what(version: dict[str, Any]) -> str:
+    if version["restores"] is not None:
+        return f"rollback to {version['restores']}"
+    return "forced push" if version["forced"] else version["kind"] or "unreadable"
+
+
+def _minutes(time: str | None) -> str:
+    return time[:16].replace("T", " ") if time else ""
+
+
+def _spaced(name: str | None) -> str:
+    return (name or "").replace("_", " ")
+
+
+def _accuracy(accuracy: dict[str, float] | None) -> str:
+    if accuracy is None:
+        return ""
+    return f"{accuracy['value']:.1%} ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})"
+
+
+def _points(difference: float | None, interval: list[float] | None) -> str:
+    if difference is None or interval is None:
+        return ""
+    low, high = interval
+    return f"{100 * difference:+.1f} points ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _change(before: int | None, after: int | None) -> str:
+    if before == after:
+        return "" if after is None else f"{after} stays"
+    return f"{'none' if before is None else before} -> {'none' if after is None else after}"
+
+
+def rollback(root: Root, version: int | None, reason: str) -> str:
+    """Rolls production back, to `version` or to what it was before; gives a sentence or two.
+
+    Raises:
+      BadInput: there is nothing to roll back to, or the folder cannot be written.
+    """
+    serving = root.serving_folder()
+    with _told_of_the_disk(root):
+        new = serving.rollback(version, reason)
+    manifest = serving.manifest(new)
+    assert manifest is not None
+    return (
+        f"version {new}, with the content of version {manifest['restores']}, is in production in place of version "
+        f"{manifest['replaced']}: {_shown(root.serving / str(new))}\n"
+        "TensorFlow Serving takes up the highest version when it looks next, as it does every second by default; a "
+        "server with the version policy `specific` has to be told"
+    )
+
+
+def pin(root: Root, version: int, remove: bool) -> str:
+    """Pins a version, or takes the pin off; gives a sentence.
+
+    Raises:
+      BadInput: there is no such version or pin, or the folder cannot be written.
+    """
+    with _told_of_the_disk(root):
+        if remove:
+            root.serving_folder().unpin(version)
+            return f"version {version} is no longer pinned; it leaves when it is old enough"
+        root.serving_folder().pin(version)
+    return f"version {version} is pinned: no push removes it"
+
+
+def model_folder(root: Root, version: int | None) -> Path:
+    """Folder of a version, or of the one in production.
+
+    Raises:
+      BadInput: it is not there.
+    """
+    serving = root.serving_folder()
+    versions = serving.versions()
+    if not versions:
+        raise BadInput(f"nothing is in production in {root.serving}; push a model with `warmstart run`")
+    if version is not None and version not in versions:
+        raise BadInput(f"version {version} is not in {root.serving}; choose one of {', '.join(map(str, versions))}")
+    return root.serving / str(serving.production() if version is None else version)
+
+
+def find_files(names: tuple[str, ...]) -> list[str]:
+    """The files of these names, and every file in the folders of these names, sorted within each.
+
+    Raises:
+      BadInput: there is no file in the folders.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        found += sorted(str(file) for file in path.rglob("*") if file.is_file()) if path.is_dir() else [name]
+    if not found:
+        raise BadInput(f"there is no file in {', '.join(names)}; expected photos")
+    return found
+
+
+@contextlib.contextmanager
+def _told_of_the_disk(root: Root) -> Iterator[None]:
+    """Says in one sentence what is wrong with the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{root.serving} cannot be written ({error.strerror}); production stays as it is") from None
+
+
+def _shown(path: Path) -> str:
+    """As short as it can be and still lead there from the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

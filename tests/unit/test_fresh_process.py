@@ -1,0 +1,51 @@
+"""A program in a process of its own: what it sees, and how its end is told."""
+
+import json
+import types
+
+import pytest
+
+from components.servable_check import fresh_process
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Makes a module out of a program's text."""
+
+    def make(text):
+        module = types.ModuleType("program")
+        module.__file__ = str(tmp_path / "program.py")
+        (tmp_path / "program.py").write_text(text, encoding="utf-8")
+        return module
+
+    return make
+
+
+def test_it_gets_its_arguments_and_sees_nothing_of_ours(program, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    text = "import json, sys\nwith open(sys.argv[1], 'w') as file:\n    json.dump([sys.argv[2:], sys.path], file)\n"
+    fresh_process.run(program(text), str(tmp_path / "seen.json"), "--a b", "c")
+    arguments, path = json.loads((tmp_path / "seen.json").read_text())
+    assert arguments == ["--a b", "c"]
+    assert not {"", str(tmp_path), str(tmp_path / "elsewhere")} & set(path)
+
+
+def test_an_error_is_the_last_line_of_the_process(program):
+    with pytest.raises(fresh_process.ProcessFailed, match=r"^ü$"):
+        fresh_process.run(program("print('much')\nraise OSError('no such model:\\n  ü ')\n"))
+
+
+def test_a_process_without_a_word(program):
+    with pytest.raises(fresh_process.ProcessFailed, match=r"^no message$"):
+        fresh_process.run(program("raise SystemExit(3)\n"))
+
+
+def test_a_process_that_is_aborted_does_not_take_this_one_along(program):
+    with pytest.raises(fresh_process.ProcessFailed, match=r"^ended by SIGABRT: check failed$"):
+        fresh_process.run(program("import os, sys\nprint('check failed', file=sys.stderr, flush=True)\nos.abort()\n"))
+
+
+def test_a_process_that_hangs_is_ended(program, monkeypatch):
+    monkeypatch.setattr(fresh_process, "TIMEOUT_SECONDS", 1)
+    with pytest.raises(fresh_process.ProcessHangs, match=r"^did not answer within 1 s$"):
+        fresh_process.run(program("import time\ntime.sleep(600)\n"))
