@@ -17,6 +17,7 @@ import yaml
 
 from components import progress
 from components.example_gen import layouts
+from components.servable_check.packages import require_packages
 from deploy.root import Root
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
@@ -111,8 +112,10 @@ def run(
     `force_push` is why ReleaseGate is overridden; empty: it is not.
 
     Raises:
-      BadInput: before anything ran: data folders, root or nodes are wrong, or another run is active.
+      BadInput: before anything ran: data folders, root or nodes are wrong, a package is missing, or another run is
+        active.
     """
+    require_packages(config.serving.exports)
     sources = check_sources(config)
     root.prepare(config.name)
     run_id = root.new_run_id()

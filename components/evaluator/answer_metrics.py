@@ -6,8 +6,9 @@ For every slice it yields, in one pass over the examples and for any number of c
 - `loss`: natural-log, at a fraction of the cost of Keras' metric, which keeps state for every slice;
 - `top_3_accuracy`, with more than three classes;
 - `auc`, with two classes: exact, where its own sums over 200 thresholds;
-- `precision`, `recall` and `f1_score` of each class (`class_id`), NaN where undefined as in its own metrics. Those
-  must be told the classes in advance, and with 37 of them they take a minute and more for a thousand examples.
+- `precision`, `recall` and `f1_score` of each class (`class_id`), by the first answers; NaN where undefined. Its own
+  must be told the classes in advance, take a minute and more for a thousand examples of 37 classes, and ask whether a
+  class has more than half of the probability.
 
 They are defined as in `components.evaluator.metrics`. Reference:
 https://www.tensorflow.org/tfx/model_analysis/metrics#custom_tfma_metrics

@@ -12,8 +12,7 @@ from components.artifacts import IngestReport, Verdict
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
-from components.release_gate.decision import against_production, floors, further_floor
-from components.release_gate.production import COMPARABLE
+from components.release_gate.decision import COMPARABLE, against_production, floors, further_floor
 from components.verdict import bless, read_verdict, write_verdict
 from schemas import schema_files
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
 from components.model_selector.paired_comparison import Comparison, compare, describe, is_loss
-from components.release_gate.production import COMPARABLE, NONE, SAME
+
+# What can be said of the model in production.
+NONE, SAME, COMPARABLE = "none", "same", "comparable"
+UNREADABLE, OTHER_SIGNATURE, OTHER_LABELS = "unreadable", "other_signature", "other_labels"
 
 
 def floors(

@@ -19,15 +19,11 @@ from tfx.utils import path_utils
 from components.artifacts import Verdict
 from components.evaluator.predictions import forget_models, load_model, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
-from components.pusher.serving_folder import model_identity
+from components.pusher.serving_folder import LABELS_FILE, model_identity
 from components.records import read_records, split_files
-from components.trainer.serving_model import LABELS_FILE
+from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
 from components.verdict import write_verdict
 from schemas import schema_files
-
-# What can be said of the model in production.
-NONE, SAME, COMPARABLE = "none", "same", "comparable"
-UNREADABLE, OTHER_SIGNATURE, OTHER_LABELS = "unreadable", "other_signature", "other_labels"
 
 
 @component(use_beam=True)

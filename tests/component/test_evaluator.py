@@ -244,7 +244,7 @@ def test_predictions_that_are_not_there_are_an_error(evaluator, missing_from, tm
     rows = right_rows(range(EXAMPLES))
     for row in missing_from:
         del rows[row].features.feature[probabilities_key(FINE_TUNED)]
-    with pytest.raises(Exception, match="(?i)prediction"):
+    with pytest.raises(Exception, match="rediction"):
         evaluator(make_eval_config(0.1, 0.0), rows)
     assert not (tmp_path / "blessing").exists()
 
@@ -300,11 +300,12 @@ def numbers_of(evaluated: dict) -> dict:
 
 
 def numbers_read(metrics: dict) -> dict:
-    """What Evaluator wrote about a slice, {(metric, class or None): value}."""
+    """What Evaluator wrote about a slice, {(metric, class or None): value}; without the gains on the baseline."""
     return {
         (name, int(sub_key.removeprefix("classId:")) if sub_key else None): float(value["doubleValue"])
         for sub_key, by_name in metrics[""].items()
         for name, value in by_name.items()
+        if not name.endswith("_diff")
     }
 
 
@@ -320,15 +321,20 @@ def matrix_read(plots: dict, classes: int) -> list[list[float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 4])
 def test_evaluators_numbers_are_those_of_our_intervals(evaluator, classes):
-    """Of both models, over all and on each slice; and TensorFlow Model Analysis' own metrics say the same."""
+    """Of both models, over all and on each slice; and TensorFlow Model Analysis' own metrics say the same.
+
+    Its precision and recall of a class ask whether the class has more than half of the probability. Of two classes that
+    is the first answer; of more it need not be.
+    """
     config = make_eval_config(0.1, 0.0)
-    of_classes = config.metrics_specs.add()
-    of_classes.binarize.class_ids.values.extend(range(classes))
-    for class_name, name in (("Precision", "precision"), ("Recall", "recall"), ("F1Score", "f1_score")):
-        of_classes.metrics.add(class_name=class_name, config=json.dumps({"name": f"their {name}"}))
     theirs = config.metrics_specs.add()
     theirs.metrics.add(class_name="SparseCategoricalCrossentropy", config=json.dumps({"name": "their loss"}))
-    if classes > 3:
+    if classes == 2:
+        of_classes = config.metrics_specs.add()
+        of_classes.binarize.class_ids.values.extend(range(classes))
+        for class_name, name in (("Precision", "precision"), ("Recall", "recall"), ("F1Score", "f1_score")):
+            of_classes.metrics.add(class_name=class_name, config=json.dumps({"name": f"their {name}"}))
+    else:
         settings = {"name": "their top_3_accuracy", "k": 3}
         theirs.metrics.add(class_name="SparseTopKCategoricalAccuracy", config=json.dumps(settings))
     run = evaluator(config, drawn_rows(classes, 60))
@@ -347,12 +353,9 @@ def test_evaluators_numbers_are_those_of_our_intervals(evaluator, classes):
         for slice_key, rows in rows_by_slice.items():
             ours = evaluate(probabilities[rows], stored.classes[rows], labels, 0.95, 200, 0)
             read = numbers_read(metrics[slice_key])
-            native = {(name.removeprefix("their "), i): value for (name, i), value in read.items() if "their" in name}
-            answers = {
-                key: value for key, value in read.items() if "their" not in key[0] and not key[0].endswith("_diff")
-            }
+            native = {(name.removeprefix("their "), i): read.pop((name, i)) for name, i in [*read] if "their" in name}
             numbers = numbers_of(ours)
-            assert answers == pytest.approx(numbers, abs=1e-6, nan_ok=True), slice_key
+            assert read == pytest.approx(numbers, abs=1e-6, nan_ok=True), slice_key
             assert native == pytest.approx({key: numbers[key] for key in native}, abs=1e-6, nan_ok=True), slice_key
-            assert len(native) == 3 * classes + (2 if classes > 3 else 1)
+            assert len(native) == (7 if classes == 2 else 2)
             assert matrix_read(plots[slice_key], classes) == ours["confusion_matrix"]

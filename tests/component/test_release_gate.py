@@ -21,7 +21,7 @@ from components.evaluator.stored_predictions import (
     probabilities_key,
 )
 from components.release_gate.component import RELEASE_FILE, ReleaseGate
-from components.release_gate.production import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
+from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
 from components.verdict import read_verdict, write_verdict
 from pipeline.config import ReleaseConfig
 from schemas import features as f

@@ -30,6 +30,7 @@ BACKBONE = READS_TRANSFORM
 READS_PREDICTIONS = {
     "components.model_selector.component",
     "components.release_gate.component",
+    "components.release_gate.production",
     "components.servable_check.component",
     "components.evaluator.predictions",
 }
@@ -82,22 +83,37 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
     ("edited", "steps"),
     [
         ("components/servable_check/probe.py", {"components.servable_check.component"}),
-        ("components/example_gen/layouts.py", {"components.example_gen.executor", "components.data_gate.component"}),
+        (
+            "components/example_gen/layouts.py",
+            {"components.example_gen.executor", "components.data_gate.component", "components.release_gate.component"},
+        ),
         ("components/example_gen/photo.py", {"components.example_gen.executor"}),
         ("components/example_gen/tfds_source.py", {"components.example_gen.executor"}),
         (
             "components/transform/image_ops.py",
-            {"components.transform.preprocessing", "components.example_gen.executor"},
+            {
+                "components.transform.preprocessing",
+                "components.example_gen.executor",
+                "components.servable_check.component",
+            },
         ),
         ("components/transform/graph.py", READS_TRANSFORM),
         ("components/trainer/warm_start.py", {"components.trainer.fine_tuning"}),
         ("components/trainer/loop.py", TRAINS),
         ("components/backbone/efficientnet_lite.py", BACKBONE),
         ("components/data_gate/checks.py", {"components.data_gate.component"}),
-        ("components/model_selector/paired_comparison.py", {"components.model_selector.component"}),
+        (
+            "components/model_selector/paired_comparison.py",
+            {
+                "components.model_selector.component",
+                "components.release_gate.component",
+                "components.release_gate.production",
+            },
+        ),
         ("components/evaluator/stored_predictions.py", READS_PREDICTIONS),
         ("components/pusher/executor.py", {"components.pusher.executor"}),
-        ("components/evaluator/metrics.py", set()),  # of the summary, which no step caches
+        ("components/pusher/serving_folder.py", {"components.pusher.executor", "components.release_gate.production"}),
+        ("components/evaluator/metrics.py", {"components.release_gate.component"}),
         ("components/report/summary.py", set()),
         ("schemas/sample_photos.py", set()),
         ("schemas/features.py", set(STEPS) - {"components.pusher.executor"}),
