@@ -328,6 +328,7 @@ def make_pipeline(
         custom_config={
             "lost_version": places.lost_version,
             "keep_versions": serving.keep_versions,
+            "force_push": force_push,
             "code": code("components.pusher.executor"),
         },
         custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),

@@ -8,9 +8,9 @@ confusion matrix and what `components.evaluator.answer_metrics` lists; an exampl
 slices. Intervals are computed by `components.evaluator.metrics` from the same predictions: those of TensorFlow Model
 Analysis take minutes, and its thresholds do not look at them.
 
-The thresholds hold for all examples together. Floors of slices are held by ReleaseGate, since a threshold on a slice
-here has no least number of examples: below `min_slice_size` the slice is left out, and a threshold on what was left out
-counts as failed.
+The thresholds hold for all examples together. Floors of slices are held by ReleaseGate, for here they would hold for a
+slice of one example, too: the only least number there is, `min_slice_size`, fails the model for every smaller slice,
+since its accuracy is then "not found".
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class AtomicPusherExecutor(Executor):
         io_utils.copy_dir(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
         identity = serving_folder.model_identity(trained)
         run_id, settings = self._context.pipeline_run_id, json.loads(exec_properties["custom_config"])
-        result = serving.push(model_folder, identity, release, expected, run_id, settings.get("force_push", ""))
+        result = serving.push(model_folder, identity, release, expected, run_id, settings["force_push"])
         if result.outcome != serving_folder.PUSHED:
             fileio.rmtree(pushed_model.uri)
             fileio.makedirs(pushed_model.uri)

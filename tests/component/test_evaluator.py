@@ -14,10 +14,12 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
+from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator.executor import Executor
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.evaluator.answer_metrics import AnswerMetrics
 from components.evaluator.eval_config import ACCURACY, make_eval_config
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import (
@@ -205,21 +207,16 @@ def test_a_plain_threshold_holds_for_every_slice(evaluator):
 
 
 @pytest.mark.slow
-def test_a_slice_below_the_least_size_fails_whatever_it_is_like(evaluator):
-    """Why floors of slices are not given to Evaluator: everything is right, and the one GIF is a failure."""
+@pytest.mark.parametrize(("least_size", "blessed"), [(1, True), (2, False)])
+def test_a_slice_below_the_least_size_fails_whatever_it_is_like(evaluator, least_size, blessed):
+    """Why floors of slices are not given to Evaluator: all is right, and the threshold does not hold for slices."""
     config = make_eval_config(0.6, 0.0)
-    config.options.min_slice_size.value = 2
-    floor = config_pb2.PerSliceMetricThreshold()
-    floor.CopyFrom(accuracy_metric(config).per_slice_thresholds[0])
-    floor.threshold.ClearField("change_threshold")
-    del floor.slicing_specs[:]
-    floor.slicing_specs.add(feature_keys=[f.IMAGE_FORMAT])
-    accuracy_metric(config).per_slice_thresholds.append(floor)
+    config.options.min_slice_size.value = least_size
     rows = right_rows(range(EXAMPLES))
     rows[0].features.feature[f.IMAGE_FORMAT].bytes_list.value[0] = b"GIF"
     run = evaluator(config, rows)
-    assert verdict(run) is False
-    assert failures(run) == {((f.IMAGE_FORMAT, "GIF"),): {"Metric not found."}}
+    assert verdict(run) is blessed
+    assert failures(run) == ({} if blessed else {((f.IMAGE_FORMAT, "GIF"),): {"Metric not found."}})
 
 
 @pytest.mark.slow
@@ -316,6 +313,27 @@ def matrix_read(plots: dict, classes: int) -> list[list[float]]:
     for entry in at_threshold["entries"]:
         matrix[entry.get("actualClassId", 0), entry.get("predictedClassId", 0)] = entry["numWeightedExamples"]
     return matrix.tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_numbers_do_not_depend_on_how_the_examples_are_spread_over_workers(classes):
+    [computation] = AnswerMetrics().computations(model_names=[FINE_TUNED])
+    combiner = computation.combiner
+    elements = [
+        metric_types.StandardMetricInputs(
+            labels={FINE_TUNED: np.array(row.features.feature[LABEL_INDEX].int64_list.value)},
+            predictions={FINE_TUNED: np.array(row.features.feature[probabilities_key(FINE_TUNED)].float_list.value)},
+        )
+        for row in drawn_rows(classes, 40)
+    ]
+
+    def numbers(*parts):
+        seen = [combiner.add_inputs(combiner.create_accumulator(), part) for part in parts]
+        return combiner.extract_output(combiner.merge_accumulators(iter(seen)))
+
+    whole = numbers(elements)
+    assert {key.name for key in whole} >= {"loss", "expected_calibration_error", "precision", "recall", "f1_score"}
+    assert numbers(elements[:10], [], elements[10:11], elements[11:]) == pytest.approx(whole, nan_ok=True)
 
 
 @pytest.mark.slow

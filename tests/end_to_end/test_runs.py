@@ -445,6 +445,14 @@ def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(histo
     )
     assert len(versions(root)) == 3
 
+    code, output, summary = run(
+        sample / "cats_vs_dogs", root, *worse, "--set=release.guarded_slices=[]", "--force-push=it saw enough"
+    )
+    assert code == 0, output
+    assert versions(root)[-1]["forced"] == "it saw enough"
+    code, output = warmstart("rollback", str(first["version"]), f"--root={root}")
+    assert code == 0, output
+
     photo = min((sample / "cats_vs_dogs").glob("*/*.jpg"))
     code, output = warmstart("predict", f"--root={root}", "--json", str(photo), "README.md")
     assert code == 2, output

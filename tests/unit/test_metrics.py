@@ -292,10 +292,11 @@ def test_the_same_seed_gives_the_same_numbers():
     assert first["loss"]["low"] != other["loss"]["low"]
 
 
-def test_the_numbers_do_not_depend_on_how_many_sets_are_in_memory(monkeypatch):
+@pytest.mark.parametrize("numbers", [350, 10])  # seven sets, and four at last; one at a time, for none would be too few
+def test_the_numbers_do_not_depend_on_how_many_sets_are_in_memory(monkeypatch, numbers):
     data = predictions(0, 50, classes=2)
     whole = evaluate(*data, 0.95, 200, 1)
-    monkeypatch.setattr(metrics_module, "_NUMBERS_AT_A_TIME", 350)  # seven sets, and four at last
+    monkeypatch.setattr(metrics_module, "_NUMBERS_AT_A_TIME", numbers)
     parts = evaluate(*data, 0.95, 200, 1)
     assert parts["accuracy"] == whole["accuracy"]
     assert parts["loss"] == pytest.approx(whole["loss"])
