@@ -36,16 +36,22 @@ from components.evaluator.metrics import (
 
 
 class AnswerMetrics(metric_types.Metric):
-    """The metrics above; `EvalConfig` names it by its class and module."""
+    """The metrics above; `EvalConfig` names it by its class and module.
 
-    def __init__(self, name: str = "answer_metrics"):
-        super().__init__(metric_util.merge_per_key_computations(_computations), name=name)
+    `code`, a fingerprint, changes nothing but the configuration, and so Evaluator's cache key.
+    """
+
+    def __init__(self, name: str = "answer_metrics", code: str = ""):
+        super().__init__(metric_util.merge_per_key_computations(_computations), name=name, code=code)
 
 
 def _computations(
-    name: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
+    name: str, code: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
 ) -> metric_types.MetricComputations:
-    key = metric_types.MetricKey(name, model_name, output_name, example_weighted=example_weighted)
+    del code
+    key = metric_types.MetricKey(
+        name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+    )
     return [metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=_Combiner(key))]
 
 

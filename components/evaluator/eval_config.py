@@ -15,6 +15,8 @@ since its accuracy is then "not found".
 
 from __future__ import annotations
 
+import json
+
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.answer_metrics import AnswerMetrics
@@ -31,12 +33,14 @@ ACCURACY = "SparseCategoricalAccuracy"
 _LEAST_GAIN = 1e-6
 
 
-def make_eval_config(minimum_accuracy: float, minimum_gain: float) -> config_pb2.EvalConfig:
+def make_eval_config(minimum_accuracy: float, minimum_gain: float, code: str = "") -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
     Args:
       minimum_accuracy: floor of the candidate's accuracy, over all examples.
       minimum_gain: what the candidate must gain in accuracy on the baseline, over all examples.
+      code: fingerprint of our own metrics; part of Evaluator's cache key, of which this configuration is the only part
+        that we write.
     """
     # TFMA applies a plain threshold to every slice; these hold for all examples together.
     overall = config_pb2.PerSliceMetricThreshold(
@@ -71,7 +75,11 @@ def make_eval_config(minimum_accuracy: float, minimum_gain: float) -> config_pb2
                     config_pb2.MetricConfig(class_name="ExampleCount"),
                     config_pb2.MetricConfig(class_name=ACCURACY, per_slice_thresholds=[overall]),
                     config_pb2.MetricConfig(class_name="MultiClassConfusionMatrixPlot"),
-                    config_pb2.MetricConfig(class_name=AnswerMetrics.__name__, module=AnswerMetrics.__module__),
+                    config_pb2.MetricConfig(
+                        class_name=AnswerMetrics.__name__,
+                        module=AnswerMetrics.__module__,
+                        config=json.dumps({"code": code}),
+                    ),
                 ]
             )
         ],

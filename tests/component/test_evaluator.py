@@ -157,7 +157,8 @@ def test_a_gain_of_exactly_the_minimum_is_blessed(is_blessed):
 
 def test_the_configuration_survives_the_way_to_the_executor():
     """TFX hands the configuration over as JSON; the thresholds must be there, for all examples together alone."""
-    config = make_eval_config(0.6, 0.0)
+    config = make_eval_config(0.6, 0.0, code="0123abcd")
+    assert config != make_eval_config(0.6, 0.0, code="4567")  # or an edit would leave what is cached
     text = json_format.MessageToJson(config, preserving_proto_field_name=True)
     assert json_format.Parse(text, config_pb2.EvalConfig()) == config
     [metric] = [m for m in config.metrics_specs[0].metrics if m.per_slice_thresholds or m.HasField("threshold")]
@@ -344,7 +345,7 @@ def test_evaluators_numbers_are_those_of_our_intervals(evaluator, classes):
     Its precision and recall of a class ask whether the class has more than half of the probability. Of two classes that
     is the first answer; of more it need not be.
     """
-    config = make_eval_config(0.1, 0.0)
+    config = make_eval_config(0.1, 0.0, code="0123abcd")
     theirs = config.metrics_specs.add()
     theirs.metrics.add(class_name="SparseCategoricalCrossentropy", config=json.dumps({"name": "their loss"}))
     if classes == 2:

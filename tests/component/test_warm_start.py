@@ -665,7 +665,7 @@ def test_the_classes_that_both_know_are_compared_at_the_temperature(temperature)
 
 @pytest.mark.parametrize(("temperature", "tolerance"), [(0.05, 2e-3), (0.5, 2e-4), (1.0, 1e-4), (20.0, 1e-4)])
 def test_the_tolerance_is_of_logits_where_a_low_temperature_magnifies_them(temperature, tolerance):
-    """Of two equal logits, one that is 4 x temperature x tolerance greater shifts the probabilities by the tolerance."""
+    """Of two equal logits, one greater by 4 x temperature x tolerance shifts the probabilities by the tolerance."""
     old = replace(that_answers(["ant", "bee"], [[0.5, 0.5]]), temperature=temperature)
     shift = 4 * temperature * tolerance
     assert check_logits(old, ["ant", "bee"], [[0.8 * shift, 0.0]]) == pytest.approx(0.8 * tolerance, rel=0.01)
