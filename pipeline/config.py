@@ -598,6 +598,7 @@ def _sentence(error: Any, raw: dict[str, Any]) -> str:
         below = [known for known in all_keys() if known.startswith(key + ".")] or [f"{key}.{DATASETS[0]}"]
         return f"{key} {'is empty' if found is None else f'(={found!r})'}: expected keys below it, such as {below[0]}"
     if "[key]" in error["loc"] or (len(parts) == 3 and parts[:2] == ["data", "sources"] and parts[2] not in DATASETS):
-        near = _nearest(parts[-1], list(DATASETS))
-        return f"data.sources: unknown data set {parts[-1]!r}{near or '; known: ' + ', '.join(DATASETS)}"
+        what, known = ("slice", SLICES) if parts[-2] == "minimum_slice_accuracy" else ("data set", DATASETS)
+        near = _nearest(parts[-1], list(known))
+        return f"{'.'.join(parts[:-1])}: unknown {what} {parts[-1]!r}{near or '; known: ' + ', '.join(known)}"
     return f"{key} (={found!r}): {message}"
