@@ -90,9 +90,9 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
         "|---|---|---|---|",
     ]
     for name, probabilities, facts in rows:
-        from components.evaluator.metrics import with_intervals
+        from components.evaluator.metrics import evaluate
 
-        accuracy = with_intervals(probabilities, classes, 0.95, _SAMPLES, _SEED)["accuracy"]
+        accuracy = evaluate(probabilities, classes, labels, 0.95, _SAMPLES, _SEED)["accuracy"]
         value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
         lines.append(
             f"| {name} | {value:.1f} % ({low:.1f} to {high:.1f}) | {facts['seconds']:.0f} | {facts['parameters']:,} |"

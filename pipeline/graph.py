@@ -34,6 +34,7 @@ from components.release_gate.production import ProductionPredictions
 from components.servable_check.component import ServableCheck
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
+from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
 
@@ -263,7 +264,13 @@ def make_pipeline(
         example_splits=["eval"],
         model=models["fine_tuned"],
         baseline_model=models["feature_extraction"],
-        eval_config=make_eval_config(config.release.minimum_accuracy, config.selection.minimum_gain),
+        eval_config=make_eval_config(
+            config.release.minimum_accuracy,
+            config.selection.minimum_gain,
+            # Where breeds are learnt, the label is the breed.
+            [name for name in SLICES if name != BREED or config.task.label == "species"],
+            code("components.evaluator.eval_config"),
+        ),
     )
     selector = ModelSelector(
         predictions=predictions.outputs["predictions"],

@@ -16,6 +16,7 @@ since its accuracy is then "not found".
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -33,12 +34,15 @@ ACCURACY = "SparseCategoricalAccuracy"
 _LEAST_GAIN = 1e-6
 
 
-def make_eval_config(minimum_accuracy: float, minimum_gain: float, code: str = "") -> config_pb2.EvalConfig:
+def make_eval_config(
+    minimum_accuracy: float, minimum_gain: float, slices: Sequence[str] = f.SLICES, code: str = ""
+) -> config_pb2.EvalConfig:
     """Metrics, slices and thresholds.
 
     Args:
       minimum_accuracy: floor of the candidate's accuracy, over all examples.
       minimum_gain: what the candidate must gain in accuracy on the baseline, over all examples.
+      slices: the features to slice by, of `SLICES`; a metric costs as much again for every slice.
       code: fingerprint of our own metrics; part of Evaluator's cache key, of which this configuration is the only part
         that we write.
     """
@@ -67,7 +71,7 @@ def make_eval_config(minimum_accuracy: float, minimum_gain: float, code: str = "
         model_specs=[model(FINE_TUNED, False), model(FEATURE_EXTRACTION, True)],
         slicing_specs=[
             config_pb2.SlicingSpec(),
-            *(config_pb2.SlicingSpec(feature_keys=[feature]) for feature in f.SLICES),
+            *(config_pb2.SlicingSpec(feature_keys=[feature]) for feature in slices),
         ],
         metrics_specs=[
             config_pb2.MetricsSpec(

@@ -32,6 +32,7 @@ READS_PREDICTIONS = {
     "components.release_gate.component",
     "components.release_gate.production",
     "components.servable_check.component",
+    "components.evaluator.eval_config",
     "components.evaluator.predictions",
 }
 
@@ -113,7 +114,10 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/evaluator/stored_predictions.py", READS_PREDICTIONS),
         ("components/pusher/executor.py", {"components.pusher.executor"}),
         ("components/pusher/serving_folder.py", {"components.pusher.executor", "components.release_gate.production"}),
-        ("components/evaluator/metrics.py", {"components.release_gate.component"}),
+        (
+            "components/evaluator/metrics.py",
+            {"components.release_gate.component", "components.evaluator.eval_config"},
+        ),
         ("components/report/summary.py", set()),
         ("schemas/sample_photos.py", set()),
         ("schemas/features.py", set(STEPS) - {"components.pusher.executor"}),
