@@ -470,8 +470,10 @@ def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(histo
         assert said in output
 
 
-def test_resolvers_find_the_model_that_was_released(history_of_a_root):
-    """Three runs made a model each: released, refused, and released by force. Evaluator has blessings of its own."""
+def test_resolvers_find_the_model_that_was_released(history_of_a_root, pushed):
+    """The newest model that ReleaseGate blessed: pushed by force in one root, and in the other, where a newer one was
+    refused, the first. Evaluator has blessings of its own, of the fine-tuned models.
+    """
     from ml_metadata.metadata_store import metadata_store
     from tfx import v1 as tfx
     from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -479,35 +481,37 @@ def test_resolvers_find_the_model_that_was_released(history_of_a_root):
 
     from pipeline import run_record
 
-    root, [(_, _, good), (_, _, refused), (_, _, forced)] = history_of_a_root
-    connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
-    store = metadata_store.MetadataStore(connection)
-
-    def model_of(summary: dict) -> int:
-        return run_record.read_run(store, "cats_vs_dogs", summary["run_id"])["ModelSelector"].outputs["model"][0].id
-
-    resolver = tfx.dsl.Resolver(
-        strategy_class=LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.Model, producer_component_id="ModelSelector", output_key="model"
-        ),
-        model_blessing=tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.ModelBlessing, producer_component_id="ReleaseGate", output_key="blessing"
-        ),
-    )
-    tfx.orchestration.LocalDagRunner().run(
-        tfx.dsl.Pipeline(
-            pipeline_name="cats_vs_dogs",
-            pipeline_root=str(root / "artifacts"),
-            components=[resolver],
-            metadata_connection_config=connection,
+    def resolved(root: Path) -> int:
+        artifacts = tfx.types.standard_artifacts
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=artifacts.Model, producer_component_id="ModelSelector", output_key="model"),
+            model_blessing=tfx.dsl.Channel(
+                type=artifacts.ModelBlessing, producer_component_id="ReleaseGate", output_key="blessing"
+            ),
         )
-    )
-    [execution] = store.get_executions_by_type("tfx.dsl.components.common.resolver.Resolver")
-    events = store.get_events_by_execution_ids([execution.id])
-    found = {event.path.steps[0].key: event.artifact_id for event in events if event.type == event.OUTPUT}
-    assert model_of(refused) == model_of(forced)  # the same, taken from the cache
-    assert found["model"] == model_of(forced) != model_of(good)
+        connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
+        tfx.orchestration.LocalDagRunner().run(
+            tfx.dsl.Pipeline(
+                pipeline_name="cats_vs_dogs",
+                pipeline_root=str(root / "artifacts"),
+                components=[resolver],
+                metadata_connection_config=connection,
+            )
+        )
+        store = metadata_store.MetadataStore(connection)
+        [execution] = store.get_executions_by_type("tfx.dsl.components.common.resolver.Resolver")
+        events = store.get_events_by_execution_ids([execution.id])
+        return next(e.artifact_id for e in events if e.type == e.OUTPUT and e.path.steps[0].key == "model")
+
+    def selected(root: Path, summary: dict) -> int:
+        connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
+        nodes = run_record.read_run(metadata_store.MetadataStore(connection), "cats_vs_dogs", summary["run_id"])
+        return nodes["ModelSelector"].outputs["model"][0].id
+
+    root, [(_, _, good), _, (_, _, forced)] = history_of_a_root
+    assert resolved(root) == selected(root, forced) != selected(root, good)
+    assert resolved(pushed[0]) == selected(pushed[0], pushed[3])
 
 
 def test_another_data_set_is_scored_by_species_and_breed(sample, tmp_path):
