@@ -274,6 +274,8 @@ def _summarise(config, run_id, nodes, node_ids, root, before, status, reason) ->
             assert selection is not None  # without it there is no Pusher
             status = "pushed"
             reason = f"{selection['winner'].replace('_', ' ')} is in production as version {after}"
+            if release and release["forced"]:
+                reason += f", by force: {release['forced']}"
     return {
         "schema_version": report.SCHEMA_VERSION,
         "run_id": run_id,

@@ -88,6 +88,6 @@ def describe(comparison: Comparison, candidate: str, confidence: float) -> str:
     c = comparison
     return (
         f"{candidate} answers {c.better} of {c.examples} photos better and {c.worse} worse: "
-        f"{100 * c.difference:+.1f} points, {100 * confidence:g} % interval {100 * c.low:.1f} to {100 * c.high:.1f}, "
+        f"{100 * c.difference:+.1f} points, {100 * confidence:.4g} % interval {100 * c.low:.1f} to {100 * c.high:.1f}, "
         f"p = {c.p_value:.2g}"
     )

@@ -139,8 +139,7 @@ def against_production(
     if worst > tolerated_loss + 1e-9:
         which = "a loss that may be as large as" if evidence == "proven" else "a loss of"
         against.append(
-            f"{text}: {which} {100 * worst:.1f} points, more than release.tolerated_loss "
-            f"({100 * tolerated_loss:g} points)"
+            f"{text}: {which} {100 * worst:.1f} points, more than release.tolerated_loss ({tolerated_loss:g})"
         )
     slices = [
         (feature, value, rows[known[rows]])

@@ -230,7 +230,7 @@ def test_the_winner_may_lose_what_is_tolerated_against_production(gate, lost, ga
     sentence = f"fine tuned, against version 7 in production, answers {gained} of 200 photos better and {lost} worse"
     assert sentence in findings["text"]
     if not released:
-        assert f"more than release.tolerated_loss ({100 * tolerated:g} points)" in findings["text"]
+        assert f"more than release.tolerated_loss ({tolerated:g})" in findings["text"]
 
 
 def test_evidence_may_have_to_be_proven(gate):

@@ -405,11 +405,12 @@ def test_a_winner_worse_than_production_is_refused_and_pushed_by_force_only(hist
     assert compared["difference"] == pytest.approx(now - was)
     assert now < was
     assert f"against version {version} in production" in refused["reason"]
-    assert "more than release.tolerated_loss (1 points)" in refused["reason"]
+    assert "more than release.tolerated_loss (0.01)" in refused["reason"]
     assert refused["production"]["after"] == version
 
     assert forced_code == 0, forced_output
     assert forced["status"] == "pushed"
+    assert forced["reason"].endswith(", by force: the camera was replaced")
     assert forced["release"]["forced"] == "the camera was replaced"
     done_again = {step for step, state in states(forced).items() if state == "complete"}
     assert done_again == {"ReleaseGate", "Pusher"}
