@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-fast lint format lock bench clean
 PYTHON_RUN := .venv/bin/python
+# Two processes, a file each at a time; the whole runs, which take longest, first.
+PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -14,10 +16,10 @@ demo: install ## draw sample photos, train, compare and push a model from them
 	@.venv/bin/warmstart run --config cats_vs_dogs --data sample/cats_vs_dogs --root runs/demo
 
 test: install ## all tests
-	$(PYTHON_RUN) -m pytest
+	$(PYTEST)
 
 test-fast: install ## the tests that need no whole pipeline run
-	$(PYTHON_RUN) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: install ## ruff and mypy on our own code
 	$(PYTHON_RUN) -m ruff check

@@ -47,7 +47,7 @@ setup(
         "rich>=13",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6.100", "ruff", "mypy>=1.10", "types-PyYAML"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff", "mypy>=1.10", "types-PyYAML"],
         "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0"],
         "onnx": [
             "tf2onnx>=1.17",
