@@ -503,7 +503,7 @@ def test_resolvers_find_the_model_that_was_released(history_of_a_root, pushed):
         store = metadata_store.MetadataStore(connection)
         [execution] = store.get_executions_by_type("tfx.dsl.components.common.resolver.Resolver")
         events = store.get_events_by_execution_ids([execution.id])
-        return next(e.artifact_id for e in events if e.type == e.OUTPUT and e.path.steps[0].key == "model")
+        return next(e.artifact_id for e in events if e.type == e.INTERNAL_OUTPUT and e.path.steps[0].key == "model")
 
     def selected(root: Path, summary: dict) -> int:
         connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
