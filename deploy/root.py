@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from components.pusher.serving_folder import ServingFolder, model_identity
+from components.pusher.serving_folder import ServingFolder
 from schemas.errors import BadInput
 
 ROOTS_FOLDER = "runs"
@@ -109,12 +109,9 @@ class Root:
         return None if version is None else str(version)
 
     def production_identity(self) -> str:
-        """Identity of the model in production, or an empty string."""
+        """Identity of the model in production; empty where there is none, or its files are not what was pushed."""
         version = self.production_version()
-        if version is None:
-            return ""
-        manifest = self.serving_folder().manifest(int(version))
-        return manifest["model_sha256"] if manifest else model_identity(self.serving / version)
+        return (self.serving_folder().identity(int(version)) if version else None) or ""
 
     def runs_without_summary(self, except_for: str) -> list[Path]:
         """Report folders of runs that were killed."""

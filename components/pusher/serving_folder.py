@@ -108,6 +108,14 @@ class ServingFolder:
                     return found
         return None
 
+    def identity(self, version: int) -> str | None:
+        """`model_identity` of the trained model that a version has; None: its files are not what was pushed."""
+        manifest = self.manifest(version)
+        if manifest is None:
+            return None if (self._of(version) / MANIFEST_FILE).exists() else model_identity(self._of(version))
+        found = checksums(self._of(version))
+        return manifest["model_sha256"] if found == manifest["files"] else None
+
     def pinned(self) -> list[int]:
         """The versions that are never removed, oldest first."""
         return sorted(_as_numbers(_names(self.folder / _PINNED)))
@@ -150,7 +158,7 @@ class ServingFolder:
         """
         with self._locked():
             production, manifests = self.production(), self._manifests()
-            if production is not None and manifests[production]["model_sha256"] == identity:
+            if production is not None and self.identity(production) == identity:
                 reason = f"this very model is in production already, as version {production}"
                 return PushResult(ALREADY_IN_PRODUCTION, production, reason)
             if production != expected_production:
@@ -185,7 +193,8 @@ class ServingFolder:
         """Puts the content of an earlier version into production once more, as a new version.
 
         Args:
-          version: which; None: what production read before the content that it reads now.
+          version: which; None: what production read before the content that it reads now, or, where that is damaged,
+            another version of the same content if there is one.
           reason: for the manifest.
 
         Returns:
@@ -198,8 +207,13 @@ class ServingFolder:
             production, manifests = self.production(), self._manifests()
             if production is None:
                 raise BadInput(f"nothing is in production in {self.folder}; there is nothing to roll back")
-            choices = [v for v in self.versions() if not _same_content(v, production, manifests)]
-            target = self._before(production, manifests) if version is None else version
+            is_whole = self.identity(production) is not None
+            others = [v for v in self.versions() if v != production]
+            same = [v for v in others if _same_content(v, production, manifests)]
+            choices = [v for v in others if not is_whole or v not in same]
+            target = version
+            if version is None:
+                target = max(same) if same and not is_whole else self._before(production, manifests)
             if target is None:
                 raise BadInput(
                     f"version {_origin(production, manifests)}, whose content is in production, came first or nothing "
@@ -209,8 +223,9 @@ class ServingFolder:
                 what = "was removed" if target in manifests else "is unknown"
                 raise BadInput(f"version {target} {what}; {_to_choose_from(choices)}")
             manifest = manifests[target]
-            if _same_content(target, production, manifests):
-                raise BadInput(f"the content of version {target} is in production already; {_to_choose_from(choices)}")
+            if target not in choices:
+                state = "is in production already" if is_whole else "is in production, and damaged"
+                raise BadInput(f"the content of version {target} {state}; {_to_choose_from(choices)}")
             if manifest["files"] is None:
                 others = [v for v in choices if v != target]
                 raise BadInput(f"version {target} is damaged: its manifest is unreadable; {_to_choose_from(others)}")
@@ -499,9 +514,9 @@ def _rolled_back_from(manifests: dict[int, dict[str, Any]]) -> dict[str, dict[st
     """Identity of each model that production was rolled back from, and not to again -> manifest of the rollback."""
     refused: dict[str, dict[str, Any]] = {}
     for manifest in manifests.values():
-        refused.pop(manifest["model_sha256"], None)
         if manifest["kind"] == ROLLBACK and manifest["replaced"] in manifests:
             refused[manifests[manifest["replaced"]]["model_sha256"]] = manifest
+        refused.pop(manifest["model_sha256"], None)  # also where a whole copy took the place of a damaged one
     return refused
 
 

@@ -159,8 +159,10 @@ def test_the_identity_of_production_is_that_of_its_manifest_or_else_of_its_files
     (root.serving / "3").mkdir()  # of an older warmstart
     (root.serving / "3" / "saved_model.pb").write_bytes(b"graph")
     assert root.production_identity() == identity
-    root.serving_folder().push(tmp_path / "model", "of the trained model", {}, 3)
+    version = root.serving_folder().push(tmp_path / "model", "of the trained model", {}, 3).version
     assert root.production_identity() == "of the trained model"
+    (root.serving / str(version) / "saved_model.pb").write_bytes(b"gra")
+    assert root.production_identity() == "", "nobody knows what a damaged model is"
 
 
 def test_the_only_root_is_found_and_of_several_none_is_guessed(tmp_path, monkeypatch):

@@ -732,3 +732,50 @@ def test_any_order_of_changes(tmp_path, monkeypatch):
         max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
     )
     machine().runTest()
+
+
+@pytest.fixture
+def damaged(serving, push):
+    """Versions of the models a, b and, by a rollback, a, whose last one is damaged."""
+    versions = [push("a"), push("b"), serving.rollback()]
+    (serving.folder / str(versions[-1]) / "saved_model.pb").write_bytes(b"half")
+    return versions
+
+
+def test_a_damaged_model_in_production_is_pushed_anew(serving, push, damaged):
+    assert serving.identity(damaged[-1]) is None
+    assert serving.identity(damaged[0]) is not None
+    version = push("a")
+    assert serving.production() == version
+    assert serving.identity(version) == serving.identity(damaged[0])
+
+
+def test_a_file_that_is_gone_or_new_is_damage_too(serving, push):
+    version = push("a")
+    (serving.folder / str(version) / "another").touch()
+    assert serving.identity(version) is None
+    (serving.folder / str(version) / "another").unlink()
+    assert serving.identity(version) is not None
+    (serving.folder / str(version) / "saved_model.pb").unlink()
+    assert serving.identity(version) is None
+    (serving.folder / str(version) / MANIFEST).write_text("{")
+    shutil.rmtree(serving.folder / ".manifests")
+    assert serving.identity(version) is None
+
+
+def test_a_damaged_model_in_production_is_rolled_back_to_a_whole_copy_of_it_first(serving, push, model, damaged):
+    version = serving.rollback()
+    assert serving.manifest(version)["restores"] == damaged[0]
+    assert serving.identity(version) == serving.identity(damaged[0])
+    push("c")
+    result = serving.push(model("a"), model_identity(model("a")), RELEASE, serving.production())
+    assert result.outcome == "pushed", "nobody rolled back from this model because of what it answered"
+
+
+def test_a_damaged_model_in_production_may_be_rolled_back_to_any_other_version(serving, damaged):
+    with pytest.raises(BadInput) as error:
+        serving.rollback(damaged[-1])
+    assert str(error.value) == (
+        f"the content of version {damaged[-1]} is in production, and damaged; choose one of {damaged[0]}, {damaged[1]}"
+    )
+    assert serving.identity(serving.rollback(damaged[1])) == serving.identity(damaged[1])
