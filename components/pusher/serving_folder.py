@@ -158,7 +158,9 @@ class ServingFolder:
         """
         with self._locked():
             production, manifests = self.production(), self._manifests()
-            if production is not None and self.identity(production) == identity:
+            # With an export more than production has, the same model is another version.
+            nothing_new = production is not None and {*_files(Path(model_folder))} <= {*checksums(self._of(production))}
+            if production is not None and nothing_new and self.identity(production) == identity:
                 reason = f"this very model is in production already, as version {production}"
                 return PushResult(ALREADY_IN_PRODUCTION, production, reason)
             if production != expected_production:

@@ -202,16 +202,18 @@ def test_a_push_is_refused_when_production_is_another_than_the_model_was_compare
 
 
 def test_the_model_in_production_is_not_pushed_again(serving, push, model):
-    first = push("a")
     folder = model("a")
+    identity = model_identity(folder)
     (folder / "assets.extra/warm_up").write_text("beside the model")
+    first = serving.push(folder, identity, RELEASE, None).version
+    (folder / "assets.extra/warm_up").write_text("beside the model, and written anew")
     for expected in (first, None):  # None: as by a step that is run again after it was killed just after the push
-        result = serving.push(folder, serving.manifest(first)["model_sha256"], RELEASE, expected)
+        result = serving.push(folder, identity, RELEASE, expected)
         assert (result.outcome, result.version) == ("already_in_production", first)
         assert f"already, as version {first}" in result.reason
     assert serving.versions() == [first]
     second = push("b")
-    assert push("a") > second  # it is not in production any more
+    assert serving.push(folder, identity, RELEASE, second).outcome == "pushed"  # it is not in production any more
 
 
 def test_a_model_that_was_rolled_back_from_comes_back_by_force_only(serving, push, model):
@@ -779,3 +781,15 @@ def test_a_damaged_model_in_production_may_be_rolled_back_to_any_other_version(s
         f"the content of version {damaged[-1]} is in production, and damaged; choose one of {damaged[0]}, {damaged[1]}"
     )
     assert serving.identity(serving.rollback(damaged[1])) == serving.identity(damaged[1])
+
+
+def test_the_same_model_with_an_export_more_is_pushed_and_with_one_less_is_not(serving, push, model):
+    first = push("a")
+    identity = model_identity(model("a"))
+    more = model("a")
+    (more / "assets.extra" / "model.tflite").write_bytes(b"tflite")
+    result = serving.push(more, identity, RELEASE, first)
+    assert result.outcome == "pushed"
+    assert serving.identity(result.version) == identity
+    (more / "assets.extra" / "model.tflite").unlink()
+    assert serving.push(more, identity, RELEASE, result.version).outcome == "already_in_production"
