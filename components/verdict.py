@@ -10,6 +10,10 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 VERDICT_FILE = "verdict.json"
+# What ReleaseGate leaves in its blessing's folder for Pusher.
+RELEASE_FILE = "release.json"
+# TFX's sign that an InfraBlessing carries the model, with what was put beside it.
+HAS_MODEL = "has_model"
 
 
 def write_verdict(folder: str, verdict: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
+from deploy.root import shown
+
 _MARKS = {
     "complete": "[green]done[/]",
     "cached": "[cyan]cached[/]",
@@ -81,16 +83,10 @@ class ConsoleDisplay:
         colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(summary["status"], "red")
         out.print(f"[bold]status: [{colour}]{summary['status']}[/][/]  {escape(summary['reason'])}")
         if version := summary["production"]["after"]:
-            out.print(f"[bold]model[/]    {escape(_shown(Path(summary['production']['folder'], version)))}")
-        out.print(f"[bold]summary[/]  {escape(_shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
+            out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
+        out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
         if summary["status"] == "failed":
-            out.print(f"[bold]log[/]      {escape(_shown(folder / 'run.log'))}")
-
-
-def _shown(path: Path) -> str:
-    """As short as it can be and still lead there from the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+            out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
 
 
 def _photos(data: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploy.root import Root
+from deploy.root import Root, shown
 from schemas.errors import BadInput
 
 UNREADABLE, UNFINISHED = "unreadable", "unfinished"
@@ -85,7 +85,7 @@ def _number(version: str | None) -> int | None:
 
 def history_text(found: dict[str, Any], root: Root) -> str:
     """`history` for people: a table of the versions, one of the runs, and what is in production."""
-    lines = [f"versions in {_shown(root.serving)}"]
+    lines = [f"versions in {shown(root.serving)}"]
     rows = [
         [
             str(version["version"]),
@@ -100,7 +100,7 @@ def history_text(found: dict[str, Any], root: Root) -> str:
     header = ["version", "UTC", "what", "winner", "accuracy on test", "state"]
     lines += _table(header, rows, [version["reason"] for version in found["versions"]]) if rows else ["  none yet"]
 
-    lines += ["", f"runs in {_shown(root.reports)}"]
+    lines += ["", f"runs in {shown(root.reports)}"]
     rows = [
         [
             run["run_id"],
@@ -116,7 +116,7 @@ def history_text(found: dict[str, Any], root: Root) -> str:
 
     if found["production"] is None:
         return "\n".join([*lines, "", "nothing is in production"])
-    return "\n".join([*lines, "", f"in production: {_shown(root.serving / str(found['production']))}"])
+    return "\n".join([*lines, "", f"in production: {shown(root.serving / str(found['production']))}"])
 
 
 def _table(header: list[str], rows: list[list[str]], reasons: list[str | None]) -> list[str]:
@@ -180,7 +180,7 @@ def rollback(root: Root, version: int | None, reason: str) -> str:
     assert manifest is not None
     return (
         f"version {new}, with the content of version {manifest['restores']}, is in production in place of version "
-        f"{manifest['replaced']}: {_shown(root.serving / str(new))}\n"
+        f"{manifest['replaced']}: {shown(root.serving / str(new))}\n"
         "TensorFlow Serving takes up the highest version when it looks next, as it does every second by default; a "
         "server with the version policy `specific` has to be told"
     )
@@ -237,9 +237,3 @@ def _told_of_the_disk(root: Root) -> Iterator[None]:
         yield
     except OSError as error:
         raise BadInput(f"{root.serving} cannot be written ({error.strerror}); production stays as it is") from None
-
-
-def _shown(path: Path) -> str:
-    """As short as it can be and still lead there from the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

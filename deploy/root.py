@@ -19,6 +19,12 @@ ROOTS_FOLDER = "runs"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
 
 
+def shown(path: Path) -> str:
+    """As short as it can be and still lead there from the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 class Root:
     """A root folder.
 

@@ -14,12 +14,9 @@ from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils, proto_utils
 
 from components.pusher import serving_folder
+from components.verdict import HAS_MODEL, RELEASE_FILE
 
 REFUSED = "refused"
-# What ReleaseGate leaves in its blessing's folder.
-RELEASE_FILE = "release.json"
-# TFX's sign that an InfraBlessing carries the model, with what was put beside it.
-_HAS_MODEL = "has_model"
 
 
 class AtomicPusherExecutor(Executor):
@@ -49,7 +46,7 @@ class AtomicPusherExecutor(Executor):
             return
 
         trained = path_utils.serving_model_path(artifact_utils.get_single_instance(input_dict["model"]).uri)
-        has_more = infra_blessing.get_int_custom_property(_HAS_MODEL)
+        has_more = infra_blessing.get_int_custom_property(HAS_MODEL)
         model_folder = path_utils.stamped_model_path(infra_blessing.uri) if has_more else trained
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)

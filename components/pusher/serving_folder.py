@@ -159,8 +159,11 @@ class ServingFolder:
         with self._locked():
             production, manifests = self.production(), self._manifests()
             # With an export more than production has, the same model is another version.
-            nothing_new = production is not None and {*_files(Path(model_folder))} <= {*checksums(self._of(production))}
-            if production is not None and nothing_new and self.identity(production) == identity:
+            if (
+                production is not None
+                and self.identity(production) == identity
+                and {*_files(Path(model_folder))} <= {*_files(self._of(production))}
+            ):
                 reason = f"this very model is in production already, as version {production}"
                 return PushResult(ALREADY_IN_PRODUCTION, production, reason)
             if production != expected_production:

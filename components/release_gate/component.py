@@ -13,10 +13,8 @@ from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
 from components.release_gate.decision import COMPARABLE, against_production, floors, further_floor
-from components.verdict import bless, read_verdict, write_verdict
+from components.verdict import RELEASE_FILE, bless, read_verdict, write_verdict
 from schemas import schema_files
-
-RELEASE_FILE = "release.json"
 
 
 @component

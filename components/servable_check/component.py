@@ -20,10 +20,8 @@ from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, golden, judgement, probe, warmup
 from components.servable_check.judgement import Limits
 from components.servable_check.packages import require_packages
-from components.verdict import bless, read_verdict, write_verdict
+from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
-
-_HAS_MODEL = "has_model"  # TFX's name: Pusher takes the model from the blessing
 
 
 @component
@@ -88,7 +86,7 @@ def ServableCheck(
         findings = check(folder, photos, expected, tolerance, limits, formats, export_tolerance)
     write_verdict(verdict.uri, findings)
     if findings["servable"]:
-        blessing.set_int_custom_property(_HAS_MODEL, 1)
+        blessing.set_int_custom_property(HAS_MODEL, 1)
     else:
         fileio.rmtree(folder)
     bless(blessing, findings["servable"], "INFRA_")

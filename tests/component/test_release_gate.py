@@ -20,9 +20,9 @@ from components.evaluator.stored_predictions import (
     PRODUCTION,
     probabilities_key,
 )
-from components.release_gate.component import RELEASE_FILE, ReleaseGate
+from components.release_gate.component import ReleaseGate
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
-from components.verdict import read_verdict, write_verdict
+from components.verdict import RELEASE_FILE, read_verdict, write_verdict
 from pipeline.config import ReleaseConfig
 from schemas import features as f
 from schemas import schema_files
