@@ -17,6 +17,7 @@ from deploy.root import shown
 _MARKS = {
     "complete": "[green]done[/]",
     "cached": "[cyan]cached[/]",
+    "skipped": "[cyan]skipped[/]",
     "failed": "[red]failed[/]",
     "stopped": "[yellow]stopped[/]",
 }

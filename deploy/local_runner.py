@@ -8,20 +8,15 @@ import time
 from typing import Any
 
 from absl import logging
-from ml_metadata.metadata_store import metadata_store
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.pipeline import Pipeline, RunOptions
-from tfx.orchestration.portable import launcher, partial_run_utils, runtime_parameter_utils
+from tfx.orchestration.portable import partial_run_utils, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.run_record import read_run
+from deploy.node_launch import SKIPPED, launch_node
 from schemas.errors import BadInput
-
-
-class NodeFailed(RuntimeError):
-    """A node did not succeed although nothing was raised: TFX swallows errors while it resolves inputs."""
 
 
 class LocalRunner(local_dag_runner.LocalDagRunner):
@@ -29,11 +24,14 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
     TFX's own runner chooses the run id, says nothing of a node's state, and returns as if all were well when a
     node's inputs could not be resolved.
+
+    skipped: the nodes so far whose condition was not met.
     """
 
     def __init__(self, run_id: str, display: Any):
         super().__init__()
         self._run_id, self._display = run_id, display
+        self.skipped: set[str] = set()
 
     def run_nodes(self, pipeline: Pipeline, from_node: str | None = None, to_node: str | None = None) -> None:
         """Runs the pipeline, or the part from one node to another.
@@ -79,9 +77,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         for node in pipeline.nodes:
             pipeline_node = node.pipeline_node
             if not pipeline_node.execution_options.HasField("skip"):
-                self._launch(pipeline, pipeline_node, deployment_config, connection_config)
+                self._launch(pipeline, pipeline_node, connection_config)
 
-    def _launch(self, pipeline, pipeline_node, deployment_config, connection_config) -> None:
+    def _launch(self, pipeline, pipeline_node, connection_config) -> None:
         node_id = pipeline_node.node_info.id
         self._display.node_started(node_id)
         start = time.time()
@@ -96,20 +94,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                             "there is no earlier run to take the skipped steps' results from; run the whole pipeline "
                             "first"
                         ) from error
-            logging.info("Component %s is running.", node_id)
-            launcher.Launcher(
-                pipeline_node=pipeline_node,
-                mlmd_connection=metadata.Metadata(connection_config),
-                pipeline_info=pipeline.pipeline_info,
-                pipeline_runtime_spec=pipeline.runtime_spec,
-                executor_spec=runner_utils.extract_executor_spec(deployment_config, node_id),
-                custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment_config, node_id),
-            ).launch()
-            store = metadata_store.MetadataStore(connection_config)
-            nodes = read_run(store, pipeline.pipeline_info.id, self._run_id)
-            if node_id not in nodes or not nodes[node_id].succeeded:
-                raise NodeFailed(f"{node_id} found no inputs to work on; run.log has TFX's own words")
-            state = nodes[node_id].state
+            state = launch_node(pipeline, node_id, connection_config)
+            if state == SKIPPED:
+                self.skipped.add(node_id)
         except BadInput:
             state = "stopped"
             raise

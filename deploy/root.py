@@ -16,13 +16,32 @@ from components.pusher.serving_folder import ServingFolder
 from schemas.errors import BadInput
 
 ROOTS_FOLDER = "runs"
+# Of a run, in its folder below `reports`.
+LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
+# The name under which a metadata store elsewhere knows this root; absent where `metadata.sqlite` is in use.
+_STORE = ".metadata-store"
 
 
 def shown(path: Path) -> str:
     """As short as it can be and still lead there from the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def failure(error: BaseException, root: Root) -> str:
+    """What made a run fail, in one sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if (
+        (isinstance(error, OSError) and error.errno == 28)
+        or "No space left on device" in text
+        or "disk is full" in text
+    ):
+        return (
+            f"no space is left on the disk of {root.folder}; free some and run again: finished steps are kept and "
+            "the run goes on from there"
+        )
+    return f"{type(error).__name__}: {text[:500]}"
 
 
 class Root:
@@ -64,6 +83,44 @@ class Root:
                 f"the root folder {self.folder} belongs to the pipeline {owner!r}, and a run of {pipeline_name!r} "
                 "would replace its model in production; give another folder with --root"
             )
+
+    def refuse_local_run(self) -> None:
+        """Refuses to run here with metadata of our own if the root's metadata are elsewhere.
+
+        Raises:
+          BadInput: see there.
+        """
+        if (self.folder / _STORE).exists():
+            raise BadInput(
+                f"the root folder {self.folder} belongs to a pipeline on Kubeflow, whose metadata are in a store "
+                "there; run it there, or give another folder with --root"
+            )
+
+    def store_mark(self) -> Path:
+        """The file that names this root to a metadata store elsewhere."""
+        return self.folder / _STORE
+
+    @contextmanager
+    def node_lock(self, node_id: str, wait_seconds: float) -> Iterator[None]:
+        """Lets one process at a time run a step of this root; the operating system frees the lock of a killed one.
+
+        Raises:
+          BadInput: another process held it all the time.
+        """
+        folder = self.folder / ".locks"
+        folder.mkdir(exist_ok=True)
+        lock = filelock.FileLock(folder / node_id)
+        try:
+            lock.acquire(timeout=wait_seconds, poll_interval=0.5)
+        except filelock.Timeout:
+            raise BadInput(
+                f"another process has been running {node_id} on {self.folder} for {wait_seconds:.0f} s; wait for its "
+                "run to end, and start this one again"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
@@ -124,9 +181,7 @@ class Root:
         return [
             folder
             for folder in sorted(self.reports.iterdir())
-            if folder.name != except_for
-            and (folder / "config.yaml").exists()
-            and not (folder / "summary.json").exists()
+            if folder.name != except_for and (folder / CONFIG_FILE).exists() and not (folder / SUMMARY_FILE).exists()
         ]
 
 

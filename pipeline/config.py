@@ -8,6 +8,8 @@ ready-made ones lie in `pipeline/configs`. All problems are reported at once, ea
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import difflib
 import os
 import re
@@ -15,9 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
+from components.example_gen.spans import parse_pattern
 from schemas import features
 from schemas.errors import BadInput
 from schemas.features import DATASETS, SLICES
@@ -36,6 +39,14 @@ assert get_args(SliceName) == SLICES
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def _span_is_readable(source: str) -> str:
+    parse_pattern(source)
+    return source
+
+
+Source = Annotated[str, AfterValidator(_span_is_readable)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -51,8 +62,14 @@ class SplitBuckets(Section):
 class DataConfig(Section):
     """Where the photos are and which of them are taken."""
 
-    sources: dict[DatasetName, str | None] = Field(
-        description="Data set -> folder, or tfds:NAME for TensorFlow Datasets. Set by --data."
+    sources: dict[DatasetName, Source | None] = Field(
+        description="Data set -> folder, or tfds:NAME for TensorFlow Datasets; in a folder's path {SPAN}, or {YYYY}, "
+        "{MM} and {DD}, and {VERSION} stand for the latest. Set by --data."
+    )
+    span: int | datetime.date | None = Field(
+        None,
+        description="Which span of `sources` with {SPAN} (17), or with {YYYY}, {MM} and {DD} (2026-11-22); empty: the "
+        "latest.",
     )
     tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
     max_rejected_fraction: float = Field(
@@ -68,6 +85,18 @@ class DataConfig(Section):
         if not sources:
             raise ValueError(f"expected at least one of {', '.join(DATASETS)}")
         return {dataset: folder and _absolute(folder) for dataset, folder in sources.items()}
+
+    @field_validator("span", mode="before")
+    @classmethod
+    def _number_or_day(cls, span: object) -> int | datetime.date | None:
+        if isinstance(span, str) and re.fullmatch("[0-9]+", span):
+            span = int(span)
+        elif isinstance(span, str):
+            with contextlib.suppress(ValueError):
+                span = datetime.datetime.strptime(span, "%Y-%m-%d").date()
+        if span is None or type(span) is datetime.date or (type(span) is int and 0 <= span < 10**18):
+            return span
+        raise ValueError("expected a span's number such as 17, a day such as 2026-11-22, or nothing for the latest")
 
 
 class TaskConfig(Section):
@@ -279,8 +308,10 @@ class EvaluationConfig(Section):
     minimum_slice_examples: int = Field(
         20, ge=1, description="A slice with fewer photos is reported, and nothing is decided by it."
     )
-    further: dict[DatasetName, str] = Field(
-        default_factory=dict, description="Further data set -> folder, or tfds:NAME; scored, never learnt from."
+    further: dict[DatasetName, Source] = Field(
+        default_factory=dict,
+        description="Further data set -> folder, also the latest as in data.sources, or tfds:NAME; scored, never "
+        "learnt from.",
     )
     further_label: Literal["label", "species"] = Field(
         "species", description="Which label of the further data sets the models should answer with."
@@ -343,10 +374,40 @@ class ServingConfig(Section):
     )
 
 
+class StepResources(Section):
+    """What a step may use where each step is a container of its own; on this machine it means nothing."""
+
+    retries: int = Field(2, ge=0, le=100, description="Further tries of a step that failed or was killed.")
+    timeout_minutes: float | None = Field(None, gt=0, description="A try that takes longer is ended; empty: never.")
+    cpu: str | None = Field("1", pattern=r"^[0-9]+(\.[0-9]+)?m?$", description="Cores, such as 2 or 500m.")
+    memory: str | None = Field("4G", pattern=r"^[0-9]+(E|P|T|G|M|K|Ei|Pi|Ti|Gi|Mi|Ki)?$", description="Such as 8G.")
+    accelerator: str | None = Field(None, min_length=1, description="Kind, such as nvidia.com/gpu.")
+    accelerators: int = Field(0, ge=0, le=64, description="How many of that kind.")
+
+    @field_validator("cpu", mode="before")
+    @classmethod
+    def _as_text(cls, cpu: object) -> object:
+        return f"{cpu:g}" if isinstance(cpu, int | float) and not isinstance(cpu, bool) else cpu
+
+    @model_validator(mode="after")
+    def _kind_and_number(self) -> StepResources:
+        if bool(self.accelerator) != bool(self.accelerators):
+            raise ValueError("expected accelerator and accelerators together, such as nvidia.com/gpu and 1")
+        return self
+
+
 class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
         default_factory=list, description="Arguments for Apache Beam; empty: in this process, in memory."
     )
+    every_step: StepResources = StepResources()  # type: ignore[call-arg]
+    steps: dict[str, StepResources] = Field(
+        default_factory=dict, description="Step -> resources of that step, in place of `every_step` as a whole."
+    )
+
+    def resources(self, step: str) -> StepResources:
+        """What a step may use."""
+        return self.steps.get(step, self.every_step)
 
 
 class Config(Section):
@@ -363,6 +424,30 @@ class Config(Section):
     release: ReleaseConfig = ReleaseConfig()  # type: ignore[call-arg]
     serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _spans_go_together(self) -> Config:
+        for key, sources in (("data.sources", self.data.sources), ("evaluation.further", self.evaluation.further)):
+            patterns = [pattern for source in sources.values() if source and (pattern := parse_pattern(source))]
+            for other in patterns[1:]:
+                if (other.dated, other.versioned) != (patterns[0].dated, patterns[0].versioned):
+                    raise ValueError(
+                        f"{key} has {patterns[0].text} and {other.text}; expected either numbers or days in all of "
+                        "them, and {VERSION} in all of them or in none"
+                    )
+        span, given = self.data.span, [source for source in self.data.sources.values() if source]
+        pattern = next(filter(None, map(parse_pattern, given)), None)
+        if span is not None and given and pattern is None:
+            raise ValueError(
+                f"data.span is {span}, but there are no spans in {' and '.join(given)}; expected a path such as "
+                "/photos/span-{SPAN}, or no data.span"
+            )
+        if span is not None and pattern is not None and isinstance(span, datetime.date) != pattern.dated:
+            kinds = ("days", "2026-11-22") if pattern.dated else ("numbers", "17")
+            raise ValueError(
+                f"data.span is {span}, but the spans of {pattern.text} are {kinds[0]}; expected one such as {kinds[1]}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _species_are_known(self) -> Config:
@@ -389,13 +474,19 @@ def known_configs() -> list[str]:
     return sorted(path.stem for path in CONFIGS_FOLDER.glob("*.yaml"))
 
 
-def load_config(name_or_file: str, overrides: list[str] | None = None, data: list[str] | None = None) -> Config:
+def load_config(
+    name_or_file: str,
+    overrides: list[str] | None = None,
+    data: list[str] | None = None,
+    default_folder: str = "",
+) -> Config:
     """Reads, overrides and validates a configuration.
 
     Args:
       name_or_file: one of `known_configs()`, or the path of a YAML file.
       overrides: `key.subkey=value` each, the value in YAML.
       data: `FOLDER` for a configuration of one data set, or `DATASET=FOLDER` each.
+      default_folder: of photos of which nobody says where they are; of several data sets each has its own below it.
 
     Raises:
       BadInput: with every problem found, one a line.
@@ -404,7 +495,7 @@ def load_config(name_or_file: str, overrides: list[str] | None = None, data: lis
     problems: list[str] = []
     for override in overrides or []:
         problems += _apply_override(raw, override)
-    problems += _apply_data(raw, data or [])
+    problems += _apply_data(raw, data or [], default_folder)
     problems += _unknown_keys(raw, Config, ())
     config: Config | None = None
     try:
@@ -448,7 +539,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
             f"{', '.join(known_configs())}, or the path of a YAML file"
         )
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise BadInput(f"configuration file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if raw is None:
@@ -458,8 +549,12 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     return raw
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key written twice, of which YAML would silently take the last."""
+class _Loader(yaml.SafeLoader):
+    """Refuses a key written twice, of which YAML would silently take the last, and reads 010 as ten, not as eight."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        decimal = re.fullmatch("[0-9]+", node.value)
+        return int(node.value) if decimal else super().construct_yaml_int(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -473,12 +568,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
 def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
     key, equals, text = override.partition("=")
     if not equals or not key:
         return [f"--set {override!r}: expected key=value, such as image.size=224"]
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return [f"--set {override!r}: the value cannot be read as YAML"]
     # YAML 1.1 reads 1e-3 as text; a person means the number.
@@ -496,7 +594,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
     return []
 
 
-def _apply_data(raw: dict[str, Any], data: list[str]) -> list[str]:
+def _apply_data(raw: dict[str, Any], data: list[str], default_folder: str) -> list[str]:
     sources = (raw.get("data") or {}).get("sources") if isinstance(raw.get("data"), dict) else None
     if not isinstance(sources, dict):
         return []  # the validation says so
@@ -527,6 +625,8 @@ def _apply_data(raw: dict[str, Any], data: list[str]) -> list[str]:
         elif dataset is not None:
             sources[dataset] = folder
             given.add(dataset)
+    for source in sources if default_folder else ():
+        sources[source] = sources[source] or (f"{default_folder}/{source}" if len(sources) > 1 else default_folder)
     return problems
 
 
@@ -559,6 +659,9 @@ def _unknown_keys(raw: Any, section: type[BaseModel], path: tuple[str, ...]) -> 
             problems.append(f"unknown key {dotted!r}{near}")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             problems += _unknown_keys(value, field.annotation, (*path, str(key)))
+        elif field.annotation == dict[str, StepResources] and isinstance(value, dict):
+            for step, resources in value.items():
+                problems += _unknown_keys(resources, StepResources, (*path, str(key), str(step)))
     return problems
 
 
@@ -595,7 +698,10 @@ def _sentence(error: Any, raw: dict[str, Any]) -> str:
     message = message[0].lower() + message[1:]
     found = error.get("input")
     if error["type"] in ("model_type", "dict_type"):
-        below = [known for known in all_keys() if known.startswith(key + ".")] or [f"{key}.{DATASETS[0]}"]
+        below = [known for known in all_keys() if known.startswith(key + ".")]
+        if parts[:2] == ["runtime", "steps"]:
+            below = [f"runtime.steps.{parts[2] if len(parts) > 2 else 'FineTuning'}.memory"]
+        below = below or [f"{key}.{DATASETS[0]}"]
         return f"{key} {'is empty' if found is None else f'(={found!r})'}: expected keys below it, such as {below[0]}"
     if "[key]" in error["loc"] or (len(parts) == 3 and parts[:2] == ["data", "sources"] and parts[2] not in DATASETS):
         what, known = ("slice", SLICES) if parts[-2] == "minimum_slice_accuracy" else ("data set", DATASETS)

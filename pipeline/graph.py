@@ -15,6 +15,8 @@ from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.experimental.conditionals.conditional import Cond
+from tfx.dsl.placeholder.placeholder import logical_and
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import channel
@@ -71,7 +73,7 @@ def make_pipeline(
     Args:
       config: the resolved configuration.
       places: where to write.
-      sources: data set -> folder of photos; `tfds:` names already resolved to folders.
+      sources: data set -> folder of photos, or pattern of one folder a span; `tfds:` names already resolved to folders.
       further: the same of the data sets that are evaluated on only.
       metadata_connection_config: of ML Metadata.
       beam_args: arguments for Apache Beam.
@@ -88,6 +90,7 @@ def make_pipeline(
         min_side=config.data.min_side,
         max_pixels=config.data.max_pixels,
         code=code("components.example_gen.executor"),
+        span=config.data.span,
     )
     photos = example_gen.outputs["examples"]
 
@@ -325,21 +328,25 @@ def make_pipeline(
         export_tolerance=serving.export_tolerance,
         code=code("components.servable_check.component"),
     )
-    pusher = Pusher(
-        model=selector.outputs["model"],
-        model_blessing=release_gate.outputs["blessing"],
-        infra_blessing=servable_check.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
-        ),
-        custom_config={
-            "lost_version": places.lost_version,
-            "keep_versions": serving.keep_versions,
-            "force_push": force_push,
-            "code": code("components.pusher.executor"),
-        },
-        custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
-    )
+    # What is refused stays in ML Metadata; Pusher is then skipped.
+    blessings = [gate.outputs["blessing"].future()[0] for gate in (release_gate, servable_check)]
+    blessed = [blessing.custom_property("blessed") == 1 for blessing in blessings]
+    with Cond(logical_and(*blessed)):
+        pusher = Pusher(
+            model=selector.outputs["model"],
+            model_blessing=release_gate.outputs["blessing"],
+            infra_blessing=servable_check.outputs["blessing"],
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
+            ),
+            custom_config={
+                "lost_version": places.lost_version,
+                "keep_versions": serving.keep_versions,
+                "force_push": force_push,
+                "code": code("components.pusher.executor"),
+            },
+            custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
+        )
 
     return Pipeline(
         pipeline_name=config.name,

@@ -65,13 +65,21 @@ def _node_id(store: metadata_store.MetadataStore, execution_id: int, pipeline_na
     raise LookupError(f"execution {execution_id} belongs to no node of pipeline {pipeline_name}")
 
 
-def abandon_unfinished(store: metadata_store.MetadataStore) -> list[int]:
-    """Marks executions that a killed run left running as failed; call it only while no run is active.
+def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str | None = None) -> list[int]:
+    """Marks executions that a killed run left running as failed; call it only while no such run is active.
+
+    Args:
+      store: ML Metadata; other pipelines may be in it.
+      pipeline_name: only of this pipeline.
+      run_id: only of this run; None: of all.
 
     Returns:
       their ids; what they wrote lies in folders of these names below the pipeline root.
     """
-    unfinished = [e for e in store.get_executions() if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)]
+    kind, name = ("pipeline", pipeline_name) if run_id is None else ("pipeline_run", run_id)
+    context = store.get_context_by_type_and_name(kind, name)
+    executions = store.get_executions_by_context(context.id) if context else []
+    unfinished = [e for e in executions if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)]
     for execution in unfinished:
         execution.last_known_state = _STATES.FAILED
     if unfinished:
@@ -79,12 +87,16 @@ def abandon_unfinished(store: metadata_store.MetadataStore) -> list[int]:
     return [e.id for e in unfinished]
 
 
-def last_pushed_version(store: metadata_store.MetadataStore) -> str:
-    """The version that Pusher pushed last, or an empty string."""
+def last_pushed_version(store: metadata_store.MetadataStore, pipeline_name: str) -> str:
+    """The version that this pipeline's Pusher pushed last, or an empty string."""
+    context = store.get_context_by_type_and_name("pipeline", pipeline_name)
+    kinds = {kind.id for kind in store.get_artifact_types() if kind.name == "PushedModel"}
     pushed = [
         artifact
-        for artifact in store.get_artifacts_by_type("PushedModel")
-        if artifact.custom_properties["pushed"].int_value == 1 and artifact.state == metadata_store_pb2.Artifact.LIVE
+        for artifact in (store.get_artifacts_by_context(context.id) if context and kinds else ())
+        if artifact.type_id in kinds
+        and artifact.custom_properties["pushed"].int_value == 1
+        and artifact.state == metadata_store_pb2.Artifact.LIVE
     ]
     latest = max(pushed, key=lambda artifact: artifact.id, default=None)
     return latest.custom_properties["pushed_version"].string_value if latest else ""

@@ -1,11 +1,12 @@
 """ImageExampleGen: from folders of photos to examples in three splits, with every rejected file listed.
 
-A TFX `FileBasedExampleGen` with its own driver (it fingerprints whole folder trees, whatever their layout) and
-Beam executor. Reference: https://www.tensorflow.org/tfx/guide/examplegen, "Custom ExampleGen".
+A TFX `FileBasedExampleGen` with its own driver (it chooses the span, and fingerprints whole folder trees, whatever
+their layout) and Beam executor. Reference: https://www.tensorflow.org/tfx/guide/examplegen, "Custom ExampleGen".
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 
 from tfx.components.example_gen import utils
@@ -17,24 +18,41 @@ from tfx.types import channel, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from components.artifacts import IngestReport
-from components.example_gen import layouts
+from components.example_gen import layouts, spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from schemas.features import CONTENT_HASH, SPLITS
 
+# In the settings that the driver gets; the executor is told the folders instead.
+_SPAN_ASKED_FOR = "span"
+
 
 class ImageExampleGenDriver(Driver):
-    """Fingerprints every file below every source, so that a changed folder is read again and no other."""
+    """Chooses the folder of each source's span, and fingerprints every file below.
+
+    Both become part of the cache key and of what the executor gets: a span that comes, or changes, is read, and no
+    other one; a span asked for and the same one found as the latest are one execution. Span and version are written on
+    the examples, as by TFX's own driver, where its resolvers look for them.
+    """
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
         del pipeline_info, component_info
         settings = json.loads(exec_properties[PHOTOS_KEY])
+        resolved = spans.resolve_sources(settings["sources"], settings.pop(_SPAN_ASKED_FOR))
+        settings["sources"] = resolved.folders
+        exec_properties[PHOTOS_KEY] = json.dumps(settings, sort_keys=True)
+        exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(resolved.folders)
         exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = ",".join(
             f"{dataset}:{layouts.fingerprint(layouts.list_files(folder))}"
-            for dataset, folder in sorted(settings["sources"].items())
+            for dataset, folder in sorted(resolved.folders.items())
         )
-        exec_properties[utils.SPAN_PROPERTY_NAME] = 0
-        exec_properties[utils.VERSION_PROPERTY_NAME] = None
+        exec_properties[utils.SPAN_PROPERTY_NAME] = resolved.span
+        exec_properties[utils.VERSION_PROPERTY_NAME] = resolved.version
         return exec_properties
+
+
+def _input_base(sources: dict[str, str]) -> str:
+    """TFX wants one folder; nobody reads it."""
+    return sorted(sources.values())[0]
 
 
 class ImageExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
@@ -67,15 +85,18 @@ class ImageExampleGen(FileBasedExampleGen):
         min_side: int,
         max_pixels: int,
         code: str,
+        span: int | datetime.date | None = None,
     ):
         """
         Args:
-          sources: data set -> folder, in one of the layouts of `layouts.find_photos`.
+          sources: data set -> folder, in one of the layouts of `layouts.find_photos`; or a pattern of such folders, one
+            a span (`spans.py`), of which one is read.
           label_from: `label` (each data set's own classes) or `species`.
           split_buckets: hash buckets of `train`, `eval` and `test`; of `test` alone for photos to evaluate on.
           min_side: shorter photos are rejected, pixels.
           max_pixels: larger photos are rejected.
           code: fingerprint of the code this step runs; part of its cache key.
+          span: number or day of the span to read; None: the latest when the step runs.
         """
         split_config = example_gen_pb2.SplitConfig(
             splits=[
@@ -90,9 +111,10 @@ class ImageExampleGen(FileBasedExampleGen):
             "label_from": label_from,
             "min_side": min_side,
             "max_pixels": max_pixels,
+            _SPAN_ASKED_FOR: spans.span_number(span),
         }
         spec = ImageExampleGenSpec(
-            input_base=sorted(sources.values())[0],
+            input_base=_input_base(sources),
             input_config=utils.make_default_input_config(),
             output_config=example_gen_pb2.Output(split_config=split_config),
             custom_config=None,

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 from components.evaluator.metrics import evaluate, evaluate_slices
@@ -74,7 +75,7 @@ def describe_models(
 
 def describe_training(model_run_uri: str) -> dict[str, Any]:
     """How a model learnt: the history of its training, without the epochs."""
-    history = json.loads(Path(model_run_uri, HISTORY_FILE).read_text())
+    history = _read_json(os.path.join(model_run_uri, HISTORY_FILE))
     return {
         "epochs": len(history["epochs"]),
         "best_epoch": history["best_epoch"],
@@ -96,7 +97,12 @@ def _counted(warm_start: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def describe_vectors(feature_vectors_uri: str) -> dict[str, Any]:
     """How the frozen backbone ran, where it is cut, and how many photos it had seen before."""
-    return json.loads(Path(feature_vectors_uri, PASS_FILE).read_text())
+    return _read_json(os.path.join(feature_vectors_uri, PASS_FILE))
+
+
+def _read_json(file: str) -> dict[str, Any]:
+    with fileio.open(file, "r") as stream:
+        return json.loads(stream.read())
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """The configuration: what is refused, in which words, and what it costs to find out."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -194,6 +195,10 @@ def test_all_problems_of_file_set_and_data_are_told_at_once():
         ("tfds:flowers", "tfds:flowers"),
         ("image_folder=tfds:flowers", "tfds:flowers"),
         ("gs://bucket/photos", "gs://bucket/photos"),
+        ("/photos/span-{SPAN}", "/photos/span-{SPAN}"),
+        ("{YYYY}-{MM}-{DD}/v{VERSION:2}", str(Path("{YYYY}-{MM}-{DD}/v{VERSION:2}").absolute())),
+        ("~/{SPAN}", os.path.expanduser("~/{SPAN}")),
+        ("gs://bucket/{YYYY}/{MM}/{DD}", "gs://bucket/{YYYY}/{MM}/{DD}"),
         ("/photos/a=b", "/photos/a=b"),
         ("/cats_vs_dogs=1/photos", "/cats_vs_dogs=1/photos"),
     ],
@@ -288,6 +293,94 @@ def test_reading_a_configuration_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+NUMBERED, DATED = "/photos/span-{SPAN}", "/photos/{YYYY}-{MM}-{DD}"
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "span"),
+    [
+        (NUMBERED, "17", 17),
+        (NUMBERED, "'17'", 17),
+        (NUMBERED, "0", 0),
+        (NUMBERED, "010", 10),
+        (NUMBERED, "'018'", 18),
+        (NUMBERED, "018", 18),
+        (NUMBERED, "20261122", 20261122),
+        (NUMBERED, "null", None),
+        (NUMBERED, "", None),
+        (DATED, "2026-11-22", datetime.date(2026, 11, 22)),
+        (DATED, "'2026-11-22'", datetime.date(2026, 11, 22)),
+        (DATED, "", None),
+    ],
+)
+def test_the_span_asked_for(tmp_path, data, text, span):
+    config = load_config("image_folder", [f"data.span={text}"], [data])
+    assert config.data.span == span
+    assert type(config.data.span) is type(span)
+    in_a_file = tmp_path / "x.yaml"
+    in_a_file.write_text(
+        f"{{name: x, task: {{schema_name: image_folder}}, data: {{span: {text}, sources: {{image_folder: '{data}'}}}}}}"
+    )
+    assert load_config(str(in_a_file)).data.span == span
+    in_a_file.write_text(dump_config(config))
+    assert load_config(str(in_a_file)) == config
+
+
+SPAN_EXPECTED = "expected a span's number such as 17, a day such as 2026-11-22, or nothing for the latest"
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "says"),
+    [
+        (NUMBERED, "-1", f"data.span (=-1): {SPAN_EXPECTED}"),
+        (NUMBERED, "1.0", f"data.span (=1.0): {SPAN_EXPECTED}"),
+        (NUMBERED, "true", f"data.span (=True): {SPAN_EXPECTED}"),
+        (NUMBERED, "latest", f"data.span (='latest'): {SPAN_EXPECTED}"),
+        (NUMBERED, "[17]", f"data.span (=[17]): {SPAN_EXPECTED}"),
+        (NUMBERED, "1" + "0" * 18, f"data.span (=1{'0' * 18}): {SPAN_EXPECTED}"),
+        (DATED, "'2026-02-30'", f"data.span (='2026-02-30'): {SPAN_EXPECTED}"),
+        (DATED, "2026-11-22T03:00:00Z", "data.span (=datetime.datetime(2026, 11, 22, 3, 0"),
+        (NUMBERED, "2026-11-22", f"data.span is 2026-11-22, but the spans of {NUMBERED} are numbers; expected one"),
+        (DATED, "17", f"data.span is 17, but the spans of {DATED} are days; expected one such as 2026-11-22"),
+        ("/photos", "17", f"data.span is 17, but there are no spans in /photos; expected a path such as {NUMBERED}"),
+        ("tfds:flowers", "17", "data.span is 17, but there are no spans in tfds:flowers; expected"),
+    ],
+)  # fmt: skip
+def test_a_span_that_cannot_be_asked_for(data, text, says):
+    problems = problems_of("image_folder", [f"data.span={text}"], [data])
+    assert len(problems) == 1
+    assert says in problems[0]
+
+
+def test_spans_of_two_data_sets_go_together():
+    overrides = ["data.span=17"]
+    config = load_config("species", overrides, ["cats_vs_dogs=/cats/{SPAN}", "oxford_iiit_pet=/pets"])
+    assert config.data.span == 17
+    assert load_config("species", overrides, ["cats_vs_dogs=/cats/{SPAN}", "oxford_iiit_pet=/pets/s{SPAN:2}"])
+    for other in ("/pets/{YYYY}{MM}{DD}", "/pets/{SPAN}/{VERSION}"):
+        assert problems_of("species", data=["cats_vs_dogs=/cats/{SPAN}", f"oxford_iiit_pet={other}"]) == [
+            f"configuration species: data.sources has /cats/{{SPAN}} and {other}; expected either numbers or days in "
+            "all of them, and {VERSION} in all of them or in none"
+        ]
+    assert problems_of("species", ["data.span=17"], BOTH)[0].endswith(
+        "data.span is 17, but there are no spans in /cats and /pets; expected a path such as /photos/span-{SPAN}, or "
+        "no data.span"
+    )
+
+
+def test_a_span_without_a_folder_is_no_problem_of_its_own():
+    assert problems_of("image_folder", ["data.span=17"])[0].endswith(
+        "no photos given: say where the image_folder photos are with --data DIR"
+    )
+
+
+def test_a_malformed_span_of_a_folder_is_told_with_its_key():
+    assert problems_of("image_folder", data=["/photos/{SPAN:x}"])[0].endswith(
+        "data.sources.image_folder (='/photos/{SPAN:x}'): {SPAN:x} is not understood; expected {SPAN}, or {YYYY}, {MM} "
+        "and {DD}, and {VERSION} beside them; {SPAN:3} is a number of three digits"
+    )
 
 
 @pytest.mark.parametrize(

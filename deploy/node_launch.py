@@ -1,0 +1,145 @@
+"""Launches one node of a compiled pipeline, exactly as TFX's LocalDagRunner does, and says how it ended.
+
+The heart is `tfx.orchestration.portable.launcher.Launcher`. Around it stands what a process for each node needs
+besides: TFX swallows errors while it resolves inputs, keeps what a killed process had half written, and forgets the
+inputs of a node that failed to find them at first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from absl import logging
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.io import fileio
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import inputs_utils, launcher
+from tfx.orchestration.portable.input_resolution import exceptions
+from tfx.orchestration.portable.mlmd import event_lib
+from tfx.proto.orchestration import pipeline_pb2
+
+import components.artifacts  # noqa: F401  (TFX finds artifact types among the classes that were imported)
+
+COMPLETE, CACHED, SKIPPED = "complete", "cached", "skipped"
+_STATES = metadata_store_pb2.Execution.State
+_SUCCESS = {_STATES.COMPLETE: COMPLETE, _STATES.CACHED: CACHED}
+
+
+class NodeFailed(RuntimeError):
+    """A node did not succeed although nothing was raised."""
+
+
+def find_node(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
+    """The node of that id.
+
+    Raises:
+      LookupError: there is none.
+    """
+    for node in pipeline.nodes:
+        if node.pipeline_node.node_info.id == node_id:
+            return node.pipeline_node
+    raise LookupError(f"the pipeline {pipeline.pipeline_info.id} has no node {node_id}")
+
+
+def launch_node(pipeline: pipeline_pb2.Pipeline, node_id: str, connection_config: Any) -> str:
+    """Runs a node, takes its result from the cache, or skips it.
+
+    Args:
+      pipeline: compiled, with the run id put in.
+      node_id: which node.
+      connection_config: of ML Metadata; the one in `pipeline`, if any, is not looked at.
+
+    Returns:
+      `complete`, `cached`, or `skipped`: the condition it stands under is not met.
+
+    Raises:
+      NodeFailed: its inputs could not be resolved.
+      Exception: what the node raised.
+    """
+    node = find_node(pipeline, node_id)
+    deployment_config = runner_utils.extract_local_deployment_config(pipeline)
+    store = metadata_store.MetadataStore(connection_config)
+    earlier_tries = unfinished_executions(pipeline, node, store)
+    remove_outputs(pipeline.runtime_spec.pipeline_root.field_value.string_value, earlier_tries, node_id)
+    if earlier_tries:
+        _record_inputs(node, store, earlier_tries, connection_config)
+    logging.info("Component %s is running.", node_id)
+    launched = launcher.Launcher(
+        pipeline_node=node,
+        mlmd_connection=metadata.Metadata(connection_config),
+        pipeline_info=pipeline.pipeline_info,
+        pipeline_runtime_spec=pipeline.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment_config, node_id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment_config, node_id),
+    ).launch()
+    if launched is None or not launched.execution_id:
+        return SKIPPED
+    [execution] = store.get_executions_by_id([launched.execution_id])
+    if execution.last_known_state not in _SUCCESS:
+        raise NodeFailed(f"{node_id} found no inputs to work on; the log has TFX's own words")
+    return _SUCCESS[execution.last_known_state]
+
+
+def unfinished_executions(
+    pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, store: metadata_store.MetadataStore
+) -> list[int]:
+    """Numbers of the executions of this node in this run that did not succeed: of tries that failed or were killed."""
+    run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
+    run = store.get_context_by_type_and_name("pipeline_run", run_id)
+    of_node = store.get_context_by_type_and_name("node", f"{pipeline.pipeline_info.id}.{node.node_info.id}")
+    if run is None or of_node is None:
+        return []
+    of_run = {execution.id for execution in store.get_executions_by_context(run.id)}
+    return [
+        execution.id
+        for execution in store.get_executions_by_context(of_node.id)
+        if execution.id in of_run and execution.last_known_state not in _SUCCESS
+    ]
+
+
+def remove_outputs(pipeline_root: str, executions: Iterable[int], node_id: str = "*") -> None:
+    """Removes what executions left half written.
+
+    TFX takes up the execution of a killed or failed try of the same run, with its number, and so with its output
+    folders: without this the next try would find files in them.
+    """
+    for number in executions:
+        for kind in ("*", os.path.join(".system", "*")):
+            for folder in fileio.glob(os.path.join(pipeline_root, node_id, kind, str(number))):
+                fileio.rmtree(folder)
+
+
+def _record_inputs(
+    node: pipeline_pb2.PipelineNode, store: metadata_store.MetadataStore, executions: list[int], connection_config: Any
+) -> None:
+    """Writes the input events that executions lack.
+
+    An execution is registered without inputs when they cannot be resolved. TFX's next try takes it up, completes it and
+    leaves it so: its lineage would be lost.
+    """
+    given = metadata_store_pb2.Event.INPUT
+    recorded = {event.execution_id for event in store.get_events_by_execution_ids(executions) if event.type == given}
+    lacking = [number for number in executions if number not in recorded]
+    if not lacking:
+        return
+    try:
+        with metadata.Metadata(connection_config) as handle:
+            resolved = inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle)
+    except exceptions.InputResolutionError:
+        return  # the launcher meets it too, and says so
+    if isinstance(resolved, inputs_utils.Skip) or len(resolved) != 1:
+        return
+    events: dict[tuple[int, int], metadata_store_pb2.Event] = {}
+    for number in lacking:
+        for key, artifacts in resolved[0].items():
+            for index, artifact in enumerate(artifacts):
+                if event := events.get((number, artifact.id)):  # one event, however many inputs the artifact is
+                    event_lib.add_event_path(event, key, index)
+                else:
+                    events[number, artifact.id] = event_lib.generate_event(given, key, index, artifact.id, number)
+    if events:
+        store.put_events(list(events.values()))

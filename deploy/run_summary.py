@@ -1,0 +1,159 @@
+"""What a run did, put together from what its nodes left: `summary.json`, the page, and the exit code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.report import summary as report
+from components.report.page import write_page
+from components.verdict import read_verdict
+from deploy.root import CONFIG_FILE, Root
+from pipeline import run_record
+from pipeline.config import Config
+from pipeline.run_record import NodeRun
+
+
+def summarise(
+    config: Config | None,
+    run_id: str,
+    nodes: Mapping[str, NodeRun],
+    node_ids: Sequence[str],
+    root: Root,
+    before: str | None,
+    status: str = "",
+    reason: str = "",
+    skipped: Collection[str] = (),
+) -> dict[str, Any]:
+    """What a run did: the content of `summary.json`, without `duration_seconds`.
+
+    Args:
+      config: of the run; None: none could be read, and no node ran.
+      run_id: its name.
+      nodes: what ML Metadata knows of it.
+      node_ids: all nodes, in the order of the graph.
+      root: where it ran.
+      before: the version in production before it.
+      status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
+      skipped: nodes whose condition was not met.
+    """
+
+    def output(node_id: str, key: str):
+        node = nodes.get(node_id)
+        return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
+
+    data = vectors = models = further = selection = release = servable = None
+    if ingest_report := output("ImageExampleGen", "ingest_report"):
+        data = report.describe_data(ingest_report.uri)
+    if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
+        vectors = report.describe_vectors(feature_vectors.uri)
+    if config and (predictions := output("Predictions", "predictions")) and (schema := output("DataGate", "schema")):
+        evaluate = functools.partial(
+            report.describe_models,
+            labels=report.labels(schema.uri),
+            confidence=config.selection.confidence,
+            samples=config.selection.bootstrap_samples,
+            seed=config.training.seed,
+            minimum_slice_examples=config.evaluation.minimum_slice_examples,
+            abstain_below=config.serving.abstain_below,
+        )
+        models = evaluate(predictions)
+        runs = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
+        for model, node_id in runs.items():
+            if model_run := output(node_id, "model_run"):
+                models[model]["training"] = report.describe_training(model_run.uri)
+        if predictions := output("FurtherPredictions", "predictions"):
+            further = {"models": evaluate(predictions)}
+            if ingest_report := output("FurtherExampleGen", "ingest_report"):
+                found = report.describe_data(ingest_report.uri)
+                answered = next(iter(further["models"].values()))["examples"]
+                further |= {"data": found, "left_out_as_learnt_from": found["accepted"]["test"] - answered}
+    if verdict := output("ModelSelector", "verdict"):
+        selection = read_verdict(verdict.uri)
+    if verdict := output("ReleaseGate", "verdict"):
+        release = read_verdict(verdict.uri)
+    if verdict := output("ServableCheck", "verdict"):
+        servable = read_verdict(verdict.uri)
+    pushed_model = output("Pusher", "pushed_model")
+    after = root.production_version()
+
+    if not status:
+        refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
+        if "Pusher" in skipped:
+            status, reason = "not_pushed", "; ".join(refusals)
+        elif pushed_model is None:
+            status, reason = "skipped", "only a part of the pipeline was asked for, without Pusher"
+        elif not pushed_model.get_int_custom_property("pushed"):
+            outcome = pushed_model.get_string_custom_property("outcome")
+            status = "skipped" if outcome == "already_in_production" else "not_pushed"
+            reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
+            worked = {node_id for node_id, node in nodes.items() if node.state != "cached"}
+            if status == "skipped" and worked <= {"ProductionPredictions", "ReleaseGate", "Pusher"}:
+                reason = f"photos, configuration and code are those of an earlier run: {reason}"
+        elif nodes["Pusher"].state == "cached":
+            status = "skipped"
+            reason = (
+                "photos, configuration and code are those of an earlier run, whose model was pushed as version "
+                + pushed_model.get_string_custom_property("pushed_version")
+            )
+        else:
+            assert selection is not None  # without it there is no Pusher
+            status = "pushed"
+            reason = f"{selection['winner'].replace('_', ' ')} is in production as version {after}"
+            if release and release["forced"]:
+                reason += f", by force: {release['forced']}"
+    return {
+        "schema_version": report.SCHEMA_VERSION,
+        "run_id": run_id,
+        "config": config.model_dump(mode="json") if config else None,
+        "status": status,
+        "reason": reason,
+        "nodes": [
+            {
+                "id": node_id,
+                "state": nodes[node_id].state
+                if node_id in nodes
+                else "skipped"
+                if node_id in skipped
+                else "not_reached",
+                "seconds": round(nodes[node_id].seconds, 1) if node_id in nodes else 0.0,
+            }
+            for node_id in node_ids
+        ],
+        "data": data,
+        "vectors": vectors,
+        "models": models,
+        "further": further,
+        "winner": selection["winner"] if selection else None,
+        "verdict": {
+            "text": selection["text"],
+            "difference": selection["difference"],
+            "interval": [selection["low"], selection["high"]],
+            "p_value": selection["p_value"],
+            **{key: selection[key] for key in ("ensemble", "photos_to_show") if key in selection},
+        }
+        if selection
+        else None,
+        "release": release,
+        "servable": servable,
+        "production": {"before": before, "after": after, "folder": str(root.serving)},
+    }
+
+
+def write_results(summary: dict[str, Any], folder: Path) -> None:
+    """Writes `summary.json` and the page into the run's folder."""
+    report.write_summary(summary, folder)
+    write_page(summary, folder)
+
+
+def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
+    """A killed run cannot write its summary; the next one does."""
+    config = Config.model_validate(yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    nodes = run_record.read_run(store, config.name, folder.name)
+    reason = "the run was killed; the next run went on from its last finished step"
+    summary = summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)
+    write_results({**summary, "duration_seconds": round(sum(node.seconds for node in nodes.values()), 1)}, folder)
