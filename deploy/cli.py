@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deploy.kubeflow.commands import kubeflow
 from schemas.errors import BadInput
 
 VERSION = "0.1.0"
@@ -86,7 +87,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
 
     from deploy import local
     from deploy.display import ConsoleDisplay
-    from deploy.root import Root
+    from deploy.root import Root, failure
 
     display = ConsoleDisplay(local.terminal_stream())
     display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
@@ -94,7 +95,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
     try:
         result = local.run(config, place, display, from_node, to_node, (force_push or "").strip())
     except OSError as error:  # the disk may be too full even for the summary
-        click.echo(f"error: {local.failure(error, place)}", err=True)
+        click.echo(f"error: {failure(error, place)}", err=True)
         sys.exit(local.FAILED_CODE)
     display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
@@ -187,10 +188,8 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
       warmstart predict holiday/ --version 1790000001
       warmstart predict cat.jpg --model exported/model
     """
-    import os
-    import warnings
-
     from deploy import production
+    from deploy.quiet import quiet_libraries
     from deploy.root import find_root
 
     if model is not None and (root is not None or version is not None):
@@ -198,14 +197,8 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
     folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
     files = production.find_files(images)
 
-    # What TensorFlow says of itself when it is imported helps nobody here; read once, so set first of all.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    warnings.filterwarnings("ignore")
-    import tensorflow as tf
-
+    quiet_libraries()
     from deploy import prediction
-
-    tf.get_logger().setLevel("ERROR")
 
     def show(done: int) -> None:
         if sys.stderr.isatty() and len(files) > prediction.BATCH_SIZE:
@@ -351,24 +344,17 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
       warmstart backbone export ResNet50 backbones/resnet50
       warmstart backbone export vgg16 backbones/vgg16 --weights vgg16_notop.h5 --pooling flatten --size 160
     """
-    import os
-    import warnings
-
-    # What libraries say of themselves when they are imported helps nobody here; read once, so set first of all.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.filterwarnings("ignore")
-
     from components.backbone.registry import require_absent, require_exportable, require_keras_application
 
     application = require_keras_application(name)
     require_absent(folder)
     require_exportable(application, weights, pooling, size)
     click.echo(f"{application.name}: starting TensorFlow ...", err=True)
-    import tensorflow as tf
+    from deploy.quiet import quiet_libraries
 
+    quiet_libraries()
     from components.backbone import keras_applications
 
-    tf.get_logger().setLevel("ERROR")
     export = keras_applications.export(name, folder, weights, pooling, size)
     sizes = f"{export.size} pixels" if export.size else f"any size from {application.minimum_size} pixels"
     click.echo(
@@ -381,6 +367,9 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     shown = folder if folder.is_absolute() else f"./{folder}"
     set_size = f" --set image.size={export.size}" if export.size else ""
     click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
+
+
+main.add_command(kubeflow)
 
 
 if __name__ == "__main__":

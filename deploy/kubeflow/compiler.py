@@ -1,0 +1,190 @@
+"""The graph as a package for Kubeflow Pipelines 2.x: schema 2.1.0, one container task a TFX node.
+
+The package comes from the `kfp` SDK (2.5 and newer) and `kfp-kubernetes`. TFX is not imported: the graph is handed
+over as data, node -> the nodes before it. Two tasks are no TFX nodes: `Prepare` comes first, checks the input and makes
+the plan that all others follow; `Report` is the exit task, which runs whatever happened, and writes the page and the
+metrics.
+
+Kubeflow's own caching is off for every task: its key does not contain the photos, and TFX has a cache of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.kubeflow.plan import PREPARE, REPORT
+from deploy.metadata_address import PASSWORD_VARIABLE
+from pipeline.config import StepResources
+
+# What stands in for the run: the backend puts the job's id in where a task's input is exactly this.
+RUN_ID = "{{$.pipeline_job_uuid}}"
+METADATA_SERVICE = "grpc://metadata-grpc-service.kubeflow:8080"
+MOUNT = "/warmstart"
+# Argo counts it from the start of the first try, so with the SDK's limit of an hour a longer step would have no second.
+_SDKS_LIMIT, _RETRIES_END_AFTER = "backoffMaxDuration: 3600s", f"backoffMaxDuration: {30 * 24 * 3600}s"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the package says about the cluster.
+
+    image: of every task. volume_claim: PersistentVolumeClaim with the photos and the root. mount: where every task
+    finds it. metadata: address of ML Metadata (`deploy.metadata_address`). metadata_secret: Secret whose key `password`
+    is the store's; empty: none.
+    """
+
+    image: str
+    volume_claim: str = "warmstart"
+    mount: str = MOUNT
+    metadata: str = METADATA_SERVICE
+    metadata_secret: str = ""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Parameters of a run, with what they are where a run does not say otherwise.
+
+    config: name, file on the volume, or YAML text. data: `[DATASET=]DIR`, several separated by `;` or line breaks.
+    span: number or date; empty: the latest. overrides: `key=value`, several separated likewise. root: the root folder.
+    tfx_pipeline_root: where the artifacts go; empty: into the root. force_push: why ReleaseGate is overridden; empty:
+    it is not.
+    """
+
+    config: str
+    data: str = ""
+    span: str = ""
+    overrides: str = ""
+    root: str = ""
+    tfx_pipeline_root: str = ""
+    force_push: str = ""
+
+
+def task_name(node_id: str) -> str:
+    """The node's name for Argo: lower-case letters, digits and hyphens."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", node_id)
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def compile_package(
+    pipeline_name: str,
+    graph: Mapping[str, Sequence[str]],
+    resources: Mapping[str, StepResources],
+    cluster: Cluster,
+    defaults: Defaults,
+) -> str:
+    """The package as YAML text: the pipeline, and a second document about volumes and secrets.
+
+    Args:
+      pipeline_name: of the configuration.
+      graph: node -> the nodes it waits for; nodes in the order of the graph.
+      resources: of every node, of `Prepare` and of `Report`.
+      cluster: what the package says about the cluster.
+      defaults: of the run's parameters.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the age of Python, to people who cannot change it
+        from kfp import compiler, dsl
+
+    def component(node_id: str, more: dict[str, Any], inputs: Sequence[str], outputs: bool = False) -> Any:
+        return _component(dsl, node_id, cluster, resources[node_id], more, inputs, outputs)
+
+    parameters = [field.name for field in dataclasses.fields(Defaults)]
+    follows = ["root", "run_id"]
+    prepare = component(PREPARE, {"nodes": ",".join(graph)}, [*parameters, "run_id"])
+    report = component(REPORT, {}, follows, outputs=True)
+    nodes = {node_id: component(node_id, {}, follows) for node_id in graph}
+
+    def settle(task: Any, node_id: str) -> Any:
+        return _settle(task, node_id, cluster, resources[node_id])
+
+    def kubeflow_pipeline(*values: Any) -> None:
+        given = dict(zip(parameters, values, strict=True))
+        at_the_end = settle(report(root=given["root"], run_id=RUN_ID), REPORT)
+        with dsl.ExitHandler(at_the_end, name=task_name(pipeline_name)):
+            tasks = {PREPARE: settle(prepare(**given, run_id=RUN_ID), PREPARE)}
+            for node_id, before in graph.items():
+                task = settle(nodes[node_id](root=given["root"], run_id=RUN_ID), node_id)
+                task.after(*(tasks[name] for name in before or (PREPARE,)))
+                tasks[node_id] = task
+
+    _give_signature(kubeflow_pipeline, dict.fromkeys(parameters, str), dataclasses.asdict(defaults))
+    describe = dsl.pipeline(name=task_name(pipeline_name), description=f"warmstart: the pipeline {pipeline_name}")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = Path(folder, "package.yaml")
+        compiler.Compiler().compile(describe(kubeflow_pipeline), str(file))
+        package = file.read_text(encoding="utf-8")
+    return package.replace(_SDKS_LIMIT, _RETRIES_END_AFTER)
+
+
+def _component(
+    dsl: Any,
+    node_id: str,
+    cluster: Cluster,
+    resources: StepResources,
+    more: Mapping[str, Any],
+    inputs: Sequence[str],
+    outputs: bool,
+) -> Any:
+    """A container component that runs one node: flags with a constant value, then a flag for each input."""
+    constant = {"node": node_id, "metadata": cluster.metadata, **more}
+    if resources.timeout_minutes is not None:
+        constant["timeout-minutes"] = resources.timeout_minutes
+    annotations = dict.fromkeys(inputs, str)
+    if outputs:
+        annotations |= {"page": dsl.Output[dsl.HTML], "metrics": dsl.Output[dsl.Metrics]}
+
+    def container(*values: Any) -> Any:
+        given = dict(zip(annotations, values, strict=True))
+        arguments: list[Any] = [text for key, value in constant.items() for text in (f"--{key}", str(value))]
+        for key in inputs:
+            arguments += [f"--{key.replace('_', '-')}", given[key]]
+        if outputs:
+            # Values of metrics are metadata of their artifact: the launcher reads them from a file named in its input.
+            arguments += ["--page", given["page"].path, "--executor-input", "{{$}}"]
+        return dsl.ContainerSpec(image=cluster.image, command=["python", "-m", "deploy.kubeflow.node"], args=arguments)
+
+    container.__name__ = task_name(node_id)
+    _give_signature(container, annotations)
+    return dsl.container_component(container)
+
+
+def _give_signature(function: Any, annotations: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
+    """Names, types and defaults of a function's parameters, where the SDK reads them."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    absent = inspect.Parameter.empty
+    function.__annotations__ = dict(annotations)
+    function.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(key, kind, annotation=value, default=(defaults or {}).get(key, absent))
+            for key, value in annotations.items()
+        ]
+    )
+
+
+def _settle(task: Any, node_id: str, cluster: Cluster, resources: StepResources) -> Any:
+    """Name, cache, tries, resources, volume and secret of a task."""
+    from kfp import kubernetes
+
+    task.set_display_name(node_id)
+    task.set_caching_options(False)
+    if resources.retries:
+        task.set_retry(num_retries=resources.retries, backoff_duration="30s", backoff_factor=2.0)
+    if resources.cpu:
+        task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    if resources.memory:
+        task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.accelerator:
+        task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.accelerators)
+    kubernetes.mount_pvc(task, pvc_name=cluster.volume_claim, mount_path=cluster.mount)
+    if cluster.metadata_secret:
+        kubernetes.use_secret_as_env(task, cluster.metadata_secret, {"password": PASSWORD_VARIABLE})
+    return task

@@ -1,0 +1,199 @@
+"""What a task on Kubeflow runs: `python -m deploy.kubeflow.node --node NAME --root DIR --run-id ID --metadata ADDRESS`.
+
+`Prepare` checks the input and makes the plan; a TFX node is launched as LocalDagRunner launches it; `Report` writes the
+summary, the page and the metrics, whatever happened before. Exit code: 0 done, cached or skipped; 1 it failed; 2 the
+user's input is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.display import ConsoleDisplay
+from deploy.kubeflow.plan import (
+    FAILED,
+    PIPELINE_FILE,
+    PREPARE,
+    REPORT,
+    RUNNING,
+    SKIPPED,
+    STOPPED,
+    Note,
+    read_notes,
+    read_plan,
+    write_note,
+)
+from deploy.root import Root, failure
+from schemas.errors import BadInput
+
+_FAILED_CODE, _BAD_INPUT_CODE = 1, 2
+# A twin of a task is rare and ends when its node does; Kubeflow's own time-out comes first.
+_WAIT_FOR_TWIN_SECONDS = 6 * 3600.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one task and notes how it ended.
+
+    Returns:
+      the exit code.
+    """
+    given = _parser().parse_args(arguments)
+    root = Root(given.root)
+    display = ConsoleDisplay(sys.stdout)
+    began = time.monotonic()
+    display.node_started(given.node)
+    state, reason, code = FAILED, "", _FAILED_CODE
+    folder = None
+    try:
+        _check_run_id(given.run_id)
+        folder = _run_folder(root, given.run_id)
+        if given.node != REPORT:
+            write_note(folder, given.node, Note(RUNNING))
+        if given.timeout_minutes:
+            _end_after(given.timeout_minutes, folder, given.node)
+        state, code = _run(given, root, folder, display), 0
+    except BadInput as error:
+        state, reason, code = STOPPED, str(error), _BAD_INPUT_CODE
+        if given.node not in (PREPARE, REPORT):
+            traceback.print_exc()
+    except BaseException as error:  # the note is written for every end of a task
+        reason = failure(error, root)
+        traceback.print_exc()
+    if folder and given.node != REPORT:
+        write_note(folder, given.node, Note(state, reason))
+    display.node_ended(given.node, state, time.monotonic() - began)
+    if reason:
+        print(f"error: {reason}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.kubeflow.node", description=__doc__)
+    parser.add_argument("--node", required=True, help="a TFX node, Prepare or Report")
+    parser.add_argument("--root", required=True, help="the root folder")
+    parser.add_argument("--run-id", required=True, help="of the run")
+    parser.add_argument("--metadata", required=True, help="address of ML Metadata")
+    parser.add_argument("--timeout-minutes", type=float, help="the task fails when it takes longer")
+    of_prepare = parser.add_argument_group(PREPARE)
+    of_prepare.add_argument("--config", default="", help="name, file or YAML text")
+    of_prepare.add_argument("--data", default="", help="[DATASET=]DIR; ...")
+    of_prepare.add_argument("--span", default="", help="number or date; empty: the latest")
+    of_prepare.add_argument("--overrides", default="", help="key=value; ...")
+    of_prepare.add_argument("--tfx-pipeline-root", default="", help="where artifacts go; empty: into the root")
+    of_prepare.add_argument("--force-push", default="", help="why ReleaseGate is overridden")
+    of_prepare.add_argument("--nodes", default="", help="those that the package was compiled with")
+    of_report = parser.add_argument_group(REPORT)
+    of_report.add_argument("--page", help="where the page goes")
+    of_report.add_argument("--executor-input", help="of Kubeflow's launcher, JSON: where the metrics go")
+    return parser
+
+
+def _check_run_id(run_id: str) -> None:
+    if not run_id or run_id.startswith("{{"):
+        raise BadInput(
+            f"the run id is {run_id!r}: this Kubeflow Pipelines did not put the run's own in; expected version 2.5.0 "
+            "or newer"
+        )
+
+
+def _run_folder(root: Root, run_id: str) -> Path:
+    folder = root.reports / run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"the root folder {root.folder} cannot be written ({error.strerror}); is the volume mounted there, and may "
+            f"user {os.getuid()} write to it?"
+        ) from None
+    return folder
+
+
+def _end_after(minutes: float, folder: Path, task: str) -> None:
+    """Ends this process, with a reason, if it takes longer."""
+
+    def end() -> None:
+        reason = f"it took longer than runtime.steps.{task}.timeout_minutes ({minutes:g})"
+        write_note(folder, task, Note(FAILED, reason))
+        print(f"error: {task} failed: {reason}", file=sys.stderr, flush=True)
+        os._exit(_FAILED_CODE)
+
+    timer = threading.Timer(minutes * 60, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _run(given: argparse.Namespace, root: Root, folder: Path, display: ConsoleDisplay) -> str:
+    if given.node == PREPARE:
+        return _prepare(given, root)
+    if given.node == REPORT:
+        return _report(given, root, folder)
+    return _launch(given, root, folder, display)
+
+
+def _prepare(given: argparse.Namespace, root: Root) -> str:
+    from deploy.kubeflow.prepare import prepare, read_config
+
+    config = read_config(given.config, given.data, given.span, given.overrides)
+    nodes = given.nodes.split(",")
+    plan = prepare(config, root, given.run_id, given.metadata, nodes, given.tfx_pipeline_root, given.force_push.strip())
+    print(f"{plan.pipeline_name}: {len(plan.nodes)} steps, in {root.folder}; in production: {plan.production_before}")
+    return "complete"
+
+
+def _launch(given: argparse.Namespace, root: Root, folder: Path, display: ConsoleDisplay) -> str:
+    from deploy.metadata_address import connection_config
+
+    plan = read_plan(folder)
+    if plan is None:
+        raise BadInput(f"there is no plan of run {given.run_id} in {folder}; expected that {PREPARE} had made it")
+
+    from tfx.proto.orchestration import pipeline_pb2
+
+    from components import progress
+    from deploy.node_launch import launch_node
+
+    pipeline = pipeline_pb2.Pipeline.FromString((folder / PIPELINE_FILE).read_bytes())
+    progress.listen(display.node_progress)
+    with root.node_lock(given.node, _WAIT_FOR_TWIN_SECONDS):
+        state = launch_node(pipeline, given.node, connection_config(given.metadata))
+    if state == SKIPPED:
+        print(f"{given.node}: its condition is not met, and nothing was done")
+    return state
+
+
+def _report(given: argparse.Namespace, root: Root, folder: Path) -> str:
+    from deploy.kubeflow.report import report
+
+    summary = report(root, given.run_id, given.metadata, read_plan(folder), read_notes(folder))
+    if given.page:
+        Path(given.page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "index.html", given.page)
+    if given.executor_input:
+        _write_metrics(summary, json.loads(given.executor_input))
+    ConsoleDisplay(sys.stdout).closing(summary, folder)
+    return "complete"
+
+
+def _write_metrics(summary: dict, executor_input: dict) -> None:
+    """Hands the main metrics to Kubeflow's launcher, as the SDK's executor does (kfp/dsl/executor.py)."""
+    from components.report.page import main_metrics
+
+    outputs = executor_input["outputs"]
+    [metrics] = outputs["artifacts"]["metrics"]["artifacts"]
+    written = {**{key: metrics[key] for key in ("name", "uri") if key in metrics}, "metadata": main_metrics(summary)}
+    file = Path(outputs["outputFile"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"artifacts": {"metrics": {"artifacts": [written]}}}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The task Prepare: checks everything a person gave, and makes the plan that all other tasks follow."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from components.servable_check.packages import require_packages
+from deploy.kubeflow.plan import Plan, read_plan, write_plan
+from deploy.local import check_sources
+from deploy.metadata_address import connect
+from deploy.root import CONFIG_FILE, Root
+from pipeline.config import Config, dump_config, load_config
+from schemas.errors import BadInput
+
+_BINDING = "warmstart_root"
+
+
+def read_config(config: str, data: str, span: str, overrides: str) -> Config:
+    """The configuration from a run's parameters.
+
+    Args:
+      config: name, file, or YAML text.
+      data: `[DATASET=]DIR`, several separated by `;` or line breaks.
+      span: number or date; empty: the latest.
+      overrides: `key=value`, several separated likewise.
+
+    Raises:
+      BadInput: as `load_config`.
+    """
+    given = _several(overrides)
+    if span.strip():
+        given.append(f"data.span={span.strip()}")
+    if "\n" not in config.strip() and ": " not in config:
+        return load_config(config.strip(), given, _several(data))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "given.yaml")
+        file.write_text(config, encoding="utf-8")
+        return load_config(str(file), given, _several(data))
+
+
+def _several(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"[;\n]", text) if part.strip()]
+
+
+def prepare(
+    config: Config,
+    root: Root,
+    run_id: str,
+    metadata: str,
+    expected_nodes: Sequence[str],
+    artifacts: str = "",
+    force_push: str = "",
+) -> Plan:
+    """Makes the plan of a run; done again for the same run, it changes nothing.
+
+    Args:
+      config: the resolved configuration.
+      root: the root folder.
+      run_id: of the run.
+      metadata: address of ML Metadata.
+      expected_nodes: what the package was compiled with.
+      artifacts: TFX's pipeline root; empty: the root's own folder.
+      force_push: why ReleaseGate is overridden; empty: it is not.
+
+    Raises:
+      BadInput: data, root, metadata store or backbone are wrong, or this configuration has other nodes than the
+        package.
+    """
+    folder = root.reports / run_id
+    if plan := read_plan(folder):
+        return plan
+    require_packages(config.serving.exports)
+    sources = check_sources(config)
+    root.prepare(config.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+    store = connect(metadata)
+    bind(root, config.name, store, metadata)
+
+    from deploy.assembly import assemble, compile_pipeline
+
+    began, before = time.time(), root.production_version()
+    pipeline = compile_pipeline(
+        assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push), run_id
+    )
+    nodes = [node.pipeline_node.node_info.id for node in pipeline.nodes]
+    if sorted(nodes) != sorted(expected_nodes):
+        more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
+        raise BadInput(
+            "this configuration has other steps than the package was compiled with ("
+            + "; ".join(
+                f"{what} {', '.join(names)}" for what, names in (("it adds", more), ("it lacks", fewer)) if names
+            )
+            + "); compile the package with this configuration: warmstart kubeflow compile"
+        )
+    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts))
+    write_plan(folder, plan, pipeline.SerializeToString(deterministic=True))
+    return plan
+
+
+def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:
+    """Ties a root folder to the metadata store that knows what is in it.
+
+    Artifacts lie in folders that carry the store's numbers, and the cache knows pipelines by name: a root with another
+    store would overwrite its own artifacts, and two roots with one name would take each other's results.
+
+    Raises:
+      BadInput: the root is tied to another store, the store knows another root by this name, or the root was run with
+        metadata of its own.
+    """
+    from ml_metadata.proto import metadata_store_pb2
+
+    mark = root.store_mark()
+    known = store.get_context_by_type_and_name(_BINDING, pipeline_name)
+    its_root = known.custom_properties["root"].string_value if known else None
+    mine = json.loads(mark.read_text(encoding="utf-8"))["root"] if mark.exists() else None
+    other_name = "give this configuration another name (`name:` in its file) or another root"
+    if known and its_root != mine:
+        raise BadInput(
+            f"ML Metadata at {address} knows the pipeline {pipeline_name!r} with another root than {root.folder}; "
+            + other_name
+        )
+    if known:
+        return
+    if mine is None:
+        if root.metadata.exists() or any(root.artifacts.iterdir()):
+            raise BadInput(
+                f"the root folder {root.folder} holds results whose metadata are not at {address}; give another root"
+            )
+        if store.get_context_by_type_and_name("pipeline", pipeline_name):
+            raise BadInput(
+                f"ML Metadata at {address} knows a pipeline {pipeline_name!r} that is none of warmstart's; {other_name}"
+            )
+        mine = uuid.uuid4().hex
+        mark.write_text(json.dumps({"root": mine, "pipeline": pipeline_name}), encoding="utf-8")
+    elif any(root.artifacts.iterdir()):
+        raise BadInput(
+            f"the root folder {root.folder} belongs to another metadata store than {address}, which does not know it; "
+            "give the address of that store, or another root"
+        )
+    kind = metadata_store_pb2.ContextType(name=_BINDING)
+    context = metadata_store_pb2.Context(type_id=store.put_context_type(kind), name=pipeline_name)
+    context.custom_properties["root"].string_value = mine
+    store.put_contexts([context])

@@ -1,0 +1,55 @@
+"""The task Report: summary and page of a run on Kubeflow, whatever became of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from deploy import node_launch, run_summary
+from deploy.kubeflow.plan import FAILED, SKIPPED, Note, Plan, why_it_ended
+from deploy.metadata_address import connect
+from deploy.root import CONFIG_FILE, Root, failure
+from pipeline import run_record
+from pipeline.config import Config
+
+
+def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Mapping[str, Note]) -> dict[str, Any]:
+    """Writes `summary.json` and the page; executions that a killed task left running are marked as failed.
+
+    Args:
+      root: the root folder.
+      run_id: of the run.
+      metadata: address of ML Metadata.
+      plan: None where there is none, since Prepare refused or never began.
+      notes: what the tasks noted down.
+
+    Returns:
+      the content of `summary.json`.
+    """
+    folder = root.reports / run_id
+    config_file = folder / CONFIG_FILE
+    config = (
+        Config.model_validate(yaml.safe_load(config_file.read_text(encoding="utf-8"))) if config_file.exists() else None
+    )
+    status, reason = why_it_ended(plan, dict(notes))
+    nodes: dict[str, run_record.NodeRun] = {}
+    skipped = [task for task, note in notes.items() if note.state == SKIPPED]
+    node_ids = plan.nodes if plan else []
+    before = plan.production_before if plan else root.production_version()
+    try:
+        if plan:
+            store = connect(metadata)
+            node_launch.remove_outputs(plan.artifacts, run_record.abandon_unfinished(store, plan.pipeline_name, run_id))
+            nodes = run_record.read_run(store, plan.pipeline_name, run_id)
+        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped)
+    except Exception as error:  # such as a store that is gone, or artifacts that somebody deleted
+        traceback.print_exc()
+        status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
+        summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status, reason, skipped)
+    summary["duration_seconds"] = round(time.time() - plan.began, 1) if plan else 0.0
+    run_summary.write_results(summary, folder)
+    return summary
