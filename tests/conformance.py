@@ -1,9 +1,9 @@
 """Runs a compiled Kubeflow package without Kubeflow: the YAML and nothing else, a process a task.
 
 It does what the backend of Kubeflow Pipelines 2.x does with the parts of a package that warmstart uses: parameters and
-their defaults, nested graphs, `dependentTasks`, exit tasks (`ALL_UPSTREAM_TASKS_COMPLETED`), retries, the run's id where
-a task's input is exactly `{{$.pipeline_job_uuid}}`, placeholders in arguments, output artifacts and the launcher's output
-file. Anything else in a package is an error, so that nothing passes that was not understood.
+their defaults, nested graphs, `dependentTasks`, exit tasks (`ALL_UPSTREAM_TASKS_COMPLETED`), retries, the run's id
+where a task's input is exactly `{{$.pipeline_job_uuid}}`, placeholders in arguments, output artifacts and the
+launcher's output file. Anything else in a package is an error, so that nothing passes that was not understood.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Submits the compiled pipeline to Kubeflow Pipelines 2.x, follows its runs, and keeps its schedules.
 
 Everything goes through the `kfp` SDK's client, of 2.5 and newer; it is imported when a cluster is contacted, not
-before. A user's mistake is found before that: `read_package`, `timetable` and `check_image` know nothing of a cluster.
+before. A user's mistake is found before that: `package_file`, `timetable` and `image` know nothing of a cluster.
 
 Nothing half-created: what a call makes on the server is taken away again by that call if it cannot be finished. KFP has
 no transactions, so an answer that is lost (time-out, 500) may belong to something that was made: it is looked up.
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import itertools
 import json
 import logging
 import os
@@ -24,14 +22,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
-import yaml
-
+from deploy.kubeflow.package_file import Package
+from deploy.kubeflow.timetable import Timetable
 from schemas.errors import BadInput
 
 # The description of a pipeline or a recurring run begins with this where it is ours.
@@ -45,378 +40,8 @@ _FINAL_STATES = frozenset({SUCCEEDED, "FAILED", "CANCELED", "SKIPPED", "ERROR"})
 
 _CONNECT_SECONDS, _FIRST_ANSWER_SECONDS, _ANSWER_SECONDS = 5.0, 8.0, 60.0
 _PAGE = 100
-
-
-# ---- the package ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Package:
-    """A compiled pipeline and the parameters of a run.
-
-    digest: of its content: the same for the same pipeline, however it is written down. images: of its containers.
-    tasks: name of a container task in the run -> name to show. parameters: those given, by name.
-    """
-
-    path: Path
-    digest: str
-    images: tuple[str, ...]
-    tasks: Mapping[str, str]
-    parameters: Mapping[str, str]
-
-    def version_name(self, pipeline_name: str) -> str:
-        """Says which content it is. The pipeline's name is in it, for stores where it is a Kubernetes name."""
-        return f"{pipeline_name}-{self.digest[:12]}"
-
-
-def read_package(path: Path, parameters: Mapping[str, str]) -> Package:
-    """The compiled pipeline in a YAML file, with parameters that it has.
-
-    Raises:
-      BadInput: it is no compiled pipeline of schema 2.1.0, a task uses KFP's cache, or a parameter is unknown or
-        missing.
-    """
-    if path.suffix not in (".yaml", ".yml"):
-        raise BadInput(f"the package {path} is no .yaml file; give what `warmstart kubeflow compile` wrote")
-    try:
-        documents = list(yaml.load_all(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-        spec = documents[0]
-        declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-        components = spec["components"]
-        tasks = [
-            (name, task)
-            for holder in (spec["root"], *components.values())
-            for name, task in holder.get("dag", {}).get("tasks", {}).items()
-        ]
-        containers = {
-            name: str(task.get("taskInfo", {}).get("name", name))
-            for name, task in tasks
-            if "executorLabel" in components[task["componentRef"]["name"]]
-        }
-        executors = spec["deploymentSpec"]["executors"].values()
-        images = {str(executor["container"]["image"]) for executor in executors if "container" in executor}
-        schema = spec["schemaVersion"]
-    except OSError as error:
-        raise BadInput(f"the package {path} cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
-        raise BadInput(
-            f"the package {path} is no compiled pipeline; give what `warmstart kubeflow compile` wrote"
-        ) from None
-    if schema != "2.1.0":
-        raise BadInput(f"the package {path} has schema {schema}; Kubeflow Pipelines 2.x takes 2.1.0: compile it anew")
-    cached = [name for name, task in tasks if task.get("cachingOptions", {}).get("enableCache")]
-    if cached:
-        raise BadInput(
-            f"the task {cached[0]!r} of {path} uses KFP's own cache, whose key does not contain the photos; compile it "
-            "anew with `warmstart kubeflow compile`"
-        )
-    unknown = sorted(set(parameters) - set(declared))
-    if unknown:
-        raise BadInput(
-            f"the pipeline in {path} has no parameter {unknown[0]!r}; it has {', '.join(sorted(declared)) or 'none'}"
-        )
-    missing = [
-        name
-        for name, definition in declared.items()
-        if name not in parameters and "defaultValue" not in definition and not definition.get("isOptional")
-    ]
-    if missing:
-        raise BadInput(f"the pipeline in {path} needs a value for its parameter {missing[0]!r}; give it")
-    content = json.dumps(documents, sort_keys=True, default=str).encode()
-    return Package(
-        path=path,
-        digest=hashlib.sha256(content).hexdigest(),
-        images=tuple(sorted(image for image in images if "{{" not in image)),
-        tasks=containers,
-        parameters=dict(parameters),
-    )
-
-
-# ---- when it runs ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A field of a cron expression: its name, its bounds, and the names of its values."""
-
-    name: str
-    low: int
-    high: int
-    names: tuple[str, ...] = ()
-
-
-_MINUTE, _HOUR, _DAY = _Field("minute", 0, 59), _Field("hour", 0, 23), _Field("day of the month", 1, 31)
-_MONTH = _Field("month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"))
-_WEEKDAY = _Field("day of the week", 0, 6, ("sun", "mon", "tue", "wed", "thu", "fri", "sat"))
-_FIELDS = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
-_DAY_MINUTES = 24 * 60
-_RANGE = re.compile(r"(?:(?P<any>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\d+))?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Timetable:
-    """When a schedule starts its runs.
-
-    cron: five fields as given. time_zone: IANA name that they are in. kfp_cron: what KFP gets: six fields, seconds
-    first, in the cluster's time zone.
-    """
-
-    cron: str
-    time_zone: str
-    kfp_cron: str
-
-    def next_times(self, count: int, after: datetime | None = None) -> list[datetime]:
-        """The next times in `time_zone`; fewer than `count` where no more come within nine years.
-
-        Args:
-          count: how many.
-          after: with a time zone; now, where it is absent.
-        """
-        fields = _fields(self.cron)
-        starts = _starts(fields, ZoneInfo(self.time_zone), after or datetime.now(timezone.utc))
-        return list(itertools.islice(starts, count))
-
-
-def timetable(cron: str, time_zone: str = "UTC", cluster_time_zone: str = "UTC") -> Timetable:
-    """A checked timetable.
-
-    KFP has no time zone for a schedule. Its recurring runs carry start time, end time and a cron expression and nothing
-    else (V2beta1CronSchedule), and the expression is read by robfig/cron 1.2.0, which knows no `TZ=` or `CRON_TZ=`
-    (robfig/cron#148: since its version 2) and refuses one. One zone holds for the whole installation:
-    CRON_SCHEDULE_TIMEZONE of the controller, UTC unless changed. So an expression in another zone is shifted where that
-    is exact all year, and refused where it is not: 3 o'clock in Berlin is 1 or 2 o'clock UTC.
-
-    The same parser takes a five-field expression, and takes its first field for seconds: it would start the pipeline at
-    other times, without a word. Six fields are sent. What is accepted here is what it accepts, and 7 for Sunday; it has
-    no L, W and #, which the cron libraries for Python have.
-
-    Args:
-      cron: minute, hour, day of the month, month, day of the week.
-      time_zone: IANA name, such as Asia/Kolkata, that the expression is in.
-      cluster_time_zone: the zone that the cluster reads expressions in.
-
-    Raises:
-      BadInput: the expression is invalid, never comes, or cannot be written in the cluster's zone.
-    """
-    zone, cluster_zone = _zone(time_zone), _zone(cluster_time_zone)
-    fields = _fields(cron)
-    if next(_starts(fields, zone, datetime.now(timezone.utc)), None) is None:
-        raise BadInput(f"the cron expression {cron!r} names a day that never comes; correct day and month")
-    shifts = _shifts_minutes(zone, cluster_zone)
-    texts, values = zip(*fields, strict=True)
-    ways = {texts} if shifts == {0} else {_shifted(values, shift) for shift in shifts}
-    written = ways.pop()
-    if ways or written is None:
-        raise BadInput(
-            f"KFP has one time zone for all schedules, here {cluster_time_zone}, and no expression in it always means "
-            f"{cron!r} in {time_zone}; give the hour in {cluster_time_zone}, or change the cluster's zone "
-            "(cronScheduleTimezone in the ConfigMap pipeline-install-config) and name it as the cluster's time zone"
-        )
-    return Timetable(cron=cron.strip(), time_zone=time_zone, kfp_cron=" ".join(["0", *written]))
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):  # unknown; not a name; a folder of the database, such as "Europe"
-        raise BadInput(f"there is no time zone {name!r}; give an IANA name such as UTC or Europe/Berlin") from None
-
-
-def _fields(cron: str) -> list[tuple[str, frozenset[int]]]:
-    """Text, as robfig/cron takes it, and values of each of the five fields.
-
-    Raises:
-      BadInput: the expression is invalid.
-    """
-    texts = cron.lower().split()
-    if len(texts) != len(_FIELDS):
-        hint = "; leave out the seconds, they are added" if len(texts) == 6 else ""
-        raise BadInput(
-            f"the cron expression {cron!r} has {len(texts)} field{'s' * (len(texts) != 1)}; expected five (minute, "
-            f"hour, day of the month, month, day of the week), such as '0 3 * * *'{hint}"
-        )
-    found = []
-    for text, field in zip(texts, _FIELDS, strict=True):
-        try:
-            values = frozenset().union(*(_values(part, field) for part in text.split(",")))
-        except ValueError as error:
-            raise BadInput(f"the cron expression {cron!r} is invalid: {field.name} {text!r} {error}") from None
-        # robfig/cron has no 7; to people it is Sunday.
-        rewritten = field is _WEEKDAY and re.search(r"(?<![/\d])7(?!\d)", text)
-        found.append((",".join(map(str, sorted(values))) if rewritten else text, values))
-    if found[2][0] != "*" and found[4][0] != "*":
-        raise BadInput(
-            f"the cron expression {cron!r} limits both the day of the month and the day of the week, which is read as "
-            "either of them, or as both; leave one of the two at *"
-        )
-    return found
-
-
-def _values(part: str, field: _Field) -> frozenset[int]:
-    """The values that a part of a field stands for, as robfig/cron has it: `N/step` goes on to the last value."""
-    match = _RANGE.fullmatch(part)
-    if match is None:
-        raise ValueError("is no value, range (1-5) or step (*/15)")
-    step = int(match["step"] or 1)
-    if step == 0:
-        raise ValueError("has a step of 0")
-    if match["any"]:
-        return frozenset(range(field.low, field.high + 1, step))
-    highest = 7 if field is _WEEKDAY else field.high
-    low = _number(match["low"], field)
-    high = _number(match["high"], field) if match["high"] else field.high if match["step"] else low
-    if low < field.low or max(low, high) > highest:
-        raise ValueError(f"is not within {field.low} to {field.high}")
-    if low > high:
-        raise ValueError("ends before it begins")
-    return frozenset(value % 7 if field is _WEEKDAY else value for value in range(low, high + 1, step))
-
-
-def _number(text: str, field: _Field) -> int:
-    if text in field.names:
-        return field.names.index(text) + field.low
-    if not text.isdecimal():
-        raise ValueError("is no value, range (1-5) or step (*/15)")
-    return int(text)
-
-
-def _starts(fields: list[tuple[str, frozenset[int]]], zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Times after `after`, within nine years: so far apart may two 29 February be.
-
-    Times that a change of clocks leaves out are left out.
-    """
-    minutes, hours, days, months, weekdays = (values for _, values in fields)
-    first = after.astimezone(zone).date()
-    for date in (first + timedelta(days=number) for number in range(9 * 366)):
-        if date.day not in days or date.month not in months or date.isoweekday() % 7 not in weekdays:
-            continue
-        for hour, minute in itertools.product(sorted(hours), sorted(minutes)):
-            start = datetime(date.year, date.month, date.day, hour, minute, tzinfo=zone)
-            exists = start.astimezone(timezone.utc).astimezone(zone).hour == hour
-            if start > after and exists:
-                yield start
-
-
-def _shifts_minutes(zone: ZoneInfo, cluster_zone: ZoneInfo) -> set[int]:
-    """How far the cluster's clocks are ahead, in the five years to come: several where clocks change."""
-    if zone.key == cluster_zone.key:
-        return {0}
-    now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
-    moments = (now + timedelta(hours=hour) for hour in range(5 * 366 * 24))
-    return {_offset_minutes(moment, cluster_zone) - _offset_minutes(moment, zone) for moment in moments}
-
-
-def _offset_minutes(moment: datetime, zone: ZoneInfo) -> int:
-    return round((moment.astimezone(zone).utcoffset() or timedelta()).total_seconds() / 60)
-
-
-def _shifted(fields: tuple[frozenset[int], ...], shift_minutes: int) -> tuple[str, ...] | None:
-    """The five fields for clocks that are ahead by so many minutes, or None where five fields cannot say it."""
-    minutes, hours, days, months, weekdays = fields
-    times = {hour * 60 + minute + shift_minutes for hour in hours for minute in minutes}
-    day_shifts = {time // _DAY_MINUTES for time in times}
-    new_hours = frozenset(time % _DAY_MINUTES // 60 for time in times)
-    new_minutes = frozenset(time % 60 for time in times)
-    if {hour * 60 + minute for hour in new_hours for minute in new_minutes} != {time % _DAY_MINUTES for time in times}:
-        return None
-    every_date = len(days) == 31 and len(months) == 12
-    if every_date and len(weekdays) < 7 and len(day_shifts) == 1:
-        weekdays = frozenset((weekday + min(day_shifts)) % 7 for weekday in weekdays)
-    elif day_shifts != {0} and not (every_date and len(weekdays) == 7):
-        return None
-    new = (new_minutes, new_hours, days, months, weekdays)
-    return tuple(
-        "*" if len(values) == field.high - field.low + 1 else ",".join(map(str, sorted(values)))
-        for values, field in zip(new, _FIELDS, strict=True)
-    )
-
-
-# ---- the image ------------------------------------------------------------------------------------------------------
-
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_IMAGE = re.compile(
-    rf"(?:(?P<registry>(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:\d))(?::\d+)?)/)?"
-    rf"(?P<name>{_COMPONENT}(?:/{_COMPONENT})*)"
-    rf"(?::(?P<tag>\w[\w.-]{{0,127}}))?(?:@(?P<digest>sha256:[0-9a-f]{{64}}|sha512:[0-9a-f]{{128}}))?",
-    re.ASCII,
-)
-_MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
-)
-_REGISTRY_TIMEOUT = (5.0, 10.0)
-
-
-def check_image(image: str) -> str | None:
-    """Asks an image's registry for it, without an account; None, or a sentence why that could not tell.
-
-    Source: the OCI distribution specification (pull: `/v2/<name>/manifests/<reference>`), and Docker's token
-    authentication for what a registry wants of anonymous users too.
-
-    Raises:
-      BadInput: it is no image reference, or the registry has no such image.
-    """
-    match = _IMAGE.fullmatch(image)
-    if match is None:
-        raise BadInput(
-            f"{image!r} is no image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
-        )
-    registry, name = match["registry"] or "docker.io", match["name"]
-    if registry == "docker.io":
-        registry, name = "registry-1.docker.io", name if "/" in name else f"library/{name}"
-    scheme = "http" if urlsplit(f"//{registry}").hostname in ("localhost", "127.0.0.1") else "https"
-    url = f"{scheme}://{registry}/v2/{name}/manifests/{match['digest'] or match['tag'] or 'latest'}"
-
-    import requests
-
-    unknown = f"whether the image {image} is there could not be checked"
-    try:
-        status = _manifest_status(url, name)
-    except requests.RequestException as error:
-        return f"{unknown}: {registry} gave no answer ({type(error).__name__})"
-    if status == 404:
-        raise BadInput(
-            f"the image {image} is not there: {registry} does not have it; push it first, or correct its name"
-        )
-    if status in (401, 403):
-        return f"{unknown}: {registry} shows it to nobody without an account"
-    return None if status == 200 else f"{unknown}: {registry} answered {status}"
-
-
-def _manifest_status(url: str, name: str) -> int:
-    """The registry's answer, with the anonymous token that it may ask for; some registries know GET only."""
-    import requests
-
-    headers = {"Accept": _MANIFESTS}
-    for method in ("HEAD", "GET"):
-        answer = requests.request(method, url, headers=headers, timeout=_REGISTRY_TIMEOUT)
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status_code == 401 and challenge.lower().startswith("bearer "):
-            token = _anonymous_token(challenge, name)
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
-                answer = requests.request(method, url, headers=headers, timeout=_REGISTRY_TIMEOUT)
-        if answer.status_code not in (405, 501):
-            break
-    return answer.status_code
-
-
-def _anonymous_token(challenge: str, name: str) -> str:
-    """The token that a registry gives everybody; empty: none."""
-    import requests
-
-    wanted = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    query = {"service": wanted.get("service", ""), "scope": wanted.get("scope") or f"repository:{name}:pull"}
-    given = requests.get(wanted.get("realm", ""), params=query, timeout=_REGISTRY_TIMEOUT)
-    try:
-        content = given.json()
-        return str(content.get("token") or content.get("access_token") or "")
-    except (ValueError, AttributeError):
-        return ""
+# Files with certificates of one's own; requests, which asks the registry, knows the first.
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 # ---- the cluster ----------------------------------------------------------------------------------------------------
@@ -611,7 +236,14 @@ def _client(endpoint: Endpoint) -> Any:
             def get_user_namespace(self) -> str:
                 return self.user_namespace
 
-        client = Client(host=endpoint.host, namespace=endpoint.namespace, existing_token=endpoint.token)
+        named = [os.environ.get(variable, "") for variable in _CA_VARIABLES]
+        certificates = [file for file in named if os.path.isfile(file)]
+        client = Client(
+            host=endpoint.host,
+            namespace=endpoint.namespace,
+            existing_token=endpoint.token,
+            ssl_ca_cert=certificates[0] if certificates else None,
+        )
     api = client._healthz_api.api_client
     settings = api.configuration
     if endpoint.host is None and settings.host == kfp_server_api.Configuration().host:
@@ -672,7 +304,7 @@ def _reason(error: Exception) -> str:
         if sign in str(cause):
             return words
     if isinstance(cause, urllib3.exceptions.SSLError):
-        return "its TLS certificate or protocol was not accepted"
+        return "its TLS certificate was not accepted; SSL_CERT_FILE may name a file with yours"
     if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
         return "connected, but no answer in time"
     if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
@@ -973,7 +605,9 @@ def submit(
         experiment_id = _experiment(connection, experiment, made)
 
         def run_ids() -> dict[str, Any]:
-            answer = client.list_runs(experiment_id=experiment_id, page_size=_PAGE, filter=_named(run_name))
+            answer = client.list_runs(
+                experiment_id=experiment_id, page_size=_PAGE, sort_by="created_at desc", filter=_named(run_name)
+            )
             return {run.run_id: run for run in answer.runs or ()}
 
         before = connection.ask("list the runs", run_ids)

@@ -14,8 +14,9 @@ import click
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from deploy.kubeflow.client import Connection, Package
+    from deploy.kubeflow.client import Connection
     from deploy.kubeflow.package import Wanted
+    from deploy.kubeflow.package_file import Package
 
 
 @click.group()
@@ -236,8 +237,9 @@ def schedule_set(
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
     """
     from deploy.kubeflow import client
+    from deploy.kubeflow.timetable import timetable
 
-    when = client.timetable(cron, time_zone, cluster_time_zone)
+    when = timetable(cron, time_zone, cluster_time_zone)
     to = client.find_endpoint(endpoint, namespace, token)
     with _compiled(_wanted(**package)) as (pipeline_name, compiled):
         connection = client.connect(to)
@@ -302,19 +304,20 @@ def _wanted(
 @contextmanager
 def _compiled(wanted: Wanted) -> Iterator[tuple[str, Package]]:
     """The pipeline's name, and its package, compiled and checked; the image was asked for."""
-    from deploy.kubeflow import client
+    from deploy.kubeflow.image import check_image
     from deploy.kubeflow.package import make_package, resolve
+    from deploy.kubeflow.package_file import read_package
     from deploy.quiet import quiet_libraries
 
     resolve(wanted)  # what a person got wrong is said before TFX is imported
-    if note := client.check_image(wanted.cluster.image):
+    if note := check_image(wanted.cluster.image):
         click.echo(f"note: {note}", err=True)
     quiet_libraries()
     name, text = make_package(wanted)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{name}.yaml")
         file.write_text(text, encoding="utf-8")
-        yield name, client.read_package(file, {})
+        yield name, read_package(file, {})
 
 
 def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str]) -> int:

@@ -40,8 +40,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Note:
-    """state: `running`, `complete`, `cached`, `skipped`, `stopped` (by the user's input), `failed`. reason: a sentence.
-    """
+    """state: `running`, `complete`, `cached`, `skipped`, `stopped` by the user's input, or `failed`. reason: why."""
 
     state: str
     reason: str = ""

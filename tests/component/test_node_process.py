@@ -54,13 +54,14 @@ class Zoo:
     def start(self, run_id: str, node: str, *more: str, metadata: str = "") -> subprocess.Popen:
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
+        code = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
         return subprocess.Popen(
             [
                 sys.executable, "-m", "deploy.kubeflow.node", "--node", node, "--root", str(self.root.folder),
                 "--run-id", run_id, "--metadata", metadata or self.metadata, *more,
             ],
             cwd=elsewhere,
-            env={"PATH": os.environ["PATH"], "HOME": str(elsewhere), "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+            env={"PATH": os.environ["PATH"], "HOME": str(elsewhere), "PYTHONPATH": code},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
