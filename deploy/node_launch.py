@@ -8,7 +8,7 @@ inputs of a node that failed to find them at first.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from absl import logging
@@ -45,13 +45,16 @@ def find_node(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.Pip
     raise LookupError(f"the pipeline {pipeline.pipeline_info.id} has no node {node_id}")
 
 
-def launch_node(pipeline: pipeline_pb2.Pipeline, node_id: str, connection_config: Any) -> str:
+def launch_node(
+    pipeline: pipeline_pb2.Pipeline, node_id: str, connection_config: Any, operators: Mapping[str, Any] | None = None
+) -> str:
     """Runs a node, takes its result from the cache, or skips it.
 
     Args:
       pipeline: compiled, with the run id put in.
       node_id: which node.
       connection_config: of ML Metadata; the one in `pipeline`, if any, is not looked at.
+      operators: keyword arguments for `Launcher`, such as `quick_start.late_operators()`; None: TFX's own.
 
     Returns:
       `complete`, `cached`, or `skipped`: the condition it stands under is not met.
@@ -75,6 +78,7 @@ def launch_node(pipeline: pipeline_pb2.Pipeline, node_id: str, connection_config
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment_config, node_id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment_config, node_id),
+        **(operators or {}),
     ).launch()
     if launched is None or not launched.execution_id:
         return SKIPPED

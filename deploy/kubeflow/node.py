@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy import quick_start
 from deploy.display import ConsoleDisplay
 from deploy.kubeflow.plan import (
     FAILED,
@@ -156,6 +157,7 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
     if plan is None:
         raise BadInput(f"there is no plan of run {given.run_id} in {folder}; expected that {PREPARE} had made it")
 
+    quick_start.import_launcher()
     from tfx.proto.orchestration import pipeline_pb2
 
     from components import progress
@@ -164,7 +166,8 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
     pipeline = pipeline_pb2.Pipeline.FromString((folder / PIPELINE_FILE).read_bytes())
     progress.listen(display.node_progress)
     with root.node_lock(given.node, _WAIT_FOR_TWIN_SECONDS):
-        state = launch_node(pipeline, given.node, connection_config(given.metadata))
+        operators = quick_start.late_operators()
+        state = launch_node(pipeline, given.node, connection_config(given.metadata), operators)
     if state == SKIPPED:
         print(f"{given.node}: its condition is not met, and nothing was done")
     return state
@@ -196,4 +199,4 @@ def _write_metrics(summary: dict, executor_input: dict) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    quick_start.finish(main())

@@ -15,6 +15,8 @@ import pytest
 from deploy.kubeflow.plan import Plan, read_notes, write_plan
 from deploy.root import Root
 
+pytestmark = pytest.mark.slow  # many processes, each of which imports TFX
+
 REPOSITORY = Path(__file__).parents[2]
 NAME = "zoo"
 
@@ -104,7 +106,6 @@ def zoo(tmp_path, curated_schema, monkeypatch) -> Zoo:
     return Zoo(tmp_path, curated_schema)
 
 
-@pytest.mark.slow
 def test_every_kind_of_node_runs_and_is_cached_the_next_time(zoo):
     nodes = ("Make", "Latest", "Use", "Publish", "ImportSchemaGen", "External")
     first, second = zoo.plan(), zoo.plan()
