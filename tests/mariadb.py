@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-USER, PASSWORD, DATABASE = "warmstart", "a pass'word; with all \"sorts\" of #signs", "metadb"
+USER, PASSWORD, DATABASE = "warmstart", 'a pass\'word; with all "sorts" of #signs', "metadb"
 
 
 @dataclass(frozen=True)
