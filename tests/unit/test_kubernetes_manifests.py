@@ -1,0 +1,463 @@
+"""The manifests in deploy/kubernetes: valid for Kubernetes, without rights that they do not need, and one with another.
+
+What is checked of the files as they lie there is checked of kustomize's output too, where `kubectl` or `kustomize` is
+at hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from deploy.cli import VERSION
+from deploy.kubeflow.compiler import MOUNT, Cluster
+from deploy.metadata_address import PASSWORD_VARIABLE
+from deploy.root import ROOTS_FOLDER, Root
+
+Document = dict[str, Any]
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+KUSTOMIZATION = "kustomization.yaml"
+EXAMPLE = KUBERNETES / "overlays" / "example"
+VERSIONS = list(dict.fromkeys(kubernetes_validate.utils.all_versions()))  # oldest first
+# Kubernetes cares for three minor versions at a time.
+SUPPORTED = VERSIONS[-3:]
+# kubernetes-validate knows what Kubernetes itself brings; what an operator brings is checked here by hand.
+BROUGHT_BY_OPERATORS = ("InferenceService",)
+
+
+def kustomizations() -> list[Path]:
+    return sorted(KUBERNETES.rglob(KUSTOMIZATION))
+
+
+def manifests() -> list[Path]:
+    return [file for file in sorted(KUBERNETES.rglob("*.yaml")) if file.name != KUSTOMIZATION]
+
+
+def read(file: Path) -> list[Document]:
+    return list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+
+
+def as_they_lie_there() -> list[Document]:
+    return [document for file in manifests() for document in read(file)]
+
+
+@functools.cache
+def _rendered(folder: Path) -> str:
+    commands = (["kustomize", "build"], ["kubectl", "kustomize"])
+    command = next((command for command in commands if shutil.which(command[0])), None)
+    if command is None:
+        pytest.skip("needs kustomize or kubectl")
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr.lower(), done.stderr
+    return done.stdout
+
+
+def render(folder: Path) -> list[Document]:
+    """What kustomize makes of a folder."""
+    return list(yaml.safe_load_all(_rendered(folder)))
+
+
+def the_example() -> list[Document]:
+    return render(EXAMPLE)
+
+
+SETS = pytest.mark.parametrize("documents", [as_they_lie_there, the_example], ids=["files", "example"])
+
+
+def named(documents: list[Document], kind: str, name: str = "") -> list[Document]:
+    return [it for it in documents if it["kind"] == kind and name in ("", it["metadata"]["name"])]
+
+
+def one(documents: list[Document], kind: str, name: str = "") -> Document:
+    [found] = named(documents, kind, name)
+    return found
+
+
+def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
+    """Name and template of everything that becomes pods."""
+    for deployment in named(documents, "Deployment"):
+        yield deployment["metadata"]["name"], deployment["spec"]["template"]
+
+
+def serving_container(documents: list[Document]) -> Document:
+    [container] = one(documents, "Deployment", "warmstart-serving")["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+# --- valid
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@SETS
+def test_kubernetes_of_every_known_version_takes_the_manifests(documents, version):
+    checked = [it for it in documents() if it["kind"] not in BROUGHT_BY_OPERATORS]
+    assert len(checked) >= 8
+    for document in checked:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_known_versions_reach_from_the_oldest_to_the_newest_supported_one():
+    minors = [int(version.split(".")[1]) for version in VERSIONS]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert len(SUPPORTED) == 3
+    assert SUPPORTED[-1] == kubernetes_validate.latest_version()
+
+
+def misspelt(documents: list[Document]) -> Document:
+    deployment = copy.deepcopy(one(documents, "Deployment", "warmstart-serving"))
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    return deployment
+
+
+def of_a_wrong_type(documents: list[Document]) -> Document:
+    claim = copy.deepcopy(one(documents, "PersistentVolumeClaim"))
+    claim["spec"]["accessModes"] = "ReadWriteMany"
+    return claim
+
+
+def without_its_selector(documents: list[Document]) -> Document:
+    deployment = copy.deepcopy(one(documents, "Deployment", "warmstart-toolbox"))
+    del deployment["spec"]["selector"]
+    return deployment
+
+
+def of_a_removed_api(documents: list[Document]) -> Document:
+    return {**one(documents, "PodDisruptionBudget"), "apiVersion": "policy/v1beta1"}
+
+
+@pytest.mark.parametrize("version", [SUPPORTED[0], SUPPORTED[-1]])
+@pytest.mark.parametrize("broken", [misspelt, of_a_wrong_type, without_its_selector, of_a_removed_api])
+def test_a_broken_manifest_is_refused(broken, version):
+    with pytest.raises((kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError)):
+        kubernetes_validate.validate(broken(as_they_lie_there()), version, strict=True)
+
+
+# --- without rights
+
+
+def _security_problems(pod: Document) -> Iterator[str]:
+    """What the Pod Security Standard `restricted` refuses in a pod's spec, and what is stricter here."""
+    context = pod.get("securityContext", {})
+    if not context.get("runAsNonRoot"):
+        yield "runAsNonRoot"
+    if not context.get("runAsUser") or not context.get("runAsGroup"):
+        yield "runAsUser"
+    if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "seccompProfile"
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "token"
+    if any(pod.get(shared) for shared in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "host"
+    if any("hostPath" in volume for volume in pod.get("volumes", [])):
+        yield "hostPath"
+    for container in [
+        *pod.get("containers", []),
+        *pod.get("initContainers", []),
+        *([pod["model"]] if "model" in pod else []),
+    ]:
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            yield "privilege"
+        if own.get("readOnlyRootFilesystem") is not True:
+            yield "readOnlyRootFilesystem"
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            yield "capabilities"
+        if own.get("runAsUser") == 0 or own.get("runAsNonRoot") is False:
+            yield "runAsUser"
+        if not {"cpu", "memory"} <= container.get("resources", {}).get("requests", {}).keys():
+            yield "requests"
+        if "memory" not in container.get("resources", {}).get("limits", {}):
+            yield "limits"
+
+
+@SETS
+def test_no_pod_runs_as_root_or_may_become_it(documents):
+    specs = {name: template["spec"] for name, template in pods(documents())}
+    assert specs.keys() >= {"warmstart-serving", "warmstart-toolbox"}
+    for service in named(documents(), "InferenceService"):
+        specs[service["metadata"]["name"]] = service["spec"]["predictor"]
+    assert {name: list(_security_problems(spec)) for name, spec in specs.items()} == {name: [] for name in specs}
+
+
+def _container(pod: Document) -> Document:
+    return pod["containers"][0]["securityContext"]
+
+
+@pytest.mark.parametrize(
+    ("weaken", "problem"),
+    [
+        (lambda pod: pod.pop("securityContext"), "runAsNonRoot"),
+        (lambda pod: pod["securityContext"].update(runAsUser=0), "runAsUser"),
+        (lambda pod: pod["securityContext"].pop("seccompProfile"), "seccompProfile"),
+        (lambda pod: pod.pop("automountServiceAccountToken"), "token"),
+        (lambda pod: pod.update(hostNetwork=True), "host"),
+        (lambda pod: pod["volumes"].append({"name": "x", "hostPath": {"path": "/"}}), "hostPath"),
+        (lambda pod: _container(pod).update(privileged=True), "privilege"),
+        (lambda pod: _container(pod).pop("allowPrivilegeEscalation"), "privilege"),
+        (lambda pod: _container(pod).pop("readOnlyRootFilesystem"), "readOnlyRootFilesystem"),
+        (lambda pod: _container(pod)["capabilities"].update(add=["SYS_ADMIN"]), "capabilities"),
+        (lambda pod: _container(pod).update(runAsUser=0), "runAsUser"),
+        (lambda pod: pod["containers"][0]["resources"].pop("limits"), "limits"),
+    ],
+)
+def test_a_pod_with_more_rights_is_found(weaken: Callable[[Document], Any], problem):
+    for _, template in pods(as_they_lie_there()):
+        weaken(template["spec"])
+        assert problem in list(_security_problems(template["spec"]))
+
+
+@SETS
+def test_nobody_is_given_a_right_or_a_token(documents):
+    found = documents()
+    assert not [it["kind"] for it in found if it["kind"].endswith(("Role", "RoleBinding"))]
+    accounts = named(found, "ServiceAccount")
+    assert {it["metadata"]["name"]: it["automountServiceAccountToken"] for it in accounts} == {
+        template["spec"]["serviceAccountName"]: False for _, template in pods(found)
+    }
+
+
+@SETS
+def test_no_secret_is_kept_here_and_the_only_one_that_is_named_is_the_password_of_the_metadata(documents):
+    assert not named(documents(), "Secret")
+    for name, template in pods(documents()):
+        variables = {it["name"]: it for container in template["spec"]["containers"] for it in container.get("env", [])}
+        assert not [it for it in variables.values() if "value" in it]
+        if name == "warmstart-toolbox":
+            reference = variables[PASSWORD_VARIABLE]["valueFrom"]["secretKeyRef"]
+            assert reference == {"name": "warmstart-metadata", "key": "password", "optional": True}
+
+
+# --- images
+
+
+def _is_pinned(image: str) -> bool:
+    return (
+        re.fullmatch(r"[a-z0-9./_-]+(:[0-9]+[^@:]*)?(:[0-9]+\.[0-9]+\.[0-9]+|@sha256:[0-9a-f]{64})", image) is not None
+    )
+
+
+@SETS
+def test_every_image_is_pinned(documents):
+    images = [container["image"] for _, template in pods(documents()) for container in template["spec"]["containers"]]
+    assert len(images) == 2
+    assert all(_is_pinned(image) for image in images), images
+
+
+def test_an_image_without_a_version_is_no_pinned_one():
+    good = ["warmstart:0.1.0", "tensorflow/serving:2.16.1", "registry.example:5000/a/b:1.2.3", f"a@sha256:{'0' * 64}"]
+    bad = ["warmstart", "warmstart:latest", "tensorflow/serving:2", "registry.example:5000/warmstart", "a@sha256:0"]
+    assert [_is_pinned(image) for image in good + bad] == [True] * len(good) + [False] * len(bad)
+
+
+def test_the_image_is_that_of_this_version_and_serving_is_of_the_training_tensorflow():
+    lock = (KUBERNETES.parents[1] / "requirements.lock").read_text(encoding="utf-8")
+    [toolbox] = one(as_they_lie_there(), "Deployment", "warmstart-toolbox")["spec"]["template"]["spec"]["containers"]
+    assert toolbox["image"] == f"warmstart:{VERSION}"
+    trained_with = re.search(r"^tensorflow==(\d+\.\d+)\.\d+ ; python_full_version < '3.11'", lock, re.MULTILINE)
+    served_with = re.fullmatch(r"tensorflow/serving:(\d+\.\d+)\.\d+", serving_container(as_they_lie_there())["image"])
+    assert trained_with is not None
+    assert served_with is not None
+    assert trained_with[1] == served_with[1]
+    model = one(as_they_lie_there(), "InferenceService")["spec"]["predictor"]["model"]
+    assert f"tensorflow/serving:{model['runtimeVersion']}" == served_with[0]
+
+
+# --- one with another
+
+
+@SETS
+def test_every_selector_finds_the_pods_of_one_deployment(documents):
+    found = documents()
+    templates = dict(pods(found))
+    selectors = {
+        (it["kind"], it["metadata"]["name"]): it["spec"].get("podSelector", it["spec"].get("selector"))
+        for kind in ("Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy")
+        for it in named(found, kind)
+    }
+    assert len(selectors) == 5
+    for (kind, name), selector in selectors.items():
+        wanted = selector if kind == "Service" else selector["matchLabels"]
+        assert wanted
+        matched = [of for of, it in templates.items() if wanted.items() <= it["metadata"]["labels"].items()]
+        assert matched == [name]
+        if kind == "Deployment":
+            for spread in templates[name]["spec"].get("topologySpreadConstraints", []):
+                assert spread["labelSelector"] == selector
+
+
+@SETS
+def test_every_named_port_is_one_of_the_server(documents):
+    found = documents()
+    container = serving_container(found)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": 8500, "rest": 8501}
+    assert {"--port=8500", "--rest_api_port=8501"} <= set(container["args"])
+    service = one(found, "Service")["spec"]["ports"]
+    assert {port["targetPort"]: port["port"] for port in service} == ports
+    [rule] = one(found, "NetworkPolicy")["spec"]["ingress"]
+    assert {port["port"] for port in rule["ports"]} == set(ports)
+
+
+@SETS
+def test_every_probe_asks_for_the_model_that_is_served(documents):
+    container = serving_container(documents())
+    [model] = [arg.split("=")[1] for arg in container["args"] if arg.startswith("--model_name=")]
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert probes == [{"path": f"/v1/models/{model}", "port": "rest"}] * 3
+
+
+@SETS
+def test_the_served_folder_is_the_one_that_the_pipeline_pushes_to(documents):
+    found = documents()
+    container = serving_container(found)
+    [model] = [arg.split("=")[1] for arg in container["args"] if arg.startswith("--model_name=")]
+    [mounted] = [mount for mount in container["volumeMounts"] if mount["name"] == "warmstart"]
+    pushed_to = Root(f"{MOUNT}/{ROOTS_FOLDER}/{model}").serving
+    assert Path(MOUNT, mounted["subPath"]) == pushed_to
+    assert f"--model_base_path={mounted['mountPath']}" in container["args"]
+
+
+@SETS
+def test_the_claim_is_the_one_that_the_pipeline_mounts_and_only_serving_cannot_write_to_it(documents):
+    found = documents()
+    claim = one(found, "PersistentVolumeClaim")
+    cluster = Cluster(image="")
+    assert claim["metadata"]["name"] == cluster.volume_claim
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    read_only = {}
+    for name, template in pods(found):
+        for volume in template["spec"]["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] == cluster.volume_claim
+                [container] = template["spec"]["containers"]
+                [mount] = [it for it in container["volumeMounts"] if it["name"] == volume["name"]]
+                # Of the claim as a whole: through a writable one Kubernetes would make a missing folder, as root.
+                read_only[name] = volume["persistentVolumeClaim"].get("readOnly", False), mount.get("readOnly", False)
+    assert read_only == {"warmstart-serving": (True, True), "warmstart-toolbox": (False, False)}
+
+
+def test_the_toolbox_has_the_volume_where_the_steps_have_it():
+    pod = one(as_they_lie_there(), "Deployment", "warmstart-toolbox")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert {"name": "warmstart", "mountPath": Cluster(image="").mount} in container["volumeMounts"]
+    # Without `command` the image's entry point stays, which ends on SIGTERM.
+    assert "command" not in container
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+
+
+def test_the_users_of_the_pods_are_those_of_the_image():
+    [user] = re.findall(r"^USER (.*)$", (KUBERNETES.parent / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    for _, template in pods(as_they_lie_there()):
+        context = template["spec"]["securityContext"]
+        assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+
+
+# --- kustomize
+
+
+def test_every_file_belongs_to_a_kustomization_and_every_path_in_one_exists():
+    used = set()
+    for file in kustomizations():
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert content["kind"] == ("Component" if "components" in file.parts else "Kustomization")
+        for path in [*content.get("resources", []), *content.get("components", [])]:
+            target = (file.parent / path).resolve()
+            assert (target / KUSTOMIZATION if target.is_dir() else target).is_file(), f"{file}: {path}"
+            used.add(target)
+    assert used >= {file.resolve() for file in manifests()}
+
+
+def test_what_a_patch_or_a_replacement_names_exists():
+    documents = as_they_lie_there()
+    content = yaml.safe_load((EXAMPLE / KUSTOMIZATION).read_text(encoding="utf-8"))
+    targets = [patch["target"] for patch in content["patches"]]
+    targets += [target["select"] for it in content["replacements"] for target in it["targets"]]
+    assert len(targets) == 4
+    for target in targets:
+        assert named(documents, target["kind"], target["name"]), target
+
+
+def test_the_example_names_model_folder_image_storage_and_namespace_once():
+    found = render(EXAMPLE)
+    container = serving_container(found)
+    assert "--model_name=oxford_iiit_pet" in container["args"]
+    assert container["volumeMounts"][0]["subPath"] == "runs/oxford_iiit_pet/serving"
+    assert "cats_vs_dogs" not in yaml.safe_dump_all(found)
+    assert {it["metadata"]["namespace"] for it in found} == {"kubeflow"}
+    assert one(found, "PersistentVolumeClaim")["spec"]["storageClassName"]
+    [toolbox] = one(found, "Deployment", "warmstart-toolbox")["spec"]["template"]["spec"]["containers"]
+    assert toolbox["image"] == f"registry.example.com/ml/warmstart:{VERSION}"
+    assert not named(found, "ConfigMap")
+
+
+def overlay(folder: Path, content: Document) -> Path:
+    """A kustomization of the test's own; its paths are below deploy/kubernetes."""
+    folder.mkdir()
+    for key in ("resources", "components"):
+        content[key] = [os.path.relpath(KUBERNETES / path, folder) for path in content.get(key, [])]
+    (folder / KUSTOMIZATION).write_text(yaml.safe_dump({"kind": "Kustomization", **content}))
+    return folder
+
+
+def test_kserve_takes_the_place_of_the_deployment(tmp_path):
+    found = render(overlay(tmp_path / "mine", {"resources": ["base"], "components": ["components/kserve"]}))
+    assert sorted(it["kind"] for it in found) == [
+        "Deployment",
+        "InferenceService",
+        "PersistentVolumeClaim",
+        "ServiceAccount",
+    ]
+    assert one(found, "Deployment")["metadata"]["name"] == "warmstart-toolbox"
+
+
+def test_the_inference_service_is_one_that_kserve_reads():
+    """By hand, after serving.kserve.io/v1beta1: a predictor is a pod's spec with a model and limits of replicas in it,
+    a model is a container without image and command.
+    """
+    service = one(as_they_lie_there(), "InferenceService")
+    assert service["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service["metadata"]["name"])
+    assert service["spec"].keys() == {"predictor"}
+    predictor = copy.deepcopy(service["spec"]["predictor"])
+    model = predictor.pop("model")
+    assert predictor.pop("minReplicas") <= predictor.pop("maxReplicas")
+    assert model.pop("modelFormat") == {"name": "tensorflow"}
+    assert model.pop("protocolVersion") == "v1"
+    assert model.pop("runtimeVersion")
+    claim, folder = re.fullmatch(r"pvc://([^/]+)/(.+)", model.pop("storageUri")).groups()
+    assert claim == Cluster(image="").volume_claim
+    assert Path(MOUNT, folder) == Root(f"{MOUNT}/{ROOTS_FOLDER}/cats_vs_dogs").serving
+    pod = {**predictor, "containers": [{"name": "kserve-container", **model}]}
+    as_pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "as-kserve-makes-it"}, "spec": pod}
+    for version in VERSIONS:
+        kubernetes_validate.validate(as_pod, version, strict=True)
+
+
+def test_two_models_are_served_side_by_side(tmp_path):
+    for name in ("cats", "pets"):
+        labels = [{"pairs": {"app.kubernetes.io/instance": name}, "includeSelectors": True}]
+        overlay(tmp_path / name, {"resources": ["base/serving"], "nameSuffix": f"-{name}", "labels": labels})
+    both = {"resources": [tmp_path / "cats", tmp_path / "pets"]}
+    found = render(overlay(tmp_path / "both", both))
+    templates = dict(pods(found))
+    assert templates.keys() == {"warmstart-serving-cats", "warmstart-serving-pets"}
+    for service in named(found, "Service"):
+        selector = service["spec"]["selector"].items()
+        matched = [name for name, it in templates.items() if selector <= it["metadata"]["labels"].items()]
+        assert matched == [service["metadata"]["name"]]
+    # The claim is not theirs, so it keeps its name.
+    for template in templates.values():
+        assert template["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == Cluster(image="").volume_claim
