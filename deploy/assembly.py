@@ -13,7 +13,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from deploy.root import Root
 from pipeline import run_record
 from pipeline.config import Config
-from pipeline.graph import Places, make_pipeline
+from pipeline.graph import EarlierSpans, Places, make_pipeline
 
 # In this process and in memory. The setup file is never opened by this runner; without the argument TFX would
 # build a source distribution at each Beam step.
@@ -28,6 +28,7 @@ def assemble(
     connection_config: Any = None,
     artifacts: str = "",
     force_push: str = "",
+    earlier: EarlierSpans | None = None,
 ) -> Pipeline:
     """The pipeline as it has to run now.
 
@@ -39,6 +40,7 @@ def assemble(
       connection_config: becomes a part of the pipeline; None keeps it, and a password in it, out.
       artifacts: TFX's pipeline root; empty: the root's own folder.
       force_push: why ReleaseGate is overridden; empty: it is not.
+      earlier: with `data.window`: the earlier spans.
     """
     last_pushed = run_record.last_pushed_version(store, config.name)
     places = Places(
@@ -51,7 +53,7 @@ def assemble(
         lost_version=last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else "",
     )
     beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
-    return make_pipeline(config, places, *sources, connection_config, beam_args, force_push)
+    return make_pipeline(config, places, *sources, connection_config, beam_args, force_push, earlier)
 
 
 def compile_pipeline(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:

@@ -101,6 +101,62 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
     sys.exit(result.exit_code)
 
 
+@main.command()
+@click.option(
+    "--config", "config_name", required=True, metavar="NAME|FILE", help="A known configuration or a YAML file."
+)
+@click.option(
+    "--data", multiple=True, metavar="[DATASET=]DIR", help="Folder of photos, or a pattern such as DIR/span-{SPAN}."
+)
+@click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated.")
+def retrain(config_name, data, root, overrides) -> None:
+    """Trains if there are new data, and otherwise says why not; made for a schedule, and safe to call at any time.
+
+    New is what differs from the data of the last run that came to a decision: a span more, another version of one, one
+    that was withdrawn, files that changed. Every call leaves a line in <root>/retrain.jsonl.
+
+    \b
+    Examples:
+      warmstart retrain --config cats_vs_dogs --data "photos/span-{SPAN}" --set data.window=4
+      warmstart retrain --config image_folder --data flowers
+
+    \b
+    Exit codes:
+      0  pushed, or nothing to do, or another run is active
+      1  a step failed
+      2  the input is wrong, or the data were stopped at a gate
+      3  the run finished and pushed nothing, by verdict
+      4  as 3, for the third time in a row (notify.alert_after_refusals)
+    """
+    from pipeline.config import load_config
+
+    config = load_config(config_name, list(overrides), list(data))
+
+    from deploy import local
+    from deploy.display import ConsoleDisplay
+    from deploy.retrain import retrain as retrain_root
+    from deploy.root import Root, failure
+
+    display = ConsoleDisplay(local.terminal_stream())
+    display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
+    place = Root(root or Path("runs") / config.name)
+    try:
+        done = retrain_root(config, place, display)
+    except OSError as error:
+        click.echo(f"error: {failure(error, place)}", err=True)
+        sys.exit(local.FAILED_CODE)
+    if done.summary is not None and done.folder is not None:
+        display.closing(dict(done.summary), done.folder)
+    else:
+        display.status(done.status, done.reason)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    if done.alert:
+        click.echo(f"alert: {done.alert}", err=True)
+    sys.exit(done.exit_code)
+
+
 _root_option = click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
 
 

@@ -55,6 +55,10 @@ class ConsoleDisplay:
             self._last_line = time.monotonic()
             self.console.print(escape(f"  {self._node:<28} {self._detail} ..."))
 
+    def note(self, text: str) -> None:
+        """A sentence between the steps."""
+        self.console.print(escape(f"  {text}"))
+
     def node_ended(self, node_id: str, state: str, seconds: float) -> None:
         if self._status:
             self._status.stop()
@@ -69,6 +73,8 @@ class ConsoleDisplay:
         out.print()
         if data := summary["data"]:
             out.print(f"[bold]photos[/]   {_photos(data)}")
+        if window := summary["window"]:
+            out.print(f"[bold]window[/]   {escape(_window(window))}")
         if models := summary["models"]:
             out.print()
             out.print(_models_table(models, summary["winner"]))
@@ -81,13 +87,17 @@ class ConsoleDisplay:
         for key in ("release", "servable"):
             if summary[key]:
                 out.print(f"[bold]{key:<8}[/] {escape(summary[key]['text'])}")
-        colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(summary["status"], "red")
-        out.print(f"[bold]status: [{colour}]{summary['status']}[/][/]  {escape(summary['reason'])}")
+        self.status(summary["status"], summary["reason"])
         if version := summary["production"]["after"]:
             out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
         out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
         if summary["status"] == "failed":
             out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
+
+    def status(self, status: str, reason: str) -> None:
+        """The one line that everybody reads."""
+        colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(status, "red")
+        self.console.print(f"[bold]status: [{colour}]{status}[/][/]  {escape(reason)}")
 
 
 def _photos(data: dict[str, Any]) -> str:
@@ -97,6 +107,14 @@ def _photos(data: dict[str, Any]) -> str:
     return f"{sum(data['accepted'].values())} accepted ({accepted}), {rejected} rejected" + (
         f" ({reasons})" if rejected else ""
     )
+
+
+def _window(window: dict[str, Any]) -> str:
+    """Which spans were trained on, and how many photos they have together."""
+    left_out = "".join(f"; span {span} is left out: {reason}" for span, reason in window["left_out"].items())
+    counts = window.get("data")
+    photos = f": {_photos(counts)}" if counts else ""
+    return f"spans {', '.join(window['spans'])}{photos}{left_out}"
 
 
 def _fine_tuning(training: dict[str, Any]) -> str:

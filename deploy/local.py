@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import time
 import traceback
@@ -16,6 +15,7 @@ from components import progress
 from components.example_gen import layouts, spans
 from components.servable_check.packages import require_packages
 from deploy.root import CONFIG_FILE, LOG_FILE, Root, failure
+from deploy.window import find_window
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
 
@@ -32,6 +32,8 @@ class Display(Protocol):
     def node_ended(self, node_id: str, state: str, seconds: float) -> None: ...
 
     def node_progress(self, what: str, done: int, total: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,28 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
       BadInput: a folder or span is missing, unreadable, empty or in no known layout, there is one class only, or a
         class to evaluate on is not learnt.
     """
-    sources, folders, classes = _look_at(config, config.data.sources, config.task.label, config.data.span)
-    if classes is not None and len(classes) == 1:
+    sources = resolve_tfds(config, config.data.sources)
+    if config.data.window is None:
+        data = config.data
+        newest = spans.resolve_sources(
+            sources, data.span, success_file=data.success_file, settle_seconds=data.settle_seconds
+        )
+    else:
+        newest = find_window(config)[0][-1]
+    folders, classes = newest.folders, _classes(config, newest.folders, config.task.label)
+    # A span of a window need not have all classes.
+    if classes is not None and len(classes) == 1 and config.data.window is None:
         raise BadInput(
             f"all photos in {', '.join(folders.values())} are of one class, {classes.pop()!r}; expected at least two "
             "classes, such as one folder each"
         )
-    further, folders, more = _look_at(config, config.evaluation.further, config.evaluation.further_label, None)
+    further = resolve_tfds(config, config.evaluation.further)
+    folders = spans.resolve_sources(
+        further, success_file=config.data.success_file, settle_seconds=config.data.settle_seconds
+    ).folders
+    more = _classes(config, folders, config.evaluation.further_label)
+    if config.data.window is not None:
+        classes = None
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
         raise BadInput(
@@ -71,10 +88,8 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
     return sources, further
 
 
-def _look_at(
-    config: Config, given: Mapping[Any, str | None], label_from: str, span: int | datetime.date | None
-) -> tuple[dict[str, str], dict[str, str], set[str] | None]:
-    """The source of each data set, its folder, and the classes; None where only reading the photos tells them."""
+def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, str]:
+    """The source of each data set, prepared by TensorFlow Datasets where it is one of theirs."""
     sources: dict[str, str] = {}
     for dataset, source in given.items():
         assert source is not None  # load_config has seen to it
@@ -83,15 +98,19 @@ def _look_at(
 
             source = tfds_source.resolve_tfds(source, config.data.tfds_dir)
         sources[dataset] = source
-    folders = spans.resolve_sources(sources, span).folders
+    return sources
+
+
+def _classes(config: Config, folders: Mapping[str, str], label_from: str) -> set[str] | None:
+    """The classes of the photos in the folders; None where only reading the photos tells them."""
     classes: set[str] | None = set()
     for dataset, folder in folders.items():
-        found = layouts.find_photos(folder, dataset)
+        found = layouts.find_photos(folder, dataset, config.data.success_file)
         if found.layout == layouts.TFDS:
             classes = None
         elif classes is not None:
             classes |= {photo.species if label_from == "species" else photo.label for photo in found.photos}
-    return sources, folders, classes
+    return classes
 
 
 def run(
@@ -137,7 +156,7 @@ def _run_locked(
     started = time.time()
     status, reason = "", ""
     node_ids: list[str] = []
-    store = before = runner = None
+    store = before = runner = window = None
     display.node_started(_STARTING)
     # Slow imports, after everything that can be refused without them.
     from ml_metadata.metadata_store import metadata_store
@@ -145,17 +164,25 @@ def _run_locked(
 
     from deploy import run_summary
     from deploy.assembly import assemble
+    from deploy.earlier_spans import prepare_window
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
+    from pipeline.graph import EarlierSpans
 
     try:
         before = root.production_version()
         connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
         store = metadata_store.MetadataStore(connection)
         _tidy_up_after_killed_runs(config.name, root, run_id, store)
-        pipeline = assemble(config, root, sources, store, connection, force_push=force_push)
-        node_ids = [component.id for component in pipeline.components]
         display.node_ended(_STARTING, "complete", time.time() - started)
+
+        def assembled(config: Config, earlier: EarlierSpans | None = None) -> Any:
+            return assemble(config, root, sources, store, connection, force_push=force_push, earlier=earlier)
+
+        if config.data.window is not None:
+            window = prepare_window(config, store, run_id, assembled, said=display.note)
+        pipeline = assembled(window.config, window.earlier) if window else assembled(config)
+        node_ids = [component.id for component in pipeline.components]
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display)
         runner.run_nodes(pipeline, from_node, to_node)
@@ -177,6 +204,8 @@ def _run_locked(
         traceback.print_exc()
         reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
         summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status or "failed", reason)
+    if window:
+        summary["window"] = {**(summary["window"] or {}), "spans": window.spans, "left_out": window.left_out}
     summary["duration_seconds"] = round(time.time() - started, 1)
     run_summary.write_results(summary, folder)
     return RunResult(summary, folder, EXIT_CODES.get(summary["status"], FAILED_CODE))

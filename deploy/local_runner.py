@@ -28,9 +28,15 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     skipped: the nodes so far whose condition was not met.
     """
 
-    def __init__(self, run_id: str, display: Any):
+    def __init__(self, run_id: str, display: Any, connection_config: Any = None):
+        """
+        Args:
+          run_id: of the run.
+          display: who is told of each step.
+          connection_config: of ML Metadata; None: the pipeline says it.
+        """
         super().__init__()
-        self._run_id, self._display = run_id, display
+        self._run_id, self._display, self._connection_config = run_id, display, connection_config
         self.skipped: set[str] = set()
 
     def run_nodes(self, pipeline: Pipeline, from_node: str | None = None, to_node: str | None = None) -> None:
@@ -58,11 +64,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         runtime_parameter_utils.substitute_runtime_parameter(
             pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
         )
-        deployment_config = runner_utils.extract_local_deployment_config(pipeline)
-        connection_config = getattr(
-            deployment_config.metadata_connection_config,
-            deployment_config.metadata_connection_config.WhichOneof("connection_config"),
-        )
+        connection_config = self._connection_config
+        if connection_config is None:
+            of_pipeline = runner_utils.extract_local_deployment_config(pipeline).metadata_connection_config
+            connection_config = getattr(of_pipeline, of_pipeline.WhichOneof("connection_config"))
         if run_options:
             partial_run = run_options.partial_run
             try:

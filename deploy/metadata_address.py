@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,28 +15,36 @@ _FORMS = "grpc://HOST:PORT, mysql://USER@HOST[:PORT]/DATABASE or sqlite:///FILE"
 
 
 def check_address(address: str) -> None:
-    """Says what is wrong with an address, without connecting.
+    """Says what is wrong with an address, without connecting and without repeating a password.
 
     Raises:
       BadInput: it is none of `grpc://HOST:PORT`, `mysql://USER@HOST[:PORT]/DATABASE`, `sqlite:///FILE`, or has a
         password in it.
     """
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        raise BadInput(f"the metadata address {address!r} cannot be read; expected {_FORMS}") from None
-    if parts.password is not None:
+    # Before it is taken apart: a password may hold every sign that ends a part.
+    if found := re.match(r"\s*([^:/@]*://[^:/@]*:|[^:/@]*:(?!//)).*@", address, re.DOTALL):
         raise BadInput(
-            f"the metadata address for {parts.hostname} has a password in it, which would be written into packages and "
+            f"the metadata address {found[1]}...@... has a password in it, which would be written into packages and "
             f"logs; leave it out, and put it into the environment variable {PASSWORD_VARIABLE} by a secret"
         )
+    if found := re.match(r"([^?#]*)[?#]", address):
+        raise BadInput(
+            f"the metadata address {found[1]} has something behind it that begins with ? or #; expected {_FORMS}, with "
+            f"%3F and %23 for these signs in a name, and a password in {PASSWORD_VARIABLE} only"
+        )
+    try:
+        parts = urlsplit(address)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        raise BadInput(f"the metadata address {address!r} cannot be read; expected {_FORMS}") from None
     complete = {
-        "grpc": bool(parts.hostname and port and parts.path in ("", "/")),
-        "mysql": bool(parts.username and parts.hostname and len(parts.path) > 1),
-        "sqlite": not parts.netloc and len(parts.path) > 1,
+        "grpc": host and port and parts.username is None and parts.path in ("", "/"),
+        "mysql": host and port != 0 and parts.username and re.fullmatch("/[^/]+", parts.path),
+        "sqlite": not parts.netloc and parts.path.strip("/") and not parts.path.endswith("/"),
     }.get(parts.scheme, False)
-    if not complete:
+    # Such signs are dropped by `urlsplit`, or can be no part of a host's name.
+    odd = re.search(r"[\x00-\x1f\x7f]|^\s|\s$", address) or re.search(r"\s", parts.netloc)
+    if odd or not complete:
         raise BadInput(f"the metadata address {address!r} is none; expected {_FORMS}")
 
 
@@ -54,7 +63,9 @@ def connection_config(address: str) -> Any:
 
     parts = urlsplit(address)
     if parts.scheme == "grpc":
-        return metadata_store_pb2.MetadataStoreClientConfig(host=parts.hostname, port=parts.port)
+        host = parts.hostname or ""
+        # The client joins host and port by a colon.
+        return metadata_store_pb2.MetadataStoreClientConfig(host=f"[{host}]" if ":" in host else host, port=parts.port)
     config = metadata_store_pb2.ConnectionConfig()
     if parts.scheme == "sqlite":
         config.sqlite.SetInParent()
@@ -65,7 +76,7 @@ def connection_config(address: str) -> Any:
     config.mysql.port = parts.port or 3306
     config.mysql.user = unquote(parts.username or "")
     config.mysql.password = os.environ.get(PASSWORD_VARIABLE, "")
-    config.mysql.database = parts.path.lstrip("/")
+    config.mysql.database = unquote(parts.path[1:])
     return config
 
 

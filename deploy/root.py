@@ -44,6 +44,10 @@ def failure(error: BaseException, root: Root) -> str:
     return f"{type(error).__name__}: {text[:500]}"
 
 
+class RunActiveError(BadInput):
+    """Another run holds the root."""
+
+
 class Root:
     """A root folder.
 
@@ -127,13 +131,13 @@ class Root:
         """Lets one run in at a time; the operating system frees the lock of a killed one.
 
         Raises:
-          BadInput: another run holds it.
+          RunActiveError: another run holds it.
         """
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            raise BadInput(
+            raise RunActiveError(
                 f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root"
             ) from None
         try:
@@ -141,6 +145,16 @@ class Root:
             yield
         finally:
             lock.release()
+
+    def is_active(self) -> bool:
+        """Whether a run holds the root now."""
+        lock = filelock.FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return True
+        lock.release()
+        return False
 
     def _owner(self) -> str:
         try:

@@ -46,12 +46,18 @@ def summarise(
         node = nodes.get(node_id)
         return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
-    data = vectors = models = further = selection = release = servable = None
+    data = window = vectors = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
+    if window_report := output("Window", "window_report"):
+        window = {"data": report.describe_data(window_report.uri)}
     if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
         vectors = report.describe_vectors(feature_vectors.uri)
-    if config and (predictions := output("Predictions", "predictions")) and (schema := output("DataGate", "schema")):
+    if (
+        config
+        and (predictions := output("Predictions", "predictions"))
+        and (schema := output("Window", "window_schema") or output("DataGate", "schema"))
+    ):
         evaluate = functools.partial(
             report.describe_models,
             labels=report.labels(schema.uri),
@@ -125,6 +131,7 @@ def summarise(
             for node_id in node_ids
         ],
         "data": data,
+        "window": window,
         "vectors": vectors,
         "models": models,
         "further": further,

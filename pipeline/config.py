@@ -20,7 +20,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
-from components.example_gen.spans import parse_pattern
+from components.example_gen.layouts import SUCCESS_FILE
+from components.example_gen.spans import SETTLE_SECONDS, parse_pattern
 from schemas import features
 from schemas.errors import BadInput
 from schemas.features import DATASETS, SLICES
@@ -47,6 +48,16 @@ def _span_is_readable(source: str) -> str:
 Source = Annotated[str, AfterValidator(_span_is_readable)]
 
 
+def _read_span(span: object) -> int | datetime.date | None:
+    """The number or day that was written; None for what is neither."""
+    if isinstance(span, str) and re.fullmatch("[0-9]+", span):
+        span = int(span)
+    elif isinstance(span, str):
+        with contextlib.suppress(ValueError):
+            span = datetime.datetime.strptime(span, "%Y-%m-%d").date()
+    return span if type(span) is datetime.date or (type(span) is int and 0 <= span < 10**18) else None
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -71,6 +82,23 @@ class DataConfig(Section):
         description="Which span of `sources` with {SPAN} (17), or with {YYYY}, {MM} and {DD} (2026-11-22); empty: the "
         "latest.",
     )
+    window: int | Literal["all"] | None = Field(
+        None,
+        description="How many of the newest spans are trained on: a number of them, or all; empty: one span, on its "
+        "own.",
+    )
+    test_spans: list[int | datetime.date] | None = Field(
+        None,
+        description="Only the photos of these spans make the test split, so that months are compared on the same "
+        "photos; empty: each span's own.",
+    )
+    success_file: str = Field(SUCCESS_FILE, description="The folder of a span is complete when this file is in it.")
+    settle_seconds: float = Field(
+        SETTLE_SECONDS,
+        ge=0,
+        allow_inf_nan=False,
+        description="Without that file it is complete when nothing in it has changed for so long; 0: at once.",
+    )
     tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
     max_rejected_fraction: float = Field(
         0.1, ge=0, le=1, description="More rejected files than this share of all files stop the run."
@@ -89,14 +117,34 @@ class DataConfig(Section):
     @field_validator("span", mode="before")
     @classmethod
     def _number_or_day(cls, span: object) -> int | datetime.date | None:
-        if isinstance(span, str) and re.fullmatch("[0-9]+", span):
-            span = int(span)
-        elif isinstance(span, str):
-            with contextlib.suppress(ValueError):
-                span = datetime.datetime.strptime(span, "%Y-%m-%d").date()
-        if span is None or type(span) is datetime.date or (type(span) is int and 0 <= span < 10**18):
-            return span
-        raise ValueError("expected a span's number such as 17, a day such as 2026-11-22, or nothing for the latest")
+        read = _read_span(span)
+        if span is not None and read is None:
+            raise ValueError("expected a span's number such as 17, a day such as 2026-11-22, or nothing for the latest")
+        return read
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _number_or_all(cls, window: object) -> int | str | None:
+        if isinstance(window, str) and re.fullmatch("[0-9]{1,9}", window):
+            window = int(window)
+        if window in (None, "all") or (type(window) is int and window >= 1):
+            return window
+        raise ValueError("expected a number of spans such as 4, all, or nothing for one span on its own")
+
+    @field_validator("test_spans", mode="before")
+    @classmethod
+    def _numbers_or_days(cls, spans: object) -> object:
+        read = [_read_span(span) for span in spans] if isinstance(spans, list) else []
+        if spans is not None and (not read or None in read):
+            raise ValueError("expected a list of spans, by number such as [1, 2] or by day such as [2026-11-22]")
+        return read or None
+
+    @field_validator("success_file")
+    @classmethod
+    def _a_file_s_name(cls, name: str) -> str:
+        if not name or name in (".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"expected the name of a file in each span's folder, such as {SUCCESS_FILE}, without a /")
+        return name
 
 
 class TaskConfig(Section):
@@ -410,6 +458,34 @@ class RuntimeConfig(Section):
         return self.steps.get(step, self.every_step)
 
 
+RunStatus = Literal["pushed", "not_pushed", "stopped", "failed", "skipped"]
+
+
+class NotifyConfig(Section):
+    """Who is told how a run ended."""
+
+    command: list[str] | None = Field(
+        None,
+        description="Program and arguments, run without a shell, with the summary on standard input; empty: nobody.",
+    )
+    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="Until it is killed, with all that it started.")
+    # Not `on`, which YAML reads as true.
+    when: list[RunStatus] = Field(
+        ["pushed", "not_pushed", "stopped", "failed"], description="After runs that ended so."
+    )
+
+    alert_after_refusals: int = Field(
+        3, ge=1, description="So many models refused in a row are somebody's business: `retrain` then exits with 4."
+    )
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _a_program(cls, command: object) -> object:
+        if isinstance(command, str) or (isinstance(command, list) and (not command or not command[0])):
+            raise ValueError("expected a list, the program first, such as [mail, -s, warmstart, ann@example.org]")
+        return command
+
+
 class Config(Section):
     """The whole configuration; `warmstart run --config NAME|FILE --set key=value`."""
 
@@ -424,6 +500,7 @@ class Config(Section):
     release: ReleaseConfig = ReleaseConfig()  # type: ignore[call-arg]
     serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]
     runtime: RuntimeConfig = RuntimeConfig()
+    notify: NotifyConfig = NotifyConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
     def _spans_go_together(self) -> Config:
@@ -435,18 +512,24 @@ class Config(Section):
                         f"{key} has {patterns[0].text} and {other.text}; expected either numbers or days in all of "
                         "them, and {VERSION} in all of them or in none"
                     )
-        span, given = self.data.span, [source for source in self.data.sources.values() if source]
+        given = [source for source in self.data.sources.values() if source]
         pattern = next(filter(None, map(parse_pattern, given)), None)
-        if span is not None and given and pattern is None:
-            raise ValueError(
-                f"data.span is {span}, but there are no spans in {' and '.join(given)}; expected a path such as "
-                "/photos/span-{SPAN}, or no data.span"
-            )
-        if span is not None and pattern is not None and isinstance(span, datetime.date) != pattern.dated:
-            kinds = ("days", "2026-11-22") if pattern.dated else ("numbers", "17")
-            raise ValueError(
-                f"data.span is {span}, but the spans of {pattern.text} are {kinds[0]}; expected one such as {kinds[1]}"
-            )
+        window, tested = self.data.window, self.data.test_spans
+        asked = [] if self.data.span is None else [("data.span", "is", self.data.span)]
+        asked += [("data.test_spans", "has", span) for span in tested or []]
+        for key, verb, value in [*asked, *([] if window is None else [("data.window", "is", window)])]:
+            if given and pattern is None:
+                raise ValueError(
+                    f"{key} {verb} {value}, but there are no spans in {' and '.join(given)}; expected a path such as "
+                    f"/photos/span-{{SPAN}}, or no {key}"
+                )
+        for key, verb, span in asked:
+            if pattern is not None and isinstance(span, datetime.date) != pattern.dated:
+                kinds = ("days", "2026-11-22") if pattern.dated else ("numbers", "17")
+                raise ValueError(
+                    f"{key} {verb} {span}, but the spans of {pattern.text} are {kinds[0]}; expected one such as "
+                    f"{kinds[1]}"
+                )
         return self
 
     @model_validator(mode="after")

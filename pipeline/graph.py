@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.dsl.placeholder.placeholder import logical_and
 from tfx.orchestration.pipeline import Pipeline
@@ -34,6 +36,8 @@ from components.pusher.executor import AtomicPusherExecutor
 from components.release_gate.component import ReleaseGate
 from components.release_gate.production import ProductionPredictions
 from components.servable_check.component import ServableCheck
+from components.window.component import Window
+from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from schemas.features import BREED, SLICES
@@ -59,6 +63,23 @@ class Places:
     lost_version: str = ""
 
 
+@dataclass(frozen=True)
+class EarlierSpans:
+    """The spans of a window before the newest, and which spans it has.
+
+    photos, vectors, reports: numbers of their artifacts in ML Metadata, of ImageExampleGen and FeatureVectorGen, which
+    have ingested and checked them. trained: numbers of all spans whose train and eval splits are learnt from. tested:
+    of all whose test splits are tested on. planned: what the window was planned from.
+    """
+
+    photos: list[int] = field(default_factory=list)
+    vectors: list[int] = field(default_factory=list)
+    reports: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    tested: list[int] = field(default_factory=list)
+    planned: list[str] = field(default_factory=list)
+
+
 def make_pipeline(
     config: Config,
     places: Places,
@@ -67,6 +88,7 @@ def make_pipeline(
     metadata_connection_config: Any,
     beam_args: list[str],
     force_push: str = "",
+    earlier: EarlierSpans | None = None,
 ) -> Pipeline:
     """The pipeline for a configuration.
 
@@ -78,11 +100,13 @@ def make_pipeline(
       metadata_connection_config: of ML Metadata.
       beam_args: arguments for Apache Beam.
       force_push: why ReleaseGate is overridden; empty: it is not.
+      earlier: with `data.window`: the earlier spans; None: there are none.
     """
     code = code_fingerprint
     backbone = config.backbone.handle
     training = config.training
 
+    completeness = config.data.model_dump(include={"success_file", "settle_seconds"})
     example_gen = ImageExampleGen(
         sources=sources,
         label_from=config.task.label,
@@ -91,6 +115,7 @@ def make_pipeline(
         max_pixels=config.data.max_pixels,
         code=code("components.example_gen.executor"),
         span=config.data.span,
+        **completeness,
     )
     photos = example_gen.outputs["examples"]
 
@@ -102,6 +127,7 @@ def make_pipeline(
         anomalies=validator.outputs["anomalies"],
         curated_schema=curated_schema.outputs["schema"],
         max_rejected_fraction=config.data.max_rejected_fraction,
+        of_window=int(config.data.window is not None),
         code=code("components.data_gate.component"),
     )
     schema = data_gate.outputs["schema"]
@@ -148,6 +174,34 @@ def make_pipeline(
         code=code("components.feature_vector_gen.component"),
     )
     vectors = feature_vector_gen.outputs["feature_vectors"]
+    ingest_report = example_gen.outputs["ingest_report"]
+
+    earlier_spans = window = None
+    if config.data.window is not None:
+        earlier = earlier or EarlierSpans()
+        # Collected by number: each was ingested, checked and passed through the backbone when it was new.
+        earlier_spans = Resolver(
+            strategy_class=ChosenArtifacts,
+            config={"ids": {"photos": earlier.photos, "vectors": earlier.vectors, "reports": earlier.reports}},
+            photos=_made_by(example_gen, "examples"),
+            vectors=_made_by(feature_vector_gen, "feature_vectors"),
+            reports=_made_by(example_gen, "ingest_report"),
+        ).with_id("EarlierSpans")
+        window = Window(
+            photos=photos,
+            vectors=vectors,
+            ingest_report=ingest_report,
+            curated_schema=curated_schema.outputs["schema"],
+            earlier_photos=earlier_spans.outputs["photos"],
+            earlier_vectors=earlier_spans.outputs["vectors"],
+            earlier_reports=earlier_spans.outputs["reports"],
+            spans=json.dumps({key: getattr(earlier, key) for key in ("trained", "tested", "planned")}),
+            code=code("components.window.component"),
+        )
+        # From here on the window takes the place of the newest span.
+        photos, vectors, ingest_report, schema = (
+            window.outputs[f"window_{key}"] for key in ("photos", "vectors", "report", "schema")
+        )
 
     head = training.feature_extraction
     shared = {
@@ -254,6 +308,7 @@ def make_pipeline(
             min_side=config.data.min_side,
             max_pixels=config.data.max_pixels,
             code=code("components.example_gen.executor"),
+            **completeness,
         ).with_id("FurtherExampleGen")
         further_predictions = Predictions(
             examples=further_example_gen.outputs["examples"],
@@ -300,7 +355,7 @@ def make_pipeline(
         model=selector.outputs["model"],
         production_predictions=production.outputs["predictions"],
         production_standing=production.outputs["standing"],
-        ingest_report=example_gen.outputs["ingest_report"],
+        ingest_report=ingest_report,
         schema=schema,
         release=json.dumps({**release, "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}),
         minimum_slice_examples=config.evaluation.minimum_slice_examples,
@@ -361,6 +416,8 @@ def make_pipeline(
                 data_gate,
                 transform,
                 feature_vector_gen,
+                earlier_spans,
+                window,
                 tuner,
                 feature_extraction,
                 fine_tuning,
@@ -381,6 +438,11 @@ def make_pipeline(
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=beam_args,
     )
+
+
+def _made_by(node: BaseNode, output: str) -> channel.Channel:
+    """What a node made in any run of this pipeline."""
+    return channel.Channel(type=node.outputs[output].type, producer_component_id=node.id, output_key=output)
 
 
 def _model_fingerprint(folder: str) -> str:

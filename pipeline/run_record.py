@@ -76,10 +76,15 @@ def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, 
     Returns:
       their ids; what they wrote lies in folders of these names below the pipeline root.
     """
-    kind, name = ("pipeline", pipeline_name) if run_id is None else ("pipeline_run", run_id)
-    context = store.get_context_by_type_and_name(kind, name)
-    executions = store.get_executions_by_context(context.id) if context else []
-    unfinished = [e for e in executions if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)]
+    pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
+    context = pipeline if run_id is None else store.get_context_by_type_and_name("pipeline_run", run_id)
+    executions = store.get_executions_by_context(context.id) if pipeline and context else []
+    unfinished = [
+        e
+        for e in executions
+        if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)
+        and pipeline.id in {c.id for c in store.get_contexts_by_execution(e.id)}
+    ]
     for execution in unfinished:
         execution.last_known_state = _STATES.FAILED
     if unfinished:

@@ -12,6 +12,7 @@ def find_problems(
     rejected: list[dict[str, str]],
     anomalies: dict[str, dict[str, str]],
     max_rejected_fraction: float,
+    whole: bool = True,
 ) -> list[str]:
     """One sentence for each reason to stop; empty when the data are fit.
 
@@ -20,6 +21,7 @@ def find_problems(
       rejected: the rejected files (`rejected.jsonl`).
       anomalies: split -> feature -> description of each ERROR anomaly of ExampleValidator.
       max_rejected_fraction: `data.max_rejected_fraction`.
+      whole: False for a part of the data, in which classes and splits may be missing.
     """
     accepted, refused = report["accepted"], len(rejected)
     if accepted == 0:
@@ -38,17 +40,17 @@ def find_problems(
             f"first: {rejected[0]['detail']}"
         )
     classes = sorted({label for counts in report["splits"].values() for label in counts})
-    if len(classes) == 1:
+    if whole and len(classes) == 1:
         problems.append(
             f"all {accepted} accepted photos are of one class, {classes[0]!r}; expected at least two, one folder each"
         )
     problems += [
         f"the {split} split got none of the {accepted} accepted photos; add photos or change data.splits"
         for split in SPLITS
-        if not report["splits"].get(split)
+        if whole and not report["splits"].get(split)
     ]
     not_trained = [c for c in classes if c not in report["splits"].get("train", {})]
-    if len(classes) > 1 and report["splits"].get("train") and not_trained:
+    if whole and len(classes) > 1 and report["splits"].get("train") and not_trained:
         problems.append(f"no photo of {_names(not_trained)} is in the train split, so it cannot be learnt; add photos")
     for split, by_feature in anomalies.items():
         for feature, description in sorted(by_feature.items()):

@@ -1,8 +1,9 @@
 """The DataGate component."""
 
 import os
+from typing import Any
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -25,9 +26,12 @@ def DataGate(
     curated_schema: InputArtifact[standard_artifacts.Schema],
     schema: OutputArtifact[standard_artifacts.Schema],
     max_rejected_fraction: Parameter[float],
+    of_window: Parameter[int],
     code: Parameter[str],
 ):
     """Lets fit data pass and hands on the schema of this run: the curated one, with every class named.
+
+    `of_window` is 1 where the photos are a span of a window: then classes and splits may be missing in them.
 
     Raises:
       BadInput: nothing was accepted, there is one class only, a split is empty, too many files were rejected, or
@@ -35,14 +39,23 @@ def DataGate(
     """
     del code
     report, rejected = read_report(ingest_report.uri)
-    problems = find_problems(report, rejected, _error_anomalies(anomalies), max_rejected_fraction)
+    found = _error_anomalies(anomalies)
+    if of_window:  # of a split without photos every feature is missing
+        found = {split: errors for split, errors in found.items() if report["splits"].get(split)}
+    problems = find_problems(report, rejected, found, max_rejected_fraction, whole=not of_window)
     if problems:
         raise BadInput("the data were stopped at the gate: " + "; ".join(problems))
-    run_schema = schema_files.read_schema(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE))
+    run_schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), report)
+    schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
+
+
+def schema_of_run(curated_schema_file: str, report: dict[str, Any]) -> schema_pb2.Schema:
+    """The curated schema; where it leaves the classes open, with those that the report counts."""
+    run_schema = schema_files.read_schema(curated_schema_file)
     if not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})
         schema_files.label_feature(run_schema).string_domain.value.extend(found)
-    schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
+    return run_schema
 
 
 def _error_anomalies(artifact: standard_artifacts.ExampleAnomalies) -> dict[str, dict[str, str]]:

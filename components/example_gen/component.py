@@ -18,35 +18,43 @@ from tfx.types import channel, standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from components.artifacts import IngestReport
-from components.example_gen import layouts, spans
+from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
+from components.example_gen.layouts import SUCCESS_FILE
 from schemas.features import CONTENT_HASH, SPLITS
 
 # In the settings that the driver gets; the executor is told the folders instead.
-_SPAN_ASKED_FOR = "span"
+_SPAN_ASKED_FOR, _SETTLE_SECONDS = "span", "settle_seconds"
+# Told to the executor where it is another than `_SUCCESS`, since there it decides which file is no photo.
+_SUCCESS_FILE = "success_file"
 
 
 class ImageExampleGenDriver(Driver):
     """Chooses the folder of each source's span, and fingerprints every file below.
 
     Both become part of the cache key and of what the executor gets: a span that comes, or changes, is read, and no
-    other one; a span asked for and the same one found as the latest are one execution. Span and version are written on
-    the examples, as by TFX's own driver, where its resolvers look for them.
+    other one; a span asked for and the same one found as the latest are one execution, however it was seen to be
+    complete. Span and version are written on the examples, as by TFX's own driver, where its resolvers look for them.
     """
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
         del pipeline_info, component_info
         settings = json.loads(exec_properties[PHOTOS_KEY])
-        resolved = spans.resolve_sources(settings["sources"], settings.pop(_SPAN_ASKED_FOR))
-        settings["sources"] = resolved.folders
-        exec_properties[PHOTOS_KEY] = json.dumps(settings, sort_keys=True)
-        exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(resolved.folders)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = ",".join(
-            f"{dataset}:{layouts.fingerprint(layouts.list_files(folder))}"
-            for dataset, folder in sorted(resolved.folders.items())
+        success_file = settings.pop(_SUCCESS_FILE)
+        span = spans.resolve_sources(
+            settings["sources"],
+            settings.pop(_SPAN_ASKED_FOR),
+            success_file=success_file,
+            settle_seconds=settings.pop(_SETTLE_SECONDS),
         )
-        exec_properties[utils.SPAN_PROPERTY_NAME] = resolved.span
-        exec_properties[utils.VERSION_PROPERTY_NAME] = resolved.version
+        settings["sources"] = span.folders
+        if success_file != SUCCESS_FILE:
+            settings[_SUCCESS_FILE] = success_file
+        exec_properties[PHOTOS_KEY] = json.dumps(settings, sort_keys=True)
+        exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(span.folders)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, success_file)
+        exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
+        exec_properties[utils.VERSION_PROPERTY_NAME] = span.version
         return exec_properties
 
 
@@ -86,6 +94,8 @@ class ImageExampleGen(FileBasedExampleGen):
         max_pixels: int,
         code: str,
         span: int | datetime.date | None = None,
+        success_file: str = SUCCESS_FILE,
+        settle_seconds: float = spans.SETTLE_SECONDS,
     ):
         """
         Args:
@@ -96,7 +106,9 @@ class ImageExampleGen(FileBasedExampleGen):
           min_side: shorter photos are rejected, pixels.
           max_pixels: larger photos are rejected.
           code: fingerprint of the code this step runs; part of its cache key.
-          span: number or day of the span to read; None: the latest when the step runs.
+          span: number or day of the span to read; None: the latest complete one when the step runs.
+          success_file: marker of a folder that is complete.
+          settle_seconds: without a change, after which a folder of a span is complete all the same.
         """
         split_config = example_gen_pb2.SplitConfig(
             splits=[
@@ -112,6 +124,8 @@ class ImageExampleGen(FileBasedExampleGen):
             "min_side": min_side,
             "max_pixels": max_pixels,
             _SPAN_ASKED_FOR: spans.span_number(span),
+            _SUCCESS_FILE: success_file,
+            _SETTLE_SECONDS: settle_seconds,
         }
         spec = ImageExampleGenSpec(
             input_base=_input_base(sources),

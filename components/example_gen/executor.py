@@ -19,7 +19,7 @@ from tfx.utils import proto_utils
 from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import layouts, photo, tfds_source
-from components.example_gen.report import FACTS, PARTS, REJECTED, write_report
+from components.example_gen.report import FACTS, KEYS, PARTS, REJECTED, write_report
 from schemas import features as f
 
 PHOTOS_KEY = "photos"
@@ -138,6 +138,7 @@ class _ToExample(beam.DoFn):
         split = choose_split(content_hash, found.official_split, self._buckets)
         identity = int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % _MODULUS
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, facts.image_format), (1, identity)))
+        yield beam.pvalue.TaggedOutput(KEYS, json.dumps([content_hash, split, label]))
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
@@ -166,7 +167,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         rejected: list[layouts.Rejected] = []
         found_layouts = {}
         for dataset, folder in sorted(settings["sources"].items()):
-            found = layouts.find_photos(folder, dataset)
+            found = layouts.find_photos(folder, dataset, settings.get("success_file", layouts.SUCCESS_FILE))
             found_layouts[dataset] = found.layout
             photos += found.photos
             rejected += found.rejected
@@ -188,7 +189,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(*buckets, REJECTED, FACTS)
+                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(*buckets, REJECTED, FACTS, KEYS)
             )
             write_splits(outputs, examples, list(buckets))
             _ = (
@@ -202,4 +203,5 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "FactsToJson" >> beam.Map(json.dumps)
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )
+            _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
         write_report(report_uri, found_layouts, rejected)

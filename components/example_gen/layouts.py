@@ -2,7 +2,7 @@
 
 Only names, sizes and the Oxford lists are read here; what is inside a photo is judged in `photo.py`. Every
 file below the folder ends up as a `Photo`, as a `Rejected` with its reason, or belongs to the layout itself
-(the Oxford annotations, `_SUCCESS` markers, the shards of TensorFlow Datasets).
+(the Oxford annotations, markers of completeness such as `_SUCCESS`, the shards of TensorFlow Datasets).
 
 | layout          | looks like                                             | datasets                      |
 |-----------------|--------------------------------------------------------|-------------------------------|
@@ -20,7 +20,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ from schemas.errors import BadInput
 from schemas.features import DATASETS
 
 CLASS_FOLDERS, KAGGLE_FLAT, OXFORD, TFDS = "class_folders", "kaggle_flat", "oxford", "tfds"
+# The marker that Hadoop and Spark put into every folder that is complete.
+SUCCESS_FILE = "_SUCCESS"
 OXFORD_LISTS = ("list.txt", "trainval.txt", "test.txt")
 
 _EXPECTED = {
@@ -43,14 +45,15 @@ _DESKTOP_FILES = {"thumbs.db", "desktop.ini"}
 _KAGGLE_NAME = re.compile(r"(cat|dog)\.\d+\.jpe?g", re.IGNORECASE)
 _OXFORD_NAME = re.compile(r"(?P<breed>.+)_\d+")
 _OXFORD_SPECIES = {"1": "cat", "2": "dog"}
-_NOT_A_FILE = -1
+_NOT_A_FILE, _FOLDER = -1, -2
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """One file below a folder; `path` is relative, with `/`.
 
-    `size` is -1 for what cannot be read as a file: a dangling link, a link back to a folder above, a pipe.
+    `size` is -1 for what cannot be read as a file: a dangling link, a link back to a folder above, a pipe. Within this
+    module folders are entries too, of size -2; `path` is "" for the folder itself.
     """
 
     path: str
@@ -99,10 +102,53 @@ def list_files(root: str) -> list[FileEntry]:
     Raises:
       BadInput: the folder is missing, no folder, cannot be read, or holds no file.
     """
-    entries = _list_remote(root) if "://" in root else _list_local(root)
+    entries = [entry for entry in _walk(root) if entry.size != _FOLDER]
     if not entries:
-        raise BadInput(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
+        raise _is_empty(root)
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def is_marker(path: str, success_file: str) -> bool:
+    """Whether a file, by its path below the data folder, says that a folder is complete, and is no photo.
+
+    `success_file` directly in the data folder is one, and `_SUCCESS` anywhere.
+    """
+    return path == success_file or _split(path)[1] == SUCCESS_FILE
+
+
+def has_marker(root: str, success_file: str) -> bool:
+    """Whether the file `success_file` is in the folder."""
+    path = f"{root.rstrip('/')}/{success_file}"
+    if "://" not in root:
+        return os.path.isfile(path)
+    import tensorflow as tf
+
+    try:
+        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+    except tf.errors.OpError as error:
+        raise BadInput(f"{path} cannot be looked for ({error.message}); check the folder's permissions.") from error
+
+
+def holds_files(root: str, success_file: str) -> bool:
+    """Whether there is any file below `root` besides markers.
+
+    Raises:
+      BadInput: as `list_files`, but for empty folders.
+    """
+    return any(entry.size != _FOLDER and not is_marker(entry.path, success_file) for entry in _walk(root))
+
+
+def last_change(root: str) -> float:
+    """When the youngest of the files and folders below `root`, and of `root` itself, was changed: seconds since 1970.
+
+    Raises:
+      BadInput: as `list_files`, but for empty folders.
+    """
+    return max(entry.mtime_ns for entry in _walk(root)) / 1e9
+
+
+def _is_empty(root: str) -> BadInput:
+    return BadInput(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
 
 
 def fingerprint(entries: Iterable[FileEntry]) -> str:
@@ -114,8 +160,10 @@ def fingerprint(entries: Iterable[FileEntry]) -> str:
     return digest.hexdigest()
 
 
-def find_photos(root: str, dataset: str) -> Found:
+def find_photos(root: str, dataset: str, success_file: str = SUCCESS_FILE) -> Found:
     """The photos below `root`, and the files that are none; both sorted by file name.
+
+    `success_file` directly in `root` is neither, as is `_SUCCESS` anywhere.
 
     Raises:
       BadInput: the folder cannot be read, its layout is not one of `dataset`, it holds no photo, or an Oxford
@@ -123,7 +171,7 @@ def find_photos(root: str, dataset: str) -> Found:
     """
     if dataset not in DATASETS:
         raise BadInput(f"The dataset {dataset!r} is unknown; expected one of {', '.join(DATASETS)}.")
-    folder = _Folder(root, dataset)
+    folder = _Folder(root, dataset, success_file)
     if _is_tfds(folder):
         return Found(TFDS, [], [])
     find = {
@@ -143,12 +191,16 @@ def find_photos(root: str, dataset: str) -> Found:
     return found
 
 
-def _list_local(root: str) -> list[FileEntry]:
+def _walk(root: str) -> Iterator[FileEntry]:
+    """Every file and folder below `root`, and `root` itself; links are followed, but to none of the folders above."""
+    return _walk_remote(root) if "://" in root else _walk_local(root)
+
+
+def _walk_local(root: str) -> Iterator[FileEntry]:
     if not os.path.lexists(root):
         raise BadInput(f"The data folder {root} does not exist; check the path in the configuration.")
     if not os.path.isdir(root):
         raise BadInput(f"The data folder {root} is not a folder; give the folder that holds the photos.")
-    entries = []
     # Folder, its path below the root, and the folders above it by device and inode: a link to one is a loop.
     waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
     while waiting:
@@ -159,28 +211,27 @@ def _list_local(root: str) -> list[FileEntry]:
                 children = list(scan)
         except OSError as error:
             raise BadInput(f"The folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
+        yield FileEntry(relative.rstrip("/"), _FOLDER, status.st_mtime_ns)
         here = above | {(status.st_dev, status.st_ino)}
         for child in children:
             path = relative + child.name
             try:
                 status = child.stat()
             except OSError:  # a dangling link, or a link to itself
-                entries.append(FileEntry(path, _NOT_A_FILE, 0))
+                yield FileEntry(path, _NOT_A_FILE, 0)
                 continue
             if stat.S_ISREG(status.st_mode):
-                entries.append(FileEntry(path, status.st_size, status.st_mtime_ns))
+                yield FileEntry(path, status.st_size, status.st_mtime_ns)
             elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in here:
                 waiting.append((child.path, path + "/", here))
             else:
-                entries.append(FileEntry(path, _NOT_A_FILE, 0))
-    return entries
+                yield FileEntry(path, _NOT_A_FILE, 0)
 
 
-def _list_remote(root: str) -> list[FileEntry]:
+def _walk_remote(root: str) -> Iterator[FileEntry]:
     import tensorflow as tf
 
     base = root.rstrip("/")
-    entries = []
 
     def fail(error: Exception) -> None:
         raise error
@@ -192,15 +243,19 @@ def _list_remote(root: str) -> list[FileEntry]:
             raise BadInput(f"The data folder {root} is not a folder; give the folder that holds the photos.")
         for folder, _, names in tf.io.gfile.walk(base, onerror=fail):
             below = folder.rstrip("/")[len(base) :].lstrip("/")
+            try:
+                changed = tf.io.gfile.stat(folder).mtime_nsec
+            except tf.errors.NotFoundError:  # an object store keeps no folders
+                changed = 0
+            yield FileEntry(below, _FOLDER, changed)
             for name in names:
                 path = f"{below}/{name}" if below else name
                 status = tf.io.gfile.stat(f"{base}/{path}")
-                entries.append(FileEntry(path, status.length, status.mtime_nsec))
+                yield FileEntry(path, status.length, status.mtime_nsec)
     except tf.errors.OpError as error:
         raise BadInput(
             f"The data folder {root} cannot be read ({error.message}); check the address and its permissions."
         ) from error
-    return entries
 
 
 def _read_bytes(path: str) -> bytes:
@@ -219,7 +274,7 @@ def _read_bytes(path: str) -> bytes:
 class _Folder:
     """The files of one data folder. What is no photo under any layout is sorted out at once."""
 
-    def __init__(self, root: str, dataset: str) -> None:
+    def __init__(self, root: str, dataset: str, success_file: str) -> None:
         self.root = root
         self.dataset = dataset
         self._base = root.rstrip("/") if "://" in root else os.path.abspath(root)
@@ -227,7 +282,7 @@ class _Folder:
         self.rejected: list[Rejected] = []
         for entry in list_files(root):
             folders, name = _split(entry.path)
-            if name == "_SUCCESS":
+            if is_marker(entry.path, success_file):
                 continue
             if not _is_utf8(entry.path):
                 self.reject(entry.path, "name_not_utf8", "has a name that is not UTF-8; rename it.")
@@ -241,6 +296,8 @@ class _Folder:
                 self.reject(entry.path, "not_a_photo", "is a file of the desktop.")
             else:
                 self.candidates.append(entry)
+        if not self.candidates and not self.rejected:
+            raise _is_empty(root)
 
     def reject(self, path: str, reason: str, detail: str) -> None:
         readable = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

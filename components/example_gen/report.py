@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfx.dsl.io import fileio
 
@@ -17,12 +17,21 @@ from schemas import features as f
 
 REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
+KEYS_FILE = "keys.jsonl"
 # What the workers write: JSON lines, below PARTS.
-PARTS, REJECTED, FACTS = "parts", "rejected", "facts"
+PARTS, REJECTED, FACTS, KEYS = "parts", "rejected", "facts", "keys"
+
+
+class Key(NamedTuple):
+    """An accepted photo: SHA-256 of its bytes, its split and its label."""
+
+    content_hash: str
+    split: str
+    label: str
 
 
 def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: list[layouts.Rejected]) -> None:
-    """Joins what the workers wrote into `report.json` and `rejected.jsonl`."""
+    """Joins what the workers wrote into `report.json`, `rejected.jsonl` and `keys.jsonl`."""
     parts = os.path.join(report_uri, PARTS)
     lines = [json.loads(line) for line in _lines(parts, REJECTED)] + [asdict(r) for r in not_photos]
     lines.sort(key=lambda line: (line["dataset"], line["file_name"]))
@@ -43,12 +52,21 @@ def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: lis
         "data_fingerprint": hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16],
         "reasons": dict(sorted(Counter(line["reason"] for line in lines).items())),
     }
-    with fileio.open(os.path.join(report_uri, REJECTED_FILE), "w") as file:
-        for line in lines:
-            file.write(json.dumps(line, sort_keys=True) + "\n")
+    write_counts(report_uri, report, lines, sorted(Key(*json.loads(line)) for line in _lines(parts, KEYS)))
+    fileio.rmtree(parts)
+
+
+def write_counts(
+    report_uri: str, report: dict[str, Any], rejected: Iterable[dict[str, str]], keys: Iterable[Key]
+) -> None:
+    """Writes the files of an ingest report artifact."""
+    fileio.makedirs(report_uri)
+    for name, lines in ((REJECTED_FILE, rejected), (KEYS_FILE, keys)):
+        with fileio.open(os.path.join(report_uri, name), "w") as file:
+            for line in lines:
+                file.write(json.dumps(line, sort_keys=True) + "\n")
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "w") as file:
         file.write(json.dumps(report, indent=2))
-    fileio.rmtree(parts)
 
 
 def _lines(folder: str, prefix: str) -> Iterable[str]:
@@ -62,3 +80,8 @@ def read_report(report_uri: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "r") as file:
         report = json.loads(file.read())
     return report, [json.loads(line) for line in _lines(report_uri, REJECTED_FILE)]
+
+
+def read_keys(report_uri: str) -> list[Key]:
+    """The accepted photos of an ingest report artifact, in order."""
+    return [Key(*json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]

@@ -1,4 +1,4 @@
-"""Photos that arrive as spans: which folder `/photos/span-{SPAN}` or `/photos/{YYYY}-{MM}-{DD}` means now.
+"""Photos that arrive as spans: which folders `/photos/span-{SPAN}` or `/photos/{YYYY}-{MM}-{DD}` means now.
 
 | in the path              | stands for                                                 | the span's number     |
 |--------------------------|------------------------------------------------------------|-----------------------|
@@ -6,10 +6,26 @@
 | `{YYYY}`, `{MM}`, `{DD}` | a day, in four, two and two digits, in any folders' names  | days since 1970-01-01 |
 | `{VERSION}`              | a number beside one of the two; a width goes as with SPAN  |                       |
 
-The latest span is read, and of it the latest version; both are compared as numbers. Syntax and choice are those of
-TFX's file-based ExampleGen (tfx/components/example_gen/utils.py), for folders in place of files, and without importing
-TFX, which takes longer than all other checks before a run. Where TFX would go on with a folder that it did not mean,
-this refuses: a name longer than its width or its date, and one span in two folders.
+The latest span is read, or a window of the newest ones; of each the latest version; all are compared as numbers. Syntax
+and choice are those of TFX's file-based ExampleGen (tfx/components/example_gen/utils.py), for folders in place of
+files, and without importing TFX, which takes longer than all other checks before a run. Where TFX would go on with a
+folder that it did not mean, this refuses: a name longer than its width or its date, and one span in two folders.
+
+Only complete folders are read: those with the marker `success_file` directly in them, and those in which no file or
+folder, nor they themselves, have changed for `settle_seconds`. With {VERSION} that is asked of each version's folder.
+
+| a span that is ... | is treated so                                                                               |
+|--------------------|---------------------------------------------------------------------------------------------|
+| half-written       | is not read; `Spans.unfinished` has it with the reason; an earlier version stays in force   |
+| late               | takes its place in the order of numbers, whenever it came                                   |
+| missing            | is not missed: a window counts the spans that are there, not the numbers or days            |
+| empty              | a window passes it over, `Spans.empty` has it; a run of one span that comes to it stops     |
+| duplicate          | two folders of one span, or of one version of it, are refused by name                       |
+| withdrawn          | its folder is gone, so it is in no window any more                                          |
+| replaced           | the newest complete version is read, and none of the others                                 |
+
+Of several data sets with patterns a span, and a version, is complete when all of them have it complete; one whose
+folder is empty is left out of that span. A data set without a pattern goes with every span.
 """
 
 from __future__ import annotations
@@ -18,15 +34,20 @@ import datetime
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from components.example_gen import layouts
+from components.example_gen.layouts import SUCCESS_FILE
 from schemas.errors import BadInput
 
 _SPEC = re.compile(r"\{(SPAN|VERSION)(?::([1-9]|1[0-8]))?\}|\{(YYYY|MM|DD)\}")
 _IN_BRACES = re.compile(r"\{ *([A-Za-z]*)[^{}/]*\}?")
 _DATE_WIDTHS = {"YYYY": 4, "MM": 2, "DD": 2}
 _MOST_DIGITS = 18  # ML Metadata keeps a span in 64 bits; the widest {SPAN:18} is the same
+SETTLE_SECONDS = 300.0
 _EPOCH = datetime.date(1970, 1, 1)
 
 
@@ -40,12 +61,52 @@ class SpanPattern:
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """What is to be read. folders: by data set. span: 0 without patterns. version: None without {VERSION}."""
+class SpanFolders:
+    """A complete span.
 
-    folders: dict[str, str]
-    span: int
+    number: of a day, the days since 1970-01-01; 0 without patterns. version: None without {VERSION}. folders: by data
+    set. shown: the span as a person writes it, 17 or 2026-11-22. empty: there is no file in it but markers.
+    passed_over: what `resolve_sources` would have chosen, were it complete.
+    """
+
+    number: int
     version: int | None
+    folders: dict[str, str]
+    shown: str
+    empty: bool = False
+    passed_over: tuple[Unfinished, ...] = ()
+
+    @property
+    def span(self) -> int | datetime.date:
+        """As `data.span` asks for it."""
+        return datetime.date.fromisoformat(self.shown) if "-" in self.shown else self.number
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A folder that is not read yet.
+
+    reason: goes on from the folder's name. number: of its span. settling: True where time, or the marker, completes it;
+    False where another data set lacks the span.
+    """
+
+    folder: str
+    reason: str
+    number: int
+    settling: bool
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What has arrived. complete, unfinished: the oldest span first, and the latest version of an unfinished one."""
+
+    complete: tuple[SpanFolders, ...]
+    unfinished: tuple[Unfinished, ...]
+
+    @property
+    def empty(self) -> tuple[SpanFolders, ...]:
+        """The complete spans without photos, oldest first."""
+        return tuple(span for span in self.complete if span.empty)
 
 
 @dataclass(frozen=True)
@@ -101,52 +162,229 @@ def span_number(span: int | datetime.date | None) -> int | None:
     return (span - _EPOCH).days if isinstance(span, datetime.date) else span
 
 
-def resolve_sources(sources: Mapping[str, str], span: int | datetime.date | None = None) -> Resolved:
-    """The folders that the sources mean now: of each pattern the latest span, or the one asked for.
+def find_spans(
+    sources: Mapping[str, str],
+    success_file: str = SUCCESS_FILE,
+    settle_seconds: float = SETTLE_SECONDS,
+    now: float | None = None,
+) -> Spans:
+    """All spans that have arrived.
 
     Args:
-      sources: data set -> folder or pattern; a local path, or an address such as `gs://bucket/span-{SPAN}`.
+      sources: data set -> folder or pattern; a local path, or an address such as `gs://bucket/span-{SPAN}`. Without any
+        pattern they are one complete span, number 0, and are not looked at.
+      success_file: name of the marker.
+      settle_seconds: 0: every folder is complete.
+      now: seconds since 1970; None: the clock of this machine.
+
+    Raises:
+      BadInput: no folder fits a pattern, one that nearly does has no number or day in its name, one span lies in two
+        folders, or a folder cannot be read.
+    """
+    search = _search(sources, None, success_file, settle_seconds, now)
+    if not search.patterns:
+        return Spans((_without_patterns(sources),), ())
+    complete: list[SpanFolders] = []
+    unfinished: list[Unfinished] = []
+    for number in search.numbers():
+        span, waiting = search.newest_version(number)
+        complete += [span] if span else []
+        unfinished += waiting
+    return Spans(tuple(complete), tuple(unfinished))
+
+
+def choose_window(
+    spans: Spans, size: int | Literal["all"], as_of: int | datetime.date | None = None
+) -> tuple[SpanFolders, ...]:
+    """The spans to train on, oldest first: the newest complete ones that hold photos.
+
+    Args:
+      spans: of `find_spans`.
+      size: how many, at least 1; there may be fewer.
+      as_of: number or day; no span is newer. None: the latest there is.
+
+    Raises:
+      BadInput: there is none.
+    """
+    latest = span_number(as_of)
+    holding = [span for span in spans.complete if not span.empty]
+    window = [span for span in holding if latest is None or span.number <= latest]
+    if window:
+        return tuple(window if size == "all" else window[-size:])
+    if holding:
+        raise BadInput(
+            f"no complete span with photos is {as_of} or older, which data.span asks for; the oldest there is "
+            f"{holding[0].shown}; choose another, or leave data.span empty"
+        )
+    found = [f"{span.shown} is empty" for span in spans.empty]
+    found += [f"{waiting.folder} {waiting.reason}" for waiting in spans.unfinished]
+    raise BadInput(f"there is no complete span with photos: {_some(found)}; {_remedy(spans.unfinished)}")
+
+
+def resolve_sources(
+    sources: Mapping[str, str],
+    span: int | datetime.date | None = None,
+    *,
+    success_file: str = SUCCESS_FILE,
+    settle_seconds: float = SETTLE_SECONDS,
+    now: float | None = None,
+) -> SpanFolders:
+    """The one span that the sources mean now: the latest complete one, or the one asked for.
+
+    Args:
+      sources, success_file, settle_seconds, now: as of `find_spans`.
       span: number or day; None: the latest.
 
     Raises:
       BadInput: no folder fits a pattern, one that nearly does has no number or day in its name, one span lies in two
-        folders, the span asked for is not there, or the patterns lead to different spans or versions.
+        folders, or the span asked for is not there or not complete.
     """
-    patterns = {dataset: pattern for dataset, source in sources.items() if (pattern := parse_pattern(source))}
-    if not patterns:
-        return Resolved(dict(sources), 0, None)
-    found = {dataset: _find_span(pattern, span_number(span)) for dataset, pattern in patterns.items()}
-    first, *others = found
-    chosen = found[first]
-    for other in others:
-        if (found[other].number, found[other].version) != (chosen.number, chosen.version):
-            raise BadInput(
-                f"the data sets are not at the same span: {first} is at {_said(patterns[first], chosen)} "
-                f"({chosen.folder}), {other} at {_said(patterns[other], found[other])} ({found[other].folder}); add "
-                "what is missing, or ask with data.span for a span that all of them have"
-            )
-    folders = {dataset: found[dataset].folder if dataset in found else source for dataset, source in sources.items()}
-    return Resolved(folders, chosen.number, chosen.version if patterns[first].versioned else None)
+    search = _search(sources, span_number(span), success_file, settle_seconds, now)
+    if not search.patterns:
+        return _without_patterns(sources)
+    unfinished: list[Unfinished] = []
+    for number in reversed(search.numbers()):
+        chosen, waiting = search.newest_version(number)
+        if chosen:
+            return replace(chosen, passed_over=(*unfinished, *waiting))
+        unfinished += waiting
+    patterns = list(search.patterns.values())
+    texts = " and ".join(pattern.text for pattern in patterns)
+    what = f"no span of {texts} is complete yet"
+    if span is not None:
+        asked = _day_or_number(patterns[0], search.numbers()[0])
+        what = f"span {asked} of {texts}, which data.span asks for, is not complete yet"
+    found = _some([f"{waiting.folder} {waiting.reason}" for waiting in unfinished])
+    raise BadInput(f"{what}: {found}; {_remedy(unfinished)}")
 
 
-def _find_span(pattern: SpanPattern, asked: int | None) -> _Span:
-    """The span asked for, or the latest; of its versions the latest."""
-    spans = [_read_span(pattern, folder) for folder in _looking_like(pattern, asked)]
-    if not spans:
-        if asked is None:
-            raise _none_fits(pattern)
-        latest = _find_span(pattern, None)
-        raise BadInput(
-            f"no folder of {pattern.text} is span {_day_or_number(pattern, asked)}, which data.span asks for; the "
-            f"latest there is {_day_or_number(pattern, latest.number)}; choose another, or leave data.span empty"
+def fingerprint(span: SpanFolders, success_file: str = SUCCESS_FILE) -> str:
+    """`<data set>:<hash>,...` over path, size and modification time of every file but markers.
+
+    Raises:
+      BadInput: a folder is missing, empty or cannot be read.
+    """
+    prints = []
+    for dataset, folder in sorted(span.folders.items()):
+        files = [entry for entry in layouts.list_files(folder) if not layouts.is_marker(entry.path, success_file)]
+        prints.append(f"{dataset}:{layouts.fingerprint(files)}")
+    return ",".join(prints)
+
+
+def _without_patterns(sources: Mapping[str, str]) -> SpanFolders:
+    return SpanFolders(0, None, dict(sources), "0")
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Folders by data set and span's number, and when they count as complete."""
+
+    sources: Mapping[str, str]
+    patterns: Mapping[str, SpanPattern]
+    found: Mapping[str, Mapping[int, list[_Span]]]
+    success_file: str
+    settle_seconds: float
+    now: float
+
+    def numbers(self) -> list[int]:
+        """Of every span that any data set has, in order."""
+        return sorted(set().union(*self.found.values()))
+
+    def newest_version(self, number: int) -> tuple[SpanFolders | None, list[Unfinished]]:
+        """A span's newest complete version, None without any; and the folders of all newer ones."""
+        by_version: dict[int, dict[str, list[_Span]]] = {}
+        for dataset, pattern in self.patterns.items():
+            spans = self.found[dataset].get(number, [])
+            names = list({span.name: span for span in spans}.values())
+            _refuse_twins(pattern, names, _day_or_number(pattern, number))
+            for span in spans:
+                by_version.setdefault(span.version, {}).setdefault(dataset, []).append(span)
+        unfinished: list[Unfinished] = []
+        for version in sorted(by_version, reverse=True):
+            folders = {}
+            for dataset, spans in by_version[version].items():
+                _refuse_twins(self.patterns[dataset], spans, _said(self.patterns[dataset], spans[0]))
+                folders[dataset] = spans[0].folder
+            waiting = self._unfinished(number, version, folders)
+            if not waiting:
+                return self._complete(number, version, folders), unfinished
+            unfinished += waiting
+        return None, unfinished
+
+    def _unfinished(self, number: int, version: int, folders: dict[str, str]) -> list[Unfinished]:
+        waiting = []
+        lacking = [dataset for dataset in self.patterns if dataset not in folders]
+        for dataset, folder in folders.items():
+            pattern = self.patterns[dataset]
+            if reason := self._why_settling(folder):
+                waiting.append(Unfinished(folder, reason, number, True))
+            elif lacking:
+                said = _said(pattern, _Span(folder, (), number, version))
+                reason = f"waits for {' and '.join(lacking)}, where there is no span {said}"
+                waiting.append(Unfinished(folder, reason, number, False))
+        return waiting
+
+    def _why_settling(self, folder: str) -> str:
+        """Why a folder may not be whole; empty: it is."""
+        if self.settle_seconds == 0 or layouts.has_marker(folder, self.success_file):
+            return ""
+        seconds = self.now - layouts.last_change(folder)
+        if seconds >= self.settle_seconds:
+            return ""
+        changed = f"changed {seconds:.0f} s ago" if seconds >= 0 else f"changed {-seconds:.0f} s in the future"
+        return (
+            f"{changed}, and has no {self.success_file}; it counts as complete after {self.settle_seconds:g} s without "
+            "a change"
         )
-    number = max(span.number for span in spans)
-    spans = [span for span in spans if span.number == number]
-    _refuse_twins(pattern, list({span.name: span for span in spans}.values()), _day_or_number(pattern, number))
-    version = max(span.version for span in spans)
-    spans = [span for span in spans if span.version == version]
-    _refuse_twins(pattern, spans, _said(pattern, spans[0]))
-    return spans[0]
+
+    def _complete(self, number: int, version: int, folders: dict[str, str]) -> SpanFolders:
+        holding = {
+            dataset: folder for dataset, folder in folders.items() if layouts.holds_files(folder, self.success_file)
+        }
+        read = {
+            dataset: (holding or folders).get(dataset, source)
+            for dataset, source in self.sources.items()
+            if not holding or dataset in holding or dataset not in self.patterns
+        }
+        pattern = next(iter(self.patterns.values()))
+        return SpanFolders(
+            number, version if pattern.versioned else None, read, _day_or_number(pattern, number), not holding
+        )
+
+
+def _search(
+    sources: Mapping[str, str], asked: int | None, success_file: str, settle_seconds: float, now: float | None
+) -> _Search:
+    """Looks for the folders that fit the patterns: of the span asked for, or of all."""
+    patterns = {dataset: pattern for dataset, source in sources.items() if (pattern := parse_pattern(source))}
+    found = {dataset: _by_number(pattern, asked) for dataset, pattern in patterns.items()}
+    return _Search(sources, patterns, found, success_file, settle_seconds, time.time() if now is None else now)
+
+
+def _by_number(pattern: SpanPattern, asked: int | None) -> dict[int, list[_Span]]:
+    by_number: dict[int, list[_Span]] = {}
+    for folder in _looking_like(pattern, asked):
+        span = _read_span(pattern, folder)
+        by_number.setdefault(span.number, []).append(span)
+    if by_number:
+        return by_number
+    if asked is None:
+        raise _none_fits(pattern)
+    latest = max(_by_number(pattern, None))
+    raise BadInput(
+        f"no folder of {pattern.text} is span {_day_or_number(pattern, asked)}, which data.span asks for; the "
+        f"latest there is {_day_or_number(pattern, latest)}; choose another, or leave data.span empty"
+    )
+
+
+def _some(sentences: list[str]) -> str:
+    return "; ".join(sentences[:3]) + (f"; and {len(sentences) - 3} more" if len(sentences) > 3 else "")
+
+
+def _remedy(unfinished: Sequence[Unfinished]) -> str:
+    if any(waiting.settling for waiting in unfinished):
+        return "wait, put that file into the folder if it is whole, or set data.settle_seconds=0"
+    return "add what is missing"
 
 
 def _looking_like(pattern: SpanPattern, asked: int | None) -> list[str]:

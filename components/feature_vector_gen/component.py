@@ -26,7 +26,7 @@ from components import progress
 from components.backbone import feature_vector, freezing, frozen_pass
 from components.backbone.cut import CannotCut, Cut, cut
 from components.beam_records import read_splits, write_splits
-from components.feature_vector_gen import PASS_FILE
+from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.store import VectorStore
 from components.records import text
 from components.transform.augmentation import Augmentation, augment, seeds_for
@@ -239,5 +239,6 @@ def FeatureVectorGen(
         _COMPUTED: counts.get(_COMPUTED, 0),
         _REUSED: counts.get(_REUSED, 0),
     }
+    feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)
     with fileio.open(os.path.join(feature_vectors.uri, PASS_FILE), "w") as file:
         file.write(json.dumps(note, indent=2))

@@ -14,7 +14,7 @@ import click
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from deploy.kubeflow.client import Connection
+    from deploy.kubeflow.client import Connection, Endpoint
     from deploy.kubeflow.package import Wanted
     from deploy.kubeflow.package_file import Package
 
@@ -129,17 +129,17 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
     from deploy.quiet import quiet_libraries
 
     wanted = _wanted(**package)
+    resolved = resolve(wanted)
     quiet_libraries()
     if target == "vertex":
         from deploy.kubeflow.vertex import compile_for_vertex
 
-        resolved = resolve(wanted)
         file = output or Path(f"{resolved.config.name}.json")
         compile_for_vertex(make_graph(resolved)[0], wanted.cluster.image, file)
         click.echo(f"{file}: {resolved.config.name}, for Vertex AI")
         return
     name, text = make_package(wanted)
-    file = output or Path(f"{name}.yaml")
+    file = output or Path(f"{resolved.config.name}.yaml")
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -153,7 +153,7 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
 @_cluster_options
 @_run_options
 @click.option("--run-name", help="[default: the pipeline's name and the time]")
-@click.option("--force-push", default="", metavar="REASON", help="As in `warmstart run`.")
+@click.option("--force-push", metavar="REASON", help="As in `warmstart run`.")
 @click.option("--follow", is_flag=True, help="Waits for the end; Ctrl-C stops waiting, not the run.")
 def submit(
     endpoint: str | None,
@@ -162,13 +162,14 @@ def submit(
     experiment: str | None,
     service_account: str | None,
     run_name: str | None,
-    force_push: str,
+    force_push: str | None,
     follow: bool,
     **package: Any,
 ) -> None:
     """Compiles, uploads a new version unless it is there already, starts a run and prints its address.
 
-    With --follow the exit code is 0 when the run succeeded, 1 when it failed. A run that pushed nothing, by verdict,
+    --span and --force-push are of this run alone; the other options become the version's defaults, as in compile. With
+    --follow the exit code is 0 when the run succeeded, 1 when it failed. A run that pushed nothing, by verdict,
     has succeeded: its page in Kubeflow, and `summary.json` in the root, say why.
 
     \b
@@ -181,9 +182,12 @@ def submit(
 
     from deploy.kubeflow import client
 
+    if force_push is not None and not force_push.strip():
+        raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
     to = client.find_endpoint(endpoint, namespace, token)
-    with _compiled(_wanted(**package, force_push=force_push)) as (name, compiled):
-        connection = client.connect(to)
+    wanted = _wanted(**package)
+    of_this_run = {"span": wanted.span, "force_push": (force_push or "").strip()}
+    with _compiled(wanted, to, of_this_run) as (connection, name, compiled):
         submitted = client.submit(
             connection,
             compiled,
@@ -194,13 +198,22 @@ def submit(
         )
     click.echo(f"pipeline {name}: {'uploaded' if submitted.new_version else 'there already'}, {submitted.version_id}")
     click.echo(f"run {submitted.run_id}\n{submitted.run_url}")
+    if hint := connection.ui_hint():
+        click.echo(f"to open it: {hint}")
     if follow:
         sys.exit(_follow(connection, submitted.run_id, compiled.tasks))
 
 
 @kubeflow.group()
 def schedule() -> None:
-    """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed."""
+    """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed.
+
+    \b
+    Examples:
+      warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
+      warmstart kubeflow schedule list
+      warmstart kubeflow schedule delete nightly
+    """
 
 
 @schedule.command("set")
@@ -237,12 +250,14 @@ def schedule_set(
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
     """
     from deploy.kubeflow import client
+    from deploy.kubeflow.package import resolve, scheduled_parameters
     from deploy.kubeflow.timetable import timetable
 
     when = timetable(cron, time_zone, cluster_time_zone)
     to = client.find_endpoint(endpoint, namespace, token)
-    with _compiled(_wanted(**package)) as (pipeline_name, compiled):
-        connection = client.connect(to)
+    wanted = _wanted(**package)
+    of_each_run = {} if wanted.span else scheduled_parameters(resolve(wanted).config)
+    with _compiled(wanted, to, of_each_run) as (connection, pipeline_name, compiled):
         done = client.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
@@ -255,7 +270,13 @@ def schedule_set(
 @_cluster_options
 @click.option("--json", "as_json", is_flag=True, help="The same for programs.")
 def schedule_list(endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
-    """Shows the schedules that warmstart made."""
+    """Shows the schedules that warmstart made.
+
+    \b
+    Examples:
+      warmstart kubeflow schedule list
+      KFP_ENDPOINT=https://kubeflow.example/pipeline warmstart kubeflow schedule list --json
+    """
     from deploy.kubeflow import client
 
     found = client.list_schedules(client.connect(client.find_endpoint(endpoint, namespace, token)))
@@ -275,7 +296,12 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 @click.argument("name")
 @_cluster_options
 def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None) -> None:
-    """Deletes the schedule NAME; runs that it started stay."""
+    """Deletes the schedule NAME; runs that it started stay.
+
+    \b
+    Example:
+      warmstart kubeflow schedule delete nightly
+    """
     from deploy.kubeflow import client
 
     client.delete_schedule(client.connect(client.find_endpoint(endpoint, namespace, token)), name)
@@ -290,7 +316,7 @@ def _wanted(
     metadata: str,
     metadata_secret: str,
     root: str | None,
-    force_push: str = "",
+    span: str,
     **more: Any,
 ) -> Wanted:
     """What the package options say."""
@@ -298,26 +324,36 @@ def _wanted(
     from deploy.kubeflow.package import Wanted
 
     cluster = Cluster(image, volume_claim, mount.rstrip("/"), metadata, metadata_secret)
-    return Wanted(config_name, cluster, root=(root or "").rstrip("/"), force_push=force_push.strip(), **more)
+    return Wanted(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
 
 
 @contextmanager
-def _compiled(wanted: Wanted) -> Iterator[tuple[str, Package]]:
-    """The pipeline's name, and its package, compiled and checked; the image was asked for."""
+def _compiled(
+    wanted: Wanted, to: Endpoint, of_this_run: Mapping[str, str]
+) -> Iterator[tuple[Connection, str, Package]]:
+    """The connection, the pipeline's name, and its package, compiled and checked; the image was asked for.
+
+    Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
+    in Kubeflow's pages does not ask for them.
+    """
+    import dataclasses
+
+    from deploy.kubeflow import client
     from deploy.kubeflow.image import check_image
     from deploy.kubeflow.package import make_package, resolve
     from deploy.kubeflow.package_file import read_package
     from deploy.quiet import quiet_libraries
 
-    resolve(wanted)  # what a person got wrong is said before TFX is imported
+    resolve(wanted)  # what a person got wrong is said before anybody is asked and TFX is imported
     if note := check_image(wanted.cluster.image):
         click.echo(f"note: {note}", err=True)
+    connection = client.connect(to)
     quiet_libraries()
-    name, text = make_package(wanted)
+    name, text = make_package(dataclasses.replace(wanted, span="") if "span" in of_this_run else wanted)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{name}.yaml")
         file.write_text(text, encoding="utf-8")
-        yield name, read_package(file, {})
+        yield connection, name, read_package(file, {key: value for key, value in of_this_run.items() if value})
 
 
 def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str]) -> int:

@@ -20,16 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from deploy.kubeflow.package_file import SAFE_LOADER
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import PASSWORD_VARIABLE
 from pipeline.config import StepResources
+from schemas.errors import BadInput
 
 # What stands in for the run: the backend puts the job's id in where a task's input is exactly this.
 RUN_ID = "{{$.pipeline_job_uuid}}"
 METADATA_SERVICE = "grpc://metadata-grpc-service.kubeflow:8080"
 MOUNT = "/warmstart"
 # Argo counts it from the start of the first try, so with the SDK's limit of an hour a longer step would have no second.
-_SDKS_LIMIT, _RETRIES_END_AFTER = "backoffMaxDuration: 3600s", f"backoffMaxDuration: {30 * 24 * 3600}s"
+_RETRIES_END_AFTER = f"{30 * 24 * 3600}s"
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,10 @@ class Defaults:
 
 
 def task_name(node_id: str) -> str:
-    """The node's name for Argo: lower-case letters, digits and hyphens."""
+    """The node's name for Argo: lower-case letters, digits and hyphens, a letter first."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", node_id)
-    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    return name if name[:1].isalpha() else f"step-{name}".rstrip("-")
 
 
 def compile_package(
@@ -88,10 +93,16 @@ def compile_package(
       resources: of every node, of `Prepare` and of `Report`.
       cluster: what the package says about the cluster.
       defaults: of the run's parameters.
+
+    Raises:
+      BadInput: the SDK is not installed.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the age of Python, to people who cannot change it
-        from kfp import compiler, dsl
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of Python, to people who cannot change it
+            from kfp import compiler, dsl, kubernetes
+    except ImportError:
+        raise BadInput("the packages kfp and kfp-kubernetes are not installed; install warmstart[kubeflow]") from None
 
     def component(node_id: str, more: dict[str, Any], inputs: Sequence[str], outputs: bool = False) -> Any:
         return _component(dsl, node_id, cluster, resources[node_id], more, inputs, outputs)
@@ -103,7 +114,7 @@ def compile_package(
     nodes = {node_id: component(node_id, {}, follows) for node_id in graph}
 
     def settle(task: Any, node_id: str) -> Any:
-        return _settle(task, node_id, cluster, resources[node_id])
+        return _settle(kubernetes, task, node_id, cluster, resources[node_id])
 
     def kubeflow_pipeline(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
@@ -115,14 +126,30 @@ def compile_package(
                 task.after(*(tasks[name] for name in before or (PREPARE,)))
                 tasks[node_id] = task
 
-    _give_signature(kubeflow_pipeline, dict.fromkeys(parameters, str), dataclasses.asdict(defaults))
+    _give_signature(kubeflow_pipeline, dict.fromkeys(parameters, str), dict.fromkeys(parameters, ""))
     describe = dsl.pipeline(name=task_name(pipeline_name), description=f"warmstart: the pipeline {pipeline_name}")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = Path(folder, "package.yaml")
         compiler.Compiler().compile(describe(kubeflow_pipeline), str(file))
-        package = file.read_text(encoding="utf-8")
-    return package.replace(_SDKS_LIMIT, _RETRIES_END_AFTER)
+        spec, platform = yaml.load_all(file.read_text(encoding="utf-8"), SAFE_LOADER)
+    _complete(spec, defaults)
+    head = f"# The pipeline {pipeline_name} for Kubeflow Pipelines, made by `warmstart kubeflow compile`.\n"
+    return head + yaml.safe_dump_all([spec, platform])
+
+
+def _complete(spec: dict[str, Any], defaults: Defaults) -> None:
+    """Puts in what the SDK cannot be told.
+
+    It repeats defaults in comments at the head of its file, of which one with several lines makes no YAML. And it ends
+    all retries after an hour, at most.
+    """
+    for name, value in dataclasses.asdict(defaults).items():
+        spec["root"]["inputDefinitions"]["parameters"][name]["defaultValue"] = value
+    for holder in (spec["root"], *spec["components"].values()):
+        for task in holder.get("dag", {}).get("tasks", {}).values():
+            if policy := task.get("retryPolicy"):
+                policy["backoffMaxDuration"] = _RETRIES_END_AFTER
 
 
 def _component(
@@ -170,10 +197,8 @@ def _give_signature(function: Any, annotations: Mapping[str, Any], defaults: Map
     )
 
 
-def _settle(task: Any, node_id: str, cluster: Cluster, resources: StepResources) -> Any:
+def _settle(kubernetes: Any, task: Any, node_id: str, cluster: Cluster, resources: StepResources) -> Any:
     """Name, cache, tries, resources, volume and secret of a task."""
-    from kfp import kubernetes
-
     task.set_display_name(node_id)
     task.set_caching_options(False)
     if resources.retries:

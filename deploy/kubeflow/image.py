@@ -25,6 +25,20 @@ _MANIFESTS = ", ".join(
 _REGISTRY_TIMEOUT = (5.0, 10.0)
 
 
+def check_reference(image: str) -> re.Match[str]:
+    """The parts of an image reference: `registry`, `name`, `tag` and `digest`; nobody is asked.
+
+    Raises:
+      BadInput: it is none.
+    """
+    match = _IMAGE.fullmatch(image)
+    if match is None:
+        raise BadInput(
+            f"{image!r} is no image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
+        )
+    return match
+
+
 def check_image(image: str) -> str | None:
     """Asks an image's registry for it, without an account; None, or a sentence why that could not tell.
 
@@ -34,11 +48,7 @@ def check_image(image: str) -> str | None:
     Raises:
       BadInput: it is no image reference, or the registry has no such image.
     """
-    match = _IMAGE.fullmatch(image)
-    if match is None:
-        raise BadInput(
-            f"{image!r} is no image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
-        )
+    match = check_reference(image)
     registry, name = match["registry"] or "docker.io", match["name"]
     if registry == "docker.io":
         registry, name = "registry-1.docker.io", name if "/" in name else f"library/{name}"

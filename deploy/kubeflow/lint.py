@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from deploy.kubeflow.package_file import SAFE_LOADER
+
 # Linux's MAX_ARG_STRLEN, of one argument of a command with its closing zero byte (include/uapi/linux/binfmts.h).
 _ARGUMENT_BYTES = 32 * 4096
 # etcd refuses requests above 1.5 MiB (etcd.io, "System limits"; #4170); the workflow is larger than the package it is
@@ -152,7 +154,7 @@ def _read(text: str) -> _Package:
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        documents = [document for document in yaml.load_all(text, SAFE_LOADER) if document is not None]
     except yaml.YAMLError as error:
         raise _UnreadableError(f"the package is no YAML: {' '.join(str(error).split())}") from None
     if not documents or not all(isinstance(document, dict) for document in documents):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.backbone.registry import BACKBONES
+from components.example_gen.spans import parse_pattern
 from deploy.kubeflow.compiler import Cluster, Defaults, compile_package, task_name
+from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import check_address
 from pipeline.config import Config, StepResources, known_configs, load_config
 from schemas.errors import BadInput
+
+# Between the values of one parameter of a run (`prepare.read_config`).
+_SEPARATORS = re.compile(r"[;\n]")
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Wanted:
 
     config: name or file. data: `[DATASET=]DIR` each, as the cluster sees them; none: below `cluster.mount`. overrides:
     `key=value` each. span: number or date; empty: the latest. root, tfx_pipeline_root: as in `Defaults`; an empty root
-    is below `cluster.mount`. force_push: why ReleaseGate is overridden; empty: it is not.
+    is below `cluster.mount`.
     """
 
     config: str
@@ -31,7 +38,6 @@ class Wanted:
     span: str = ""
     root: str = ""
     tfx_pipeline_root: str = ""
-    force_push: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,9 @@ def resolve(wanted: Wanted) -> Resolved:
       BadInput: the configuration is wrong, or names a folder that the cluster does not see.
     """
     cluster = wanted.cluster
-    check_address(cluster.metadata)
-    if not re.fullmatch(r"/[^\s:]*[^\s:/]", cluster.mount):
-        raise BadInput(
-            f"--mount {cluster.mount!r} is no folder that a volume can be mounted at; expected such as /warmstart"
-        )
+    _check_cluster(cluster)
     for text in (*wanted.data, *wanted.overrides):
-        if re.search(r"[;\n]", text):
+        if _SEPARATORS.search(text):
             raise BadInput(
                 f"{text!r} has a semicolon or a line break in it, which separate values in a run's parameters; write "
                 "it into a configuration file"
@@ -64,22 +66,34 @@ def resolve(wanted: Wanted) -> Resolved:
     config = load_config(wanted.config, overrides, list(wanted.data), default_folder=f"{cluster.mount}/photos")
     for folder in (*config.data.sources.values(), *config.evaluation.further.values()):
         _require_visible(f"the data folder {folder}", folder or "", cluster.mount)
+    if config.backbone.handle not in BACKBONES:
+        _require_visible(f"the backbone {config.backbone.handle}", config.backbone.handle, cluster.mount)
+    if os.path.isabs(source := config.training.warm_start.source):
+        _require_visible(f"the model to start from, {source},", source, cluster.mount)
     root = wanted.root or f"{cluster.mount}/runs/{config.name}"
     if not _below(root, cluster.mount):
         raise BadInput(
             f"the root {root} is not below {cluster.mount}, where the cluster finds the volume; production is read "
             "from there, so it has to be on it"
         )
-    if wanted.tfx_pipeline_root:
-        _require_visible(f"the pipeline root {wanted.tfx_pipeline_root}", wanted.tfx_pipeline_root, cluster.mount)
+    artifacts = wanted.tfx_pipeline_root
+    if artifacts and not (_is_address(artifacts) or _below(artifacts, cluster.mount)):
+        raise BadInput(
+            f"the pipeline root {artifacts} is neither below {cluster.mount}, where the cluster finds the volume, nor "
+            "an address such as gs://bucket/folder"
+        )
     defaults = Defaults(
         config=wanted.config if wanted.config in known_configs() else Path(wanted.config).read_text(encoding="utf-8"),
-        data="; ".join(f"{dataset}={folder}" for dataset, folder in config.data.sources.items()),
+        # A folder with a separator in its name can only come from a configuration file, which says it by itself.
+        data="; ".join(
+            f"{dataset}={folder}"
+            for dataset, folder in config.data.sources.items()
+            if not _SEPARATORS.search(folder or "")
+        ),
         span=wanted.span,
         overrides="; ".join(wanted.overrides),
         root=root,
         tfx_pipeline_root=wanted.tfx_pipeline_root,
-        force_push=wanted.force_push,
     )
     return Resolved(config, defaults)
 
@@ -100,6 +114,18 @@ def make_package(wanted: Wanted) -> tuple[str, str]:
     if found := problems(text):
         raise AssertionError("the package breaks rules of Kubeflow's backend: " + "; ".join(found))
     return task_name(resolved.config.name), text
+
+
+def scheduled_parameters(config: Config) -> dict[str, str]:
+    """Parameters that a recurring run gets anew each time.
+
+    A window of days ends with the day of the scheduled time, so last night's run, done again, trains on last night's
+    window. Kubeflow puts the time in, in Go's notation for formats (backend/src/crd/controller/scheduledworkflow/util/
+    parameter_formatter.go).
+    """
+    patterns = [parse_pattern(folder) for folder in config.data.sources.values() if folder]
+    dated = any(pattern is not None and pattern.dated for pattern in patterns)
+    return {"span": "[[ScheduledTime.2006-01-02]]"} if config.data.window is not None and dated else {}
 
 
 def make_graph(resolved: Resolved) -> tuple[Any, dict[str, tuple[str, ...]]]:
@@ -134,8 +160,32 @@ def step_resources(config: Config, nodes: Sequence[str]) -> dict[str, StepResour
     return {step: config.runtime.resources(step) for step in steps}
 
 
+def _check_cluster(cluster: Cluster) -> None:
+    """Says what is wrong with what the package says about the cluster.
+
+    Raises:
+      BadInput: image, claim, secret, mount or address of ML Metadata cannot be what they are called.
+    """
+    check_reference(cluster.image)
+    check_address(cluster.metadata)
+    # Kubernetes mounts nothing at a path with a colon.
+    if not re.fullmatch(r"(/[^\s:;/]+)+", cluster.mount) or cluster.mount != os.path.normpath(cluster.mount):
+        raise BadInput(
+            f"--mount {cluster.mount!r} is no folder that a volume can be mounted at; expected such as /warmstart"
+        )
+    # The claim's name becomes that of a volume, too.
+    for option, name, pattern in (
+        ("--volume-claim", cluster.volume_claim, r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
+        ("--metadata-secret", cluster.metadata_secret, r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?"),
+    ):
+        if not re.fullmatch(pattern, name):
+            raise BadInput(
+                f"{option} {name!r} is no name that Kubernetes takes; expected lower-case letters, digits and hyphens"
+            )
+
+
 def _require_visible(what: str, folder: str, mount: str) -> None:
-    if "://" in folder or folder.startswith("tfds:") or _below(folder, mount):
+    if _is_address(folder) or folder.startswith("tfds:") or _below(folder, mount):
         return
     raise BadInput(
         f"{what} is not below {mount}, and the cluster sees nothing else of this kind; copy it to the volume, or give "
@@ -143,5 +193,10 @@ def _require_visible(what: str, folder: str, mount: str) -> None:
     )
 
 
+def _is_address(folder: str) -> bool:
+    return "://" in folder and not folder.startswith("file:")
+
+
 def _below(folder: str, mount: str) -> bool:
+    folder = os.path.normpath(folder)
     return folder == mount or folder.startswith(mount + "/")

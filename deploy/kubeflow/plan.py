@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 # The two tasks that are no TFX nodes.
 PREPARE, REPORT = "Prepare", "Report"
@@ -28,7 +30,7 @@ _PLAN_FILE, PIPELINE_FILE, _NOTES = "plan.json", "pipeline.pb", "nodes"
 @dataclass(frozen=True)
 class Plan:
     """nodes: ids in the order of the graph. began: seconds since 1970. production_before: the version then, or None.
-    artifacts: TFX's pipeline root.
+    artifacts: TFX's pipeline root. window: with `data.window`: `spans`, and `left_out` with the reasons.
     """
 
     pipeline_name: str
@@ -36,6 +38,7 @@ class Plan:
     began: float
     production_before: str | None
     artifacts: str
+    window: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,29 +51,30 @@ class Note:
 
 def write_plan(folder: Path, plan: Plan, pipeline: bytes) -> None:
     """Writes plan and pipeline; the plan is there when both are."""
-    _write(folder / PIPELINE_FILE, pipeline)
-    _write(folder / _PLAN_FILE, json.dumps(asdict(plan), indent=2).encode())
+    write_whole(folder / PIPELINE_FILE, pipeline)
+    write_whole(folder / _PLAN_FILE, json.dumps(asdict(plan), indent=2).encode())
 
 
 def read_plan(folder: Path) -> Plan | None:
     """The plan, or None: it was never made."""
     try:
         return Plan(**json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def write_note(folder: Path, task: str, note: Note) -> None:
-    """Notes how a task stands."""
+    """Notes how a task stands; bytes in the reason that are no text, as in names of files, become `\\udcff`."""
     notes = folder / _NOTES
     notes.mkdir(parents=True, exist_ok=True)
-    _write(notes / f"{task}.json", json.dumps(asdict(note)).encode("utf-8", "surrogateescape"))
+    reason = note.reason.encode("utf-8", "backslashreplace").decode()
+    write_whole(notes / f"{task}.json", json.dumps({"state": note.state, "reason": reason}).encode())
 
 
 def read_notes(folder: Path) -> dict[str, Note]:
     """Task -> how it stands; tasks that never began are absent."""
     files = sorted((folder / _NOTES).glob("*.json"))
-    return {file.stem: Note(**json.loads(file.read_text(encoding="utf-8", errors="replace"))) for file in files}
+    return {file.stem: Note(**json.loads(file.read_text(encoding="utf-8"))) for file in files}
 
 
 def why_it_ended(plan: Plan | None, notes: dict[str, Note]) -> tuple[str, str]:
@@ -98,8 +102,9 @@ def why_it_ended(plan: Plan | None, notes: dict[str, Note]) -> tuple[str, str]:
     return "", ""
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all, by one rename; several processes may write the same file."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, by one rename; several processes may write the same one."""
+    # Not the process's number: in two containers it is the same.
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     temporary.write_bytes(content)
     os.replace(temporary, file)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from components.servable_check.packages import require_packages
-from deploy.kubeflow.plan import Plan, read_plan, write_plan
+from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan, write_whole
 from deploy.local import check_sources
-from deploy.metadata_address import connect
+from deploy.metadata_address import connect, connection_config
 from deploy.root import CONFIG_FILE, Root
 from pipeline.config import Config, dump_config, load_config
 from schemas.errors import BadInput
 
 _BINDING = "warmstart_root"
+_WAIT_FOR_OTHERS_SECONDS = 600.0
 
 
 def read_config(config: str, data: str, span: str, overrides: str) -> Config:
@@ -37,12 +38,16 @@ def read_config(config: str, data: str, span: str, overrides: str) -> Config:
     given = _several(overrides)
     if span.strip():
         given.append(f"data.span={span.strip()}")
-    if "\n" not in config.strip() and ": " not in config:
-        return load_config(config.strip(), given, _several(data))
+    text = config.strip()
+    if not ("\n" in text or ": " in text or text.startswith("{")):
+        return load_config(text, given, _several(data))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "given.yaml")
         file.write_text(config, encoding="utf-8")
-        return load_config(str(file), given, _several(data))
+        try:
+            return load_config(str(file), given, _several(data))
+        except BadInput as error:
+            raise BadInput(re.sub(f"(file )?{re.escape(str(file))}", "as given", str(error))) from None
 
 
 def _several(text: str) -> list[str]:
@@ -80,16 +85,23 @@ def prepare(
     sources = check_sources(config)
     root.prepare(config.name)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+    write_whole(folder / CONFIG_FILE, dump_config(config).encode())
     store = connect(metadata)
-    bind(root, config.name, store, metadata)
+    # Two first runs at once would each give the root a name, of which one is in the store and one in the root.
+    with root.node_lock(PREPARE, _WAIT_FOR_OTHERS_SECONDS):
+        bind(root, config.name, store, metadata)
 
     from deploy.assembly import assemble, compile_pipeline
+    from deploy.earlier_spans import prepare_window
+    from pipeline.graph import EarlierSpans
 
-    began, before = time.time(), root.production_version()
-    pipeline = compile_pipeline(
-        assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push), run_id
-    )
+    def assembled(config: Config, earlier: EarlierSpans | None = None) -> Any:
+        return assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push, earlier=earlier)
+
+    began, before, window = time.time(), root.production_version(), None
+    if config.data.window is not None:
+        window = prepare_window(config, store, run_id, assembled, connection_config(metadata), print)
+    pipeline = compile_pipeline(assembled(window.config, window.earlier) if window else assembled(config), run_id)
     nodes = [node.pipeline_node.node_info.id for node in pipeline.nodes]
     if sorted(nodes) != sorted(expected_nodes):
         more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
@@ -100,7 +112,8 @@ def prepare(
             )
             + "); compile the package with this configuration: warmstart kubeflow compile"
         )
-    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts))
+    about = {"spans": window.spans, "left_out": window.left_out} if window else None
+    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), about)
     write_plan(folder, plan, pipeline.SerializeToString(deterministic=True))
     return plan
 
@@ -139,7 +152,7 @@ def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:
                 f"ML Metadata at {address} knows a pipeline {pipeline_name!r} that is none of warmstart's; {other_name}"
             )
         mine = uuid.uuid4().hex
-        mark.write_text(json.dumps({"root": mine, "pipeline": pipeline_name}), encoding="utf-8")
+        write_whole(mark, json.dumps({"root": mine, "pipeline": pipeline_name}).encode())
     elif any(root.artifacts.iterdir()):
         raise BadInput(
             f"the root folder {root.folder} belongs to another metadata store than {address}, which does not know it; "

@@ -32,9 +32,12 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     """
     folder = root.reports / run_id
     config_file = folder / CONFIG_FILE
-    config = (
-        Config.model_validate(yaml.safe_load(config_file.read_text(encoding="utf-8"))) if config_file.exists() else None
-    )
+    config = None
+    if config_file.exists():
+        try:
+            config = Config.model_validate(yaml.safe_load(config_file.read_text(encoding="utf-8")))
+        except Exception:  # such as a model to start from that is gone; the page is written all the same
+            traceback.print_exc()
     status, reason = why_it_ended(plan, dict(notes))
     nodes: dict[str, run_record.NodeRun] = {}
     skipped = [task for task, note in notes.items() if note.state == SKIPPED]
@@ -50,6 +53,8 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
         traceback.print_exc()
         status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
         summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status, reason, skipped)
+    if plan and plan.window:
+        summary["window"] = {**(summary["window"] or {}), **plan.window}
     summary["duration_seconds"] = round(time.time() - plan.began, 1) if plan else 0.0
     run_summary.write_results(summary, folder)
     return summary

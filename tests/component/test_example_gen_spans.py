@@ -23,7 +23,8 @@ from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils, channel, standard_artifacts
 
 from components.example_gen.component import ImageExampleGen
-from components.example_gen.spans import parse_pattern, resolve_sources, span_number
+from components.example_gen.report import read_report
+from components.example_gen.spans import find_spans, fingerprint, parse_pattern, resolve_sources, span_number
 from components.records import read_examples, split_files, text
 from pipeline.config import load_config
 from pipeline.graph import Places, make_pipeline
@@ -63,10 +64,10 @@ def tfx_choice(root, pattern, asked=None):
 def our_choice(root, pattern, asked=None):
     """The same of ours."""
     try:
-        found = resolve_sources({"image_folder": f"{root}/{pattern}"}, asked)
+        found = resolve_sources({"image_folder": f"{root}/{pattern}"}, asked, settle_seconds=0)
     except BadInput:
         return None
-    return os.path.relpath(found.folders["image_folder"], root), found.span, found.version
+    return os.path.relpath(found.folders["image_folder"], root), found.number, found.version
 
 
 def fill(pattern: str, values: dict[str, object], zeros: int = 0) -> str:
@@ -117,6 +118,9 @@ def test_of_well_named_folders_ours_is_tfx_s_choice(tmp_path_factory, pattern, s
     event(f"{asked}: {'found' if expected else 'not there'}")
     assert our_choice(root, pattern, number) == expected
     assert expected or asked == "anywhere"
+    for found in find_spans({"image_folder": f"{root}/{pattern}"}, settle_seconds=0).complete:
+        ours = os.path.relpath(found.folders["image_folder"], root), found.number, found.version
+        assert ours == tfx_choice(root, pattern, found.number)
 
 
 def mostly(good: list[str], odd: list[str]) -> st.SearchStrategy[str]:
@@ -178,7 +182,7 @@ def test_where_tfx_goes_on_with_a_folder_it_did_not_mean_ours_refuses(
     assert taken is not None
     assert re.fullmatch(tfx_takes, taken[0])
     with pytest.raises(BadInput, match=ours):
-        resolve_sources({"image_folder": f"{tmp_path}/{pattern}"}, asked)
+        resolve_sources({"image_folder": f"{tmp_path}/{pattern}"}, asked, settle_seconds=0)
 
 
 def test_where_tfx_refuses_ours_finds_what_can_be_meant(tmp_path):
@@ -212,7 +216,13 @@ class Runs:
         self._connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
         self._seen = 0
 
-    def run(self, sources: dict[str, str], span: int | datetime.date | None = None) -> dict[str, tuple]:
+    def run(
+        self,
+        sources: dict[str, str],
+        span: int | datetime.date | None = None,
+        success_file: str = "_SUCCESS",
+        settle_seconds: float = 0,
+    ) -> dict[str, tuple]:
         """Kind of node -> (state, outputs by key)."""
         example_gen = ImageExampleGen(
             sources=sources,
@@ -222,6 +232,8 @@ class Runs:
             max_pixels=10**6,
             code="1",
             span=span,
+            success_file=success_file,
+            settle_seconds=settle_seconds,
         )
         window = Resolver(
             strategy_class=SpanRangeStrategy,
@@ -330,7 +342,7 @@ def test_data_sets_at_different_spans_stop_the_step(tmp_path, drawn_photos):
     sources = {name: f"{tmp_path}/{name}/{{SPAN}}" for name in ("cats_vs_dogs", "image_folder")}
     write_photos(tmp_path / "cats_vs_dogs" / "2", drawn_photos[:4])
     write_photos(tmp_path / "image_folder" / "1", drawn_photos[4:8])
-    with pytest.raises(BadInput, match="the data sets are not at the same span: cats_vs_dogs is at 2"):
+    with pytest.raises(BadInput, match=r"is complete yet: .*/2 waits for image_folder, where there is no span 2; "):
         runs.run(sources)
     write_photos(tmp_path / "image_folder" / "2", drawn_photos[8:12])
     state, (span, _), names = photos_state(runs.run(sources))
@@ -344,24 +356,65 @@ def test_an_empty_span_stops_the_step(tmp_path, drawn_photos):
         Runs(tmp_path).run({"image_folder": f"{tmp_path}/photos/{{SPAN}}"})
 
 
+def test_a_span_is_read_once_however_it_became_complete(tmp_path, drawn_photos):
+    runs = Runs(tmp_path)
+    sources = {"image_folder": f"{tmp_path}/photos/{{SPAN}}"}
+    first = write_photos(tmp_path / "photos" / "1", drawn_photos[:4])
+    with pytest.raises(BadInput, match=r"no span of .* is complete yet: .*/photos/1 changed "):
+        runs.run(sources, settle_seconds=300)
+    assert photos_state(runs.run(sources)) == ("COMPLETE", (1, None), first)
+    (tmp_path / "photos" / "1" / "_SUCCESS").write_bytes(b"")
+    second = write_photos(tmp_path / "photos" / "2", drawn_photos[4:8])
+    assert photos_state(runs.run(sources, settle_seconds=300)) == ("CACHED", (1, None), first)
+    (tmp_path / "photos" / "2" / "_SUCCESS").write_bytes(b"")
+    assert photos_state(runs.run(sources, settle_seconds=300)) == ("COMPLETE", (2, None), second)
+
+
+def test_a_renamed_marker_is_none_of_the_rejected_files(tmp_path, drawn_photos):
+    names = write_photos(tmp_path / "photos" / "1", drawn_photos[:4])
+    (tmp_path / "photos" / "1" / "done.txt").write_bytes(b"")
+    sources = {"image_folder": f"{tmp_path}/photos/{{SPAN}}"}
+    nodes = Runs(tmp_path).run(sources, success_file="done.txt", settle_seconds=300)
+    assert photos_state(nodes) == ("COMPLETE", (1, None), names)
+    (report,) = nodes["ImageExampleGen"][1]["ingest_report"]
+    assert read_report(report.uri)[1] == []
+
+
+def told_to_the_step(sources: dict[str, str], **keywords) -> dict:
+    component = ImageExampleGen(sources, "label", {"train": 1}, 1, 10**6, "1", **keywords)
+    return component.driver_class(None).resolve_exec_properties(dict(component.exec_properties), None, None)
+
+
 def test_what_the_step_is_told_does_not_say_how_the_span_was_found(tmp_path, drawn_photos):
     write_photos(tmp_path / "photos" / "7", drawn_photos[:4])
-    told = []
-    for span in (None, 7):
-        component = ImageExampleGen(
-            {"image_folder": f"{tmp_path}/photos/{{SPAN}}"}, "label", {"train": 1}, 1, 10**6, "1", span
-        )
-        driver = component.driver_class(None)
-        told.append(driver.resolve_exec_properties(dict(component.exec_properties), None, None))
-    assert told[0] == told[1]
-    assert json.loads(told[0]["photos"])["sources"] == {"image_folder": f"{tmp_path}/photos/7"}
-    assert "{SPAN}" not in json.dumps({key: str(value) for key, value in told[0].items()})
+    sources = {"image_folder": f"{tmp_path}/photos/{{SPAN}}"}
+    settled = told_to_the_step(sources, settle_seconds=0)
+    (tmp_path / "photos" / "7" / "_SUCCESS").write_bytes(b"")
+    assert told_to_the_step(sources) == settled
+    assert told_to_the_step(sources, span=7, settle_seconds=1) == settled
+    assert json.loads(settled["photos"]) == {
+        "label_from": "label",
+        "max_pixels": 10**6,
+        "min_side": 1,
+        "sources": {"image_folder": f"{tmp_path}/photos/7"},
+    }
+    assert "{SPAN}" not in json.dumps({key: str(value) for key, value in settled.items()})
+    assert settled["input_fingerprint"] == fingerprint(resolve_sources(sources))
+    # Of another marker the step must know that it is no photo.
+    renamed = told_to_the_step(sources, success_file="done", settle_seconds=0)
+    assert json.loads(renamed["photos"])["success_file"] == "done"
 
 
 def test_the_graph_hands_on_the_span_asked_for_to_those_it_is_asked_of(tiny_backbone):
     config = load_config(
         "image_folder",
-        ["data.span=2026-11-22", f"backbone.handle={tiny_backbone}", "evaluation.further_label=label"],
+        [
+            "data.span=2026-11-22",
+            "data.success_file=done",
+            "data.settle_seconds=7",
+            f"backbone.handle={tiny_backbone}",
+            "evaluation.further_label=label",
+        ],
         ["/photos/{YYYY}-{MM}-{DD}"],
     )
     learnt, further = {"image_folder": "/photos/{YYYY}-{MM}-{DD}"}, {"image_folder": "/further/{SPAN}"}
@@ -374,3 +427,4 @@ def test_the_graph_hands_on_the_span_asked_for_to_those_it_is_asked_of(tiny_back
     asked_of = {name: (settings["sources"], settings["span"]) for name, settings in told.items()}
     number = span_number(datetime.date(2026, 11, 22))
     assert asked_of == {"ImageExampleGen": (learnt, number), "FurtherExampleGen": (further, None)}
+    assert {(settings["success_file"], settings["settle_seconds"]) for settings in told.values()} == {("done", 7)}

@@ -24,6 +24,7 @@ SETTINGS = [
     "training.fine_tuning.epochs=2",
     "serving.golden_photos=8",
     "release.minimum_accuracy=0.3",
+    "data.settle_seconds=0",
 ]
 ASKS = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 

@@ -105,7 +105,7 @@ def test_wrong_labels_are_refused_and_production_stays(pushed, sample, tmp_path)
     assert served(root) == before
     assert summary["production"]["after"] == summary["production"]["before"] == before[0]
     # The refused model is still in the metadata.
-    assert states(summary)["Pusher"] == "complete"
+    assert states(summary)["Pusher"] == "skipped"
     assert list((root / "artifacts" / "ModelSelector" / "model").iterdir())
 
 

@@ -354,6 +354,72 @@ def test_a_span_that_cannot_be_asked_for(data, text, says):
     assert says in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("data", "overrides", "window", "test_spans"),
+    [
+        (NUMBERED, [], None, None),
+        (NUMBERED, ["data.window=4", "data.test_spans=[1, '02', 010]"], 4, [1, 2, 10]),
+        (NUMBERED, ["data.window='4'", "data.test_spans="], 4, None),
+        (NUMBERED, ["data.window=all", "data.span=17"], "all", None),
+        (DATED, ["data.window=1", "data.test_spans=[2026-11-22, '2026-11-23']"], 1, [22, 23]),
+        (DATED, ["data.window=", "data.test_spans=[2026-11-22]"], None, [22]),
+    ],
+)
+def test_a_window_and_the_spans_to_test_on(tmp_path, data, overrides, window, test_spans):
+    config = load_config("image_folder", overrides, [data])
+    assert config.data.window == window
+    if data == DATED and test_spans:
+        test_spans = [datetime.date(2026, 11, day) for day in test_spans]
+    assert config.data.test_spans == test_spans
+    dumped = tmp_path / "x.yaml"
+    dumped.write_text(dump_config(config))
+    assert load_config(str(dumped)) == config
+
+
+WINDOW_EXPECTED = "expected a number of spans such as 4, all, or nothing for one span on its own"
+TEST_SPANS_EXPECTED = "expected a list of spans, by number such as [1, 2] or by day such as [2026-11-22]"
+
+
+@pytest.mark.parametrize(
+    ("data", "override", "says"),
+    [
+        *((NUMBERED, f"window={text}", f"data.window (={found}): {WINDOW_EXPECTED}") for text, found in [
+            ("0", "0"), ("'0'", "'0'"), ("-4", "-4"), ("4.0", "4.0"), ("true", "True"), ("every", "'every'"),
+            ("[4]", "[4]"), ("2026-11-22", "datetime.date(2026, 11, 22)"),
+        ]),
+        *((NUMBERED, f"test_spans={text}", f"data.test_spans (={found}): {TEST_SPANS_EXPECTED}") for text, found in [
+            ("1", "1"), ("[]", "[]"), ("[-1]", "[-1]"), ("[1, null]", "[1, None]"), ("[true]", "[True]"),
+            ("all", "'all'"), ("[first]", "['first']"), ("['2026-02-30']", "['2026-02-30']"),
+        ]),
+        ("/photos", "window=4", f"data.window is 4, but there are no spans in /photos; expected a path such as "
+         f"{NUMBERED}, or no data.window"),
+        ("/photos", "window=all", "data.window is all, but there are no spans in /photos; expected"),
+        ("/photos", "test_spans=[3, 4]", "data.test_spans has 3, but there are no spans in /photos; expected"),
+        (NUMBERED, "test_spans=[17, 2026-11-22]", f"data.test_spans has 2026-11-22, but the spans of {NUMBERED} are "
+         "numbers; expected one such as 17"),
+        (DATED, "test_spans=[17]", f"data.test_spans has 17, but the spans of {DATED} are days; expected one such as "),
+        *((NUMBERED, f"success_file={text}", f"data.success_file (={found}): expected the name of a file in each "
+           "span's folder, such as _SUCCESS, without a /") for text, found in [
+            ("a/b", "'a/b'"), ("/_SUCCESS", "'/_SUCCESS'"), ("..", "'..'"), ("''", "''"), ('"a\\0"', "'a\\x00'"),
+        ]),
+        (NUMBERED, "success_file=1", "data.success_file (=1): input should be a valid string"),
+        (NUMBERED, "settle_seconds=-1", "data.settle_seconds (=-1): input should be greater than or equal to 0"),
+        (NUMBERED, "settle_seconds=.inf", "data.settle_seconds (=inf): input should be a finite number"),
+        (NUMBERED, "settle_seconds=.nan", "data.settle_seconds (=nan): input should be"),
+    ],
+)  # fmt: skip
+def test_a_window_that_cannot_be_had(data, override, says):
+    problems = problems_of("image_folder", [f"data.{override}"], [data])
+    assert len(problems) == 1
+    assert says in problems[0]
+
+
+def test_a_window_of_no_folder_yet_is_no_problem_of_its_own():
+    assert problems_of("image_folder", ["data.window=4", "data.test_spans=[1]"])[0].endswith(
+        "no photos given: say where the image_folder photos are with --data DIR"
+    )
+
+
 def test_spans_of_two_data_sets_go_together():
     overrides = ["data.span=17"]
     config = load_config("species", overrides, ["cats_vs_dogs=/cats/{SPAN}", "oxford_iiit_pet=/pets"])

@@ -86,7 +86,12 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/servable_check/probe.py", {"components.servable_check.component"}),
         (
             "components/example_gen/layouts.py",
-            {"components.example_gen.executor", "components.data_gate.component", "components.release_gate.component"},
+            {
+                "components.example_gen.executor",
+                "components.data_gate.component",
+                "components.window.component",
+                "components.release_gate.component",
+            },
         ),
         ("components/example_gen/photo.py", {"components.example_gen.executor"}),
         ("components/example_gen/tfds_source.py", {"components.example_gen.executor"}),
@@ -102,7 +107,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/trainer/warm_start.py", {"components.trainer.fine_tuning"}),
         ("components/trainer/loop.py", TRAINS),
         ("components/backbone/efficientnet_lite.py", BACKBONE),
-        ("components/data_gate/checks.py", {"components.data_gate.component"}),
+        ("components/data_gate/checks.py", {"components.data_gate.component", "components.window.component"}),
         (
             "components/model_selector/paired_comparison.py",
             {

@@ -1,6 +1,7 @@
 """Span patterns: which are understood, which folder they mean, and what is said where they mean none.
 
-That the choice is TFX's own is tested in tests/component/test_example_gen_spans.py, where TFX is imported.
+Every folder counts as complete here; which ones are, and windows, are tested in test_windows.py. That the choice is
+TFX's own is tested in tests/component/test_example_gen_spans.py, where TFX is imported.
 """
 
 import datetime
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.example_gen.spans import Resolved, SpanPattern, parse_pattern, resolve_sources, span_number
+from components.example_gen.spans import SpanFolders, SpanPattern, parse_pattern, resolve_sources, span_number
 from deploy.local import check_sources
 from pipeline.config import load_config
 from schemas.errors import BadInput
@@ -29,10 +30,15 @@ def make_folders(root, *names):
             photo.write_bytes(b"photo")
 
 
+def mark(root, *names, marker="_SUCCESS"):
+    for name in names:
+        Path(root, name, marker).write_bytes(b"")
+
+
 def resolved(root, pattern, span=None):
     """(folder below the root, span, version)."""
-    found = resolve_sources({"image_folder": f"{root}/{pattern}"}, span)
-    return os.path.relpath(found.folders["image_folder"], root), found.span, found.version
+    found = resolve_sources({"image_folder": f"{root}/{pattern}"}, span, settle_seconds=0)
+    return os.path.relpath(found.folders["image_folder"], root), found.number, found.version
 
 
 def refusal(root, pattern, span=None):
@@ -64,7 +70,7 @@ def test_a_pattern(source, dated, versioned):
 )
 def test_a_plain_folder_stays_one(source):
     assert parse_pattern(source) is None
-    assert resolve_sources({"image_folder": source}) == Resolved({"image_folder": source}, 0, None)
+    assert resolve_sources({"image_folder": source}) == SpanFolders(0, None, {"image_folder": source}, "0")
 
 
 @pytest.mark.parametrize(
@@ -253,9 +259,14 @@ def test_a_folder_of_spans_that_is_not_there_or_not_readable_is_one_sentence(tmp
     assert "(Not a directory)" in refusal(tmp_path, "file/span-{SPAN}")
 
 
-def test_an_empty_span_is_the_latest_all_the_same(tmp_path):
+@pytest.mark.parametrize("files", [["_SUCCESS"], ["_SUCCESS", "cat/_SUCCESS"]])
+def test_an_empty_span_is_the_latest_all_the_same(tmp_path, files):
     make_folders(tmp_path, "1")
     (tmp_path / "2").mkdir()
+    assert resolved(tmp_path, "{SPAN}") == ("2", 2, None)
+    for name in files:
+        (tmp_path / "2" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "2" / name).write_bytes(b"")
     assert resolved(tmp_path, "{SPAN}") == ("2", 2, None)
     with pytest.raises(BadInput, match=f"The data folder {tmp_path}/2 is empty, photos were expected"):
         check_sources(load_config("image_folder", data=[f"{tmp_path}/{{SPAN}}"]))
@@ -266,47 +277,61 @@ def test_a_remote_address_is_resolved_like_a_local_folder(tmp_path):
     make_folders(tmp_path, "9/v1", "10/v2", "10/v10", ".11/v1")
     (tmp_path / "12").write_bytes(b"")
     assert resolved(f"file://{tmp_path}", "{SPAN}/v{VERSION}") == resolved(tmp_path, "{SPAN}/v{VERSION}")
-    found = resolve_sources({"image_folder": f"file://{tmp_path}/{{SPAN}}/v{{VERSION}}"})
-    assert found == Resolved({"image_folder": f"file://{tmp_path}/10/v10"}, 10, 10)
+    found = resolve_sources({"image_folder": f"file://{tmp_path}/{{SPAN}}/v{{VERSION}}"}, settle_seconds=0)
+    assert found == SpanFolders(10, 10, {"image_folder": f"file://{tmp_path}/10/v10"}, "10")
     assert refusal(f"file://{tmp_path}", "absent/{SPAN}").startswith(
         "the folder /photos/absent, in which spans are looked for, cannot be read ("
     )
 
 
-def test_several_data_sets_must_be_at_the_same_span(tmp_path):
+def test_the_latest_span_is_the_latest_that_all_data_sets_have(tmp_path):
     make_folders(tmp_path, "cats/9", "cats/10", "pets/9")
     sources = {"cats_vs_dogs": f"{tmp_path}/cats/{{SPAN}}", "oxford_iiit_pet": f"{tmp_path}/pets/{{SPAN}}"}
-    with pytest.raises(BadInput) as error:
-        resolve_sources(sources)
-    assert str(error.value).replace(str(tmp_path), "") == (
-        "the data sets are not at the same span: cats_vs_dogs is at 10 (/cats/10), oxford_iiit_pet at 9 (/pets/9); add "
-        "what is missing, or ask with data.span for a span that all of them have"
-    )
+    found = resolve_sources(sources, settle_seconds=0)
     folders = {"cats_vs_dogs": f"{tmp_path}/cats/9", "oxford_iiit_pet": f"{tmp_path}/pets/9"}
-    assert resolve_sources(sources, 9) == Resolved(folders, 9, None)
+    assert (found.number, found.version, found.folders) == (9, None, folders)
+    assert [(unfinished.folder, unfinished.reason, unfinished.settling) for unfinished in found.passed_over] == [
+        (f"{tmp_path}/cats/10", "waits for oxford_iiit_pet, where there is no span 10", False)
+    ]
+    assert resolve_sources(sources, 9, settle_seconds=0) == SpanFolders(9, None, folders, "9")
+    with pytest.raises(BadInput, match=r"no folder of .*/pets/\{SPAN\} is span 10, which data\.span asks for"):
+        resolve_sources(sources, 10, settle_seconds=0)
     make_folders(tmp_path, "pets/10")
-    assert resolve_sources(sources).span == 10
+    assert resolve_sources(sources, settle_seconds=0).number == 10
 
 
-def test_several_data_sets_must_be_at_the_same_version(tmp_path):
+def test_data_sets_without_a_common_span_are_refused_by_name(tmp_path):
+    make_folders(tmp_path, "cats/10", "pets/9")
+    sources = {"cats_vs_dogs": f"{tmp_path}/cats/{{SPAN}}", "oxford_iiit_pet": f"{tmp_path}/pets/{{SPAN}}"}
+    with pytest.raises(BadInput) as error:
+        resolve_sources(sources, settle_seconds=0)
+    assert str(error.value).replace(str(tmp_path), "") == (
+        "no span of /cats/{SPAN} and /pets/{SPAN} is complete yet: /cats/10 waits for oxford_iiit_pet, where there is "
+        "no span 10; /pets/9 waits for cats_vs_dogs, where there is no span 9; add what is missing"
+    )
+
+
+def test_the_latest_version_is_the_latest_that_all_data_sets_have(tmp_path):
     make_folders(tmp_path, "cats/1/2", "cats/1/1", "pets/1/1")
     sources = {
         "cats_vs_dogs": f"{tmp_path}/cats/{{SPAN}}/{{VERSION}}",
         "oxford_iiit_pet": f"{tmp_path}/pets/{{SPAN}}/{{VERSION}}",
     }
-    with pytest.raises(
-        BadInput, match=r"cats_vs_dogs is at 1, version 2 \(.*/cats/1/2\), oxford_iiit_pet at 1, version 1"
-    ):
-        resolve_sources(sources)
+    found = resolve_sources(sources, settle_seconds=0)
+    assert (found.number, found.version) == (1, 1)
+    assert [unfinished.reason for unfinished in found.passed_over] == [
+        "waits for oxford_iiit_pet, where there is no span 1, version 2"
+    ]
     make_folders(tmp_path, "pets/1/2")
-    assert (resolve_sources(sources).span, resolve_sources(sources).version) == (1, 2)
+    found = resolve_sources(sources, settle_seconds=0)
+    assert (found.number, found.version, found.passed_over) == (1, 2, ())
 
 
 def test_a_data_set_without_spans_goes_with_any_span(tmp_path):
     make_folders(tmp_path, "cats/9", "pets")
     sources = {"cats_vs_dogs": f"{tmp_path}/cats/{{SPAN}}", "oxford_iiit_pet": f"{tmp_path}/pets"}
     folders = {"cats_vs_dogs": f"{tmp_path}/cats/9", "oxford_iiit_pet": f"{tmp_path}/pets"}
-    assert resolve_sources(sources) == Resolved(folders, 9, None)
+    assert resolve_sources(sources, settle_seconds=0) == SpanFolders(9, None, folders, "9")
 
 
 @given(st.lists(st.dates(), min_size=1, unique=True, max_size=6))
@@ -328,6 +353,7 @@ def test_the_highest_number_is_the_latest_however_it_is_written(tmp_path_factory
 
 def test_the_check_before_a_run_looks_into_the_span_and_leaves_the_pattern_to_the_step(tmp_path):
     make_folders(tmp_path, "span-9", "span-10")
+    mark(tmp_path, "span-9", "span-10")
     pattern = f"{tmp_path}/span-{{SPAN}}"
     assert check_sources(load_config("image_folder", data=[pattern])) == ({"image_folder": pattern}, {})
     for photo in (tmp_path / "span-10" / "dog").iterdir():
@@ -341,6 +367,7 @@ def test_the_check_before_a_run_looks_into_the_span_and_leaves_the_pattern_to_th
 
 def test_the_check_before_a_run_takes_the_latest_of_the_further_data_sets(tmp_path):
     make_folders(tmp_path, "span-9", "2026-11-22", "2026-11-23")
+    mark(tmp_path, "span-9", "2026-11-22", "2026-11-23")
     (tmp_path / "2026-11-23" / "cat").rename(tmp_path / "2026-11-23" / "horse")
     further = [
         f"evaluation.further={{image_folder: '{tmp_path}/{{YYYY}}-{{MM}}-{{DD}}'}}",
@@ -355,11 +382,31 @@ def test_the_check_before_a_run_takes_the_latest_of_the_further_data_sets(tmp_pa
     assert evaluated == {"image_folder": f"{tmp_path}/{{YYYY}}-{{MM}}-{{DD}}"}
 
 
+def test_the_check_before_a_run_reads_complete_spans_only(tmp_path):
+    make_folders(tmp_path, "span-9", "further-1")
+    further = [f"evaluation.further={{image_folder: '{tmp_path}/further-{{SPAN}}'}}", "evaluation.further_label=label"]
+    data = [f"{tmp_path}/span-{{SPAN}}"]
+    with pytest.raises(
+        BadInput, match=rf"no span of {tmp_path}/span-{{SPAN}} is complete yet: {tmp_path}/span-9 changed"
+    ):
+        check_sources(load_config("image_folder", further, data))
+    check_sources(load_config("image_folder", [*further, "data.settle_seconds=0"], data))
+    mark(tmp_path, "span-9", marker="done.txt")
+    with pytest.raises(
+        BadInput, match=rf"{tmp_path}/further-1 changed .*, and has no done\.txt; it counts as complete"
+    ):
+        check_sources(load_config("image_folder", [*further, "data.success_file=done.txt"], data))
+    mark(tmp_path, "further-1", marker="done.txt")
+    check_sources(load_config("image_folder", [*further, "data.success_file=done.txt"], data))
+
+
 def test_looking_for_a_span_imports_nothing_heavy(tmp_path):
     make_folders(tmp_path, "1")
     code = (
-        "import sys; from components.example_gen.spans import resolve_sources\n"
-        f"assert resolve_sources({{'image_folder': {str(tmp_path)!r} + '/{{SPAN}}'}}).span == 1\n"
+        "import sys; from components.example_gen.spans import choose_window, find_spans, resolve_sources\n"
+        f"sources = {{'image_folder': {str(tmp_path)!r} + '/{{SPAN}}'}}\n"
+        "assert resolve_sources(sources, settle_seconds=0).number == 1\n"
+        "assert [span.number for span in choose_window(find_spans(sources, settle_seconds=0), 'all')] == [1]\n"
         "print(sorted({'tensorflow', 'tfx', 'numpy', 'apache_beam', 'ml_metadata'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True)

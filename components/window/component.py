@@ -1,0 +1,81 @@
+"""The Window component."""
+
+import json
+import os
+from typing import List  # noqa: UP035  (TFX reads this very type)
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+
+from components.artifacts import IngestReport
+from components.data_gate.checks import find_problems
+from components.data_gate.component import schema_of_run
+from components.example_gen.report import read_keys, read_report, write_counts
+from components.feature_vector_gen import PHOTOS_PROPERTY
+from components.window.merge import Part, choose_photos, merge_files, merge_reports
+from schemas import schema_files
+from schemas.errors import BadInput
+from schemas.features import SPLITS
+
+
+@component
+def Window(
+    photos: InputArtifact[standard_artifacts.Examples],
+    vectors: InputArtifact[standard_artifacts.Examples],
+    ingest_report: InputArtifact[IngestReport],
+    curated_schema: InputArtifact[standard_artifacts.Schema],
+    window_photos: OutputArtifact[standard_artifacts.Examples],
+    window_vectors: OutputArtifact[standard_artifacts.Examples],
+    window_report: OutputArtifact[IngestReport],
+    window_schema: OutputArtifact[standard_artifacts.Schema],
+    spans: Parameter[str],
+    code: Parameter[str],
+    earlier_photos: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
+    earlier_vectors: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
+    earlier_reports: InputArtifact[List[IngestReport]] = None,  # noqa: UP006
+):
+    """Puts the spans of the window together, for everything that learns and evaluates.
+
+    Args:
+      photos, vectors, ingest_report: of the newest span; of ImageExampleGen and FeatureVectorGen.
+      curated_schema: the classes, or none where the photos say which there are.
+      window_photos, window_vectors: the examples of all spans, in their order; linked, not copied, where that is
+        possible.
+      window_report: counts of the photos that count, and `spans`: of each span how many do.
+      window_schema: the curated schema with every class of the window.
+      spans: JSON: `trained` and `tested`, numbers of the spans whose train and eval, and whose test splits are used;
+        and `planned`, what the window was planned from.
+      code: fingerprint of the code this step runs; part of the cache key.
+      earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
+
+    Raises:
+      BadInput: together the spans have one class only, or no photo in a split.
+    """
+    del code
+    window = json.loads(spans)
+    all_vectors = {
+        each.get_string_custom_property(PHOTOS_PROPERTY): each.uri for each in [vectors, *(earlier_vectors or [])]
+    }
+    # Both outputs of one execution of ImageExampleGen lie in folders with its number.
+    all_reports = {os.path.basename(each.uri): each.uri for each in [ingest_report, *(earlier_reports or [])]}
+    parts, reports = [], {}
+    for each in [*(earlier_photos or []), photos]:
+        span = int(each.get_string_custom_property("span") or each.get_int_custom_property("span"))
+        report_uri = all_reports[os.path.basename(each.uri)]
+        reports[span] = read_report(report_uri)[0]
+        trained, tested = span in window["trained"], span in window["tested"]
+        parts.append(Part(span, each.uri, all_vectors[each.uri], read_keys(report_uri), trained, tested))
+    left_out = choose_photos(parts)
+    merged, keys = merge_reports(parts, left_out, reports)
+    if problems := find_problems(merged, [], {}, 1.0):
+        shown = ", ".join(str(part.span) for part in parts)
+        raise BadInput(f"the window of spans {shown} cannot be trained on: " + "; ".join(problems))
+    merge_files(parts, left_out, window_photos.uri, window_vectors.uri, SPLITS)
+    for source, target in ((photos, window_photos), (vectors, window_vectors)):
+        target.split_names = source.split_names
+        for name in ("payload_format", "file_format"):
+            target.set_string_custom_property(name, source.get_string_custom_property(name))
+    write_counts(window_report.uri, merged, [], keys)
+    schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), merged)
+    schema_files.write_schema(schema, os.path.join(window_schema.uri, schema_files.SCHEMA_FILE))

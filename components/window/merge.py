@@ -1,0 +1,154 @@
+"""The spans of a window put together: which photo counts in which span, and the files of all of them in one folder.
+
+- The same photo in several spans: the newest span's counts, with its label; the others are left out.
+- A photo in the test split of one span and in another split of another: it is tested on only.
+- `data.test_spans`: only these spans' test photos are tested on, also when the spans have left the window; no other
+  test photo is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from tfx.dsl.io import fileio
+
+from components.example_gen.report import Key
+from components.records import compression, matching_files, read_records
+from schemas import features as f
+
+
+@dataclass(frozen=True)
+class Part:
+    """A span. photos, vectors: folders of the artifacts. keys: its photos. trained, tested: whether its train and eval
+    splits, and its test split, belong to the window.
+    """
+
+    span: int
+    photos: str
+    vectors: str
+    keys: Sequence[Key]
+    trained: bool
+    tested: bool
+
+    def uses(self, split: str) -> bool:
+        return self.tested if split == "test" else self.trained
+
+
+def choose_photos(parts: Sequence[Part]) -> dict[int, set[str]]:
+    """What is left out: span -> content hashes of photos that count elsewhere.
+
+    Args:
+      parts: the spans, in any order.
+    """
+    newest_first = sorted(parts, key=lambda part: part.span, reverse=True)
+    tested: set[str] = set()
+    left_out: dict[int, set[str]] = {part.span: set() for part in parts}
+    for of_test in (True, False):
+        seen = set(tested)
+        for part in newest_first:
+            its = {key.content_hash for key in part.keys if (key.split == "test") is of_test and part.uses(key.split)}
+            left_out[part.span] |= its & seen
+            seen |= its
+        if of_test:
+            tested = seen
+    return left_out
+
+
+def merge_files(
+    parts: Sequence[Part], left_out: Mapping[int, Collection[str]], photos: str, vectors: str, splits: Sequence[str]
+) -> None:
+    """Puts the files of all spans into `photos` and `vectors`, by links where the file system has them.
+
+    A span without photos to leave out costs nothing; of another the files are written anew.
+    """
+    for part in parts:
+        for source, target in ((part.photos, photos), (part.vectors, vectors)):
+            for split in splits:
+                folder = os.path.join(target, f"Split-{split}")
+                fileio.makedirs(folder)
+                if not part.uses(split):
+                    continue
+                for file in matching_files([os.path.join(source, f"Split-{split}", "*")]):
+                    # Spans are read in their order: of numbers, not of texts.
+                    name = os.path.join(folder, f"span-{part.span:020d}-{os.path.basename(file)}")
+                    if left_out[part.span]:
+                        _copy_without(file, name, left_out[part.span])
+                    else:
+                        _link(file, name)
+
+
+def _link(file: str, name: str) -> None:
+    if "://" not in file and "://" not in name:
+        try:
+            os.link(file, name)
+        except OSError:
+            pass  # another disk, or a file system without links
+        else:
+            return
+    fileio.copy(file, name)
+
+
+def _copy_without(file: str, name: str, left_out: Collection[str]) -> None:
+    with tf.io.TFRecordWriter(name, compression([file])) as writer:
+        for record in read_records([file]).as_numpy_iterator():
+            [content_hash] = tf.train.Example.FromString(record).features.feature[f.CONTENT_HASH].bytes_list.value
+            if content_hash.decode() not in left_out:
+                writer.write(record)
+
+
+def merge_reports(
+    parts: Sequence[Part], left_out: Mapping[int, Collection[str]], reports: Mapping[int, Mapping[str, Any]]
+) -> tuple[dict[str, Any], list[Key]]:
+    """Counts of the photos that count, in the form of an ingest report; and their keys, in order.
+
+    Args:
+      parts: the spans.
+      left_out: of `choose_photos`.
+      reports: span -> its `report.json`.
+    """
+    keys = sorted(
+        {
+            key
+            for part in parts
+            for key in part.keys
+            if part.uses(key.split) and key.content_hash not in left_out[part.span]
+        }
+    )
+    by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
+    for part in parts:
+        for key in part.keys:
+            if part.uses(key.split) and key.content_hash not in left_out[part.span]:
+                by_split[key.split][key.label] += 1
+    formats: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        formats.update(reports[part.span]["formats"])
+        reasons.update(reports[part.span]["reasons"])
+    text = "\n".join(f"{key.content_hash} {key.split} {key.label}" for key in keys)
+    merged = {
+        "layouts": dict(reports[max(reports)]["layouts"]),
+        "accepted": sum(sum(counts.values()) for counts in by_split.values()),
+        "rejected": sum(reasons.values()),
+        "splits": {split: dict(sorted(counts.items())) for split, counts in by_split.items()},
+        "formats": dict(sorted(formats.items())),
+        "data_fingerprint": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        "reasons": dict(sorted(reasons.items())),
+        "spans": {
+            str(part.span): {
+                "photos": sum(part.uses(key.split) for key in part.keys),
+                "left_out_as_in_another_span": sum(
+                    part.uses(key.split) and key.content_hash in left_out[part.span] for key in part.keys
+                ),
+                "trained": part.trained,
+                "tested": part.tested,
+            }
+            for part in sorted(parts, key=lambda part: part.span)
+        },
+    }
+    return merged, keys

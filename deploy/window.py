@@ -1,0 +1,48 @@
+"""Which spans of photos are trained on: the newest complete ones, and those that are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.example_gen import spans
+from components.example_gen.spans import SpanFolders, Spans
+from pipeline.config import Config
+from schemas.errors import BadInput
+
+
+def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFolders], list[SpanFolders], Spans]:
+    """The spans to train on, oldest first; those to test on besides; and all that were found.
+
+    Args:
+      config: with `data.window`.
+      now: seconds since 1970; None: the time.
+
+    Raises:
+      BadInput: as `spans.find_spans` and `spans.choose_window`, or a test span is not there.
+    """
+    data = config.data
+    assert data.window is not None
+    sources = {str(dataset): folder or "" for dataset, folder in data.sources.items()}
+    found = spans.find_spans(sources, data.success_file, data.settle_seconds, now)
+    window = list(spans.choose_window(found, data.window, data.span))
+    by_number = {one.number: one for one in found.complete if not one.empty}
+    further = []
+    for span in data.test_spans or ():
+        number = spans.span_number(span)
+        if number not in by_number:
+            raise BadInput(
+                f"data.test_spans asks for span {span}, which is not there, is empty or not complete; there are "
+                f"{', '.join(one.shown for one in by_number.values())}"
+            )
+        if number not in {one.number for one in window}:
+            further.append(by_number[number])
+    return window, further, found
+
+
+def planned(window: Sequence[SpanFolders], further: Sequence[SpanFolders], success_file: str) -> list[str]:
+    """What a window is made of, as ML Metadata keeps it: of each span its part, number, version and files."""
+    return [
+        f"{part} {one.number} {'-' if one.version is None else one.version} {spans.fingerprint(one, success_file)}"
+        for part, parts in (("train", window), ("test", further))
+        for one in parts
+    ]
