@@ -15,7 +15,7 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ s.status }}: {{ name }}, {{ s.run_id }}</title>
+<title>{{ s.status }}: {% if name %}{{ name }}, {% endif %}{{ s.run_id }}</title>
 <style>
   :root { color-scheme: light dark; --soft: light-dark(#5a5a5a, #b4b4b4); --line: light-dark(#d8d8d8, #4a4a4a); }
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,7 +26,7 @@ _PAGE = """<!doctype html>
   th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top; }
   th, td { border-bottom: 1px solid var(--line); }
   td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-  td.text { overflow-wrap: anywhere; }
+  .text, p { overflow-wrap: anywhere; }
 </style>
 </head>
 <body>

@@ -1,7 +1,7 @@
 """`deploy.kubeflow.client` against stubs of KFP's API and of an image registry.
 
-The same tests run with the `kfp` of the locked environment and, in `test_the_newest_kfp_client_passes_too`, with the
-newest one, in an environment of its own without TFX.
+The same tests, and those of the package and its linter, run with the `kfp` of the locked environment and, in
+`test_the_newest_kfp_client_passes_too`, with the newest one, in an environment of its own without TFX.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ PIPELINE, EXPERIMENT, RUN, NIGHTLY = "warmstart-cats-vs-dogs", "cats", "cats at 
 RUNS, RECURRING = "/apis/v2beta1/runs", "/apis/v2beta1/recurringruns"
 UPLOAD = "/apis/v2beta1/pipelines/upload_version"
 NOTHING = (0, 0, 0, 0, 0)
+# What needs `kfp` and no TFX.
+TESTS_OF_KFP = (
+    Path(__file__),
+    REPOSITORY / "tests" / "component" / "test_kubeflow_compiler.py",
+    REPOSITORY / "tests" / "unit" / "test_kubeflow_lint.py",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -1036,7 +1042,7 @@ def test_what_is_no_image_reference_is_refused(image):
 
 @pytest.mark.slow
 def test_the_newest_kfp_client_passes_too(tmp_path_factory):
-    """These tests in an environment with the newest `kfp`, made from the package index and without TFX."""
+    """These tests, and those of the package and its linter, in an environment with the newest `kfp` and without TFX."""
     environment = tmp_path_factory.mktemp("newest") / "venv"
     requirements = REPOSITORY / "tests" / "requirements-kfp-newest.txt"
     python = environment / "bin" / "python"
@@ -1061,10 +1067,9 @@ def test_the_newest_kfp_client_passes_too(tmp_path_factory):
         python, "-c", "import kfp, kfp_server_api as api; print(kfp.__version__, api.__version__)"
     ).stdout.split()
     assert all(version.startswith("2.") and version not in ("2.5.0", "2.0.5") for version in versions)
-    tested = run(
-        python, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not slow", Path(__file__)
-    )
-    summary = tested.stdout.strip().splitlines()[-1]
-    assert " passed" in summary
-    assert "skipped" not in summary
+    for tests in TESTS_OF_KFP:
+        tested = run(python, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not slow", tests)
+        summary = tested.stdout.strip().splitlines()[-1]
+        assert " passed" in summary, tests
+        assert "skipped" not in summary, tests
     shutil.rmtree(environment)
