@@ -154,7 +154,8 @@ def _launch(side: str, folder: Path, run: str, node: str) -> None:
     from deploy.node_launch import launch_node
 
     pipeline = pipeline_pb2.Pipeline.FromString((folder / f"{side}-{run}.pb").read_bytes())
-    print(launch_node(pipeline, node, connection_config(f"sqlite://{folder / side}.sqlite")))
+    operators = quick_start.late_operators() if side == "quick" else None
+    print(launch_node(pipeline, node, connection_config(f"sqlite://{folder / side}.sqlite"), operators))
     quick_start.finish(0)
 
 

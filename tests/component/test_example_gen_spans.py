@@ -403,6 +403,8 @@ def test_what_the_step_is_told_does_not_say_how_the_span_was_found(tmp_path, dra
     # Of another marker the step must know that it is no photo.
     renamed = told_to_the_step(sources, success_file="done", settle_seconds=0)
     assert json.loads(renamed["photos"])["success_file"] == "done"
+    (tmp_path / "photos" / "7" / "done").write_bytes(b"")
+    assert told_to_the_step(sources, success_file="done") == renamed
 
 
 def test_the_graph_hands_on_the_span_asked_for_to_those_it_is_asked_of(tiny_backbone):
