@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -44,15 +45,35 @@ def main() -> None:
     """
 
 
+def _config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What is trained on, how, and where it is kept."""
+    for option in reversed(
+        [
+            click.option(
+                "--config",
+                "config_name",
+                required=True,
+                metavar="NAME|FILE",
+                help="A known configuration or a YAML file.",
+            ),
+            click.option(
+                "--data",
+                multiple=True,
+                metavar="[DATASET=]DIR",
+                help="Folder of photos, or a pattern such as DIR/span-{SPAN}; repeat it for several data sets.",
+            ),
+            click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]"),
+            click.option(
+                "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
-@click.option(
-    "--config", "config_name", required=True, metavar="NAME|FILE", help="A known configuration or a YAML file."
-)
-@click.option(
-    "--data", multiple=True, metavar="[DATASET=]DIR", help="Folder of photos; repeat it for several data sets."
-)
-@click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated.")
+@_config_options
 @click.option("--from", "from_node", metavar="STEP", help="Runs from this step on; earlier results are taken over.")
 @click.option("--to", "to_node", metavar="STEP", help="Runs up to this step.")
 @click.option(
@@ -87,7 +108,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
 
     from deploy import local
     from deploy.display import ConsoleDisplay
-    from deploy.root import Root, failure
+    from deploy.root import EXIT_CODES, Root, failure
 
     display = ConsoleDisplay(local.terminal_stream())
     display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
@@ -96,25 +117,18 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
         result = local.run(config, place, display, from_node, to_node, (force_push or "").strip())
     except OSError as error:  # the disk may be too full even for the summary
         click.echo(f"error: {failure(error, place)}", err=True)
-        sys.exit(local.FAILED_CODE)
+        sys.exit(EXIT_CODES["failed"])
     display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
 
 
 @main.command()
-@click.option(
-    "--config", "config_name", required=True, metavar="NAME|FILE", help="A known configuration or a YAML file."
-)
-@click.option(
-    "--data", multiple=True, metavar="[DATASET=]DIR", help="Folder of photos, or a pattern such as DIR/span-{SPAN}."
-)
-@click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated.")
+@_config_options
 def retrain(config_name, data, root, overrides) -> None:
     """Trains if there are new data, and otherwise says why not; made for a schedule, and safe to call at any time.
 
     New is what differs from the data of the last run that came to a decision: a span more, another version of one, one
-    that was withdrawn, files that changed. Every call leaves a line in <root>/retrain.jsonl.
+    that was withdrawn, files that changed. What every call came to is noted in <root>/retrain.jsonl.
 
     \b
     Examples:
@@ -136,7 +150,7 @@ def retrain(config_name, data, root, overrides) -> None:
     from deploy import local
     from deploy.display import ConsoleDisplay
     from deploy.retrain import retrain as retrain_root
-    from deploy.root import Root, failure
+    from deploy.root import EXIT_CODES, Root, failure
 
     display = ConsoleDisplay(local.terminal_stream())
     display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
@@ -145,7 +159,7 @@ def retrain(config_name, data, root, overrides) -> None:
         done = retrain_root(config, place, display)
     except OSError as error:
         click.echo(f"error: {failure(error, place)}", err=True)
-        sys.exit(local.FAILED_CODE)
+        sys.exit(EXIT_CODES["failed"])
     if done.summary is not None and done.folder is not None:
         display.closing(dict(done.summary), done.folder)
     else:

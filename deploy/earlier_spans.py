@@ -8,13 +8,12 @@ for some nights, is ingested, checked and passed through the backbone now. What 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ml_metadata.metadata_store import metadata_store
+from tfx.orchestration.pipeline import Pipeline
 
-from components.example_gen import spans
-from components.example_gen.spans import SpanFolders
+from components.example_gen.spans import SpanFolders, span_number
 from deploy.local_runner import LocalRunner
 from deploy.window import find_window, planned
 from pipeline import run_record
@@ -25,18 +24,6 @@ from schemas.errors import BadInput
 INGESTED = "FeatureVectorGen"
 
 
-@dataclass(frozen=True)
-class WindowPlan:
-    """config: with the newest span asked for by number. earlier: what the graph needs. spans: those trained or tested
-    on, as a person writes them. left_out: span -> why.
-    """
-
-    config: Config
-    earlier: EarlierSpans
-    spans: list[str]
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
 class _Silent:
     """A display for steps that are taken from the cache, as a rule."""
 
@@ -45,77 +32,85 @@ class _Silent:
     def node_ended(self, node_id: str, state: str, seconds: float) -> None: ...
 
 
-def prepare_window(
+def assemble_with_window(
     config: Config,
     store: metadata_store.MetadataStore,
     run_id: str,
-    assemble: Callable[[Config, EarlierSpans], Any],
-    connection_config: Any = None,
-    said: Callable[[str], None] = lambda _: None,
-) -> WindowPlan:
-    """Plans the window, and ingests what is not ingested yet but the newest span.
+    assemble: Callable[..., Pipeline],
+    connection_config: Any,
+    said: Callable[[str], None],
+) -> tuple[Pipeline, dict[str, Any] | None]:
+    """The pipeline of a run; with `data.window` after everything is ingested that is not yet, but the newest span.
 
     Args:
-      config: with `data.window`.
+      config: of the run.
       store: ML Metadata.
-      run_id: of the run that this is for; the ingestion of span 7 is the run `<run_id>-span-7`.
-      assemble: makes the pipeline of a configuration.
-      connection_config: of ML Metadata, where the pipeline does not say.
-      said: told of every span that is ingested or left out.
+      run_id: of the run; the ingestion of span 7 for it is the run `<run_id>-span-7`.
+      assemble: makes a pipeline of a configuration, and of the keyword `earlier`.
+      connection_config: of ML Metadata.
+      said: told of every span that is ingested, left out or not complete.
+
+    Returns:
+      the pipeline; and with `data.window`, for the summary, `spans`, those trained or tested on, and `left_out`, span
+      -> why, both as a person writes spans; None without.
 
     Raises:
-      BadInput: as `find_window`.
+      BadInput: as `find_window`, or nothing is left to test on.
     """
+    if config.data.window is None:
+        return assemble(config), None
     window, further, found = find_window(config)
     for waiting in found.unfinished:
         said(f"{waiting.folder} is not read yet: it {waiting.reason}")
     *before, newest = window
-    trained = {one.number for one in window}
-    asked = [spans.span_number(span) for span in config.data.test_spans or ()]
-    earlier = EarlierSpans(planned=planned(window, further, config.data.success_file))
     left_out: dict[str, str] = {}
-    taken = []
+    taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]] = []
     for one in sorted([*before, *further], key=lambda one: one.number):
         try:
-            _take_up(config, one, store, f"{run_id}-span-{one.number}", assemble, earlier, connection_config, said)
-            taken.append(one)
+            pipeline = assemble(_of_span(config, one))
+            nodes = _ingest(pipeline, config.name, f"{run_id}-span-{one.number}", store, connection_config)
         except BadInput as error:
             left_out[one.shown] = str(error)
             said(f"span {one.shown} is left out: {error}")
-    numbers = [one.number for one in [*taken, newest]]
-    earlier.trained.extend(number for number in numbers if number in trained)
-    earlier.tested.extend(number for number in numbers if number in (asked or trained))
+            continue
+        taken.append((one, nodes))
+        if any(node.state == run_record.COMPLETE for node in nodes.values()):
+            said(f"span {one.shown} was ingested")
+    spans_in_it = [*(one for one, _ in taken), newest]
+    trained = {one.number for one in window}
+    tested = {span_number(span) for span in config.data.test_spans or ()} or trained
+    earlier = EarlierSpans(
+        photos=_numbers(taken, "ImageExampleGen", "examples"),
+        vectors=_numbers(taken, INGESTED, "feature_vectors"),
+        reports=_numbers(taken, "ImageExampleGen", "ingest_report"),
+        trained=[one.number for one in spans_in_it if one.number in trained],
+        tested=[one.number for one in spans_in_it if one.number in tested],
+        planned=planned(window, further, config.data.success_file),
+    )
     if not earlier.tested:
         raise BadInput(
             "every span of data.test_spans was stopped at a gate, so nothing is left to test on: "
             + "; ".join(f"span {span}: {reason}" for span, reason in left_out.items())
         )
-    return WindowPlan(_of_span(config, newest), earlier, [one.shown for one in [*taken, newest]], left_out)
+    about = {"spans": [one.shown for one in spans_in_it], "left_out": left_out}
+    return assemble(_of_span(config, newest), earlier=earlier), about
 
 
-def _take_up(
-    config: Config,
-    one: SpanFolders,
-    store: metadata_store.MetadataStore,
-    run_id: str,
-    assemble: Callable[[Config, EarlierSpans], Any],
-    earlier: EarlierSpans,
-    connection_config: Any,
-    said: Callable[[str], None],
-) -> None:
-    """Runs the pipeline for one span as far as its vectors, and adds what it made to `earlier`.
+def _ingest(
+    pipeline: Pipeline, pipeline_name: str, run_id: str, store: metadata_store.MetadataStore, connection_config: Any
+) -> dict[str, run_record.NodeRun]:
+    """Runs a pipeline as far as the span's vectors.
 
     Raises:
       BadInput: a gate stopped the span.
     """
-    pipeline = assemble(_of_span(config, one), earlier)
     LocalRunner(run_id, _Silent(), connection_config).run_nodes(pipeline, to_node=INGESTED)
-    nodes = run_record.read_run(store, config.name, run_id)
-    if any(node.state == run_record.COMPLETE for node in nodes.values()):
-        said(f"span {one.shown} was ingested")
-    earlier.photos.append(nodes["ImageExampleGen"].outputs["examples"][0].id)
-    earlier.reports.append(nodes["ImageExampleGen"].outputs["ingest_report"][0].id)
-    earlier.vectors.append(nodes[INGESTED].outputs["feature_vectors"][0].id)
+    return run_record.read_run(store, pipeline_name, run_id)
+
+
+def _numbers(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]], node_id: str, output: str) -> list[int]:
+    """Of the artifacts of an output, a span each."""
+    return [nodes[node_id].outputs[output][0].id for _, nodes in taken]
 
 
 def _of_span(config: Config, one: SpanFolders) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import traceback
@@ -14,14 +15,12 @@ from typing import Any, Protocol
 from components import progress
 from components.example_gen import layouts, spans
 from components.servable_check.packages import require_packages
-from deploy.root import CONFIG_FILE, LOG_FILE, Root, failure
+from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from deploy.window import find_window
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
 
 _STARTING = "starting TensorFlow and TFX"
-FAILED_CODE = 1
-EXIT_CODES = {"pushed": 0, "skipped": 0, "failed": FAILED_CODE, "stopped": 2, "not_pushed": 3}
 
 
 class Display(Protocol):
@@ -57,27 +56,21 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
         class to evaluate on is not learnt.
     """
     sources = resolve_tfds(config, config.data.sources)
-    if config.data.window is None:
-        data = config.data
-        newest = spans.resolve_sources(
-            sources, data.span, success_file=data.success_file, settle_seconds=data.settle_seconds
-        )
-    else:
-        newest = find_window(config)[0][-1]
-    folders, classes = newest.folders, _classes(config, newest.folders, config.task.label)
-    # A span of a window need not have all classes.
-    if classes is not None and len(classes) == 1 and config.data.window is None:
+    data = config.data
+    if data.window is None:
+        folders = spans.resolve_sources(sources, data.span, **data.completeness).folders
+        classes = _classes(config, folders, config.task.label)
+    else:  # the newest span need not have all classes
+        _classes(config, find_window(config)[0][-1].folders, config.task.label)
+        folders, classes = {}, None
+    if classes is not None and len(classes) == 1:
         raise BadInput(
             f"all photos in {', '.join(folders.values())} are of one class, {classes.pop()!r}; expected at least two "
             "classes, such as one folder each"
         )
     further = resolve_tfds(config, config.evaluation.further)
-    folders = spans.resolve_sources(
-        further, success_file=config.data.success_file, settle_seconds=config.data.settle_seconds
-    ).folders
+    folders = spans.resolve_sources(further, **data.completeness).folders
     more = _classes(config, folders, config.evaluation.further_label)
-    if config.data.window is not None:
-        classes = None
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
         raise BadInput(
@@ -164,10 +157,9 @@ def _run_locked(
 
     from deploy import run_summary
     from deploy.assembly import assemble
-    from deploy.earlier_spans import prepare_window
+    from deploy.earlier_spans import assemble_with_window
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
-    from pipeline.graph import EarlierSpans
 
     try:
         before = root.production_version()
@@ -176,12 +168,10 @@ def _run_locked(
         _tidy_up_after_killed_runs(config.name, root, run_id, store)
         display.node_ended(_STARTING, "complete", time.time() - started)
 
-        def assembled(config: Config, earlier: EarlierSpans | None = None) -> Any:
-            return assemble(config, root, sources, store, connection, force_push=force_push, earlier=earlier)
-
-        if config.data.window is not None:
-            window = prepare_window(config, store, run_id, assembled, said=display.note)
-        pipeline = assembled(window.config, window.earlier) if window else assembled(config)
+        assembled = functools.partial(
+            assemble, root=root, sources=sources, store=store, connection_config=connection, force_push=force_push
+        )
+        pipeline, window = assemble_with_window(config, store, run_id, assembled, connection, display.note)
         node_ids = [component.id for component in pipeline.components]
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display)
@@ -199,16 +189,16 @@ def _run_locked(
     try:
         nodes = run_record.read_run(store, config.name, run_id) if store else {}
         skipped = runner.skipped if runner else ()
-        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped)
+        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped, window)
     except Exception as error:  # such as artifacts that somebody deleted
         traceback.print_exc()
         reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
-        summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status or "failed", reason)
-    if window:
-        summary["window"] = {**(summary["window"] or {}), "spans": window.spans, "left_out": window.left_out}
+        summary = run_summary.summarise(
+            config, run_id, {}, node_ids, root, before, status or "failed", reason, window=window
+        )
     summary["duration_seconds"] = round(time.time() - started, 1)
     run_summary.write_results(summary, folder)
-    return RunResult(summary, folder, EXIT_CODES.get(summary["status"], FAILED_CODE))
+    return RunResult(summary, folder, EXIT_CODES[summary["status"]])
 
 
 def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, store: Any) -> None:

@@ -23,8 +23,9 @@ from tfx.orchestration.portable.mlmd import event_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 import components.artifacts  # noqa: F401  (TFX finds artifact types among the classes that were imported)
+from pipeline.run_record import CACHED, COMPLETE
 
-COMPLETE, CACHED, SKIPPED = "complete", "cached", "skipped"
+SKIPPED = "skipped"
 _STATES = metadata_store_pb2.Execution.State
 _SUCCESS = {_STATES.COMPLETE: COMPLETE, _STATES.CACHED: CACHED}
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from components.example_gen import spans
 from deploy import local
-from deploy.local import Display
-from deploy.root import SUMMARY_FILE, Root, RunActiveError
+from deploy.root import EXIT_CODES, SUMMARY_FILE, Root, RunActiveError
 from deploy.window import find_window, planned
 from pipeline.config import Config
+from schemas.errors import BadInput
 
 LOG_FILE = "retrain.jsonl"
 # A refusal is no fault; several in a row are somebody's business.
@@ -43,7 +43,7 @@ class Retrained:
     notes: tuple[str, ...] = ()
 
 
-def retrain(config: Config, root: Root, display: Display) -> Retrained:
+def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
     """Runs the pipeline if there is something new to train on; safe to call from anywhere at any time.
 
     Raises:
@@ -51,8 +51,12 @@ def retrain(config: Config, root: Root, display: Display) -> Retrained:
     """
     root.prepare(config.name)
     root.refuse_local_run()
-    why_not = _nothing_to_do(config, root)
-    done = Retrained(_SKIPPED, why_not, 0) if why_not else _run(config, root, display)
+    try:
+        why_not = _nothing_to_do(config, root)
+        done = Retrained(_SKIPPED, why_not, 0) if why_not else _run(config, root, display)
+    except BadInput as error:
+        _log(root, Retrained(_STOPPED, str(error), EXIT_CODES[_STOPPED]))
+        raise
     _log(root, done)
     return done
 
@@ -62,8 +66,6 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     if root.is_active():
         return f"another run is active on {root.folder}"
     now = _data_now(config)
-    if isinstance(now, str):
-        return now
     if not root.metadata.exists():
         return ""
     from deploy.metadata_address import connect
@@ -76,8 +78,8 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     return f"nothing is new: these {what} were trained on already"
 
 
-def _data_now(config: Config) -> list[str] | str:
-    """What would be trained on, as `last_trained` says it; or why there is nothing.
+def _data_now(config: Config) -> list[str]:
+    """What would be trained on, as `last_trained` says it.
 
     Raises:
       BadInput: the data folders are wrong.
@@ -86,16 +88,11 @@ def _data_now(config: Config) -> list[str] | str:
     if data.window is not None:
         window, further, _ = find_window(config)
         return planned(window, further, data.success_file)
-    span = spans.resolve_sources(
-        local.resolve_tfds(config, data.sources),
-        data.span,
-        success_file=data.success_file,
-        settle_seconds=data.settle_seconds,
-    )
+    span = spans.resolve_sources(local.resolve_tfds(config, data.sources), data.span, **data.completeness)
     return [spans.fingerprint(span, data.success_file)]
 
 
-def _run(config: Config, root: Root, display: Display) -> Retrained:
+def _run(config: Config, root: Root, display: local.Display) -> Retrained:
     from deploy.notify import notify
 
     try:

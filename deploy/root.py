@@ -16,6 +16,8 @@ from components.pusher.serving_folder import ServingFolder
 from schemas.errors import BadInput
 
 ROOTS_FOLDER = "runs"
+# Status of a run -> exit code of the process.
+EXIT_CODES = {"pushed": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed": 3}
 # Of a run, in its folder below `reports`.
 LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"

@@ -7,15 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.report import summary as report
 from components.report.page import write_page
 from components.verdict import read_verdict
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
-from pipeline.config import Config
+from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
+
+# What asks ML Metadata or production anew, though everything else is cached.
+_LOOK_EACH_TIME = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
 
 
 def summarise(
@@ -28,6 +29,7 @@ def summarise(
     status: str = "",
     reason: str = "",
     skipped: Collection[str] = (),
+    window: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a run did: the content of `summary.json`, without `duration_seconds`.
 
@@ -40,17 +42,18 @@ def summarise(
       before: the version in production before it.
       status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
       skipped: nodes whose condition was not met.
+      window: with `data.window`: `spans` and `left_out`, as `assemble_with_window` gives them.
     """
 
     def output(node_id: str, key: str):
         node = nodes.get(node_id)
         return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
-    data = window = vectors = models = further = selection = release = servable = None
+    data = vectors = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
     if window_report := output("Window", "window_report"):
-        window = {"data": report.describe_data(window_report.uri)}
+        window = {"data": report.describe_data(window_report.uri), **(window or {})}
     if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
         vectors = report.describe_vectors(feature_vectors.uri)
     if (
@@ -98,7 +101,7 @@ def summarise(
             status = "skipped" if outcome == "already_in_production" else "not_pushed"
             reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
             worked = {node_id for node_id, node in nodes.items() if node.state != "cached"}
-            if status == "skipped" and worked <= {"ProductionPredictions", "ReleaseGate", "Pusher"}:
+            if status == "skipped" and worked <= _LOOK_EACH_TIME:
                 reason = f"photos, configuration and code are those of an earlier run: {reason}"
         elif nodes["Pusher"].state == "cached":
             status = "skipped"
@@ -159,7 +162,7 @@ def write_results(summary: dict[str, Any], folder: Path) -> None:
 
 def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
     """A killed run cannot write its summary; the next one does."""
-    config = Config.model_validate(yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    config = read_dumped_config(folder / CONFIG_FILE)
     nodes = run_record.read_run(store, config.name, folder.name)
     reason = "the run was killed; the next run went on from its last finished step"
     summary = summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)

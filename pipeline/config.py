@@ -14,7 +14,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -70,6 +70,11 @@ class SplitBuckets(Section):
     test: int = Field(1, ge=1, le=1000)
 
 
+class CompletenessOfSpans(TypedDict):
+    success_file: str
+    settle_seconds: float
+
+
 class DataConfig(Section):
     """Where the photos are and which of them are taken."""
 
@@ -106,6 +111,11 @@ class DataConfig(Section):
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
     max_pixels: int = Field(100_000_000, ge=1, description="Photos with more pixels are rejected.")
     splits: SplitBuckets = SplitBuckets()  # type: ignore[call-arg]
+
+    @property
+    def completeness(self) -> CompletenessOfSpans:
+        """When a span is complete: keyword arguments of `find_spans`, `resolve_sources` and ImageExampleGen."""
+        return {"success_file": self.success_file, "settle_seconds": self.settle_seconds}
 
     @field_validator("sources")
     @classmethod
@@ -607,6 +617,15 @@ def load_config(
 def dump_config(config: Config) -> str:
     """The resolved configuration as YAML; reading it again gives the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def read_dumped_config(file: Path) -> Config:
+    """The configuration that `dump_config` wrote into a run's folder.
+
+    Raises:
+      OSError, yaml.YAMLError, ValidationError: it is not there, or of another version of warmstart.
+    """
+    return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def _read_yaml(name_or_file: str) -> dict[str, Any]:

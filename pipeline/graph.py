@@ -106,7 +106,6 @@ def make_pipeline(
     backbone = config.backbone.handle
     training = config.training
 
-    completeness = config.data.model_dump(include={"success_file", "settle_seconds"})
     example_gen = ImageExampleGen(
         sources=sources,
         label_from=config.task.label,
@@ -115,7 +114,7 @@ def make_pipeline(
         max_pixels=config.data.max_pixels,
         code=code("components.example_gen.executor"),
         span=config.data.span,
-        **completeness,
+        **config.data.completeness,
     )
     photos = example_gen.outputs["examples"]
 
@@ -308,7 +307,7 @@ def make_pipeline(
             min_side=config.data.min_side,
             max_pixels=config.data.max_pixels,
             code=code("components.example_gen.executor"),
-            **completeness,
+            **config.data.completeness,
         ).with_id("FurtherExampleGen")
         further_predictions = Predictions(
             examples=further_example_gen.outputs["examples"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from components.whole_file import write_whole
 
 PAGE_FILE = "index.html"
 
@@ -111,9 +112,7 @@ def write_page(summary: dict[str, Any], folder: Path) -> Path:
         )
     )
     path = folder / PAGE_FILE
-    temporary = path.with_suffix(".html.new")
-    temporary.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)
+    write_whole(path, page.encode("utf-8", "replace"))
     return path
 
 

@@ -15,6 +15,7 @@ from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
 from components.feature_vector_gen import PASS_FILE
 from components.trainer.loop import HISTORY_FILE
+from components.whole_file import write_whole
 from schemas import schema_files
 
 SCHEMA_VERSION = 1
@@ -108,7 +109,5 @@ def _read_json(file: str) -> dict[str, Any]:
 def write_summary(summary: dict[str, Any], folder: Path) -> Path:
     """Writes `summary.json`, whole or not at all."""
     path = folder / SUMMARY_FILE
-    temporary = path.with_suffix(".json.new")
-    temporary.write_text(json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, (json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return path

@@ -112,19 +112,15 @@ def merge_reports(
       left_out: of `choose_photos`.
       reports: span -> its `report.json`.
     """
-    keys = sorted(
-        {
-            key
-            for part in parts
-            for key in part.keys
-            if part.uses(key.split) and key.content_hash not in left_out[part.span]
-        }
-    )
+    used = {part.span: [key for key in part.keys if part.uses(key.split)] for part in parts}
+    counted = {
+        span: [key for key in its_keys if key.content_hash not in left_out[span]] for span, its_keys in used.items()
+    }
+    keys = sorted({key for its_keys in counted.values() for key in its_keys})
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
-    for part in parts:
-        for key in part.keys:
-            if part.uses(key.split) and key.content_hash not in left_out[part.span]:
-                by_split[key.split][key.label] += 1
+    for its_keys in counted.values():
+        for key in its_keys:
+            by_split[key.split][key.label] += 1
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for part in parts:
@@ -141,10 +137,8 @@ def merge_reports(
         "reasons": dict(sorted(reasons.items())),
         "spans": {
             str(part.span): {
-                "photos": sum(part.uses(key.split) for key in part.keys),
-                "left_out_as_in_another_span": sum(
-                    part.uses(key.split) and key.content_hash in left_out[part.span] for key in part.keys
-                ),
+                "photos": len(used[part.span]),
+                "left_out_as_in_another_span": len(used[part.span]) - len(counted[part.span]),
                 "trained": part.trained,
                 "tested": part.tested,
             }

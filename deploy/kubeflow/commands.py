@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
     from deploy.kubeflow.client import Connection, Endpoint
-    from deploy.kubeflow.package import Wanted
+    from deploy.kubeflow.package import Resolved, Wanted
     from deploy.kubeflow.package_file import Package
 
 
@@ -55,11 +56,11 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: into the root]"
             ),
-            click.option("--volume-claim", default="warmstart", show_default=True, help="PersistentVolumeClaim."),
-            click.option("--mount", default="/warmstart", show_default=True, help="Where every step finds it."),
+            click.option("--volume-claim", default=VOLUME_CLAIM, show_default=True, help="PersistentVolumeClaim."),
+            click.option("--mount", default=MOUNT, show_default=True, help="Where every step finds it."),
             click.option(
                 "--metadata",
-                default="grpc://metadata-grpc-service.kubeflow:8080",
+                default=METADATA_SERVICE,
                 show_default=True,
                 metavar="ADDRESS",
                 help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE.",
@@ -128,17 +129,16 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
     from deploy.kubeflow.package import make_graph, make_package, resolve
     from deploy.quiet import quiet_libraries
 
-    wanted = _wanted(**package)
-    resolved = resolve(wanted)
+    resolved = resolve(_wanted(**package))
     quiet_libraries()
     if target == "vertex":
         from deploy.kubeflow.vertex import compile_for_vertex
 
         file = output or Path(f"{resolved.config.name}.json")
-        compile_for_vertex(make_graph(resolved)[0], wanted.cluster.image, file)
+        compile_for_vertex(make_graph(resolved)[0], resolved.cluster.image, file)
         click.echo(f"{file}: {resolved.config.name}, for Vertex AI")
         return
-    name, text = make_package(wanted)
+    name, text = make_package(resolved)
     file = output or Path(f"{resolved.config.name}.yaml")
     try:
         file.write_text(text, encoding="utf-8")
@@ -181,13 +181,14 @@ def submit(
     from datetime import datetime, timezone
 
     from deploy.kubeflow import client
+    from deploy.kubeflow.package import resolve
 
     if force_push is not None and not force_push.strip():
         raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
     to = client.find_endpoint(endpoint, namespace, token)
-    wanted = _wanted(**package)
-    of_this_run = {"span": wanted.span, "force_push": (force_push or "").strip()}
-    with _compiled(wanted, to, of_this_run) as (connection, name, compiled):
+    resolved = resolve(_wanted(**package))
+    of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
+    with _compiled(resolved, to, of_this_run) as (connection, name, compiled):
         submitted = client.submit(
             connection,
             compiled,
@@ -255,9 +256,9 @@ def schedule_set(
 
     when = timetable(cron, time_zone, cluster_time_zone)
     to = client.find_endpoint(endpoint, namespace, token)
-    wanted = _wanted(**package)
-    of_each_run = {} if wanted.span else scheduled_parameters(resolve(wanted).config)
-    with _compiled(wanted, to, of_each_run) as (connection, pipeline_name, compiled):
+    resolved = resolve(_wanted(**package))
+    of_each_run = {} if resolved.defaults.span else scheduled_parameters(resolved.config)
+    with _compiled(resolved, to, of_each_run) as (connection, pipeline_name, compiled):
         done = client.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
@@ -329,7 +330,7 @@ def _wanted(
 
 @contextmanager
 def _compiled(
-    wanted: Wanted, to: Endpoint, of_this_run: Mapping[str, str]
+    resolved: Resolved, to: Endpoint, of_this_run: Mapping[str, str]
 ) -> Iterator[tuple[Connection, str, Package]]:
     """The connection, the pipeline's name, and its package, compiled and checked; the image was asked for.
 
@@ -340,16 +341,17 @@ def _compiled(
 
     from deploy.kubeflow import client
     from deploy.kubeflow.image import check_image
-    from deploy.kubeflow.package import make_package, resolve
+    from deploy.kubeflow.package import make_package
     from deploy.kubeflow.package_file import read_package
     from deploy.quiet import quiet_libraries
 
-    resolve(wanted)  # what a person got wrong is said before anybody is asked and TFX is imported
-    if note := check_image(wanted.cluster.image):
+    if note := check_image(resolved.cluster.image):
         click.echo(f"note: {note}", err=True)
     connection = client.connect(to)
     quiet_libraries()
-    name, text = make_package(dataclasses.replace(wanted, span="") if "span" in of_this_run else wanted)
+    if "span" in of_this_run:
+        resolved = dataclasses.replace(resolved, defaults=dataclasses.replace(resolved.defaults, span=""))
+    name, text = make_package(resolved)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{name}.yaml")
         file.write_text(text, encoding="utf-8")

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from deploy.kubeflow.package_file import SAFE_LOADER
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import PASSWORD_VARIABLE
@@ -30,8 +31,8 @@ from schemas.errors import BadInput
 
 # What stands in for the run: the backend puts the job's id in where a task's input is exactly this.
 RUN_ID = "{{$.pipeline_job_uuid}}"
-METADATA_SERVICE = "grpc://metadata-grpc-service.kubeflow:8080"
-MOUNT = "/warmstart"
+# Between the values of one parameter of a run.
+SEPARATORS = re.compile(r"[;\n]")
 # Argo counts it from the start of the first try, so with the SDK's limit of an hour a longer step would have no second.
 _RETRIES_END_AFTER = f"{30 * 24 * 3600}s"
 
@@ -46,7 +47,7 @@ class Cluster:
     """
 
     image: str
-    volume_claim: str = "warmstart"
+    volume_claim: str = VOLUME_CLAIM
     mount: str = MOUNT
     metadata: str = METADATA_SERVICE
     metadata_secret: str = ""

@@ -33,10 +33,9 @@ from deploy.kubeflow.plan import (
     read_plan,
     write_note,
 )
-from deploy.root import Root, failure
+from deploy.root import EXIT_CODES, Root, failure
 from schemas.errors import BadInput
 
-_FAILED_CODE, _BAD_INPUT_CODE = 1, 2
 # A twin of a task is rare and ends when its node does; Kubeflow's own time-out comes first.
 _WAIT_FOR_TWIN_SECONDS = 6 * 3600.0
 
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     display = ConsoleDisplay(sys.stdout)
     began = time.monotonic()
     display.node_started(given.node)
-    state, reason, code = FAILED, "", _FAILED_CODE
+    state, reason, code = FAILED, "", EXIT_CODES[FAILED]
     folder = None
     try:
         _check_run_id(given.run_id)
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _end_after(given.timeout_minutes, folder, given.node)
         state, code = _run(given, root, folder, display), 0
     except BadInput as error:
-        state, reason, code = STOPPED, str(error), _BAD_INPUT_CODE
+        state, reason, code = STOPPED, str(error), EXIT_CODES[STOPPED]
         if given.node not in (PREPARE, REPORT):
             traceback.print_exc()
     except BaseException as error:  # the note is written for every end of a task
@@ -125,7 +124,7 @@ def _end_after(minutes: float, folder: Path, task: str) -> None:
         reason = f"it took longer than runtime.steps.{task}.timeout_minutes ({minutes:g})"
         write_note(folder, task, Note(FAILED, reason))
         print(f"error: {task} failed: {reason}", file=sys.stderr, flush=True)
-        os._exit(_FAILED_CODE)
+        os._exit(EXIT_CODES[FAILED])
 
     timer = threading.Timer(minutes * 60, end)
     timer.daemon = True
@@ -174,12 +173,13 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
 
 
 def _report(given: argparse.Namespace, root: Root, folder: Path) -> str:
+    from components.report.page import PAGE_FILE
     from deploy.kubeflow.report import report
 
     summary = report(root, given.run_id, given.metadata, read_plan(folder), read_notes(folder))
     if given.page:
         Path(given.page).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "index.html", given.page)
+        shutil.copyfile(folder / PAGE_FILE, given.page)
     if given.executor_input:
         _write_metrics(summary, json.loads(given.executor_input))
     ConsoleDisplay(sys.stdout).closing(summary, folder)

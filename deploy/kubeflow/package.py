@@ -11,15 +11,12 @@ from typing import Any
 
 from components.backbone.registry import BACKBONES
 from components.example_gen.spans import parse_pattern
-from deploy.kubeflow.compiler import Cluster, Defaults, compile_package, task_name
+from deploy.kubeflow.compiler import SEPARATORS, Cluster, Defaults, compile_package, task_name
 from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import check_address
 from pipeline.config import Config, StepResources, known_configs, load_config
 from schemas.errors import BadInput
-
-# Between the values of one parameter of a run (`prepare.read_config`).
-_SEPARATORS = re.compile(r"[;\n]")
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Resolved:
-    """config: as the cluster will resolve it. defaults: of the run's parameters."""
+    """config: as the cluster will resolve it. cluster: as wanted. defaults: of the run's parameters."""
 
     config: Config
+    cluster: Cluster
     defaults: Defaults
 
 
@@ -57,7 +55,7 @@ def resolve(wanted: Wanted) -> Resolved:
     cluster = wanted.cluster
     _check_cluster(cluster)
     for text in (*wanted.data, *wanted.overrides):
-        if _SEPARATORS.search(text):
+        if SEPARATORS.search(text):
             raise BadInput(
                 f"{text!r} has a semicolon or a line break in it, which separate values in a run's parameters; write "
                 "it into a configuration file"
@@ -88,26 +86,25 @@ def resolve(wanted: Wanted) -> Resolved:
         data="; ".join(
             f"{dataset}={folder}"
             for dataset, folder in config.data.sources.items()
-            if not _SEPARATORS.search(folder or "")
+            if not SEPARATORS.search(folder or "")
         ),
         span=wanted.span,
         overrides="; ".join(wanted.overrides),
         root=root,
         tfx_pipeline_root=wanted.tfx_pipeline_root,
     )
-    return Resolved(config, defaults)
+    return Resolved(config, cluster, defaults)
 
 
-def make_package(wanted: Wanted) -> tuple[str, str]:
+def make_package(resolved: Resolved) -> tuple[str, str]:
     """The pipeline's name in Kubeflow, and the package as YAML text.
 
     Raises:
-      BadInput: as `resolve`; or `runtime.steps` names a step that is not there.
+      BadInput: `runtime.steps` names a step that is not there.
     """
-    resolved = resolve(wanted)
     _, graph = make_graph(resolved)
     resources = step_resources(resolved.config, list(graph))
-    text = compile_package(resolved.config.name, graph, resources, wanted.cluster, resolved.defaults)
+    text = compile_package(resolved.config.name, graph, resources, resolved.cluster, resolved.defaults)
 
     from deploy.kubeflow.lint import problems
 

@@ -14,11 +14,11 @@ or edited meanwhile, and none has to build the graph again (10 s). In `reports/<
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from components.whole_file import write_whole
 
 # The two tasks that are no TFX nodes.
 PREPARE, REPORT = "Prepare", "Report"
@@ -100,11 +100,3 @@ def why_it_ended(plan: Plan | None, notes: dict[str, Note]) -> tuple[str, str]:
             "resources); the events of its pod say more, and the next run goes on from the last finished step"
         )
     return "", ""
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, by one rename; several processes may write the same one."""
-    # Not the process's number: in two containers it is the same.
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tempfile
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from components.servable_check.packages import require_packages
-from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan, write_whole
+from components.whole_file import write_whole
+from deploy.kubeflow.compiler import SEPARATORS
+from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan
 from deploy.local import check_sources
 from deploy.metadata_address import connect, connection_config
 from deploy.root import CONFIG_FILE, Root
@@ -51,7 +54,7 @@ def read_config(config: str, data: str, span: str, overrides: str) -> Config:
 
 
 def _several(text: str) -> list[str]:
-    return [part.strip() for part in re.split(r"[;\n]", text) if part.strip()]
+    return [part.strip() for part in SEPARATORS.split(text) if part.strip()]
 
 
 def prepare(
@@ -92,16 +95,14 @@ def prepare(
         bind(root, config.name, store, metadata)
 
     from deploy.assembly import assemble, compile_pipeline
-    from deploy.earlier_spans import prepare_window
-    from pipeline.graph import EarlierSpans
+    from deploy.earlier_spans import assemble_with_window
 
-    def assembled(config: Config, earlier: EarlierSpans | None = None) -> Any:
-        return assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push, earlier=earlier)
-
-    began, before, window = time.time(), root.production_version(), None
-    if config.data.window is not None:
-        window = prepare_window(config, store, run_id, assembled, connection_config(metadata), print)
-    pipeline = compile_pipeline(assembled(window.config, window.earlier) if window else assembled(config), run_id)
+    began, before = time.time(), root.production_version()
+    assembled = functools.partial(
+        assemble, root=root, sources=sources, store=store, artifacts=artifacts, force_push=force_push
+    )
+    made, window = assemble_with_window(config, store, run_id, assembled, connection_config(metadata), print)
+    pipeline = compile_pipeline(made, run_id)
     nodes = [node.pipeline_node.node_info.id for node in pipeline.nodes]
     if sorted(nodes) != sorted(expected_nodes):
         more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
@@ -112,8 +113,7 @@ def prepare(
             )
             + "); compile the package with this configuration: warmstart kubeflow compile"
         )
-    about = {"spans": window.spans, "left_out": window.left_out} if window else None
-    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), about)
+    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), window)
     write_plan(folder, plan, pipeline.SerializeToString(deterministic=True))
     return plan
 

@@ -7,14 +7,12 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from deploy import node_launch, run_summary
 from deploy.kubeflow.plan import FAILED, SKIPPED, Note, Plan, why_it_ended
 from deploy.metadata_address import connect
 from deploy.root import CONFIG_FILE, Root, failure
 from pipeline import run_record
-from pipeline.config import Config
+from pipeline.config import read_dumped_config
 
 
 def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Mapping[str, Note]) -> dict[str, Any]:
@@ -35,26 +33,24 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     config = None
     if config_file.exists():
         try:
-            config = Config.model_validate(yaml.safe_load(config_file.read_text(encoding="utf-8")))
+            config = read_dumped_config(config_file)
         except Exception:  # such as a model to start from that is gone; the page is written all the same
             traceback.print_exc()
     status, reason = why_it_ended(plan, dict(notes))
     nodes: dict[str, run_record.NodeRun] = {}
     skipped = [task for task, note in notes.items() if note.state == SKIPPED]
-    node_ids = plan.nodes if plan else []
+    node_ids, window = (plan.nodes, plan.window) if plan else ([], None)
     before = plan.production_before if plan else root.production_version()
     try:
         if plan:
             store = connect(metadata)
             node_launch.remove_outputs(plan.artifacts, run_record.abandon_unfinished(store, plan.pipeline_name, run_id))
             nodes = run_record.read_run(store, plan.pipeline_name, run_id)
-        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped)
+        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped, window)
     except Exception as error:  # such as a store that is gone, or artifacts that somebody deleted
         traceback.print_exc()
         status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
-        summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status, reason, skipped)
-    if plan and plan.window:
-        summary["window"] = {**(summary["window"] or {}), **plan.window}
+        summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status, reason, skipped, window)
     summary["duration_seconds"] = round(time.time() - plan.began, 1) if plan else 0.0
     run_summary.write_results(summary, folder)
     return summary

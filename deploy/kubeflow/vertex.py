@@ -11,9 +11,7 @@ before anything of ours.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -37,6 +35,7 @@ from tfx.types.channel import Channel, UnionChannel
 
 from components.pusher.executor import AtomicPusherExecutor
 from components.release_gate.production import ProductionPredictions
+from components.whole_file import write_whole
 from schemas.errors import BadInput
 
 # `{{$}}`, every value a step is given, is one argument of its command; Linux's MAX_ARG_STRLEN limits it.
@@ -91,14 +90,10 @@ def compile_for_vertex(pipeline: Pipeline, image: str, output: Path) -> VertexRe
         job = KubeflowV2DagRunner(config).run(pipeline, write_out=False)
     finally:
         info.pipeline_name = given
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(job, indent=2, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, output)
+        write_whole(output, json.dumps(job, indent=2, sort_keys=True).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise BadInput(f"{output} cannot be written ({error.strerror}); give another file") from None
     return VertexResult(output, name, sorted(job["pipelineSpec"]["root"]["dag"]["tasks"]))
 

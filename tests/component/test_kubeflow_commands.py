@@ -68,10 +68,10 @@ def compiled_once(packages: dict[str, tuple[str, str]], monkeypatch: pytest.Monk
     """The same package is not compiled again by every test."""
     make = package.make_package
 
-    def make_once(wanted: package.Wanted) -> tuple[str, str]:
-        if repr(wanted) not in packages:
-            packages[repr(wanted)] = make(wanted)
-        return packages[repr(wanted)]
+    def make_once(resolved: package.Resolved) -> tuple[str, str]:
+        if repr(resolved) not in packages:
+            packages[repr(resolved)] = make(resolved)
+        return packages[repr(resolved)]
 
     monkeypatch.setattr(package, "make_package", make_once)
 

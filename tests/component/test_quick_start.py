@@ -18,6 +18,7 @@ import pytest
 
 import components  # noqa: F401  (settings that TensorFlow reads on import)
 from deploy import quick_start
+from tests.end_to_end.commands import STEPS
 
 pytestmark = pytest.mark.slow  # many processes, each of which imports TFX
 
@@ -516,19 +517,7 @@ def test_a_pipeline_root_of_another_file_system(tmp_path, curated_schema):
 
 
 # Every kind of executor there is: with a driver, with Beam, a function, a function with Beam, a training.
-CHAIN = (
-    "CuratedSchema",
-    "ImageExampleGen",
-    "StatisticsGen",
-    "ExampleValidator",
-    "DataGate",
-    "Transform",
-    "FeatureVectorGen",
-    "FeatureExtraction",
-    "FineTuning",
-    "Predictions",
-    "Evaluator",
-)
+CHAIN = STEPS[: STEPS.index("Evaluator") + 1]
 # Hold the time of day, names that TensorFlow draws by lot, or metrics in the order of a hash.
 NEVER_THE_SAME = re.compile(r"saved_model\.pb$|fingerprint\.pb$|events\.out|training\.json$|^Evaluator/evaluation/")
 

@@ -120,7 +120,6 @@ def test_the_first_run_pushes_though_a_task_is_killed_in_its_middle(volume):
     assert served(volume.root) == [summary["production"]["after"]]
     assert summary["production"]["before"] is None
     # One folder for the two tries: what the killed one left is gone.
-    assert len({*volume.artifacts("FineTuning")} & {"1"}) <= 1
     assert len(list((volume.root / "artifacts" / "FineTuning" / "model").iterdir())) == 1 + 1  # and the third run's
 
 
