@@ -380,8 +380,7 @@ def test_the_built_in_backbone_is_cut_where_its_registry_entry_says():
 @pytest.mark.slow
 def test_mobilenet_v2_is_cut(tmp_path):
     model = tf_keras.applications.MobileNetV2([96, 96, 3], include_top=False, weights=None, pooling="avg")
-    save_feature_vector(tf_keras.Model(model.input, model.output), tmp_path)
-    module = hub.load(str(tmp_path))
+    module = hub.load(saved(model, tmp_path))
     learning = [v.name for v in module.trainable_variables if re.match(r"(block_(14|15|16)_|Conv_1)", v.name)]
     assert len(learning) == 30
     parts = cut(module, learning, 96)
