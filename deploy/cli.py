@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from deploy.kubeflow.commands import kubeflow
+from deploy.schedule_commands import schedule
 from schemas.errors import BadInput
 
 VERSION = "0.1.0"
@@ -439,6 +440,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
 
 
+main.add_command(schedule)
 main.add_command(kubeflow)
 
 

@@ -61,6 +61,68 @@ def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path):
     pytest.fail("what the notifier started is still there")
 
 
+def test_a_program_that_prints_without_end_is_killed_and_little_of_it_is_kept(tmp_path):
+    sentence = told(tmp_path, "exec yes 0123456789", timeout_seconds=0.5)
+    assert sentence is not None
+    assert "did not end within 0.5 s and was killed: " in sentence
+    assert len(sentence) < 600
+
+
+def test_a_program_that_closes_its_output_and_hangs_is_killed(tmp_path):
+    sentence = told(tmp_path, "exec >&- 2>&-; sleep 60", timeout_seconds=0.5)
+    assert sentence is not None
+    assert sentence.endswith("did not end within 0.5 s and was killed")
+
+
+def test_what_a_program_leaves_behind_is_neither_waited_for_nor_killed(tmp_path):
+    # It holds the output open, until the test says so.
+    left = """(for i in $(seq 400); do
+      [ ! -e "$1/go" ] || { touch "$1/went"; exit; }
+      sleep 0.05
+    done; touch "$1/gave_up") &"""
+    assert told(tmp_path, f"echo sent; {left}") is None
+    (tmp_path / "go").touch()
+    for _ in range(400):
+        if (tmp_path / "went").exists():
+            return
+        time.sleep(0.05)
+    pytest.fail("the notifier was waited for" if (tmp_path / "gave_up").exists() else "what it left was killed")
+
+
+@pytest.mark.parametrize("script", ["exec 0<&-; sleep 0.2", "head -c 1 >/dev/null", "true"])
+def test_a_summary_larger_than_a_pipe_need_not_be_read(tmp_path, script):
+    summary = {**SUMMARY, "photos": ["x" * 100] * 10_000}
+    command = ["sh", "-c", script]
+    assert notify(NotifyConfig(command=command, timeout_seconds=10), summary, tmp_path) is None
+    command = ["sh", "-c", f"cat >{tmp_path}/given"]
+    assert notify(NotifyConfig(command=command, timeout_seconds=10), summary, tmp_path) is None
+    assert json.loads((tmp_path / "given").read_text()) == summary
+
+
+@pytest.mark.parametrize("reason", ["a\0b", "\ud800 lone", "x" * 300_000, 'quo"te $HOME `id`\nline', "猫"])
+def test_a_reason_of_any_kind_is_told(tmp_path, reason):
+    command = ["sh", "-c", f'printf %s "$WARMSTART_REASON" >{tmp_path}/reason']
+    assert notify(NotifyConfig(command=command), {**SUMMARY, "reason": reason}, tmp_path) is None
+    given = (tmp_path / "reason").read_text()
+    assert given
+    assert given[:100] == reason.replace("\0", " ").replace("\ud800", "?")[:100]
+
+
+@pytest.mark.parametrize("command", [["a\0b"], ["sh", "a\0b"], ["/"], ["/dev/null"]])
+def test_a_command_that_no_system_can_run_is_a_sentence(tmp_path, command):
+    sentence = notify(NotifyConfig(command=command), SUMMARY, tmp_path)
+    assert sentence is not None
+    assert "cannot be run (" in sentence
+    assert "\n" not in sentence
+
+
+def test_a_run_that_did_not_begin_has_no_name(tmp_path):
+    command = ["sh", "-c", f'printf "%s|%s" "$WARMSTART_STATUS" "$WARMSTART_RUN" >{tmp_path}/words']
+    section = NotifyConfig(command=command, when=["skipped"])
+    assert notify(section, {"status": "skipped", "reason": "nothing is new"}, tmp_path) is None
+    assert (tmp_path / "words").read_text() == "skipped|"
+
+
 def test_a_program_that_is_not_there_is_a_sentence(tmp_path):
     sentence = notify(NotifyConfig(command=[str(tmp_path / "absent")]), SUMMARY, tmp_path)
     assert sentence is not None

@@ -1,0 +1,131 @@
+"""The command `warmstart schedule`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from deploy.schedule import Schedule, Scope
+
+
+@click.command()
+@click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
+@click.option("--config", "config_name", metavar="NAME|FILE", help="As in `warmstart retrain`, which is what runs.")
+@click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As there.")
+@click.option("--root", metavar="DIR", help="As there.  [default: runs/<configuration>]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As there.")
+@click.option("--name", help="Of the schedule.  [default: the configuration's]")
+@click.option("--time-zone", metavar="ZONE", help="That --cron is in, such as Europe/Berlin.  [default: the machine's]")
+@click.option("--user", "scope", flag_value="user", help="A timer of one's own.  [default, but for root]")
+@click.option("--system", "scope", flag_value="system", help="A timer of the machine, for root.  [root's default]")
+@click.option("--print", "as_crontab", is_flag=True, help="Prints a line for `crontab -e`, and changes nothing.")
+@click.option("--remove", is_flag=True, help="Takes the schedule away; a run under way goes on to its end.")
+def schedule(
+    cron: str | None,
+    config_name: str | None,
+    data: tuple[str, ...],
+    root: str | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    time_zone: str | None,
+    scope: Scope | None,
+    as_crontab: bool,
+    remove: bool,
+) -> None:
+    """Has `warmstart retrain` run by the clock: writes a systemd timer and its service, and starts the timer.
+
+    Where systemd does not run, a line for a crontab is printed in place of that. Done twice, it changes nothing; done
+    otherwise, it replaces the schedule of that name. The runs go to the journal, those of cron to ROOT/schedule.log.
+    A time that the machine slept through is made up for when it is up, by systemd; cron leaves it out.
+
+    \b
+    Examples:
+      warmstart schedule --cron "0 3 * * *" --config cats_vs_dogs --data "~/photos/span-{SPAN}"
+      sudo warmstart schedule --cron "0 3 * * mon-fri" --config pets.yaml --root /srv/pets --system
+      warmstart schedule --cron "30 2 * * *" --config cats_vs_dogs --data DIR --print
+      warmstart schedule --config cats_vs_dogs --remove
+    """
+    from deploy import schedule as schedules
+
+    scope = scope or schedules.default_scope()
+    if remove:
+        _remove(config_name, data, overrides, name, scope)
+        return
+    if cron is None or config_name is None:
+        missing = "--cron" if cron is None else "--config"
+        raise BadInput(f'{missing} is missing; expected such as --cron "0 3 * * *" --config cats_vs_dogs')
+
+    from deploy import local
+    from deploy.root import ROOTS_FOLDER, Root
+    from pipeline.config import load_config
+
+    config = load_config(config_name, list(overrides), list(data))
+    local.check_sources(config)
+    folder = Root(root or Path(ROOTS_FOLDER) / config.name).folder
+    made = schedules.make_schedule(cron, time_zone, config, config_name, data, folder, overrides, name, scope)
+    if as_crontab or not schedules.systemd_runs():
+        _print_crontab(made, as_crontab)
+    else:
+        _install(made, scope)
+
+
+def _install(made: Schedule, scope: Scope) -> None:
+    from deploy import schedule as schedules
+
+    done = schedules.install(made)
+    place = schedules.units_folder(scope) / f"{made.name}.timer"
+    click.echo(f"schedule {made.name}: {'there already, nothing changed' if done == 'unchanged' else done}; {place}")
+    click.echo(_times(made))
+    option = " --user" if scope == "user" else ""
+    click.echo(f"  at once  systemctl{option} start {made.name}.service")
+    click.echo(f"  log      journalctl{option} -u {made.name}.service")
+    if scope == "user" and not schedules.lingers():
+        click.echo("note: it runs only while you are logged in, until `loginctl enable-linger` was called", err=True)
+
+
+def _print_crontab(made: Schedule, asked: bool) -> None:
+    from deploy import schedule as schedules
+
+    line = schedules.crontab(made)
+    why = "" if asked else "systemd does not run here; "
+    # Beside the line, so that `(crontab -l; warmstart schedule ... --print) | crontab -` takes the line alone.
+    click.echo(f"{why}put this into the crontab, by `crontab -e`; nothing was changed", err=True)
+    click.echo(line, nl=False)
+    if len(line.splitlines()[-1].encode()) > schedules.LONGEST_CRON_LINE:
+        click.echo(
+            "note: Debian's cron takes no line that long; shorter paths, or a configuration file, help", err=True
+        )
+    click.echo(_times(made), err=True)
+
+
+def _times(made: Schedule) -> str:
+    lines = [f"  {made.when.cron} in {made.when.time_zone}"]
+    lines += [f"  next     {time:%Y-%m-%d %H:%M %Z}" for time in made.when.next_times(3)]
+    return "\n".join(lines)
+
+
+def _remove(
+    config_name: str | None, data: tuple[str, ...], overrides: tuple[str, ...], name: str | None, scope: Scope
+) -> None:
+    from deploy import schedule as schedules
+
+    if name is None and config_name is None:
+        raise BadInput("--remove was given without --name and --config; expected one of them")
+    if name is None:
+        from pipeline.config import load_config
+
+        assert config_name is not None
+        # Where the photos are does not matter for the name.
+        name = load_config(config_name, list(overrides), list(data), default_folder="/").name
+    unit = schedules.unit_name(name)
+    if schedules.remove(unit, scope):
+        click.echo(f"schedule {unit}: removed")
+    else:
+        click.echo(f"there is no schedule {unit} in {schedules.units_folder(scope)}; nothing to remove")
+    if not schedules.systemd_runs():
+        click.echo(f"a line in a crontab is removed by hand, with `crontab -e`: the one below `# {unit}`", err=True)
