@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from deploy.housekeeping_commands import clean
 from deploy.kubeflow.commands import kubeflow
 from deploy.schedule_commands import schedule
 from schemas.errors import BadInput
@@ -441,6 +442,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
 
 
 main.add_command(schedule)
+main.add_command(clean)
 main.add_command(kubeflow)
 
 

@@ -496,6 +496,18 @@ class NotifyConfig(Section):
         return command
 
 
+class RetentionConfig(Section):
+    """How long is kept what nothing needs (`warmstart clean`)."""
+
+    days: int = Field(
+        30,
+        ge=1,
+        le=36_500,
+        description="What no run has used for so many days is removed; never what production, a version in serving/ "
+        "or the next run needs.",
+    )
+
+
 class Config(Section):
     """The whole configuration; `warmstart run --config NAME|FILE --set key=value`."""
 
@@ -511,6 +523,7 @@ class Config(Section):
     serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]
     runtime: RuntimeConfig = RuntimeConfig()
     notify: NotifyConfig = NotifyConfig()  # type: ignore[call-arg]
+    retention: RetentionConfig = RetentionConfig()  # type: ignore[call-arg]
 
     @model_validator(mode="after")
     def _spans_go_together(self) -> Config:
