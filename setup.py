@@ -42,6 +42,7 @@ setup(
         "click>=8.1",
         "filelock>=3.12",
         "jinja2>=3.1",
+        "matplotlib>=3.9",
         "pillow>=10",
         "pydantic>=2.7",
         "pyyaml>=6",
