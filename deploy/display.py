@@ -75,6 +75,8 @@ class ConsoleDisplay:
             out.print(f"[bold]photos[/]   {_photos(data)}")
         if window := summary["window"]:
             out.print(f"[bold]window[/]   {escape(_window(window))}")
+        if (drift := summary["drift"]) and drift["action"] != "go":
+            out.print(f"[bold]drift[/]    {escape(drift['text'])}")
         if models := summary["models"]:
             out.print()
             out.print(_models_table(models, summary["winner"]))

@@ -3,17 +3,25 @@
 A pipeline run ingests one span, the newest of the window. The earlier ones are taken up here before it: TFX's cache
 knows those that were ingested before, at the cost of asking it; one that is new, since it came late or since nobody ran
 for some nights, is ingested, checked and passed through the backbone now. What a gate stops is left out, and said.
+
+DriftGate judges a span once, by those it came after: when these have left the window, a wrong one would be the measure.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.pipeline import Pipeline
 
+from components.artifacts import Verdict
+from components.drift_gate import THRESHOLDS_PROPERTY, VECTORS_PROPERTY
+from components.drift_gate.drift import stop_if_told
 from components.example_gen.spans import SpanFolders, span_number
+from components.verdict import read_verdict
 from deploy.local_runner import LocalRunner
 from deploy.window import find_window, planned
 from pipeline import run_record
@@ -21,7 +29,7 @@ from pipeline.config import Config
 from pipeline.graph import EarlierSpans
 from schemas.errors import BadInput
 
-INGESTED = "FeatureVectorGen"
+INGESTED, JUDGED = "FeatureVectorGen", "DriftGate"
 
 
 class _Silent:
@@ -67,8 +75,9 @@ def assemble_with_window(
     taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]] = []
     for one in sorted([*before, *further], key=lambda one: one.number):
         try:
-            pipeline = assemble(_of_span(config, one))
-            nodes = _ingest(pipeline, config.name, f"{run_id}-span-{one.number}", store, connection_config)
+            pipeline = assemble(_of_span(config, one), earlier=_artifacts(taken))
+            runner = LocalRunner(f"{run_id}-span-{one.number}", _Silent(), connection_config)
+            nodes = _ingest(pipeline, runner, store, config.drift.model_dump_json())
         except BadInput as error:
             left_out[one.shown] = str(error)
             said(f"span {one.shown} is left out: {error}")
@@ -79,10 +88,8 @@ def assemble_with_window(
     spans_in_it = [*(one for one, _ in taken), newest]
     trained = {one.number for one in window}
     tested = {span_number(span) for span in config.data.test_spans or ()} or trained
-    earlier = EarlierSpans(
-        photos=_numbers(taken, "ImageExampleGen", "examples"),
-        vectors=_numbers(taken, INGESTED, "feature_vectors"),
-        reports=_numbers(taken, "ImageExampleGen", "ingest_report"),
+    earlier = dataclasses.replace(
+        _artifacts(taken),
         trained=[one.number for one in spans_in_it if one.number in trained],
         tested=[one.number for one in spans_in_it if one.number in tested],
         planned=planned(window, further, config.data.success_file),
@@ -97,20 +104,46 @@ def assemble_with_window(
 
 
 def _ingest(
-    pipeline: Pipeline, pipeline_name: str, run_id: str, store: metadata_store.MetadataStore, connection_config: Any
+    pipeline: Pipeline, runner: LocalRunner, store: metadata_store.MetadataStore, thresholds: str
 ) -> dict[str, run_record.NodeRun]:
-    """Runs a pipeline as far as the span's vectors.
+    """Runs a pipeline as far as the span's vectors, and as far as DriftGate where that has not judged them yet.
 
     Raises:
       BadInput: a gate stopped the span.
     """
-    LocalRunner(run_id, _Silent(), connection_config).run_nodes(pipeline, to_node=INGESTED)
-    return run_record.read_run(store, pipeline_name, run_id)
+    runner.run_nodes(pipeline, to_node=INGESTED)
+    nodes = run_record.read_run(store, pipeline.pipeline_info.pipeline_name, runner.run_id)
+    vectors = nodes[INGESTED].outputs["feature_vectors"][0].uri
+    if not (verdict := _judged(store, vectors, thresholds)):
+        runner.run_nodes(pipeline, to_node=JUDGED)
+        verdict = _judged(store, vectors, thresholds)
+    stop_if_told(read_verdict(verdict))
+    return nodes
 
 
-def _numbers(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]], node_id: str, output: str) -> list[int]:
-    """Of the artifacts of an output, a span each."""
-    return [nodes[node_id].outputs[output][0].id for _, nodes in taken]
+def _judged(store: metadata_store.MetadataStore, vectors: str, thresholds: str) -> str:
+    """Where DriftGate's latest verdict on these vectors by these thresholds is, or an empty string."""
+    found = [
+        each
+        for each in store.get_artifacts_by_type(Verdict.TYPE_NAME)
+        if each.state == metadata_store_pb2.Artifact.LIVE
+        and each.custom_properties[VECTORS_PROPERTY].string_value == vectors
+        and each.custom_properties[THRESHOLDS_PROPERTY].string_value == thresholds
+    ]
+    return max(found, key=lambda each: each.id).uri if found else ""
+
+
+def _artifacts(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]]) -> EarlierSpans:
+    """Of the spans that were taken up, in their order."""
+
+    def numbers(node_id: str, output: str) -> list[int]:
+        return [nodes[node_id].outputs[output][0].id for _, nodes in taken]
+
+    return EarlierSpans(
+        photos=numbers("ImageExampleGen", "examples"),
+        vectors=numbers(INGESTED, "feature_vectors"),
+        reports=numbers("ImageExampleGen", "ingest_report"),
+    )
 
 
 def _of_span(config: Config, one: SpanFolders) -> Config:

@@ -25,7 +25,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     TFX's own runner chooses the run id, says nothing of a node's state, and returns as if all were well when a
     node's inputs could not be resolved.
 
-    skipped: the nodes so far whose condition was not met.
+    run_id: of the run. skipped: the nodes so far whose condition was not met.
     """
 
     def __init__(self, run_id: str, display: Any, connection_config: Any = None):
@@ -36,7 +36,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
           connection_config: of ML Metadata; None: the pipeline says it.
         """
         super().__init__()
-        self._run_id, self._display, self._connection_config = run_id, display, connection_config
+        self.run_id, self._display, self._connection_config = run_id, display, connection_config
         self.skipped: set[str] = set()
 
     def run_nodes(self, pipeline: Pipeline, from_node: str | None = None, to_node: str | None = None) -> None:
@@ -62,7 +62,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         """Overrides LocalDagRunner.run_with_ir()."""
         runtime_parameter_utils.substitute_runtime_parameter(
-            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self.run_id}
         )
         connection_config = self._connection_config
         if connection_config is None:

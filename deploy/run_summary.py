@@ -49,13 +49,15 @@ def summarise(
         node = nodes.get(node_id)
         return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
-    data = vectors = models = further = selection = release = servable = None
+    data = vectors = drift = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
     if window_report := output("Window", "window_report"):
         window = {"data": report.describe_data(window_report.uri), **(window or {})}
     if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
         vectors = report.describe_vectors(feature_vectors.uri)
+    if verdict := output("DriftGate", "verdict"):
+        drift = read_verdict(verdict.uri)
     if (
         config
         and (predictions := output("Predictions", "predictions"))
@@ -136,6 +138,7 @@ def summarise(
         "data": data,
         "window": window,
         "vectors": vectors,
+        "drift": drift,
         "models": models,
         "further": further,
         "winner": selection["winner"] if selection else None,

@@ -33,8 +33,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.backbone.registry import cache_folder
-from deploy.kubeflow.timetable import Timetable, timetable
-from deploy.kubeflow.timetable import _fields as cron_fields
+from deploy.kubeflow.timetable import Timetable, cron_fields, timetable
 from pipeline.config import Config
 from schemas.errors import BadInput
 

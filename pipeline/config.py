@@ -157,6 +157,86 @@ class DataConfig(Section):
         return name
 
 
+class DriftCheck(Section):
+    """When a check of a new span against the earlier ones speaks; with neither threshold it is switched off."""
+
+    note: float | None = Field(ge=0, allow_inf_nan=False)
+    stop: float | None = Field(ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _noted_before_stopped(self) -> DriftCheck:
+        if self.note is not None and self.stop is not None and self.note > self.stop:
+            raise ValueError(f"note ({self.note:g}) is larger than stop ({self.stop:g}); expected it to be smaller")
+        return self
+
+
+class LabelDistributionDrift(DriftCheck):
+    """Share of the photos that would have to change class, in [0, 1]."""
+
+    note: float | None = Field(0.2, ge=0, le=1)
+    stop: float | None = Field(0.9, ge=0, le=1)
+
+
+class ImageSizeDrift(DriftCheck):
+    """How far the sides of a photo would have to change, in the mean, in octaves: 1 is twice or half as long."""
+
+    note: float | None = Field(0.5, ge=0, allow_inf_nan=False)
+    stop: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class ImageFormatDrift(DriftCheck):
+    """Share of the photos that would have to change format, in [0, 1]."""
+
+    note: float | None = Field(0.3, ge=0, le=1)
+    stop: float | None = Field(None, ge=0, le=1)
+
+
+class BrightnessDrift(DriftCheck):
+    """How far the brightness of a photo would have to change, in the mean; black is 0, white 1."""
+
+    note: float | None = Field(0.1, ge=0, le=1)
+    stop: float | None = Field(None, ge=0, le=1)
+
+
+class FeatureDrift(DriftCheck):
+    """What the photos show: maximum mean discrepancy of their feature vectors, 0 to 1.4."""
+
+    note: float | None = Field(0.15, ge=0, le=2)
+    stop: float | None = Field(0.45, ge=0, le=2)
+
+
+class ClassFeatureDrift(DriftCheck):
+    """What the photos show within their classes: each against the earlier ones of its class, 0 to 1.4."""
+
+    note: float | None = Field(0.2, ge=0, le=2)
+    stop: float | None = Field(0.3, ge=0, le=2)
+
+
+class DriftConfig(Section):
+    """A new span against the earlier ones of the window. A distance counts where it exceeds its threshold and chance.
+
+    `note` writes it into the summary, `stop` ends the run before anything is learnt from the span.
+    """
+
+    label_distribution: LabelDistributionDrift = LabelDistributionDrift()  # type: ignore[call-arg]
+    image_size: ImageSizeDrift = ImageSizeDrift()  # type: ignore[call-arg]
+    image_format: ImageFormatDrift = ImageFormatDrift()  # type: ignore[call-arg]
+    brightness: BrightnessDrift = BrightnessDrift()  # type: ignore[call-arg]
+    feature_distance: FeatureDrift = FeatureDrift()  # type: ignore[call-arg]
+    class_feature_distance: ClassFeatureDrift = ClassFeatureDrift()  # type: ignore[call-arg]
+    false_alarms: float = Field(
+        0.001, ge=0.0001, le=0.1, description="How often a check may exceed chance without any drift."
+    )
+    far_quantile: float = Field(
+        0.999,
+        gt=0.5,
+        lt=1,
+        description="A photo is far when its nearest earlier photo is further away than this share of the earlier ones "
+        "are from theirs.",
+    )
+    listed_photos: int = Field(20, ge=0, le=1000, description="Far photos that are listed, the farthest first.")
+
+
 class TaskConfig(Section):
     """What is learnt."""
 
@@ -513,6 +593,7 @@ class Config(Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Name of the pipeline and its configuration.")
     data: DataConfig
+    drift: DriftConfig = DriftConfig()  # type: ignore[call-arg]
     task: TaskConfig
     image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
     backbone: BackboneConfig = BackboneConfig()  # type: ignore[call-arg]

@@ -26,6 +26,7 @@ from tfx.types import channel
 from components.backbone import registry
 from components.curated_schema.component import CuratedSchema
 from components.data_gate.component import DataGate
+from components.drift_gate.component import DriftGate
 from components.ensemble.component import Ensemble
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.predictions import Predictions
@@ -175,7 +176,7 @@ def make_pipeline(
     vectors = feature_vector_gen.outputs["feature_vectors"]
     ingest_report = example_gen.outputs["ingest_report"]
 
-    earlier_spans = window = None
+    earlier_spans = drift_gate = window = None
     if config.data.window is not None:
         earlier = earlier or EarlierSpans()
         # Collected by number: each was ingested, checked and passed through the backbone when it was new.
@@ -186,10 +187,19 @@ def make_pipeline(
             vectors=_made_by(feature_vector_gen, "feature_vectors"),
             reports=_made_by(example_gen, "ingest_report"),
         ).with_id("EarlierSpans")
+        drift_gate = DriftGate(
+            feature_vectors=vectors,
+            earlier_vectors=earlier_spans.outputs["vectors"],
+            thresholds=config.drift.model_dump_json(),
+            seed=training.seed,
+            stops=0,  # Window stops, so that the verdict stays
+            code=code("components.drift_gate.component"),
+        )
         window = Window(
             photos=photos,
             vectors=vectors,
             ingest_report=ingest_report,
+            drift=drift_gate.outputs["verdict"],
             curated_schema=curated_schema.outputs["schema"],
             earlier_photos=earlier_spans.outputs["photos"],
             earlier_vectors=earlier_spans.outputs["vectors"],
@@ -416,6 +426,7 @@ def make_pipeline(
                 transform,
                 feature_vector_gen,
                 earlier_spans,
+                drift_gate,
                 window,
                 tuner,
                 feature_extraction,

@@ -31,6 +31,7 @@ CONTENT_HASH = "content_hash"
 FEATURE_VECTOR = "feature_vector"  # float32 [width of the backbone]
 ACTIVATIONS = "activations"  # bytes: float16 at the freeze boundary, little endian; absent where there is no cut
 BOUNDARY = "boundary"  # bytes: name of the tensor that the activations are of
+BRIGHTNESS = "brightness"  # float32: mean of the photo's pixels in all colours, range [0, 1]
 IMAGE_SIZE = "image_size"  # bytes: how many pixels the shorter side has, in four ranges, such as `256-511 px`
 VIEW = "view"  # int64: 0 the photo itself, 1 and above its augmented views
 

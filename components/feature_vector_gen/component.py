@@ -127,7 +127,10 @@ class _Vectors(beam.DoFn):
         rows: list[int],
         view: int,
     ) -> list[bytes]:
-        """Of each row: the vector's bytes, float32, and those of the activations, float16 (not for the test split)."""
+        """Of each row: the bytes of the vector and the brightness, float32, and those of the activations, float16.
+
+        The test split has no activations.
+        """
         store = self._stores and self._stores[view > 0]
         values = {i: found for i in rows if store and (found := store.get(hashes[i], view, self._size(splits[i])))}
         missing = [i for i in rows if i not in values]
@@ -139,8 +142,10 @@ class _Vectors(beam.DoFn):
                 images = self._augment(images, seeds_for(tf.constant([hashes[i] for i in missing]), view, self._seed))
             vectors, activations = self._pass.run.call(images)
             halves = self._halves(activations, len(missing))
-            for i, vector, half in zip(missing, vectors.numpy(), halves, strict=True):
-                values[i] = vector.tobytes() + (b"" if splits[i] == "test" else half)
+            brightness = tf.reduce_mean(images, axis=[1, 2, 3])
+            numbers = np.column_stack([vectors.numpy(), brightness.numpy()])
+            for i, own, half in zip(missing, numbers, halves, strict=True):
+                values[i] = own.tobytes() + (b"" if splits[i] == "test" else half)
                 if store:
                     store.put(hashes[i], view, values[i])
         return [values[i] for i in rows]
@@ -160,16 +165,18 @@ class _Vectors(beam.DoFn):
     def _size(self, split: str) -> int:
         """Bytes of an entry. Nothing trains on the test split or is chosen by it; it needs no activations."""
         values = 0 if self._pass.cut is None or split == "test" else int(np.prod(self._pass.cut.shape))
-        return 4 * self._pass.width + 2 * values
+        return 4 * (self._pass.width + 1) + 2 * values
 
     def _record(self, example: tf.train.Example, view: int, value: bytes) -> bytes:
-        vector_bytes = 4 * self._pass.width
+        number_bytes = 4 * (self._pass.width + 1)
+        numbers = np.frombuffer(value[:number_bytes], np.float32)
         example = tf.train.Example.FromString(example.SerializeToString())
         feature = example.features.feature
-        feature[f.FEATURE_VECTOR].float_list.value.extend(np.frombuffer(value[:vector_bytes], np.float32))
+        feature[f.FEATURE_VECTOR].float_list.value.extend(numbers[:-1])
+        feature[f.BRIGHTNESS].float_list.value.append(numbers[-1])
         feature[f.VIEW].int64_list.value.append(view)
-        if self._pass.cut is not None and len(value) > vector_bytes:
-            feature[f.ACTIVATIONS].bytes_list.value.append(value[vector_bytes:])
+        if self._pass.cut is not None and len(value) > number_bytes:
+            feature[f.ACTIVATIONS].bytes_list.value.append(value[number_bytes:])
             feature[f.BOUNDARY].bytes_list.value.append(self._pass.cut.boundary.encode())
         return example.SerializeToString(deterministic=True)
 
@@ -196,9 +203,9 @@ def FeatureVectorGen(
       examples: photos, from ImageExampleGen.
       transform_graph: decodes, resizes and rescales them.
       schema: of DataGate; it is not read, but without it nothing runs.
-      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], and `view`. Where
-        the backbone can be cut, those of train and eval have `activations` and `boundary` too. `pass.json` beside the
-        splits says what was done.
+      feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], `brightness` and
+        `view`. Where the backbone can be cut, those of train and eval have `activations` and `boundary` too.
+        `pass.json` beside the splits says what was done.
       backbone: handle of an image feature vector (`components.backbone.registry`).
       backbone_fingerprint: its content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.

@@ -8,11 +8,13 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.artifacts import IngestReport
+from components.artifacts import IngestReport, Verdict
 from components.data_gate.checks import find_problems
 from components.data_gate.component import schema_of_run
+from components.drift_gate.drift import stop_if_told
 from components.example_gen.report import read_keys, read_report, write_counts
 from components.feature_vector_gen import PHOTOS_PROPERTY
+from components.verdict import read_verdict
 from components.window.merge import Part, choose_photos, merge_files, merge_reports
 from schemas import schema_files
 from schemas.errors import BadInput
@@ -24,6 +26,7 @@ def Window(
     photos: InputArtifact[standard_artifacts.Examples],
     vectors: InputArtifact[standard_artifacts.Examples],
     ingest_report: InputArtifact[IngestReport],
+    drift: InputArtifact[Verdict],
     curated_schema: InputArtifact[standard_artifacts.Schema],
     window_photos: OutputArtifact[standard_artifacts.Examples],
     window_vectors: OutputArtifact[standard_artifacts.Examples],
@@ -39,6 +42,7 @@ def Window(
 
     Args:
       photos, vectors, ingest_report: of the newest span; of ImageExampleGen and FeatureVectorGen.
+      drift: what DriftGate says of it.
       curated_schema: the classes, or none where the photos say which there are.
       window_photos, window_vectors: the examples of all spans, in their order; linked, not copied, where that is
         possible.
@@ -50,9 +54,10 @@ def Window(
       earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
 
     Raises:
-      BadInput: together the spans have one class only, or no photo in a split.
+      BadInput: DriftGate stops the newest span; or together the spans have one class only, or no photo in a split.
     """
     del code
+    stop_if_told(read_verdict(drift.uri))
     window = json.loads(spans)
     all_vectors = {
         each.get_string_custom_property(PHOTOS_PROPERTY): each.uri for each in [vectors, *(earlier_vectors or [])]

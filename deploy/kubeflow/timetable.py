@@ -49,7 +49,7 @@ class Timetable:
           count: how many.
           after: with a time zone; now, where it is absent.
         """
-        fields = _fields(self.cron)
+        fields = cron_fields(self.cron)
         starts = _starts(fields, ZoneInfo(self.time_zone), after or datetime.now(timezone.utc))
         return list(itertools.islice(starts, count))
 
@@ -76,7 +76,7 @@ def timetable(cron: str, time_zone: str = "UTC", cluster_time_zone: str = "UTC")
       BadInput: the expression is invalid, never comes, or cannot be written in the cluster's zone.
     """
     zone, cluster_zone = _zone(time_zone), _zone(cluster_time_zone)
-    fields = _fields(cron)
+    fields = cron_fields(cron)
     if next(_starts(fields, zone, datetime.now(timezone.utc)), None) is None:
         raise BadInput(f"the cron expression {cron!r} names a day that never comes; correct day and month")
     shifts = _shifts_minutes(zone, cluster_zone)
@@ -99,7 +99,7 @@ def _zone(name: str) -> ZoneInfo:
         raise BadInput(f"there is no time zone {name!r}; give an IANA name such as UTC or Europe/Berlin") from None
 
 
-def _fields(cron: str) -> list[tuple[str, frozenset[int]]]:
+def cron_fields(cron: str) -> list[tuple[str, frozenset[int]]]:
     """Text, as robfig/cron takes it, and values of each of the five fields.
 
     Raises:

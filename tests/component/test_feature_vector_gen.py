@@ -36,7 +36,8 @@ from schemas.errors import BadInput
 SPLITS = ("train", "eval", "test")
 WIDTH = 8
 ACTIVATION_VALUES = 8 * 8 * 8  # of the tiny backbone's stem, for 16-pixel photos
-WHOLE = 4 * WIDTH + 2 * ACTIVATION_VALUES  # bytes of an entry
+NUMBERS = 4 * (WIDTH + 1)  # bytes of a vector and a brightness
+WHOLE = NUMBERS + 2 * ACTIVATION_VALUES  # bytes of an entry
 FREEZE = json.dumps({"strategy": "top", "pattern": "top_conv/"})
 AUGMENTATION = {"flip": True, "rotation_degrees": 20.0, "zoom": 0.2, "scale_jitter": 0.3, "colour": 0.3}
 VIEWS = json.dumps({**AUGMENTATION, "views": 2, "seed": 5})
@@ -167,6 +168,11 @@ def vectors_of(examples) -> np.ndarray:
     return np.array([e.features.feature[f.FEATURE_VECTOR].float_list.value for e in examples], np.float32)
 
 
+def brightness_of(examples) -> np.ndarray:
+    [values] = zip(*(e.features.feature[f.BRIGHTNESS].float_list.value for e in examples), strict=True)
+    return np.array(values)
+
+
 def activations_of(examples, shape) -> np.ndarray:
     values = [e.features.feature[f.ACTIVATIONS].bytes_list.value[0] for e in examples]
     return np.stack([np.frombuffer(value, "<f2").reshape(shape) for value in values])
@@ -201,7 +207,9 @@ def test_an_example_keeps_all_but_its_photo(made, homes, make_example):
     for split, photos in homes.items():
         for example, photo in zip(made.examples[split], photos, strict=True):
             before, after = make_example(photo).features.feature, example.features.feature
-            added = {f.FEATURE_VECTOR, f.VIEW} | ({f.ACTIVATIONS, f.BOUNDARY} if split != "test" else set())
+            added = {f.FEATURE_VECTOR, f.BRIGHTNESS, f.VIEW} | (
+                {f.ACTIVATIONS, f.BOUNDARY} if split != "test" else set()
+            )
             assert set(after) == set(before) - {f.IMAGE} | added
             for name in set(before) - {f.IMAGE}:
                 assert after[name] == before[name]
@@ -217,6 +225,13 @@ def test_the_activations_are_those_at_the_boundary(made, homes, images_of, backb
         vectors = backbone_cut.top(tf.cast(found, tf.float32)).numpy()
         np.testing.assert_allclose(vectors, vectors_of(made.examples[split]), rtol=0, atol=2e-3)
         assert {text(example, f.BOUNDARY) for example in made.examples[split]} == {backbone_cut.boundary}
+
+
+def test_the_brightness_is_the_mean_of_the_pixels(made, homes, images_of):
+    for split, photos in homes.items():
+        found, expected = brightness_of(made.examples[split]), images_of(photos).numpy().mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        assert np.ptp(expected) > 0.01, "the photos are alike"
 
 
 def test_a_record_says_what_was_done(made, backbone_cut, tiny_backbone):
@@ -280,7 +295,7 @@ def test_a_photo_of_another_name_or_class_is_the_same_photo(generate, homes, vec
     np.testing.assert_array_equal(vectors_of(found.examples["eval"]), vectors_of(made.examples["eval"]))
 
 
-@pytest.mark.parametrize("size", [4 * WIDTH, WHOLE + 1])
+@pytest.mark.parametrize("size", [NUMBERS, WHOLE + 1])
 def test_an_entry_of_the_wrong_size_is_computed_again_and_mended(made, generate, homes, vector_store, tmp_path, size):
     stored = copied(vector_store, tmp_path)
     [damaged] = stored.rglob(text(made.examples["eval"][1], f.CONTENT_HASH))
@@ -379,6 +394,7 @@ def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, i
         of_view = [examples[photo.name, view] for photo in homes["train"]]
         vectors.append(vectors_of(of_view))
         np.testing.assert_allclose(vectors[-1], backbone(images).numpy(), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(brightness_of(of_view), tf.reduce_mean(images, [1, 2, 3]), rtol=0, atol=1e-5)
         found = activations_of(of_view, backbone_cut.shape)
         np.testing.assert_allclose(found, backbone_cut.bottom(images), rtol=2**-10, atol=1e-5)
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -424,7 +440,7 @@ def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, 
         for example in found.examples[split]:
             assert not {f.ACTIVATIONS, f.BOUNDARY} & set(example.features.feature)
         np.testing.assert_allclose(vectors_of(found.examples[split]), vectors_of(made.examples[split][:3]), atol=1e-6)
-    assert [len(value) for value in entries(tmp_path).values()] == [4 * WIDTH] * 9
+    assert [len(value) for value in entries(tmp_path).values()] == [NUMBERS] * 9
 
 
 def test_a_block_that_is_not_there_is_refused_before_anything_is_computed(generate, homes, tmp_path):

@@ -1,0 +1,320 @@
+"""Whether the photos of a new span are of the kind of the earlier ones: the checks, the judgement and the words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from components.drift_gate import two_samples
+from components.drift_gate.two_samples import Distance
+from schemas.errors import BadInput
+
+GO, NOTE, STOP = ACTIONS = ("go", "note", "stop")
+# Of the earlier photos; they say how far a photo usually is from the nearest other one.
+_REFERENCE_PHOTOS = 4000
+_NEIGHBOURS = 3
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What is compared of some photos, without their augmented views.
+
+    labels, formats, file_names, hashes: [photos]. sides: sqrt(width * height), pixels, > 0, float [photos].
+    brightness: range [0, 1], NaN where it was not recorded, float [photos]. vectors: float32 [photos, width].
+    """
+
+    labels: Sequence[str]
+    formats: Sequence[str]
+    sides: np.ndarray
+    brightness: np.ndarray
+    vectors: np.ndarray
+    file_names: Sequence[str]
+    hashes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The photos of both sides, and what several checks want to know of them.
+
+    units: their vectors at length 1. nearest: which earlier photo is the nearest to each new one, and `distances` from
+    it. far: the new photos that are far from every earlier one, farthest first. false_alarms: accepted share.
+    """
+
+    new: Photos
+    earlier: Photos
+    new_units: np.ndarray
+    earlier_units: np.ndarray
+    nearest: np.ndarray
+    distances: np.ndarray
+    far: np.ndarray
+    far_distance: float
+    false_alarms: float
+
+    @property
+    def regroupings(self) -> int:
+        """So many that the observed distance is the largest by chance as often as false alarms are accepted."""
+        return math.ceil(1 / self.false_alarms) - 1
+
+
+@dataclass(frozen=True)
+class _Found:
+    """distance: None where nothing can be compared. text: what was found, in words. classes: each on its own."""
+
+    distance: Distance | None
+    text: str
+    more: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, Distance] = field(default_factory=dict)
+
+
+def judge(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The verdict on the new photos.
+
+    Args:
+      new: the photos of the new span.
+      earlier: those of the earlier spans, with vectors of the same backbone.
+      settings: `drift` of the configuration.
+      seed: of everything that is drawn.
+
+    Returns:
+      text: one sentence. action: `go`, `note` or `stop`, the strictest of all checks. checks: name -> distance and
+      null (None where nothing can be compared), threshold (the one exceeded, else the lowest), action, drifted, text,
+      and what else the check tells, of those that are not switched off. far_photos: those far from every earlier
+      photo, the farthest first, `listed_photos` at most. far_photos_found: how many there are. far_distance: from
+      where on a photo is far. new_photos, earlier_photos: how many were compared.
+    """
+    verdict: dict[str, Any] = {
+        "text": "",
+        "action": GO,
+        "checks": {},
+        "far_photos": [],
+        "far_photos_found": 0,
+        "far_distance": None,
+        "new_photos": len(new),
+        "earlier_photos": len(earlier),
+    }
+    if not len(new) or not len(earlier):
+        verdict["text"] = (
+            f"there is no earlier photo to compare the {len(new)} new ones with"
+            if len(new)
+            else "there is no new photo"
+        )
+        return verdict
+    compared = _compare(new, earlier, settings, seed)
+    for number, (name, check) in enumerate(_CHECKS.items()):
+        if any(threshold is not None for threshold in settings[name].values()):
+            # Draws of its own for each check, so that none changes when another one is switched off.
+            found = check(compared, np.random.default_rng([seed, number]))
+            verdict["checks"][name] = _result(name, found, settings[name])
+    shown = compared.far[: settings["listed_photos"]]
+    verdict["far_photos"] = [_far_photo(compared, int(place)) for place in shown]
+    verdict["far_photos_found"] = len(compared.far)
+    verdict["far_distance"] = compared.far_distance if math.isfinite(compared.far_distance) else None
+    verdict["action"] = max((each["action"] for each in verdict["checks"].values()), key=ACTIONS.index, default=GO)
+    verdict["text"] = _sentence(verdict)
+    return verdict
+
+
+def stop_if_told(verdict: dict[str, Any]) -> None:
+    """Ends a run whose verdict is `stop`.
+
+    Raises:
+      BadInput: it is; with everything there is to say, for it may be all that is left of the verdict.
+    """
+    if verdict["action"] == STOP:
+        raise BadInput(_stop_sentence(verdict))
+
+
+def _stop_sentence(verdict: dict[str, Any]) -> str:
+    keys = [f"drift.{name}.stop=null" for name, each in verdict["checks"].items() if each["action"] == STOP]
+    farthest = [
+        f"; the farthest photo is {each['file_name']}, {each['distance']:.2f} from {each['neighbours'][0]['file_name']}"
+        for each in verdict["far_photos"][:1]
+    ]
+    return (
+        f"the new span was stopped at the drift gate: {verdict['text']}{''.join(farthest)}; correct the span or take "
+        f"it away, or let it pass with {' and '.join(keys)}"
+    )
+
+
+def _compare(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) -> _Compared:
+    new_units, earlier_units = two_samples.unit(new.vectors), two_samples.unit(earlier.vectors)
+    distances, nearest = two_samples.nearest(new_units, earlier_units)
+    far, limit = np.empty(0, np.int64), math.inf
+    if len(earlier) > 1:
+        rng = np.random.default_rng(seed)
+        own = np.sort(rng.permutation(len(earlier))[:_REFERENCE_PHOTOS])
+        usual, _ = two_samples.nearest(earlier_units[own], earlier_units, own)
+        limit = float(np.quantile(usual, settings["far_quantile"]))
+        far = np.argsort(-distances, kind="stable")[: np.count_nonzero(distances > limit)]
+    return _Compared(new, earlier, new_units, earlier_units, nearest, distances, far, limit, settings["false_alarms"])
+
+
+def _label_distribution(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = compared.new, compared.earlier
+    distance, counts = two_samples.share_distance(new.labels, earlier.labels, compared.regroupings, rng)
+    unknown = [label for label, (_, before) in counts.items() if not before]
+    # Those of which some photo had to be among the new ones, by all but the accepted chance.
+    vanished = [
+        label
+        for label, (now, before) in counts.items()
+        if not now and (1 - before / len(earlier)) ** len(new) < compared.false_alarms
+    ]
+    text = f"class shares: {_changed_most(counts, len(new), len(earlier))}"
+    text += f", never seen before: {_named(unknown)}" if unknown else ""
+    text += f", no longer there: {_named(vanished)}" if vanished else ""
+    return _Found(distance, text, {"new_classes": unknown, "vanished_classes": vanished})
+
+
+def _image_size(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = compared.new.sides, compared.earlier.sides
+    # In octaves: 1 is twice or half the side, wherever one starts from.
+    distance = two_samples.wasserstein_distance(np.log2(new), np.log2(earlier), compared.regroupings, rng)
+    return _Found(distance, f"median side: {np.median(new):.0f} pixels ({np.median(earlier):.0f} before)")
+
+
+def _image_format(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = compared.new.formats, compared.earlier.formats
+    distance, counts = two_samples.share_distance(new, earlier, compared.regroupings, rng)
+    return _Found(distance, f"image formats: {_changed_most(counts, len(new), len(earlier))}")
+
+
+def _brightness(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = (side.brightness[np.isfinite(side.brightness)] for side in (compared.new, compared.earlier))
+    if not (new.size and earlier.size):
+        return _Found(None, "the brightness was not recorded")
+    distance = two_samples.wasserstein_distance(new, earlier, compared.regroupings, rng)
+    return _Found(distance, f"mean brightness: {new.mean():.2f} ({earlier.mean():.2f} before)")
+
+
+def _feature_distance(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = compared.new_units, compared.earlier_units
+    if len(new) < two_samples.FEWEST_PHOTOS or len(earlier) < 2:
+        return _Found(None, "the photos are too few")
+    scale = two_samples.kernel_scale(new, earlier, rng)
+    return _Found(two_samples.feature_distance(new, earlier, scale, compared.regroupings, rng), "what the photos show")
+
+
+def _class_feature_distance(compared: _Compared, rng: np.random.Generator) -> _Found:
+    new, earlier = _by_class(compared.new, compared.new_units), _by_class(compared.earlier, compared.earlier_units)
+    scale = two_samples.kernel_scale(compared.new_units, compared.earlier_units, rng)
+    distance, classes = two_samples.class_feature_distances(new, earlier, scale, compared.regroupings, rng)
+    if distance is None:
+        return _Found(None, "too few photos are of classes that were there before")
+    resembled = Counter(
+        (label, compared.earlier.labels[place])
+        for label, place in zip(compared.new.labels, compared.nearest, strict=True)
+        if label in earlier
+    )
+    others = sorted(
+        ((pair, count) for pair, count in resembled.items() if pair[0] != pair[1]),
+        key=lambda pair_and_count: (-pair_and_count[1], pair_and_count[0]),
+    )
+    text = (
+        f"what the photos of a class show: {sum(count for _, count in others)} of {sum(resembled.values())} resemble "
+        "another class most"
+    )
+    shown = ", ".join(f"{count} {label!r} like {other!r}" for (label, other), count in others[:_NAMED])
+    return _Found(distance, f"{text} ({shown})" if others else text, classes=classes)
+
+
+_CHECKS: dict[str, Callable[[_Compared, np.random.Generator], _Found]] = {
+    "label_distribution": _label_distribution,
+    "image_size": _image_size,
+    "image_format": _image_format,
+    "brightness": _brightness,
+    "feature_distance": _feature_distance,
+    "class_feature_distance": _class_feature_distance,
+}
+
+
+def _action(distance: Distance | None, thresholds: dict[str, float | None]) -> str:
+    return next((each for each in (STOP, NOTE) if distance and distance.exceeds(thresholds[each])), GO)
+
+
+def _result(check: str, found: _Found, thresholds: dict[str, float | None]) -> dict[str, Any]:
+    """One entry of the verdict's `checks`."""
+    distance, text, more = found.distance, found.text, dict(found.more)
+    action = _action(distance, thresholds)
+    if found.classes:
+        more["classes"] = {
+            name: {"distance": each.observed, "null": each.null, "action": _action(each, thresholds)}
+            for name, each in found.classes.items()
+        }
+        # The classes on their own count where they are stricter than all together.
+        worst = max(
+            found.classes, key=lambda n: (ACTIONS.index(more["classes"][n]["action"]), found.classes[n].observed)
+        )
+        if ACTIONS.index(more["classes"][worst]["action"]) > ACTIONS.index(action):
+            distance, action = found.classes[worst], more["classes"][worst]["action"]
+            text += f", {worst!r} above all"
+    lowest = next(t for t in (thresholds[NOTE], thresholds[STOP]) if t is not None)
+    threshold = thresholds[action] if action != GO else lowest
+    if distance is not None:
+        text += f" (distance {distance.observed:.2f}, by chance up to {distance.null:.2f}"
+        text += f", drift.{check}.{action} is {threshold:g})" if action != GO else ")"
+    return {
+        "distance": distance and distance.observed,
+        "threshold": threshold,
+        "null": distance and distance.null,
+        "action": action,
+        "drifted": action != GO,
+        "text": text,
+        **more,
+    }
+
+
+def _sentence(verdict: dict[str, Any]) -> str:
+    drifted = [each["text"] for each in verdict["checks"].values() if each["drifted"]]
+    new, earlier, far = verdict["new_photos"], verdict["earlier_photos"], verdict["far_photos_found"]
+    text = f"the {new} new photos are like the {earlier} earlier ones"
+    if drifted:
+        text = f"the {new} new photos differ from the {earlier} earlier ones in " + "; in ".join(drifted)
+    labels = verdict["checks"].get("label_distribution", {"new_classes": [], "drifted": False})
+    if labels["new_classes"] and not labels["drifted"]:  # too few of them to change the shares
+        text += f"; never seen before: {_named(labels['new_classes'])}"
+    return text + (f"; {far} of them {'is' if far == 1 else 'are'} far from everything seen before" if far else "")
+
+
+def _far_photo(compared: _Compared, place: int) -> dict[str, Any]:
+    """A new photo and the earlier ones that are nearest to it."""
+    distances = np.maximum(1 - compared.earlier_units @ compared.new_units[place], 0)
+    neighbours = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
+    return {
+        **_photo(compared.new, place),
+        "distance": float(compared.distances[place]),
+        "neighbours": [{**_photo(compared.earlier, int(i)), "distance": float(distances[i])} for i in neighbours],
+    }
+
+
+def _photo(photos: Photos, place: int) -> dict[str, str]:
+    return {
+        "file_name": photos.file_names[place],
+        "label": photos.labels[place],
+        "content_hash": photos.hashes[place],
+    }
+
+
+def _by_class(photos: Photos, units: np.ndarray) -> dict[str, np.ndarray]:
+    labels = np.array(photos.labels)
+    return {str(label): units[labels == label] for label in np.unique(labels)}
+
+
+def _changed_most(counts: dict[str, tuple[int, int]], new: int, earlier: int) -> str:
+    """The values whose shares changed most, in words."""
+    shares = {value: (now / new, before / earlier) for value, (now, before) in counts.items()}
+    most = sorted(shares, key=lambda value: -abs(shares[value][0] - shares[value][1]))[:_NAMED]
+    return ", ".join(f"{value!r} {shares[value][0]:.1%} ({shares[value][1]:.1%} before)" for value in most)
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
