@@ -2,7 +2,8 @@
 
 Photos of cats and dogs are cut into spans, one comes in on most nights, and `warmstart retrain` is called every night,
 in a process of its own. Some nights bring nothing, one a span that is not complete yet, one a span that is late, one
-wrong labels, one other pictures; one call is killed in the middle, and one night there are two at once.
+wrong labels, one other pictures; one call is killed in the middle, and one night there are two at once. After every
+night `warmstart clean --days 0` removes all that the next one does not need.
 
 Printed is a table of what was decided and why, and then what has to hold: production answers the fixed test photos,
 those of the first span's test split, never worse than the night before by more than the tolerated loss; every photo of
@@ -102,6 +103,10 @@ class Simulation:
         self._first, self._nightly, self._settings = first, nightly, settings
         self._span, self._hidden = 0, 0
         self._test: list[tuple[Path, str]] = []
+        # Before they are cleaned away: content hashes and file names in ingest reports, and photos by backbone pass.
+        self._accepted: set[str] = set()
+        self._rejected: set[str] = set()
+        self._computed: dict[str, int] = {}
 
     def run(self, nights: int, events: dict[int, str], show) -> Story:
         """Plays the nights, one after another; `show` is told of each."""
@@ -112,6 +117,12 @@ class Simulation:
             began = time.monotonic()
             code, last = self._night(event)
             version, accuracy = self._production()
+            self._gather()
+            subprocess.run(
+                [sys.executable, "-m", "deploy.cli", "clean", f"--root={self.root}", "--days=0"],
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
             night = Night(
                 number, came, last["status"], code, last["reason"], version, accuracy, time.monotonic() - began
             )
@@ -244,14 +255,17 @@ class Simulation:
         found = [(path, wanted.get(hashlib.sha256(path.read_bytes()).hexdigest(), "")) for path in photos]
         return [(path, label) for path, label in found if label]
 
+    def _gather(self) -> None:
+        artifacts = self.root / "artifacts"
+        for file in artifacts.glob("ImageExampleGen/ingest_report/*/keys.jsonl"):
+            self._accepted |= {json.loads(line)[0] for line in file.read_text().splitlines()}
+        for file in artifacts.glob("ImageExampleGen/ingest_report/*/rejected.jsonl"):
+            self._rejected |= {json.loads(line)["file_name"] for line in file.read_text().splitlines()}
+        for file in artifacts.glob("FeatureVectorGen/feature_vectors/*/pass.json"):
+            self._computed[file.parent.name] = json.loads(file.read_text())["computed"]
+
     def _lost_photos(self) -> list[str]:
         """Photos of complete spans of which no ingest report tells."""
-        told: set[str] = set()
-        for folder in self.root.glob("artifacts/ImageExampleGen/ingest_report/*/report.json"):
-            told |= {json.loads(line)[0] for line in folder.with_name("keys.jsonl").read_text().splitlines()}
-            told |= {
-                json.loads(line)["file_name"] for line in folder.with_name("rejected.jsonl").read_text().splitlines()
-            }
         lost = []
         for span in sorted(self.data.iterdir()):
             if not (span / "_SUCCESS").exists():
@@ -259,7 +273,8 @@ class Simulation:
             for path in sorted(span.rglob("*")):
                 if path.is_file() and path.name != "_SUCCESS":
                     name = str(path.relative_to(span))
-                    if name not in told and hashlib.sha256(path.read_bytes()).hexdigest() not in told:
+                    accepted = hashlib.sha256(path.read_bytes()).hexdigest() in self._accepted
+                    if not accepted and name not in self._rejected:
                         lost.append(f"{span.name}/{name} was neither accepted nor rejected")
         return lost
 
@@ -284,16 +299,8 @@ class Simulation:
             for fingerprint, times in read.items()
             if times > 1
         ]
-        computed = 0
-        for file in self.root.glob("artifacts/FeatureVectorGen/feature_vectors/*/pass.json"):
-            computed += json.loads(file.read_text())["computed"]
-        accepted = {
-            json.loads(line)[0]
-            for file in self.root.glob("artifacts/ImageExampleGen/ingest_report/*/keys.jsonl")
-            for line in file.read_text().splitlines()
-        }
-        if computed > len(accepted):
-            wrong.append(f"{computed} photos went through the backbone, but there are {len(accepted)}")
+        if (computed := sum(self._computed.values())) > len(self._accepted):
+            wrong.append(f"{computed} photos went through the backbone, but there are {len(self._accepted)}")
         return wrong
 
 

@@ -10,6 +10,8 @@ used it for `retention.days`, and it is needed neither
   vectors and predictions (`Examples`);
 - to know which version was pushed last.
 
+DriftGate's verdict on a span stays with the span's vectors: a span is judged once, by those it came after.
+
 What one execution of a step made is kept or removed as a whole: TFX's cache takes all of it or nothing. Only for a
 version's sake may a part stay; the cache then passes over it.
 
@@ -41,6 +43,7 @@ import yaml
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from components.drift_gate import VECTORS_PROPERTY
 from deploy.kubeflow.plan import PIPELINE_FILE, read_plan
 from deploy.metadata_address import connect, connection_config
 from deploy.root import CONFIG_FILE, LOG_FILE, SUMMARY_FILE, Root
@@ -241,6 +244,12 @@ class _Record:
                 self.maker[event.artifact_id] = min(first, event.execution_id)
             else:
                 self.inputs[event.execution_id].add(event.artifact_id)
+        by_address = {artifact.uri: artifact.id for artifact in artifacts}
+        self._judged = {
+            artifact.id: by_address.get(artifact.custom_properties[VECTORS_PROPERTY].string_value)
+            for artifact in artifacts
+            if VECTORS_PROPERTY in artifact.custom_properties
+        }
         self._times = {e.id: e.last_update_time_since_epoch / 1000 for e in [*executions, *self._foreign()]}
 
     def _events(self) -> Iterator[metadata_store_pb2.Event]:
@@ -278,6 +287,11 @@ class _Record:
         made = set().union(*self.outputs[execution].values())
         users = {execution}.union(*(self._users[artifact] for artifact in made))
         return max(self._times[user] for user in users if user in self._times)
+
+    def judged(self, execution: int) -> set[int]:
+        """The executions that made the vectors on which this one's verdict is."""
+        made = set().union(*self.outputs[execution].values())
+        return {self.maker[vectors] for a in made if (vectors := self._judged.get(a)) in self.maker}
 
     def known_elsewhere(self, numbers: Iterable[int]) -> set[int]:
         """Those that are executions of other pipelines."""
@@ -397,7 +411,8 @@ def _old_artifacts(
     found = list(_output_folders(places))
     elsewhere = record.known_elsewhere(number for _, number, _ in found)
     for key, number, folder in found:
-        if number in elsewhere or number in needs.executions:
+        with_judged = {number, *record.judged(number)}
+        if number in elsewhere or with_judged & needs.executions:
             continue
         execution = record.executions.get(number)
         made = record.outputs[number].get(key, set()) if execution else set()
@@ -409,7 +424,7 @@ def _old_artifacts(
         elif made and all(record.artifacts[artifact].state == _DELETED for artifact in made):
             age, why = days, "left over from a cleaning that was interrupted"
         elif execution.last_known_state in _DONE:
-            age = (now - record.last_use(number)) / _DAY
+            age = (now - max(map(record.last_use, with_judged))) / _DAY
             why = f"last used {_days(age)} ago"
         else:
             age = (now - execution.last_update_time_since_epoch / 1000) / _DAY

@@ -2,7 +2,7 @@
 
 New are data that differ from those of the last run that came to a decision, as ML Metadata has it: a span more,
 another version of one, one that was withdrawn, files that changed. A run that was stopped, failed or killed leaves its
-data to be trained on, and the next call goes on where it ended.
+data to be trained on, and the next call goes on where it ended. After a run, what nobody needs any more is removed.
 """
 
 from __future__ import annotations
@@ -49,16 +49,29 @@ def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
     Raises:
       BadInput: the configuration, the data or the root are wrong. Everything else is in what is returned.
     """
-    root.prepare(config.name)
-    root.refuse_local_run()
+    try:
+        root.prepare(config.name)
+        root.refuse_local_run()
+    except BadInput as error:  # the root is another's; nothing is noted down there
+        raise _told(config, root, error) from None
     try:
         why_not = _nothing_to_do(config, root)
         done = Retrained(_SKIPPED, why_not, 0) if why_not else _run(config, root, display)
     except BadInput as error:
         _log(root, Retrained(_STOPPED, str(error), EXIT_CODES[_STOPPED]))
-        raise
+        raise _told(config, root, error) from None
     _log(root, done)
     return done
+
+
+def _told(config: Config, root: Root, error: BadInput) -> BadInput:
+    """The error, of which the notifier was told; it says so if that went wrong."""
+    from deploy.notify import notify
+
+    alert = f"{config.name}: retrain was stopped: {error}"
+    summary = {"run_id": None, "status": _STOPPED, "reason": str(error), "alert": alert}
+    problem = notify(config.notify, summary, root.reports)
+    return BadInput(f"{error}; {problem}") if problem else error
 
 
 def _nothing_to_do(config: Config, root: Root) -> str:
@@ -109,8 +122,22 @@ def _run(config: Config, root: Root, display: local.Display) -> Retrained:
         code = ALERT_CODE
         alert = f"{config.name}: {in_a_row} models in a row were refused, production stays as it is; the last: {reason}"
     summary = {**summary, "alert": alert or None}
-    notes = [note for note in [notify(config.notify, summary, result.folder)] if note]
+    notes = [note for note in (notify(config.notify, summary, result.folder), _clean(config, root)) if note]
     return Retrained(status, reason, code, alert, summary, result.folder, tuple(notes))
+
+
+def _clean(config: Config, root: Root) -> str:
+    """Removes what nobody needs any more; what went wrong with it, or an empty string."""
+    from deploy.housekeeping import clean_root
+
+    try:
+        cleaned = clean_root(root, config.retention.days)
+    except (BadInput, OSError) as error:
+        return f"nothing was cleaned: {error}"
+    what, problem = next(iter(cleaned.not_removed.items()), ("", ""))
+    if not what:
+        return ""
+    return f"{len(cleaned.not_removed)} of {len(cleaned.removed)} could not be cleaned, the first was {what} ({problem})"
 
 
 def _refusals_in_a_row(root: Root) -> int:

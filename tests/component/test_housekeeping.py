@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from components.drift_gate import VECTORS_PROPERTY
 from deploy import housekeeping
 from deploy.cli import _Commands
 from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, configured_days
@@ -445,6 +446,28 @@ def test_what_the_cache_gave_a_recent_run_is_in_use_however_old_it_is(history):
     assert artifacts_removed(history.clean(15)) == set()
     history.day += 20
     assert f"artifacts/Ingest/examples/{old[0]}" in removed(history.clean(15))
+
+
+def test_the_verdict_on_a_span_stays_with_its_vectors(history):
+    history.run("refused")
+    span_vectors = history.complete("Vectors")[0]
+    [vectors] = (a for a in history.store.get_artifacts() if a.uri.endswith(f"/vectors/{span_vectors}"))
+    verdict = history.artifact(history.step(history.runs[-1], "Judge", [vectors.id], {"verdict": "Verdict"})["verdict"])
+    verdict.custom_properties[VECTORS_PROPERTY].string_value = vectors.uri
+    history.store.put_artifacts([verdict])
+    history.date()
+    for _ in range(5):
+        history.day += 20
+        history.run("refused", new_span=False)  # the vectors are in the window; nobody reads the verdict
+    assert history.last_use(verdict.id) == pytest.approx(100)
+    history.clean(15)
+    assert history.is_there(verdict.id)
+    for _ in range(3):
+        history.day += 20
+        history.run("refused")
+    history.clean(15)
+    assert not history.is_there(vectors.id)
+    assert not history.is_there(verdict.id)
 
 
 def test_of_a_version_in_serving_models_and_verdicts_stay_and_photos_go(history):
