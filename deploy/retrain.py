@@ -137,7 +137,8 @@ def _clean(config: Config, root: Root) -> str:
     what, problem = next(iter(cleaned.not_removed.items()), ("", ""))
     if not what:
         return ""
-    return f"{len(cleaned.not_removed)} of {len(cleaned.removed)} could not be cleaned, the first was {what} ({problem})"
+    failed, all_of_it = len(cleaned.not_removed), len(cleaned.removed)
+    return f"{failed} of {all_of_it} could not be cleaned, the first was {what} ({problem})"
 
 
 def _refusals_in_a_row(root: Root) -> int:
