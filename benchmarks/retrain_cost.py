@@ -1,0 +1,108 @@
+"""What a new span costs: `python -m benchmarks.retrain_cost --data DIR --photos 2000`.
+
+Five spans are made of the photos below DIR (`benchmarks.more_photos`), one folder a class. One root learns from the
+first four, and then retrains on the window of the last four, of which one span is new. Another root learns from the
+same window from nothing. Printed are the photos that each of the two ingested and passed through the backbone, as
+their own records count them, and the seconds of each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.more_photos import make_photos
+
+SPANS, WINDOW = 5, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="One folder of photos a class.")
+    parser.add_argument("--photos", type=int, default=2000, help="Of a span.")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        spans = make_spans(given.data, Path(folder), given.photos)
+        made = {}
+        for name in ("one new span", "from nothing"):
+            root = Path(folder, name.replace(" ", "-"))
+            if name == "one new span":
+                spans[-1].joinpath("_SUCCESS").unlink(missing_ok=True)
+                first = retrain(root, spans[0].parent, given.settings)
+                print(f"the first {WINDOW} spans, before anything is timed: {first['total']:.0f} s", flush=True)
+            spans[-1].joinpath("_SUCCESS").touch()
+            before = counted(root)
+            made[name] = retrain(root, spans[0].parent, given.settings)
+            after = counted(root)
+            made[name]["counted"] = {key: after[key] - before.get(key, 0) for key in after}
+        print_table(made)
+
+
+def make_spans(source: Path, folder: Path, photos: int) -> list[Path]:
+    """Complete spans of so many photos each, whose photos are all different."""
+    make_photos(source, folder / "all", SPANS * photos, seed=42)
+    spans = [folder / "photos" / f"span-{number}" for number in range(1, SPANS + 1)]
+    for label in sorted((folder / "all").iterdir()):
+        for i, photo in enumerate(sorted(label.iterdir())):
+            target = spans[i % SPANS] / label.name / photo.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(photo, target)
+    for span in spans:
+        (span / "_SUCCESS").touch()
+    return spans
+
+
+def retrain(root: Path, photos: Path, settings: list[str]) -> dict[str, Any]:
+    """Seconds of a call of `warmstart retrain`, in total and by step."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "deploy.cli", "retrain", "--config=cats_vs_dogs", f"--data={photos}/span-{{SPAN}}",
+            f"--root={root}", f"--set=data.window={WINDOW}", *(f"--set={setting}" for setting in settings),
+        ],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    total = time.perf_counter() - began
+    if done.returncode not in (0, 3):
+        sys.exit(done.stdout + done.stderr)
+    summary = json.loads(max((root / "reports").glob("*/summary.json")).read_text())
+    steps = {node["id"]: node["seconds"] for node in summary["nodes"]}
+    rest = total - sum(steps.values())
+    return {"total": total, "steps": {**steps, "earlier spans, imports and graph": rest}, "window": summary["window"]}
+
+
+def counted(root: Path) -> dict[str, int]:
+    """Photos read by ImageExampleGen, and passed through the backbone by FeatureVectorGen, ever."""
+    artifacts = root / "artifacts"
+    reports = artifacts.glob("ImageExampleGen/ingest_report/*/keys.jsonl")
+    passes = artifacts.glob("FeatureVectorGen/feature_vectors/*/pass.json")
+    return {
+        "photos ingested": sum(len(file.read_text().splitlines()) for file in reports),
+        "photos through the backbone": sum(json.loads(file.read_text())["computed"] for file in passes),
+    }
+
+
+def print_table(made: dict[str, dict[str, Any]]) -> None:
+    names = list(made)
+    print(f"{'':<34}" + "".join(f"{name:>14}" for name in names) + f"{'ratio':>8}")
+    for key in made[names[0]]["counted"]:
+        values = [made[name]["counted"][key] for name in names]
+        print(f"{key:<34}" + "".join(f"{value:>14}" for value in values) + f"{values[1] / max(values[0], 1):>8.1f}")
+    for step in [*made[names[0]]["steps"], "total"]:
+        values = [made[name]["total"] if step == "total" else made[name]["steps"][step] for name in names]
+        ratio = f"{values[1] / values[0]:>8.1f}" if step == "total" else ""
+        print(f"{step:<34}" + "".join(f"{value:>12.1f} s" for value in values) + ratio)
+    assert made[names[0]]["window"]["spans"] == made[names[1]]["window"]["spans"], "the windows differ"
+
+
+if __name__ == "__main__":
+    main()
