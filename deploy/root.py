@@ -21,6 +21,8 @@ EXIT_CODES = {"pushed": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed"
 # Of a run, in its folder below `reports`.
 LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
+# Whoever only asks `is_active` holds the lock for an instant.
+_PROBE_SECONDS = 0.5
 # The name under which a metadata store elsewhere knows this root; absent where `metadata.sqlite` is in use.
 _STORE = ".metadata-store"
 
@@ -137,7 +139,7 @@ class Root:
         """
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=_PROBE_SECONDS, poll_interval=0.02)
         except filelock.Timeout:
             raise RunActiveError(
                 f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root"

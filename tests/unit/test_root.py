@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from components.pusher.serving_folder import model_identity
 from deploy.root import Root, find_root
@@ -21,6 +23,28 @@ from deploy.root import Root, find_root
 with Root(sys.argv[1]).lock("2024-02-29T12-00-00Z"):
     print("held", flush=True)
     sys.stdin.read()
+"""
+
+# Does what it is told, a line at a time, and answers with a line.
+OBEY = """
+import sys
+from deploy.root import Root, RunActiveError
+root, held = Root(sys.argv[1]), None
+for line in sys.stdin:
+    order = line.strip()
+    if order == "lock":
+        held = root.lock("run")
+        try:
+            held.__enter__()
+            print("held", flush=True)
+        except RunActiveError:
+            held = None
+            print("refused", flush=True)
+    elif order == "release":
+        held.__exit__(None, None, None)
+        print("released", flush=True)
+    elif order == "ask":
+        print("active" if root.is_active() else "free", flush=True)
 """
 
 
@@ -70,6 +94,73 @@ def test_a_run_that_ended_or_failed_frees_the_lock(root, holder):
         raise ZeroDivisionError
     with root.lock("second"):
         pass
+
+
+class Process:
+    def __init__(self, root: Root):
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", OBEY, str(root.folder)],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(self, order: str) -> str:
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["lock", "release", "ask", "kill"])), max_size=12))
+def test_whatever_processes_do_one_holds_the_lock_at_most_and_a_killed_one_holds_none(root, deeds):
+    processes = [Process(root), Process(root)]
+    holder = None
+    try:
+        for one, deed in deeds:
+            if deed == "kill":
+                processes[one].kill()
+                processes[one] = Process(root)
+                holder = None if holder == one else holder
+            elif deed == "ask":
+                # A process that asks whether anybody works here is told of itself, too.
+                assert processes[one].told("ask") == ("free" if holder is None else "active")
+            elif deed == "lock" and holder != one:
+                assert processes[one].told("lock") == ("held" if holder is None else "refused")
+                holder = one if holder is None else holder
+            elif deed == "release" and holder == one:
+                assert processes[one].told("release") == "released"
+                holder = None
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_somebody_who_only_asks_keeps_nobody_from_working(root):
+    asking = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\nfrom deploy.root import Root\nprint('asks', flush=True)\n"
+            "while True:\n    Root(sys.argv[1]).is_active()\n    time.sleep(0.001)",
+            str(root.folder),
+        ],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        asking.stdout.readline()
+        for _ in range(200):
+            with root.lock("mine"):
+                pass
+    finally:
+        asking.kill()
+        asking.communicate()
 
 
 @pytest.mark.parametrize("owner", [None, "", "{", "[]", '{"run_id": "x"}'])
