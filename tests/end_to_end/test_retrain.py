@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.metadata_address import connect
 from tests.end_to_end.commands import REPOSITORY, served, start, warmstart
 
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ class Nights:
 
     def __init__(self, folder: Path, sample: Path, backbone: str):
         self.data, self.root = folder / "photos", folder / "root"
-        self._photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+        self.photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
         self._settings = [
             "data.window=2",
             "data.test_spans=[1]",
@@ -34,7 +35,7 @@ class Nights:
         ]
 
     def add(self, span: int, part: slice, complete: bool = True) -> None:
-        for photo in self._photos[part]:
+        for photo in self.photos[part]:
             target = self.data / f"span-{span}" / photo.parent.name / photo.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(photo, target)
@@ -58,6 +59,13 @@ class Nights:
 
     def notes(self) -> list[dict]:
         return [json.loads(line) for line in (self.root / "retrain.jsonl").read_text().splitlines()]
+
+    def judged(self) -> int:
+        """How often DriftGate really compared."""
+        store = connect(f"sqlite://{self.root}/metadata.sqlite")
+        context = store.get_context_by_type_and_name("node", "cats_vs_dogs.DriftGate")
+        executions = store.get_executions_by_context(context.id)
+        return sum(execution.last_known_state == execution.COMPLETE for execution in executions)
 
     def summary(self) -> dict:
         return json.loads(max((self.root / "reports").glob("*/summary.json")).read_text())
@@ -111,8 +119,36 @@ def test_nights_one_after_another(nights):
     assert nights.summary()["window"]["spans"] == ["1", "2", "3"]
 
 
+def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_out(nights):
+    photos = len(nights.photos)
+    nights.add(5, slice(0, photos // 2))  # of one class
+    before = served(nights.root)
+    stops = "drift.label_distribution.stop=0.3"
+    code, output, noted = nights.night(stops)
+    assert (code, noted["status"]) == (2, "stopped"), output
+    assert "the new span was stopped at the drift gate" in noted["reason"]
+    drift = nights.summary()["drift"]
+    assert drift["action"] == "stop"
+    assert drift["checks"]["label_distribution"]["vanished_classes"] == ["dog"]
+    assert served(nights.root) == before
+    judged = nights.judged()
+
+    nights.add(6, slice(3, None, 16))
+    code, output, noted = nights.night(stops)
+    assert code in (0, 3), output
+    summary = nights.summary()
+    assert summary["window"]["spans"] == ["1", "6"]
+    [(span, reason)] = summary["window"]["left_out"].items()
+    assert span == "5"
+    assert "the new span was stopped at the drift gate" in reason
+    # The stopped one is known, and only the new one is judged, by those that are left.
+    assert nights.judged() == judged + 1
+    assert summary["drift"]["action"] in ("go", "note")
+    shutil.rmtree(nights.data / "span-5")
+
+
 def test_of_two_calls_at_once_one_trains(nights):
-    nights.add(5, slice(7, None, 8))
+    nights.add(7, slice(7, None, 8))
     calls = [start(*nights.arguments()) for _ in range(2)]
     outputs = [call.communicate()[0] for call in calls]
     noted = nights.notes()[-2:]
