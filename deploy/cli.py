@@ -103,7 +103,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@main.command()
+@main.command(short_help="Runs the pipeline here, step by step.")
 @_config_options
 @click.option("--from", "from_node", metavar="STEP", help="Runs from this step on; earlier results are taken over.")
 @click.option("--to", "to_node", metavar="STEP", help="Runs up to this step.")
@@ -158,7 +158,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push, as_j
     sys.exit(result.exit_code)
 
 
-@main.command()
+@main.command(short_help="Trains if there are new data; made for a schedule.")
 @_config_options
 @click.option("--json", "as_json", is_flag=True, help="What it came to, and the run's summary.json if there was a run.")
 def retrain(config_name, data, root, overrides, as_json) -> None:
@@ -215,7 +215,7 @@ def retrain(config_name, data, root, overrides, as_json) -> None:
 _root_option = click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
 
 
-@main.command()
+@main.command(short_help="Shows versions, runs, and what is in production.")
 @_root_option
 @_json_option
 def history(root: str | None, as_json: bool) -> None:
@@ -237,7 +237,7 @@ def history(root: str | None, as_json: bool) -> None:
         click.echo(production.history_text(found, place))
 
 
-@main.command()
+@main.command(short_help="Puts an earlier version into production again.")
 @click.argument("version", type=int, required=False)
 @_root_option
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the history.")
@@ -279,7 +279,7 @@ def pin(version: int, remove: bool, root: str | None) -> None:
     click.echo(production.pin(find_root(root), version, remove))
 
 
-@main.command()
+@main.command(short_help="Asks the model in production about photos.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @_root_option
 @click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
@@ -324,7 +324,7 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
         sys.exit(2)
 
 
-@main.command()
+@main.command(short_help="Draws sample photos of cats and dogs, a few of them broken.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--photos", default=480, show_default=True, help="Photos of cats_vs_dogs; Oxford gets half as many.")
 @click.option("--seed", default=7, show_default=True, help="The same seed draws the same photos.")
@@ -428,7 +428,7 @@ def backbone_list(as_json: bool) -> None:
     click.echo("Any TF2 image feature vector: --set backbone.handle= a TF-Hub URL, a folder or a .tar.gz")
 
 
-@backbone.command("export")
+@backbone.command("export", short_help="Makes a backbone of a Keras application.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -487,7 +487,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
 
 
-@main.command()
+@main.command(short_help="Looks whether this machine can run the pipeline.")
 @click.option(
     "--config",
     "config_name",
@@ -534,7 +534,7 @@ def doctor(config_name, data, overrides, root, kubeflow_endpoint, no_start, as_j
     sys.exit(doctors.exit_code(checks))
 
 
-@main.command()
+@main.command(short_help="Prints a shell's completion of commands and options.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Prints what makes SHELL complete commands, options and configurations of warmstart.

@@ -8,7 +8,7 @@ from deploy import output
 from schemas.errors import BadInput
 
 
-@click.command()
+@click.command(short_help="Removes artifacts, vectors and logs that nobody needs any more.")
 @click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
 @click.option(
     "--days",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploy.schedule import Schedule, Scope
 
 
-@click.command()
+@click.command(short_help="Has `warmstart retrain` run by the clock.")
 @click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
 @click.option("--config", "config_name", metavar="NAME|FILE", help="As in `warmstart retrain`, which is what runs.")
 @click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As there.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deploy.kubeflow.package_file import Package
 
 
-@click.group()
+@click.group(short_help="The same pipeline on Kubeflow Pipelines.")
 def kubeflow() -> None:
     """The same pipeline on Kubeflow Pipelines 2.5 or newer: one container a step.
 
@@ -107,7 +107,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@kubeflow.command("compile")
+@kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
 @_package_options
 @click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
 @click.option(
@@ -151,7 +151,7 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
     click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {len(text.encode()) / 1000:.0f} kB")
 
 
-@kubeflow.command()
+@kubeflow.command(short_help="Uploads the pipeline and starts a run.")
 @_package_options
 @_cluster_options
 @_run_options
@@ -212,7 +212,7 @@ def submit(
         sys.exit(_follow(connection, submitted.run_id, compiled.tasks, reports))
 
 
-@kubeflow.group()
+@kubeflow.group(short_help="Runs that Kubeflow starts by itself.")
 def schedule() -> None:
     """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed.
 
@@ -224,7 +224,7 @@ def schedule() -> None:
     """
 
 
-@schedule.command("set")
+@schedule.command("set", short_help="Creates the schedule NAME, or replaces it.")
 @click.argument("name")
 @click.option(
     "--cron", required=True, help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.'
