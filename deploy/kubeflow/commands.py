@@ -176,7 +176,7 @@ def submit(
     With --follow the exit code is 1 when the run failed, and 0 when Kubeflow says that it succeeded. For Kubeflow a run
     that pushed nothing, by verdict, has succeeded, and its API does not tell the verdict. Where the root can be read
     here too, as in a pod with the volume, `summary.json` is, and the exit code is that of `warmstart run`: 3 for
-    such a run. Elsewhere the run's page in Kubeflow says what became of it.
+    such a run, 2 for one that was stopped. Elsewhere the run's page in Kubeflow says what became of it.
 
     \b
     Examples:
@@ -381,16 +381,19 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
     if ended.stopped:
         click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}")
         return 0
-    if ended.state == client.SUCCEEDED and (outcome := _outcome(reports)):
-        status, reason = outcome
-        click.echo(f"status: {status}  {reason}")
-        return EXIT_CODES[status]
-    click.echo(f"status: {ended.state.lower()}")
+    outcome, succeeded = _outcome(reports), ended.state == client.SUCCEEDED
+    # Whatever a summary says, a run of which a task failed is no success.
+    if outcome and (succeeded or EXIT_CODES[outcome[0]]):
+        code = EXIT_CODES[outcome[0]]
+        click.echo(f"status: {outcome[0]}  {outcome[1]}")
+    else:
+        code = 0 if succeeded else 1
+        click.echo(f"status: {ended.state.lower()}")
     for task in ended.failed:
         click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}")
     if ended.error:
         click.echo(f"  {ended.error}")
-    return 0 if ended.state == client.SUCCEEDED else 1
+    return code
 
 
 def _outcome(reports: Path) -> tuple[str, str] | None:

@@ -22,13 +22,15 @@ from deploy.doctor import Asked, Check
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.sample_photos import write_sample_photos
+from tests.kfp_api_stub import KfpApiStub
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Root:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
-    for name in ("KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT", "TFHUB_CACHE_DIR"):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    for name in ("KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT", "KFP_TOKEN", "KFP_NAMESPACE", "TFHUB_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     root = Root("runs/cats_vs_dogs")
     root.prepare("cats_vs_dogs")
@@ -423,6 +425,16 @@ def test_a_cluster_that_does_not_answer_fails(root):
     check = doctor._kubeflow(f"http://127.0.0.1:{port}")
     assert_fails(check, f"127.0.0.1:{port}")
     assert_fails(doctor._kubeflow("http://"), "no address")
+
+
+def test_a_cluster_that_answers_is_asked_for_its_version(root):
+    with KfpApiStub(version="2.5.0") as server:
+        check = doctor._kubeflow(server.address)
+        assert (check.state, f"{server.address} answers, version 2.5.0" in check.found) == ("ok", True)
+    with KfpApiStub(version="2.0.5") as server:
+        assert_fails(doctor._kubeflow(server.address), "version 2.0.5", "2.5.0 or newer")
+    with KfpApiStub(token="another") as server:
+        assert_fails(doctor._kubeflow(server.address), "token")
 
 
 def test_a_cluster_without_a_client_fails(root, monkeypatch):
