@@ -131,7 +131,9 @@ def test_no_color_is_heeded_on_a_terminal():
 
 
 def test_a_terminal_that_can_nothing_gets_lines():
-    assert CONTROL.findall(shown_on_a_terminal(TERM="dumb").replace("\r\n", "\n")) == []
+    text = shown_on_a_terminal(TERM="dumb").replace("\r\n", "\n")
+    assert CONTROL.findall(text) == []
+    assert "of 4 photos [read] ..." in text, "as a file does"
 
 
 def test_quiet_shows_how_it_ended_and_nothing_else(tmp_path):

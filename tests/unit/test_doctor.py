@@ -352,13 +352,17 @@ def test_metadata_that_are_no_database_fail(root):
 
 
 def test_damaged_metadata_fail(with_metadata):
+    """In one page, of a table that nobody asks for."""
+    with sqlite3.connect(with_metadata.metadata) as database:
+        database.executemany("INSERT INTO EventPath VALUES (?, 0, 0, ?)", [(n, f"marked {n}") for n in range(2000)])
+        [page_size] = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    assert doctor._metadata(with_metadata).state == "ok"
     content = bytearray(with_metadata.metadata.read_bytes())
-    page = 4096
-    assert len(content) > 30 * page
-    for start in range(5 * page, len(content), page):
-        content[start : start + 200] = b"\xff" * 200
+    page = content.index(b"marked 1000") // page_size * page_size
+    content[page : page + 40] = b"\xff" * 40
     with_metadata.metadata.write_bytes(content)
-    assert_fails(doctor._metadata(with_metadata), "metadata.sqlite", "copy")
+    assert_fails(doctor._metadata(with_metadata), "metadata.sqlite is damaged", "copy")
 
 
 def test_metadata_of_another_version_fail(with_metadata):
