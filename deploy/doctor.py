@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -315,6 +316,9 @@ def _backbone(config: Config | None) -> Check:
         found = f"the weights of {handle} are installed; its first use converts them into {cache}"
     elif registry.is_address(handle):
         place = Path(os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir(), "tfhub_modules"))
+        # Where tensorflow_hub keeps what it has downloaded (compressed_module_resolver.py).
+        if (place / hashlib.sha1(handle.encode()).hexdigest()).is_dir():
+            return Check("backbone", "ok", f"{handle}, downloaded, in {place}")
         found, cache = f"{handle} is downloaded by the first run into {place}", place
     else:
         found = f"{handle}, on this disk"

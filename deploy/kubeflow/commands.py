@@ -352,7 +352,7 @@ def _compiled(
     from deploy.quiet import quiet_libraries
 
     if note := check_image(resolved.cluster.image):
-        click.echo(f"note: {note}", err=True)
+        output.note(f"note: {note}")
     connection = client.connect(to)
     quiet_libraries()
     if "span" in of_this_run:

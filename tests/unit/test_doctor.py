@@ -201,7 +201,11 @@ def test_a_cache_that_cannot_be_written_fails(root, tmp_path, monkeypatch):
     remote = config("backbone.handle=https://tfhub.dev/a/b/1")
     assert_fails(doctor._backbone(remote), "https://tfhub.dev/a/b/1", "TFHUB_CACHE_DIR")
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    assert doctor._backbone(remote).state == "ok"
+    assert "is downloaded by the first run into" in doctor._backbone(remote).found
+    from tensorflow_hub.compressed_module_resolver import _module_dir
+
+    Path(_module_dir("https://tfhub.dev/a/b/1")).mkdir(parents=True)
+    assert "downloaded, in" in doctor._backbone(remote).found
 
 
 def test_a_converted_backbone_is_found(root, monkeypatch):
@@ -285,6 +289,11 @@ def test_locks_that_cannot_be_taken_fail(root, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert_fails(doctor._file_locks(root.folder), "no lock can be taken")
+    assert_fails(doctor._active_run(root), "cannot be looked at")
+
+
+def test_a_lock_file_that_cannot_be_opened_fails(root):
+    (root.folder / ".lock").mkdir()
     assert_fails(doctor._active_run(root), "cannot be looked at")
 
 
