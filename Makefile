@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast lint format lock bench clean
+.PHONY: help install services demo test test-fast lint format docs lock bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests
@@ -34,6 +34,9 @@ lint: install ## ruff and mypy on our own code
 format: install ## let ruff rewrite the code
 	$(PYTHON_RUN) -m ruff check --fix
 	$(PYTHON_RUN) -m ruff format
+
+docs: install ## write the help texts and the keys of the configuration into docs/
+	$(PYTHON_RUN) -m docs.generate
 
 lock: install ## resolve the dependencies anew and write requirements.lock
 	.tools/bin/uv lock --quiet --upgrade --python $(PYTHON_RUN)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
+from deploy import output
 from deploy.housekeeping_commands import clean
 from deploy.kubeflow.commands import kubeflow
 from deploy.schedule_commands import schedule
@@ -29,7 +31,9 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, package_name="warmstart")
-def main() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Only the result and errors; before the command.")
+@click.option("-v", "--verbose", is_flag=True, help="What the libraries log too, on standard error.")
+def main(quiet: bool, verbose: bool) -> None:
     """From folders of labelled photos to a model in production that is better than the last one, or a refusal with
     a reason.
 
@@ -39,12 +43,36 @@ def main() -> None:
       warmstart run --config cats_vs_dogs --data sample/cats_vs_dogs
 
     \b
+    See whether this machine can run it:
+      warmstart doctor
+
+    \b
+    As a program reads it, with errors on standard error only:
+      warmstart --quiet run --config cats_vs_dogs --data sample/cats_vs_dogs --json
+
+    \b
     Exit codes:
       0  pushed, or nothing to do
       1  a step failed
       2  the input is wrong: configuration, paths, or data refused at the gate
       3  the run finished and pushed nothing, by verdict
+
+    Colours are for terminals only, and never where NO_COLOR is set.
     """
+    if quiet and verbose:
+        raise BadInput("--quiet and --verbose were both given; expected one of them")
+    output.set_loudness("quiet" if quiet else "verbose" if verbose else "normal")
+
+
+def _complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The known configurations; where none begins so, the shell's own way with files."""
+    # `pipeline.config` knows them too, and takes longer to import than a person likes to wait for a tab.
+    known = sorted(file.stem for file in Path(__file__).parents[1].glob("pipeline/configs/*.yaml"))
+    found = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="The same for programs.")
 
 
 def _config_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,6 +84,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
                 "config_name",
                 required=True,
                 metavar="NAME|FILE",
+                shell_complete=_complete_config,
                 help="A known configuration or a YAML file.",
             ),
             click.option(
@@ -74,7 +103,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@main.command()
+@main.command(short_help="Runs the pipeline here, step by step.")
 @_config_options
 @click.option("--from", "from_node", metavar="STEP", help="Runs from this step on; earlier results are taken over.")
 @click.option("--to", "to_node", metavar="STEP", help="Runs up to this step.")
@@ -84,7 +113,8 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Pushes although ReleaseGate refuses (floors, comparison with production) or production was rolled back from "
     "this model; never overrides DataGate or ServableCheck. Recorded with the reason.",
 )
-def run(config_name, data, root, overrides, from_node, to_node, force_push) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The run's summary.json, in place of words; progress on stderr.")
+def run(config_name, data, root, overrides, from_node, to_node, force_push, as_json) -> None:
     """Runs the pipeline here, step by step; finished steps are never done twice.
 
     \b
@@ -96,6 +126,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
       warmstart run --config cats_vs_dogs --data A --set training.fine_tuning.strategy=auto
       warmstart run --config cats_vs_dogs --data A --set training.augmentation.mode=views
       warmstart run --config cats_vs_dogs --data A --from Evaluator
+      warmstart --quiet run --config cats_vs_dogs --data A --json
       warmstart run --config cats_vs_dogs --data A --force-push "new camera: the old test photos are of no use"
 
     Known configurations: cats_vs_dogs, oxford_iiit_pet, species, image_folder. A killed run is taken up again by the
@@ -112,21 +143,25 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push) -> N
     from deploy.display import ConsoleDisplay
     from deploy.root import EXIT_CODES, Root, failure
 
-    display = ConsoleDisplay(local.terminal_stream())
-    display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
+    display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
+    display.heading(VERSION, config.name)
     place = Root(root or Path("runs") / config.name)
     try:
         result = local.run(config, place, display, from_node, to_node, (force_push or "").strip())
     except OSError as error:  # the disk may be too full even for the summary
         click.echo(f"error: {failure(error, place)}", err=True)
         sys.exit(EXIT_CODES["failed"])
-    display.closing(result.summary, result.folder)
+    if as_json:
+        output.document(result.summary)
+    else:
+        display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
 
 
-@main.command()
+@main.command(short_help="Trains if there are new data; made for a schedule.")
 @_config_options
-def retrain(config_name, data, root, overrides) -> None:
+@click.option("--json", "as_json", is_flag=True, help="What it came to, and the run's summary.json if there was a run.")
+def retrain(config_name, data, root, overrides, as_json) -> None:
     """Trains if there are new data, and otherwise says why not; made for a schedule, and safe to call at any time.
 
     New is what differs from the data of the last run that came to a decision: a span more, another version of one, one
@@ -136,6 +171,7 @@ def retrain(config_name, data, root, overrides) -> None:
     Examples:
       warmstart retrain --config cats_vs_dogs --data "photos/span-{SPAN}" --set data.window=4
       warmstart retrain --config image_folder --data flowers
+      warmstart --quiet retrain --config image_folder --data flowers --json
 
     \b
     Exit codes:
@@ -154,15 +190,18 @@ def retrain(config_name, data, root, overrides) -> None:
     from deploy.retrain import retrain as retrain_root
     from deploy.root import EXIT_CODES, Root, failure
 
-    display = ConsoleDisplay(local.terminal_stream())
-    display.console.print(f"[bold]warmstart[/] {VERSION}  {config.name}")
+    display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
+    display.heading(VERSION, config.name)
     place = Root(root or Path("runs") / config.name)
     try:
         done = retrain_root(config, place, display)
     except OSError as error:
         click.echo(f"error: {failure(error, place)}", err=True)
         sys.exit(EXIT_CODES["failed"])
-    if done.summary is not None and done.folder is not None:
+    if as_json:
+        keys = ("status", "reason", "exit_code", "alert", "notes", "summary")
+        output.document({key: getattr(done, key) for key in keys})
+    elif done.summary is not None and done.folder is not None:
         display.closing(dict(done.summary), done.folder)
     else:
         display.status(done.status, done.reason)
@@ -176,9 +215,9 @@ def retrain(config_name, data, root, overrides) -> None:
 _root_option = click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
 
 
-@main.command()
+@main.command(short_help="Shows versions, runs, and what is in production.")
 @_root_option
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@_json_option
 def history(root: str | None, as_json: bool) -> None:
     """Shows all versions that were ever in production, all runs, and what is in production now.
 
@@ -193,14 +232,12 @@ def history(root: str | None, as_json: bool) -> None:
     place = find_root(root)
     found = production.history(place)
     if as_json:
-        import json
-
-        click.echo(json.dumps(found, indent=2))
+        output.document(found)
     else:
         click.echo(production.history_text(found, place))
 
 
-@main.command()
+@main.command(short_help="Puts an earlier version into production again.")
 @click.argument("version", type=int, required=False)
 @_root_option
 @click.option("--reason", default="", metavar="TEXT", help="Why; for the history.")
@@ -242,7 +279,7 @@ def pin(version: int, remove: bool, root: str | None) -> None:
     click.echo(production.pin(find_root(root), version, remove))
 
 
-@main.command()
+@main.command(short_help="Asks the model in production about photos.")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @_root_option
 @click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
@@ -272,15 +309,11 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
     quiet_libraries()
     from deploy import prediction
 
-    def show(done: int) -> None:
-        if sys.stderr.isatty() and len(files) > prediction.BATCH_SIZE:
-            click.echo(f"\r{done} of {len(files)} photos answered", nl=done == len(files), err=True)
-
-    answers = list(prediction.predict(prediction.Model(folder), files, show))
+    show = output.counter(len(files), "photos answered")
+    shown = show if len(files) > prediction.BATCH_SIZE else lambda done: None
+    answers = list(prediction.predict(prediction.Model(folder), files, shown))
     if as_json:
-        import json
-
-        click.echo(json.dumps([prediction.for_programs(answer) for answer in answers], indent=2))
+        output.document([prediction.for_programs(answer) for answer in answers])
     else:
         click.echo(prediction.for_people(answers), nl=False)
     failed = [answer for answer in answers if answer.error]
@@ -291,7 +324,7 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
         sys.exit(2)
 
 
-@main.command()
+@main.command(short_help="Draws sample photos of cats and dogs, a few of them broken.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--photos", default=480, show_default=True, help="Photos of cats_vs_dogs; Oxford gets half as many.")
 @click.option("--seed", default=7, show_default=True, help="The same seed draws the same photos.")
@@ -305,8 +338,7 @@ def sample(folder: Path, photos: int, seed: int) -> None:
     from schemas.sample_photos import write_sample_photos
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r{done} of {total} photos drawn", nl=done == total, err=True)
+        output.counter(total, "photos drawn")(done)
 
     try:
         summary = write_sample_photos(folder, photos=photos, seed=seed, on_progress=show)
@@ -322,18 +354,30 @@ def sample(folder: Path, photos: int, seed: int) -> None:
 
 @main.group()
 def backbone() -> None:
-    """Image feature vectors to build on."""
+    """Image feature vectors to build on.
+
+    \b
+    Examples:
+      warmstart backbone list
+      warmstart backbone export ResNet50 backbones/resnet50
+      warmstart run --config image_folder --data flowers --set backbone.handle=./backbones/resnet50
+    """
 
 
 @backbone.command("list")
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@_json_option
 def backbone_list(as_json: bool) -> None:
-    """Lists the built-in backbones, and what else can be one."""
+    """Lists the built-in backbones, and what else can be one.
+
+    \b
+    Examples:
+      warmstart backbone list
+      warmstart backbone list --json
+    """
     from components.backbone.registry import BACKBONES, KERAS_APPLICATIONS, converted_folder, on_disk
 
     if as_json:
         import dataclasses
-        import json
 
         listed = {
             "built_in": [
@@ -351,11 +395,12 @@ def backbone_list(as_json: bool) -> None:
             ],
             "keras_applications": [dataclasses.asdict(application) for application in KERAS_APPLICATIONS.values()],
         }
-        click.echo(json.dumps(listed, indent=2))
+        output.document(listed)
         return
 
-    from rich.console import Console
     from rich.table import Table
+
+    from deploy.display import make_console
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "images", "width", "parameters", "licence", "on disk"):
@@ -376,13 +421,14 @@ def backbone_list(as_json: bool) -> None:
             status,
             known.origin,
         )
-    # At any width: a narrow terminal breaks the lines before the origin.
-    Console(highlight=False, width=200).print(table)
+    console = make_console(sys.stdout)
+    console.width = 200  # at any width: a narrow terminal breaks the lines before the origin
+    console.print(table)
     click.echo(f"\nKeras applications, after `warmstart backbone export`: {', '.join(KERAS_APPLICATIONS)}")
     click.echo("Any TF2 image feature vector: --set backbone.handle= a TF-Hub URL, a folder or a .tar.gz")
 
 
-@backbone.command("export")
+@backbone.command("export", short_help="Makes a backbone of a Keras application.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -421,7 +467,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     application = require_keras_application(name)
     require_absent(folder)
     require_exportable(application, weights, pooling, size)
-    click.echo(f"{application.name}: starting TensorFlow ...", err=True)
+    output.note(f"{application.name}: starting TensorFlow ...")
     from deploy.quiet import quiet_libraries
 
     quiet_libraries()
@@ -439,6 +485,75 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     shown = folder if folder.is_absolute() else f"./{folder}"
     set_size = f" --set image.size={export.size}" if export.size else ""
     click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
+
+
+@main.command(short_help="Looks whether this machine can run the pipeline.")
+@click.option(
+    "--config",
+    "config_name",
+    metavar="NAME|FILE",
+    shell_complete=_complete_config,
+    help="What is to be run.  [default: what all configurations share]",
+)
+@click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As in `warmstart run`; looked at if given.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As there.")
+@click.option("--root", metavar="DIR", help="As there.  [default: runs/<configuration>]")
+@click.option("--kubeflow-endpoint", metavar="URL", help="Of a cluster to ask.  [env: KFP_ENDPOINT; default: none]")
+@click.option("--no-start", is_flag=True, help="Leaves out starting TensorFlow and TFX, which takes ten seconds.")
+@_json_option
+def doctor(config_name, data, overrides, root, kubeflow_endpoint, no_start, as_json) -> None:
+    """Looks whether this machine can run the pipeline, and says what to do where it cannot.
+
+    A line for each check: ok; warn, where a run will do, but something should be known; fail, where it will not. What
+    memory and disk a run needs is an estimate. Nothing is changed.
+
+    \b
+    Examples:
+      warmstart doctor
+      warmstart doctor --config cats_vs_dogs --data ~/photos/PetImages --root runs/cats_vs_dogs
+      warmstart doctor --config pets.yaml --set training.batch_size=256 --no-start --json
+      warmstart doctor --kubeflow-endpoint http://localhost:8080
+
+    \b
+    Exit codes:
+      0  nothing fails
+      2  something fails
+    """
+    from deploy import doctor as doctors
+    from deploy.display import make_console
+
+    console = make_console(sys.stdout)
+    asked = doctors.Asked(config_name, data, overrides, root, kubeflow_endpoint, not no_start)
+    checks = []
+    for check in doctors.examine(asked):
+        checks.append(check)
+        if not as_json and (check.state == "fail" or output.loudness() != "quiet"):
+            console.print(doctors.line(check), soft_wrap=True)
+    if as_json:
+        output.document(doctors.for_programs(checks))
+    sys.exit(doctors.exit_code(checks))
+
+
+@main.command(short_help="Prints a shell's completion of commands and options.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Prints what makes SHELL complete commands, options and configurations of warmstart.
+
+    \b
+    Examples:
+      warmstart completion bash > ~/.local/share/bash-completion/completions/warmstart
+      warmstart completion zsh > ~/.zfunc/_warmstart
+      warmstart completion fish > ~/.config/fish/completions/warmstart.fish
+
+    bash takes it up when it starts next; zsh, where ~/.zfunc is in its fpath; fish, at once.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    # Not `kind.source()`, which starts a bash to ask its version, and writes into the script's output if there is none.
+    made = kind(main, {}, "warmstart", "_WARMSTART_COMPLETE")
+    click.echo(made.source_template % made.source_vars())
 
 
 main.add_command(schedule)

@@ -12,29 +12,63 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.table import Table
 
+from deploy.output import Loudness, colours
 from deploy.root import shown
 
-_MARKS = {
-    "complete": "[green]done[/]",
-    "cached": "[cyan]cached[/]",
-    "skipped": "[cyan]skipped[/]",
-    "failed": "[red]failed[/]",
-    "stopped": "[yellow]stopped[/]",
+# State of a step -> what is written of it, and its colour.
+_WORDS = {
+    "complete": ("done", "green"),
+    "cached": ("cached", "cyan"),
+    "skipped": ("skipped", "cyan"),
+    "failed": ("failed", "red"),
+    "stopped": ("stopped", "yellow"),
 }
 # A file or a log gets a line of progress this often, a terminal ten times a second.
 _LINE_EVERY_SECONDS = 15.0
+# Of what is written to no terminal: no table is cut off, and no line broken.
+_WIDTH_OF_A_FILE = 200
+
+
+def make_console(stream: TextIO) -> Console:
+    """Writes text with rich's marks: in colour where colours may be, and no sign of control to anything but a terminal.
+
+    rich alone would write them to files too, where FORCE_COLOR or TTY_COMPATIBLE is set.
+    """
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        highlight=False,
+        soft_wrap=not terminal,
+        width=None if terminal else _WIDTH_OF_A_FILE,
+        force_terminal=terminal,
+        color_system="auto" if colours(stream) else None,
+    )
 
 
 class ConsoleDisplay:
-    """Writes to one stream; on a terminal the current step is shown live."""
+    """Writes to one stream. On a terminal the current step is shown live; a file gets a line a step, and one now and
+    then inside a long one.
+    """
 
-    def __init__(self, stream: TextIO):
-        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._live = self.console.is_terminal
+    def __init__(self, stream: TextIO, loudness: Loudness = "normal"):
+        """
+        Args:
+          stream: that is written to.
+          loudness: `quiet`: only how the run ended; `verbose`: nothing is shown live, since the libraries' log comes
+            between the lines.
+        """
+        self.console = make_console(stream)
+        self._quiet = loudness == "quiet"
+        self._live = loudness == "normal" and self.console.is_terminal and not self.console.is_dumb_terminal
         self._status: Live | None = None
         self._spinner = Spinner("dots")
         self._node, self._detail = "", ""
         self._last_line = 0.0
+
+    def heading(self, version: str, name: str) -> None:
+        """What is run."""
+        if not self._quiet:
+            self.console.print(f"[bold]warmstart[/] {version}  {escape(name)}")
 
     def node_started(self, node_id: str) -> None:
         self._node, self._detail, self._last_line = node_id, "", time.monotonic()
@@ -51,24 +85,43 @@ class ConsoleDisplay:
         self._detail = f"{done}{of} {what}"
         if self._status:
             self._spinner.update(text=escape(f"{self._node}: {self._detail}"))
-        elif time.monotonic() - self._last_line > _LINE_EVERY_SECONDS:
+        elif not self._quiet and time.monotonic() - self._last_line > _LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             self.console.print(escape(f"  {self._node:<28} {self._detail} ..."))
 
     def note(self, text: str) -> None:
         """A sentence between the steps."""
-        self.console.print(escape(f"  {text}"))
+        if not self._quiet:
+            self.console.print(escape(f"  {text}"))
 
     def node_ended(self, node_id: str, state: str, seconds: float) -> None:
+        self._stop_live()
+        if self._quiet:
+            return
+        detail = f"  {self._detail}" if self._detail and state == "complete" else ""
+        word, colour = _WORDS.get(state, (state, "default"))
+        mark = f"[{colour}]{word}[/]{' ' * (7 - len(word))}"
+        self.console.print(f"  {escape(node_id):<28} {mark} {seconds:6.1f} s{escape(detail)}")
+
+    def _stop_live(self) -> None:
         if self._status:
             self._status.stop()
             self._status = None
-        detail = f"  {self._detail}" if self._detail and state == "complete" else ""
-        mark = _MARKS.get(state, state)
-        self.console.print(f"  {escape(node_id):<28} {mark:<16} {seconds:6.1f} s{escape(detail)}")
 
     def closing(self, summary: dict[str, Any], folder: Path) -> None:
         """The run in a screenful: photos, models, verdict, and where the model lies."""
+        self._stop_live()  # the start itself may have failed
+        if not self._quiet:
+            self._results(summary)
+        self.status(summary["status"], summary["reason"])
+        out = self.console
+        if version := summary["production"]["after"]:
+            out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
+        out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
+        if summary["status"] == "failed":
+            out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
+
+    def _results(self, summary: dict[str, Any]) -> None:
         out = self.console
         out.print()
         if data := summary["data"]:
@@ -89,12 +142,6 @@ class ConsoleDisplay:
         for key in ("release", "servable"):
             if summary[key]:
                 out.print(f"[bold]{key:<8}[/] {escape(summary[key]['text'])}")
-        self.status(summary["status"], summary["reason"])
-        if version := summary["production"]["after"]:
-            out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
-        out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
-        if summary["status"] == "failed":
-            out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
 
     def status(self, status: str, reason: str) -> None:
         """The one line that everybody reads."""

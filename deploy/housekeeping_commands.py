@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from deploy import output
 from schemas.errors import BadInput
 
 
-@click.command()
+@click.command(short_help="Removes artifacts, vectors and logs that nobody needs any more.")
 @click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
 @click.option(
     "--days",
@@ -35,6 +34,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
     \b
     Examples:
       warmstart clean --dry-run
+      warmstart clean --dry-run --json
       warmstart clean --root runs/cats_vs_dogs --days 90
       warmstart clean --root /warmstart/runs/cats_vs_dogs --metadata grpc://metadata-grpc-service.kubeflow:8080
     """
@@ -49,7 +49,10 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
             f"the root folder {place.folder} cannot be cleaned ({error.strerror}: {error.filename}); call it as the "
             "user that runs the pipeline"
         ) from None
-    click.echo(json.dumps(_for_programs(cleaned), indent=2) if as_json else _for_people(cleaned))
+    if as_json:
+        output.document(_for_programs(cleaned))
+    else:
+        click.echo(_for_people(cleaned))
     if cleaned.not_removed:
         what, problem = next(iter(cleaned.not_removed.items()))
         raise BadInput(

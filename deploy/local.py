@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
 from components import progress
 from components.example_gen import layouts, spans
 from components.servable_check.packages import require_packages
+from deploy import output
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from deploy.window import find_window
-from pipeline.config import Config, dump_config
+from pipeline.config import CompletenessOfSpans, Config, dump_config
 from schemas.errors import BadInput
 
 _STARTING = "starting TensorFlow and TFX"
@@ -44,8 +47,14 @@ class RunResult:
     exit_code: int
 
 
-def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
+def check_sources(
+    config: Config, said: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, str], dict[str, str]]:
     """Looks at every data folder before anything slow is imported.
+
+    Args:
+      config: says where they are.
+      said: told of every newer span that is passed over, since it is not complete.
 
     Returns:
       data set -> folder, `tfds:` names resolved (and downloaded where needed), patterns of spans as they are, since
@@ -58,7 +67,7 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
     sources = resolve_tfds(config, config.data.sources)
     data = config.data
     if data.window is None:
-        folders = spans.resolve_sources(sources, data.span, **data.completeness).folders
+        folders = _resolve(sources, data.span, data.completeness, said)
         classes = _classes(config, folders, config.task.label)
     else:  # the newest span need not have all classes
         _classes(config, find_window(config)[0][-1].folders, config.task.label)
@@ -69,7 +78,7 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
             "classes, such as one folder each"
         )
     further = resolve_tfds(config, config.evaluation.further)
-    folders = spans.resolve_sources(further, **data.completeness).folders
+    folders = _resolve(further, None, data.completeness, said)
     more = _classes(config, folders, config.evaluation.further_label)
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
@@ -79,6 +88,16 @@ def check_sources(config: Config) -> tuple[dict[str, str], dict[str, str]]:
             f"{', '.join(sorted(classes or ())[:5])}); choose another evaluation.further_label, or leave them out"
         )
     return sources, further
+
+
+def _resolve(
+    sources: Mapping[str, str], span: int | date | None, completeness: CompletenessOfSpans, said: Callable[[str], None]
+) -> dict[str, str]:
+    """Data set -> folder of the span that is read."""
+    found = spans.resolve_sources(sources, span, **completeness)
+    for waiting in found.passed_over:
+        said(f"{waiting.folder} is not read yet: it {waiting.reason}")
+    return found.folders
 
 
 def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, str]:
@@ -123,7 +142,7 @@ def run(
         active.
     """
     require_packages(config.serving.exports)
-    sources = check_sources(config)
+    sources = check_sources(config, display.note)
     root.prepare(config.name)
     root.refuse_local_run()
     run_id = root.new_run_id()
@@ -216,7 +235,7 @@ def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, stor
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Sends everything that libraries print, from Python or C++, to the run's log.
+    """Sends everything that libraries print, from Python or C++, to the run's log; with `--verbose` it is shown too.
 
     The display has its own copy of the terminal (`terminal_stream`).
     """
@@ -224,12 +243,33 @@ def _output_to(log: Path) -> Iterator[None]:
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    ended = threading.Event()
+    # Copied from the file: a pipe that is full would stop a library that writes to it and lets no other thread run.
+    copier = threading.Thread(target=_copy, args=(log, saved[1], ended), daemon=True)
+    if output.loudness() == "verbose":
+        copier.start()
     try:
         yield
     finally:
+        ended.set()
+        if copier.ident is not None:
+            copier.join()
         for number, descriptor in zip((1, 2), saved, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)
+
+
+def _copy(log: Path, descriptor: int, ended: threading.Event) -> None:
+    """Writes what is added to a file to a file descriptor, until it has ended."""
+    with log.open("rb") as file:
+        while True:
+            last = ended.is_set()
+            while block := file.read(1 << 16):
+                while block:
+                    block = block[os.write(descriptor, block) :]
+            if last:
+                return
+            ended.wait(0.2)
 
 
 def terminal_stream(number: int = 1) -> Any:

@@ -6,9 +6,16 @@ import logging
 import os
 import warnings
 
+from deploy import output
+
 
 def quiet_libraries() -> None:
-    """Only errors of TensorFlow, Abseil and Python's warnings are shown; call it before TensorFlow is imported."""
+    """Only errors of TensorFlow, Abseil and Python's warnings are shown; call it before TensorFlow is imported.
+
+    With `--verbose` everything is.
+    """
+    if output.loudness() == "verbose":
+        return
     # TensorFlow reads it once, on import.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     warnings.filterwarnings("ignore")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy import output
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
     from deploy.schedule import Schedule, Scope
 
 
-@click.command()
+@click.command(short_help="Has `warmstart retrain` run by the clock.")
 @click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
 @click.option("--config", "config_name", metavar="NAME|FILE", help="As in `warmstart retrain`, which is what runs.")
 @click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As there.")
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--system", "scope", flag_value="system", help="A timer of the machine, for root.  [root's default]")
 @click.option("--print", "as_crontab", is_flag=True, help="Prints a line for `crontab -e`, and changes nothing.")
 @click.option("--remove", is_flag=True, help="Takes the schedule away; a run under way goes on to its end.")
+@click.option("--json", "as_json", is_flag=True, help="What was done, for programs.")
 def schedule(
     cron: str | None,
     config_name: str | None,
@@ -36,6 +38,7 @@ def schedule(
     scope: Scope | None,
     as_crontab: bool,
     remove: bool,
+    as_json: bool,
 ) -> None:
     """Has `warmstart retrain` run by the clock: writes a systemd timer and its service, and starts the timer.
 
@@ -48,13 +51,14 @@ def schedule(
       warmstart schedule --cron "0 3 * * *" --config cats_vs_dogs --data "~/photos/span-{SPAN}"
       sudo warmstart schedule --cron "0 3 * * mon-fri" --config pets.yaml --root /srv/pets --system
       warmstart schedule --cron "30 2 * * *" --config cats_vs_dogs --data DIR --print
+      warmstart schedule --cron "0 3 * * *" --config cats_vs_dogs --data DIR --json
       warmstart schedule --config cats_vs_dogs --remove
     """
     from deploy import schedule as schedules
 
     scope = scope or schedules.default_scope()
     if remove:
-        _remove(config_name, data, overrides, name, scope)
+        _remove(config_name, data, overrides, name, scope, as_json)
         return
     if cron is None or config_name is None:
         missing = "--cron" if cron is None else "--config"
@@ -69,38 +73,54 @@ def schedule(
     folder = Root(root or Path(ROOTS_FOLDER) / config.name).folder
     made = schedules.make_schedule(cron, time_zone, config, config_name, data, folder, overrides, name, scope)
     if as_crontab or not schedules.systemd_runs():
-        _print_crontab(made, as_crontab)
+        _print_crontab(made, as_crontab, as_json)
     else:
-        _install(made, scope)
+        _install(made, scope, as_json)
 
 
-def _install(made: Schedule, scope: Scope) -> None:
+def _install(made: Schedule, scope: Scope, as_json: bool) -> None:
     from deploy import schedule as schedules
 
     done = schedules.install(made)
     place = schedules.units_folder(scope) / f"{made.name}.timer"
+    if as_json:
+        output.document(_for_programs(made, done, str(place)))
+        return
     click.echo(f"schedule {made.name}: {'there already, nothing changed' if done == 'unchanged' else done}; {place}")
     click.echo(_times(made))
     option = " --user" if scope == "user" else ""
     click.echo(f"  at once  systemctl{option} start {made.name}.service")
     click.echo(f"  log      journalctl{option} -u {made.name}.service")
     if scope == "user" and not schedules.lingers():
-        click.echo("note: it runs only while you are logged in, until `loginctl enable-linger` was called", err=True)
+        output.note("note: it runs only while you are logged in, until `loginctl enable-linger` was called")
 
 
-def _print_crontab(made: Schedule, asked: bool) -> None:
+def _for_programs(made: Schedule, done: str, timer: str | None = None, crontab: str | None = None) -> dict[str, Any]:
+    return {
+        "name": made.name,
+        "done": done,
+        "cron": made.when.cron,
+        "time_zone": made.when.time_zone,
+        "next": [time.isoformat() for time in made.when.next_times(3)],
+        "timer": timer,
+        "crontab": crontab,
+    }
+
+
+def _print_crontab(made: Schedule, asked: bool, as_json: bool) -> None:
     from deploy import schedule as schedules
 
     line = schedules.crontab(made)
+    if as_json:
+        output.document(_for_programs(made, "printed", crontab=line))
+        return
     why = "" if asked else "systemd does not run here; "
     # Beside the line, so that `(crontab -l; warmstart schedule ... --print) | crontab -` takes the line alone.
-    click.echo(f"{why}put this into the crontab, by `crontab -e`; nothing was changed", err=True)
+    output.note(f"{why}put this into the crontab, by `crontab -e`; nothing was changed")
     click.echo(line, nl=False)
     if len(line.splitlines()[-1].encode()) > schedules.LONGEST_CRON_LINE:
-        click.echo(
-            "note: Debian's cron takes no line that long; shorter paths, or a configuration file, help", err=True
-        )
-    click.echo(_times(made), err=True)
+        output.note("note: Debian's cron takes no line that long; shorter paths, or a configuration file, help")
+    output.note(_times(made))
 
 
 def _times(made: Schedule) -> str:
@@ -110,7 +130,12 @@ def _times(made: Schedule) -> str:
 
 
 def _remove(
-    config_name: str | None, data: tuple[str, ...], overrides: tuple[str, ...], name: str | None, scope: Scope
+    config_name: str | None,
+    data: tuple[str, ...],
+    overrides: tuple[str, ...],
+    name: str | None,
+    scope: Scope,
+    as_json: bool,
 ) -> None:
     from deploy import schedule as schedules
 
@@ -123,9 +148,12 @@ def _remove(
         # Where the photos are does not matter for the name.
         name = load_config(config_name, list(overrides), list(data), default_folder="/").name
     unit = schedules.unit_name(name)
-    if schedules.remove(unit, scope):
+    removed = schedules.remove(unit, scope)
+    if as_json:
+        output.document({"name": unit, "done": "removed" if removed else "nothing"})
+    elif removed:
         click.echo(f"schedule {unit}: removed")
     else:
         click.echo(f"there is no schedule {unit} in {schedules.units_folder(scope)}; nothing to remove")
     if not schedules.systemd_runs():
-        click.echo(f"a line in a crontab is removed by hand, with `crontab -e`: the one below `# {unit}`", err=True)
+        output.note(f"a line in a crontab is removed by hand, with `crontab -e`: the one below `# {unit}`")

@@ -65,9 +65,11 @@ class Section(BaseModel):
 class SplitBuckets(Section):
     """Shares of the three splits, as hash buckets: 8/1/1 is 80 %, 10 % and 10 %."""
 
-    train: int = Field(8, ge=1, le=1000)
-    eval: int = Field(1, ge=1, le=1000)
-    test: int = Field(1, ge=1, le=1000)
+    train: int = Field(8, ge=1, le=1000, description="Buckets of the split that is learnt from.")
+    eval: int = Field(
+        1, ge=1, le=1000, description="Buckets of the split that epochs, calibration and the winner are chosen on."
+    )
+    test: int = Field(1, ge=1, le=1000, description="Buckets of the split that is reported, and guards production.")
 
 
 class CompletenessOfSpans(TypedDict):
@@ -258,7 +260,9 @@ class ImageConfig(Section):
     """How a photo becomes a tensor, in training and in serving."""
 
     size: int = Field(160, ge=32, le=1024, description="Side of the square the photo is resized to, pixels.")
-    resize_method: Literal["bilinear", "bicubic", "area"] = "bilinear"
+    resize_method: Literal["bilinear", "bicubic", "area"] = Field(
+        "bilinear", description="As `tf.image.resize` has it."
+    )
     antialias: bool = Field(
         False,
         description="Low-pass filter before shrinking. Off, as in the input pipelines the published feature "
@@ -284,7 +288,7 @@ class HeadConfig(Section):
     """What is put on the feature vector."""
 
     hidden_units: int = Field(0, ge=0, le=65_536, description="Width of a hidden ReLU layer; 0: none.")
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the inputs of the last layer left out in training.")
 
 
 class AugmentationConfig(Section):
@@ -297,7 +301,7 @@ class AugmentationConfig(Section):
     )
     views: int = Field(3, ge=1, le=100, description="Changed copies of each training photo, besides the photo itself.")
     flip: bool = Field(True, description="Left and right are exchanged in every other photo.")
-    rotation_degrees: float = Field(10.0, ge=0, le=180)
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Turns by up to this, either way.")
     zoom: float = Field(0.1, ge=0, lt=1, description="Zooms by a factor in 1 +- this.")
     scale_jitter: float = Field(0.2, ge=0, lt=1, description="Crops with sides down to 1 - this, anywhere.")
     colour: float = Field(0.1, ge=0, lt=1, description="Brightness, contrast and saturation change up to this.")
@@ -343,27 +347,33 @@ class TunerConfig(Section):
 
 
 class PhaseConfig(Section):
-    epochs: int = Field(ge=0, le=10_000)
-    learning_rate: float = Field(gt=0, le=10)
+    epochs: int = Field(ge=0, le=10_000, description="At most.")
+    learning_rate: float = Field(gt=0, le=10, description="At its peak.")
     patience: int = Field(ge=1, description="Epochs without a better eval loss before training ends early.")
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="Of the learning rate: it stays, or falls to 0 as a cosine does."
+    )
     warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0.")
 
 
 class FeatureExtractionConfig(PhaseConfig):
     """Phase one: a new head on the frozen backbone, trained on cached feature vectors."""
 
-    epochs: int = Field(60, ge=1, le=10_000)
-    learning_rate: float = Field(1e-3, gt=0, le=10)
-    patience: int = Field(10, ge=1)
+    epochs: int = Field(60, ge=1, le=10_000, description="At most.")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="At its peak.")
+    patience: int = Field(
+        10, ge=1, description="Epochs without a better loss on the eval split before training ends early."
+    )
 
 
 class FineTuningConfig(PhaseConfig):
     """Phase two: warm-started from phase one, with a part of the backbone learning too."""
 
-    epochs: int = Field(5, ge=0, le=10_000)
+    epochs: int = Field(5, ge=0, le=10_000, description="At most; 0: the fine-tuned model is the one it starts from.")
     learning_rate: float | None = Field(None, gt=0, le=10, description="Empty: a tenth of phase one's.")  # type: ignore[assignment]
-    patience: int = Field(3, ge=1)
+    patience: int = Field(
+        3, ge=1, description="Epochs without a better loss on the eval split before training ends early."
+    )
     strategy: Literal["feature_extraction", "top", "all", "auto"] = Field(
         "top",
         description="What learns besides the head: nothing, the top of the backbone, all of it, or chosen from the "
@@ -402,11 +412,11 @@ class FineTuningConfig(PhaseConfig):
 
 
 class TrainingConfig(Section):
-    seed: int = Field(42, ge=0, lt=2**31)
-    batch_size: int = Field(32, ge=1, le=4096)
-    optimizer: Literal["adam", "rmsprop"] = "adam"
+    seed: int = Field(42, ge=0, lt=2**31, description="Of everything drawn: head, order, augmentation, bootstrap.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Photos a step, in both phases.")
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="Of both phases.")
     gradient_clip_norm: float | None = Field(None, gt=0, description="Largest norm of all gradients together.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label that goes to all classes alike.")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="`balanced`: a class weighs in inverse proportion to its number of photos."
     )
@@ -436,7 +446,7 @@ class SelectionConfig(Section):
 
     minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")
-    bootstrap_samples: int = Field(2000, ge=200, le=100_000)
+    bootstrap_samples: int = Field(2000, ge=200, le=100_000, description="Draws behind every interval.")
     ensemble: bool = Field(False, description="The mean of both models' probabilities is a third candidate.")
 
 
@@ -467,7 +477,7 @@ class EvaluationConfig(Section):
 class ReleaseConfig(Section):
     """What the winner must show on the test split before it may be pushed."""
 
-    minimum_accuracy: float = Field(0.5, ge=0, le=1)
+    minimum_accuracy: float = Field(0.5, ge=0, le=1, description="Least accuracy of the winner on all test photos.")
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
         default_factory=dict, description="Slice -> least accuracy of each of its values with enough photos."
     )

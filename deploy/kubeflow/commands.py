@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy import output
 from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from schemas.errors import BadInput
 
@@ -20,15 +22,16 @@ if TYPE_CHECKING:
     from deploy.kubeflow.package_file import Package
 
 
-@click.group()
+@click.group(short_help="The same pipeline on Kubeflow Pipelines.")
 def kubeflow() -> None:
     """The same pipeline on Kubeflow Pipelines 2.5 or newer: one container a step.
 
     \b
     From an image and a volume to a run every night:
+      warmstart doctor --kubeflow-endpoint http://localhost:8080
       warmstart kubeflow compile --config cats_vs_dogs --image registry.example/warmstart:1
       warmstart kubeflow submit --config cats_vs_dogs --image registry.example/warmstart:1 --follow
-      warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image ...
+      warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
 
     Photos and root lie on the volume, which every step finds at --mount. deploy/README.md tells how to set a cluster
     up.
@@ -104,7 +107,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@kubeflow.command("compile")
+@kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
 @_package_options
 @click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
 @click.option(
@@ -123,8 +126,8 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
     \b
     Examples:
       warmstart kubeflow compile --config cats_vs_dogs --image registry.example/warmstart:1
-      warmstart kubeflow compile --config pets.yaml --image ... --data "/warmstart/photos/span-{SPAN}"
-      warmstart kubeflow compile --config species --image ... --set runtime.steps.FineTuning.memory=8G
+      warmstart kubeflow compile --config pets.yaml --image registry.example/w:1 --data "/warmstart/photos/span-{SPAN}"
+      warmstart kubeflow compile --config species --image registry.example/w:1 --set runtime.steps.FineTuning.memory=8G
     """
     from deploy.kubeflow.package import make_graph, make_package, resolve
     from deploy.quiet import quiet_libraries
@@ -148,7 +151,7 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
     click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {len(text.encode()) / 1000:.0f} kB")
 
 
-@kubeflow.command()
+@kubeflow.command(short_help="Uploads the pipeline and starts a run.")
 @_package_options
 @_cluster_options
 @_run_options
@@ -168,15 +171,18 @@ def submit(
 ) -> None:
     """Compiles, uploads a new version unless it is there already, starts a run and prints its address.
 
-    --span and --force-push are of this run alone; the other options become the version's defaults, as in compile. With
-    --follow the exit code is 0 when the run succeeded, 1 when it failed. A run that pushed nothing, by verdict,
-    has succeeded: its page in Kubeflow, and `summary.json` in the root, say why.
+    --span and --force-push are of this run alone; the other options become the version's defaults, as in compile.
+
+    With --follow the exit code is 1 when the run failed, and 0 when Kubeflow says that it succeeded. For Kubeflow a run
+    that pushed nothing, by verdict, has succeeded, and its API does not tell the verdict. Where the root can be read
+    here too, as in a pod with the volume, `summary.json` is, and the exit code is that of `warmstart run`: 3 for
+    such a run, 2 for one that was stopped. Elsewhere the run's page in Kubeflow says what became of it.
 
     \b
     Examples:
       warmstart kubeflow submit --config cats_vs_dogs --image registry.example/warmstart:1 --follow
-      warmstart kubeflow submit --config cats_vs_dogs --image ... --span 2026-11-22
-      KFP_ENDPOINT=https://kubeflow.example/pipeline KFP_TOKEN=... warmstart kubeflow submit ...
+      warmstart kubeflow submit --config cats_vs_dogs --image registry.example/warmstart:1 --span 2026-11-22
+      KFP_ENDPOINT=https://kubeflow.example/pipeline warmstart kubeflow submit --config pets.yaml --image a/b:1
     """
     from datetime import datetime, timezone
 
@@ -202,10 +208,11 @@ def submit(
     if hint := connection.ui_hint():
         click.echo(f"to open it: {hint}")
     if follow:
-        sys.exit(_follow(connection, submitted.run_id, compiled.tasks))
+        reports = Path(resolved.defaults.root, "reports", submitted.run_id)
+        sys.exit(_follow(connection, submitted.run_id, compiled.tasks, reports))
 
 
-@kubeflow.group()
+@kubeflow.group(short_help="Runs that Kubeflow starts by itself.")
 def schedule() -> None:
     """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed.
 
@@ -217,7 +224,7 @@ def schedule() -> None:
     """
 
 
-@schedule.command("set")
+@schedule.command("set", short_help="Creates the schedule NAME, or replaces it.")
 @click.argument("name")
 @click.option(
     "--cron", required=True, help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.'
@@ -283,9 +290,8 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
     found = client.list_schedules(client.connect(client.find_endpoint(endpoint, namespace, token)))
     if as_json:
         import dataclasses
-        import json
 
-        click.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+        output.document([dataclasses.asdict(one) for one in found])
         return
     for one in found:
         click.echo(f"{one.name}  {one.described}{'' if one.enabled else '  (switched off)'}")
@@ -346,7 +352,7 @@ def _compiled(
     from deploy.quiet import quiet_libraries
 
     if note := check_image(resolved.cluster.image):
-        click.echo(f"note: {note}", err=True)
+        output.note(f"note: {note}")
     connection = client.connect(to)
     quiet_libraries()
     if "span" in of_this_run:
@@ -358,13 +364,14 @@ def _compiled(
         yield connection, name, read_package(file, {key: value for key, value in of_this_run.items() if value})
 
 
-def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str]) -> int:
-    """Tells of every task until the run ends.
+def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path) -> int:
+    """Tells of every task until the run ends, and how it did, from its summary if that can be read here.
 
     Returns:
       the exit code.
     """
     from deploy.kubeflow import client
+    from deploy.root import EXIT_CODES
 
     def show(change: client.TaskChange) -> None:
         seconds = "" if change.seconds is None else f"{change.seconds:8.0f} s"
@@ -374,9 +381,28 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str]) -> in
     if ended.stopped:
         click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}")
         return 0
-    click.echo(f"status: {ended.state.lower()}")
+    outcome, succeeded = _outcome(reports), ended.state == client.SUCCEEDED
+    # Whatever a summary says, a run of which a task failed is no success.
+    if outcome and (succeeded or EXIT_CODES[outcome[0]]):
+        code = EXIT_CODES[outcome[0]]
+        click.echo(f"status: {outcome[0]}  {outcome[1]}")
+    else:
+        code = 0 if succeeded else 1
+        click.echo(f"status: {ended.state.lower()}")
     for task in ended.failed:
         click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}")
     if ended.error:
         click.echo(f"  {ended.error}")
-    return 0 if ended.state == client.SUCCEEDED else 1
+    return code
+
+
+def _outcome(reports: Path) -> tuple[str, str] | None:
+    """Status and reason of the summary in a run's folder; None where there is none to read, as on most machines."""
+    from deploy.root import EXIT_CODES, SUMMARY_FILE
+
+    try:
+        summary = json.loads((reports / SUMMARY_FILE).read_text(encoding="utf-8"))
+        status, reason = summary["status"], summary["reason"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (status, reason) if status in EXIT_CODES else None

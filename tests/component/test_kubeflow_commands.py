@@ -389,6 +389,37 @@ def test_followed_to_a_good_end(stub, image, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "status", "code"),
+    [
+        ("SUCCEEDED", "not_pushed", 3),
+        ("SUCCEEDED", "pushed", 0),
+        ("SUCCEEDED", "skipped", 0),
+        ("SUCCEEDED", "of another version", None),
+        ("FAILED", "stopped", 2),
+        ("FAILED", "failed", 1),
+        ("FAILED", "pushed", None),
+    ],
+)
+def test_followed_where_the_root_can_be_read_its_summary_says_how_it_ended(
+    stub, image, monkeypatch, tmp_path, state, status, code
+):
+    """Kubeflow calls a run that pushed nothing, by verdict, a success; its API does not know more."""
+    root = tmp_path / "volume" / "runs" / "cats"
+
+    def report(seconds: float) -> None:
+        [run_id] = stub.state.runs
+        folder = root / "reports" / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text(json.dumps({"status": status, "reason": "it is no better"}))
+
+    play(stub, monkeypatch, frame("RUNNING"), frame(state), sleep=report)
+    options = ["--mount", str(tmp_path / "volume"), "--root", str(root), "--follow"]
+    without_summary = int(state != "SUCCEEDED")
+    last = done("submit", *wanted(image), *options, code=without_summary if code is None else code).splitlines()[-1]
+    assert last == (f"status: {state.lower()}" if code is None else f"status: {status}  it is no better")
+
+
 def test_followed_to_a_bad_end(stub, image, monkeypatch):
     failed = task("fine-tuning", "FAILED", 9, "OOMKilled (exit code 137)")
     play(
