@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from deploy.explanation_commands import explain
 from deploy.housekeeping_commands import clean
 from deploy.kubeflow.commands import kubeflow
 from deploy.schedule_commands import schedule
@@ -441,6 +442,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     click.echo(f"build on it: warmstart run ... --set backbone.handle={shown}{set_size}")
 
 
+main.add_command(explain)
 main.add_command(schedule)
 main.add_command(clean)
 main.add_command(kubeflow)
