@@ -143,9 +143,10 @@ def load_models(found: dict[str, Path]) -> list[NamedModel]:
     Raises:
       BadInput: one cannot be.
     """
+    taken: set[str] = set()
     return [
         NamedModel(
-            _file_name(name if name in (*TRAINED, "production") else Path(name).name),
+            _new_name(name if name in (*TRAINED, "production") else Path(name).name, taken),
             name.replace("_", " ") if name in TRAINED else name,
             str(folder),
             load_model(str(folder)),
@@ -387,9 +388,9 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")[:60] or "photo"
 
 
-def _new_name(stem: str, taken: set[str]) -> str:
-    """A name for the pictures of a photo: of two photos of the same name, the second one's has a number."""
-    plain = name = _file_name(stem)
+def _new_name(text: str, taken: set[str]) -> str:
+    """A name for files, added to those taken: of two photos of the same name, the second one's has a number."""
+    plain = name = _file_name(text)
     number = 1
     while name.lower() in taken:
         number += 1

@@ -176,7 +176,7 @@ def _positive(attributions: np.ndarray) -> np.ndarray:
 
 
 def occlusion(model: ExplainedModel, image: np.ndarray, class_index: int) -> np.ndarray:
-    """How much the log-odds of a class fall when a square of the photo's mean colour covers a place.
+    """How much the log-odds of a class fall when a square of the photo's median colour covers a place.
 
     Returns:
       float32 [size, size]: for each pixel the mean over the squares that cover it; negative where they rise.
@@ -186,7 +186,7 @@ def occlusion(model: ExplainedModel, image: np.ndarray, class_index: int) -> np.
     # From beyond the edges, or a pixel there would be covered by fewer squares than others.
     starts = range(stride - window, size, stride)
     places = [(top, left) for top in starts for left in starts]
-    colour = image.mean(axis=(0, 1))
+    colour = np.median(image, axis=(0, 1))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def scores(images, class_index):

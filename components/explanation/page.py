@@ -24,7 +24,7 @@ HOW = {
     heat_maps.INTEGRATED_GRADIENTS: "Integrated gradients (Sundararajan et al. 2017): the gradient of the class's "
     "log-odds at each pixel, summed up on the way from black and from white to the photo; smoothed.",
     heat_maps.OCCLUSION: "Occlusion (Zeiler and Fergus 2014): how much the class's log-odds fall when a square of the "
-    "photo's mean colour covers a place.",
+    "photo's median colour covers a place.",
 }
 FEATURE_MAPS = (
     "Feature maps: what channels of a layer make of the photo, those that tell places apart most; each map from its "
@@ -45,7 +45,8 @@ _PAGE = """<!doctype html>
   figure { margin: 1rem 0; } figcaption, .soft { color: var(--soft); }
   img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 0.4rem; }
   .scroll { overflow-x: auto; } table { border-collapse: collapse; }
-  th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+  th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top; }
+  td + td, li, p { overflow-wrap: anywhere; }
   th, td { border-bottom: 1px solid var(--line); }
   @media print { figure { break-inside: avoid; } }
 </style>

@@ -173,11 +173,11 @@ def _rows_with_titles(rows: Sequence[tuple[str, Sequence[tuple[str, Image.Image]
     """Rows of tiles, each below its title, which begins `indent` pixels further to the right."""
     parts = [(title, _table([tiles])) for title, tiles in rows]
     title_height, font = TEXT_SIZE + GAP // 2, _font(TEXT_SIZE)
-    heights = [part.height - GAP + (title_height if title else 0) for title, part in parts]
-    paper = Image.new("RGB", (max(part.width for _, part in parts), sum(heights) + 2 * GAP), _PAPER)
+    heights = [part.height + (title_height if title else 0) for title, part in parts]
+    paper = Image.new("RGB", (max(part.width for _, part in parts), sum(heights) + GAP), _PAPER)
     draw, y = ImageDraw.Draw(paper), GAP
     for (title, part), height in zip(parts, heights, strict=True):
-        paper.paste(part, (0, y + height - part.height + GAP))
+        paper.paste(part, (0, y + height - part.height))
         if title:
             draw.text((GAP + indent, y), _fitted(title, paper.width - 2 * GAP - indent, font), _INK, font)
         y += height
