@@ -130,10 +130,10 @@ def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
         }
         if len(folders) == len(TRAINED) and all(folder.is_dir() for folder in folders.values()):
             return folders
-    which = f"run {run_id} has" if run_id is not None else f"no run in {shown(root.reports)} has"
+    which = f"run {run_id} does not have" if run_id is not None else f"no run in {shown(root.reports)} has"
     raise BadInput(
-        f"{which} both models on the disk (it did not come so far, or they were cleaned away); "
-        "give another --run, or --model production"
+        f"{which} both models on the disk: it did not come so far, or they were cleaned away; give another --run, or "
+        "--model production"
     )
 
 
@@ -401,14 +401,17 @@ def _new_name(text: str, taken: set[str]) -> str:
 
 def for_programs(found: Explained) -> str:
     """What was found, in JSON."""
-    return json.dumps(
-        {
-            "photos": [asdict(answer) for answer in found.answers],
-            "pictures": [str(file) for file in found.pictures],
-            "page": str(found.page) if found.page else None,
-            "errors": found.errors,
-        },
-        indent=2,
+    return (
+        json.dumps(
+            {
+                "photos": [asdict(answer) for answer in found.answers],
+                "pictures": [str(file) for file in found.pictures],
+                "page": str(found.page) if found.page else None,
+                "errors": found.errors,
+            },
+            indent=2,
+        )
+        + "\n"
     )
 
 
@@ -439,4 +442,4 @@ def for_people(found: Explained) -> str:
                 ["page", shown(found.page.absolute())],
             ]
         )
-    return "\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)

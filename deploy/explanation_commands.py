@@ -82,7 +82,7 @@ def explain(
             click.echo(f"\r{done} of {total} {what}", nl=done == total, err=True)
 
     found = explanation.explain(loaded, files, out, method, layers, filters, show)
-    click.echo(explanation.for_programs(found) if as_json else explanation.for_people(found))
+    click.echo(explanation.for_programs(found) if as_json else explanation.for_people(found), nl=False)
     for error in found.errors:
         click.echo(f"error: {explanation.printable(error)}", err=True)
     if found.errors:
