@@ -63,7 +63,7 @@ def overlay_jpeg(photo_bytes: bytes, heat: np.ndarray, max_side: int = 160) -> b
 
 
 def png(picture: Image.Image) -> bytes:
-    return _encoded(picture, "PNG", optimize=True)
+    return _encoded(picture, "PNG", compress_level=4)
 
 
 def jpeg(picture: Image.Image) -> bytes:
