@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deploy import output
+from deploy.explanation_commands import explain
 from deploy.housekeeping_commands import clean
 from deploy.kubeflow.commands import kubeflow
 from deploy.schedule_commands import schedule
@@ -556,6 +557,7 @@ def completion(shell: str) -> None:
     click.echo(made.source_template % made.source_vars())
 
 
+main.add_command(explain)
 main.add_command(schedule)
 main.add_command(clean)
 main.add_command(kubeflow)

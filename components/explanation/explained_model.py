@@ -1,0 +1,230 @@
+"""A classifier as the explanations see it: images to probabilities, and the layers in between that can be reached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+# The graph without function calls, of which a cut is two parts.
+from components.backbone.cut import CannotCut, _FlatGraph, _flatten, data_inputs, in_order, node_of
+from components.pusher.serving_folder import LABELS_FILE
+from components.transform import image_ops
+from schemas.errors import BadInput
+from schemas.features import IMAGE
+
+_SIGNATURE, _INPUT, _OUTPUT = "serving_default", "image_bytes", "probabilities"
+_SIDE_UNKNOWN = 160  # pixels; of what is shown to a model that does not say what it looks at
+# Never a layer of their own.
+_HANDED_ON = ("Identity", "Snapshot", "StopGradient")
+_CALLS = ("StatefulPartitionedCall", "PartitionedCall", "Func", "input", "output")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A tensor between photo and answer that has places in it.
+
+    name: for people, without what all layers share. tensor: in the graph. height, width: in cells. channels: how many.
+    """
+
+    name: str
+    tensor: str
+    height: int
+    width: int
+    channels: int
+
+
+class ExplainedModel:
+    """A model to explain.
+
+    labels: class names in the order of the probabilities. image_size: side of the square images it looks at, in pixels.
+    unreachable: why its layers cannot be reached, in a few words; empty: they can. layers: those that can, from the
+    photo to the answer.
+    """
+
+    def __init__(
+        self,
+        probabilities: Callable[[tf.Tensor], tf.Tensor],
+        image_size: int,
+        labels: Sequence[str],
+        images_of: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        unreachable: str = "",
+        keep: Any = None,
+    ):
+        """Wraps a function.
+
+        Args:
+          probabilities: images float32 [batch, size, size, 3], range [0, 1], to float32 [batch, classes].
+          image_size: that size.
+          labels: the classes.
+          images_of: photos' bytes, string [batch], to such images; None: resized as in a run with the defaults.
+          unreachable: why nothing inside is to be looked for; empty: it is.
+          keep: what has to live as long as this does, such as the loaded model.
+        """
+        self.probabilities = probabilities
+        self.image_size = image_size
+        self.labels = list(labels)
+        self.unreachable = unreachable
+        self.layers: list[Layer] = []
+        # Compiled functions of this model, by what they do.
+        self.functions: dict[Any, Callable[..., tf.Tensor]] = {}
+        self._keep = keep
+        self._images_of = images_of
+        self._graph: _FlatGraph | None = None
+        if not unreachable:
+            try:
+                self._graph = _flatten(lambda images, training: probabilities(images), image_size)
+                self.layers = _layers(self._graph, image_size)
+            except CannotCut as error:
+                self.unreachable = str(error)
+            except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds
+                self._graph = None
+                self.unreachable = f"TensorFlow refuses its graph ({_first_line(error)})"
+            if not self.layers and not self.unreachable:
+                self.unreachable = "nothing in it has places and learnt"
+
+    def images(self, photos: Sequence[bytes]) -> np.ndarray:
+        """What the model looks at: float32 [photos, size, size, 3], range [0, 1]; a photo is squeezed, never cropped.
+
+        Raises:
+          tf.errors.OpError: a photo cannot be decoded.
+        """
+        photo_bytes = tf.constant(list(photos), tf.string)
+        if self._images_of is not None:
+            return self._images_of(photo_bytes).numpy()
+        return image_ops.photos_to_unit_range(photo_bytes, self.image_size, "bilinear", antialias=False).numpy()
+
+    def tensors(self, wanted: Sequence[str], images: tf.Tensor) -> list[tf.Tensor]:
+        """Tensors between `images` and the answer, in the graph that is being built; gradients reach all of them."""
+        assert self._graph is not None, self.unreachable
+        return self._graph.import_into_graph(list(wanted), {self._graph.images: images})
+
+    def score_tensor(self) -> str:
+        """What the classes' scores are in the graph: the logits, or the probabilities where there are none."""
+        assert self._graph is not None, self.unreachable
+        tensor = self._graph.vectors
+        while self._graph.nodes[node_of(tensor)].op in _HANDED_ON:
+            tensor = data_inputs(self._graph.nodes[node_of(tensor)])[0]
+        node = self._graph.nodes[node_of(tensor)]
+        return data_inputs(node)[0] if node.op == "Softmax" else tensor
+
+    def before_rectifier(self, tensor: str) -> str:
+        """What a rectifier was given, if the tensor comes out of one; otherwise the tensor."""
+        assert self._graph is not None, self.unreachable
+        node = self._graph.nodes[node_of(tensor)]
+        return data_inputs(node)[0] if node.op in ("Relu", "Relu6") else tensor
+
+    def last_places(self) -> Layer | None:
+        """The last layer that still has places, if all paths pass through it, and most of the model lies below it."""
+        if self._graph is None:
+            return None
+        nodes, score = self._graph.nodes, self.score_tensor()
+        for layer in reversed(self.layers):
+            above = in_order(nodes, [score], stop={node_of(layer.tensor)})
+            if node_of(self._graph.images) in above:
+                continue
+            weights_above = sum(name in self._graph.reads for name in above)
+            return layer if weights_above <= len(self._graph.reads) / 2 else None
+        return None
+
+
+def _layers(graph: _FlatGraph, image_size: int) -> list[Layer]:
+    """The last tensor of each name scope, among those from the images to the answer that weights have a part in."""
+    from_images, learnt = {node_of(graph.images)}, set(graph.reads)
+    names = []
+    for name, node in graph.nodes.items():
+        upstream = {node_of(tensor) for tensor in data_inputs(node)}
+        if upstream & learnt:
+            learnt.add(name)
+        if upstream & from_images:
+            from_images.add(name)
+            if name in learnt and node.op not in _HANDED_ON:
+                names.append(name)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, image_size, image_size, 3])], autograph=False)
+    def everything(images):
+        return graph.import_into_graph([f"{name}:0" for name in names], {graph.images: images})
+
+    scopes: dict[str, Layer] = {}
+    for name, tensor in zip(names, everything.get_concrete_function().structured_outputs, strict=True):
+        shape = tensor.shape
+        if tensor.dtype != tf.float32 or shape.rank != 4 or not shape[1:].is_fully_defined() or shape[1] * shape[2] < 2:
+            continue
+        parts = [part for part in name.split("/") if part not in _CALLS]
+        scope = "/".join(parts[:-1] or parts)
+        scopes.pop(scope, None)  # a scope lies where its last tensor does
+        scopes[scope] = Layer(scope, f"{name}:0", int(shape[1]), int(shape[2]), int(shape[3]))
+    shared = os.path.commonpath(list(scopes)) if len(scopes) > 1 else ""
+    return [
+        Layer(scope.removeprefix(f"{shared}/"), layer.tensor, layer.height, layer.width, layer.channels)
+        for scope, layer in scopes.items()
+    ]
+
+
+def load_model(folder: str) -> ExplainedModel:
+    """A SavedModel that warmstart exported, or that answers photos' bytes by a signature of the same kind.
+
+    Raises:
+      BadInput: it is no such model.
+    """
+    if not os.path.isfile(os.path.join(folder, "saved_model.pb")):
+        found = "it has no saved_model.pb" if os.path.isdir(folder) else "it is no folder"
+        raise BadInput(f"{folder} is no SavedModel: {found}; expected the folder of a model that warmstart exported")
+    try:
+        model = tf.saved_model.load(folder)
+    except Exception as error:  # damaged graphs and variables fail in many ways
+        raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({_first_line(error)})") from None
+    signatures = getattr(model, "signatures", {})
+    answers = signatures.get(_SIGNATURE)
+    labels_file = os.path.join(folder, LABELS_FILE)
+    if (
+        answers is None
+        or set(answers.structured_input_signature[1]) != {_INPUT}
+        or _OUTPUT not in answers.structured_outputs
+        or not os.path.isfile(labels_file)
+    ):
+        raise BadInput(
+            f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
+            f"from {_INPUT} to {_OUTPUT}"
+        )
+    with open(labels_file, encoding="utf-8") as file:
+        labels = file.read().splitlines()
+
+    transform, size = signatures.get("transform_features"), _SIDE_UNKNOWN
+    images_of = None
+    if transform is not None and (found_size := _square(transform.structured_outputs.get(IMAGE))):
+        size, images_of = found_size, lambda photos: transform(examples=_examples(photos))[IMAGE]
+    inner = getattr(model, "probabilities_of_images", None)
+    if inner is not None and images_of is not None:
+        return ExplainedModel(inner, size, labels, images_of, keep=model)
+
+    def by_file(images: tf.Tensor) -> tf.Tensor:
+        pixels = tf.image.convert_image_dtype(images, tf.uint8, saturate=True)
+        files = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=tf.string)
+        return answers(**{_INPUT: files})[_OUTPUT]
+
+    why = "it answers files of photos alone, not their pixels"
+    return ExplainedModel(by_file, size, labels, images_of, why, keep=model)
+
+
+def _square(spec: Any) -> int:
+    """Side of float32 [batch, side, side, 3]; 0: it is something else."""
+    shape = getattr(spec, "shape", tf.TensorShape(None))
+    return int(shape[1]) if shape.rank == 4 and shape[1] and shape[1:] == [shape[1], shape[1], 3] else 0
+
+
+def _examples(photos: tf.Tensor) -> tf.Tensor:
+    examples = []
+    for photo in photos.numpy():
+        example = tf.train.Example()
+        example.features.feature[IMAGE].bytes_list.value.append(photo)
+        examples.append(example.SerializeToString())
+    return tf.constant(examples, tf.string)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,445 @@
+"""Explanations of photos on the disk: what the command `explain` needs TensorFlow for."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+
+from components.example_gen.photo import PhotoRejected, inspect_photo
+from components.explanation import heat_maps, layers, page, pictures
+from components.explanation.explained_model import ExplainedModel, Layer, load_model
+from components.whole_file import write_whole
+from deploy import production
+from deploy.prediction import printable
+from deploy.root import CONFIG_FILE, Root, find_root, shown
+from pipeline.config import DataConfig, read_dumped_config
+from schemas.errors import BadInput
+
+MAPS_OF_A_LAYER, MOST_LAYERS = 8, 16
+CHANNELS, SEED = 8, 7
+MOST_LISTED = 12
+TRAINED = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
+_METHODS = {method.lower().replace(" ", "-"): method for method in heat_maps.METHODS}
+# Photos are judged as in a run whose configuration says nothing of them.
+_MIN_SIDE, _MAX_PIXELS = (DataConfig.model_fields[name].default for name in ("min_side", "max_pixels"))
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """key: for names of files. name, folder: for people."""
+
+    key: str
+    name: str
+    folder: str
+    model: ExplainedModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a photo, and how it was explained; probability, of the runner-up too: range [0, 1]."""
+
+    file: str
+    model: str
+    label: str
+    probability: float
+    runner_up: str
+    runner_up_probability: float
+    method: str
+    reason: str
+
+
+@dataclass
+class Explained:
+    """answers: of each photo and model. pictures: files. page: the page beside them. notes, errors: sentences."""
+
+    answers: list[Answer] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    page: Path | None = None
+
+
+def find_models(wanted: Sequence[str], root: str | None, run_id: str | None) -> dict[str, Path]:
+    """Folders of the models that were asked for, by their names.
+
+    Args:
+      wanted: `production`, `feature_extraction`, `fine_tuned` or folders; empty: the two that a run trained.
+      root: the root folder; None: the only one below `runs/`.
+      run_id: the run; None: the newest one that has both.
+
+    Raises:
+      BadInput: one of them is not there.
+    """
+    found: dict[str, Path] = {}
+    trained: dict[str, Path] | None = None
+    for name in wanted or TRAINED:
+        if name == "production":
+            found[name] = production.model_folder(find_root(root), None)
+        elif name in TRAINED:
+            trained = trained or _trained_models(find_root(root), run_id)
+            found[name] = trained[name]
+        elif not Path(name).is_dir():
+            raise BadInput(
+                f"--model {name} is neither a folder nor one of production, {', '.join(TRAINED)}; give one of these, "
+                "or the folder of a model that warmstart exported"
+            )
+        else:
+            found[name] = Path(name)
+    if run_id is not None and trained is None:
+        raise BadInput("--run was given without a model of a run; expected --model feature_extraction or fine_tuned")
+    return found
+
+
+def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
+    """Folders of the two models of a run, or of the newest one that has both."""
+    runs = [folder.name for folder in sorted(root.reports.iterdir(), reverse=True)] if root.reports.is_dir() else []
+    if run_id is not None and run_id not in runs:
+        newest = f"; the newest is {runs[0]}" if runs else ""
+        raise BadInput(f"there is no run {run_id} in {shown(root.reports)}{newest}")
+    if not root.metadata.is_file():
+        raise BadInput(
+            f"{shown(root.folder)} has no metadata.sqlite, which says where its models lie; give a model's folder, or "
+            "production, with --model"
+        )
+    from tfx.utils import path_utils
+
+    from deploy.metadata_address import connect
+    from pipeline.run_record import read_run
+
+    store = connect(f"sqlite://{root.metadata}")
+    for run in [run_id] if run_id is not None else runs:
+        try:
+            nodes = read_run(store, read_dumped_config(root.reports / run / CONFIG_FILE).name, run)
+        except (OSError, ValueError, yaml.YAMLError, ValidationError, LookupError):
+            continue  # killed before it began, or of another version
+        outputs = {model: nodes[node].outputs.get("model") for model, node in TRAINED.items() if node in nodes}
+        folders = {
+            model: Path(path_utils.serving_model_path(found[0].uri)) for model, found in outputs.items() if found
+        }
+        if len(folders) == len(TRAINED) and all(folder.is_dir() for folder in folders.values()):
+            return folders
+    which = f"run {run_id} does not have" if run_id is not None else f"no run in {shown(root.reports)} has"
+    raise BadInput(
+        f"{which} both models on the disk: it did not come so far, or they were cleaned away; give another --run, or "
+        "--model production"
+    )
+
+
+def load_models(found: dict[str, Path]) -> list[NamedModel]:
+    """The models, loaded.
+
+    Raises:
+      BadInput: one cannot be.
+    """
+    taken: set[str] = set()
+    return [
+        NamedModel(
+            _new_name(name if name in (*TRAINED, "production") else Path(name).name, taken),
+            name.replace("_", " ") if name in TRAINED else name,
+            str(folder),
+            load_model(str(folder)),
+        )
+        for name, folder in found.items()
+    ]
+
+
+def layers_text(models: Sequence[NamedModel]) -> str:
+    """The layers that can be reached, for people."""
+    lines = []
+    for named in models:
+        lines += [f"{named.name}  {named.folder}"]
+        if not named.model.layers:
+            lines += [f"  its layers cannot be reached: {named.model.unreachable}"]
+            continue
+        last = named.model.last_places()
+        rows = [
+            [layer.name, f"{layer.height} x {layer.width}", str(layer.channels), "Grad-CAM" if layer == last else ""]
+            for layer in named.model.layers
+        ]
+        lines += [f"  {line}" for line in production.columns([["layer", "cells", "channels", ""], *rows])]
+    return "\n".join(lines)
+
+
+def layers_as_json(models: Sequence[NamedModel]) -> str:
+    """The same for programs."""
+    keys = ("name", "height", "width", "channels")
+    return json.dumps(
+        [
+            {
+                "model": named.name,
+                "folder": named.folder,
+                "unreachable": named.model.unreachable or None,
+                "layers": [{key: getattr(layer, key) for key in keys} for layer in named.model.layers],
+            }
+            for named in models
+        ],
+        indent=2,
+    )
+
+
+def explain(
+    models: Sequence[NamedModel],
+    files: Sequence[str],
+    out: Path,
+    method: str | None,
+    layer_pattern: str | None,
+    filters: str | None,
+    on_progress: Progress = lambda done, total, what: None,
+) -> Explained:
+    """Draws the pictures and the page.
+
+    Args:
+      models: those to explain, side by side.
+      files: of photos, or of anything else, which is answered with an error.
+      out: where the pictures go.
+      method: one of the command's; None: the first that the model allows.
+      layer_pattern: whose feature maps; None: of a few, and of none where no layer can be reached.
+      filters: the layer whose channels are drawn; None: none is.
+      on_progress: is told how many of how many are done.
+
+    Raises:
+      BadInput: the folder cannot be written, or a model does not allow what was asked for.
+    """
+    found, sections = Explained(), []
+    # All that may be wrong with what was asked for is told before anything slow.
+    if layer_pattern is None:
+        chosen = [layers.choose_layers(named.model, None) if named.model.layers else [] for named in models]
+    else:
+        chosen = [layers.choose_layers(named.model, layer_pattern)[:MOST_LAYERS] for named in models]
+    climbed = [layers.choose_layer(named.model, filters) for named in models] if filters else []
+    used: dict[str, heat_maps.HeatMaps] = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        taken: set[str] = set()
+        for done, file in enumerate(files, start=1):
+            photo = _read(file)
+            if isinstance(photo, str):
+                found.errors.append(photo)
+            else:
+                try:
+                    sections.append(_explain_photo(file, photo, models, chosen, method, out, taken, found, used))
+                except (
+                    tf.errors.OpError,
+                    UnicodeDecodeError,
+                ):  # the latter where TensorFlow's message quotes the photo
+                    found.errors.append(
+                        f"{file} is a photo that the model cannot decode; save it again as a plain JPEG."
+                    )
+            on_progress(done, len(files), "photos done")
+        for done, (named, layer) in enumerate(zip(models, climbed, strict=False), start=1):
+            sections.append(_draw_channels(named, layer, out, found))
+            on_progress(done, len(models), "models' channels drawn")
+        if not sections:
+            return found
+        named_models = [
+            page.ShownModel(
+                named.name,
+                named.folder,
+                used[named.key].method if named.key in used else "",
+                used[named.key].why if named.key in used else "",
+            )
+            for named in models
+        ]
+        how = [page.HOW[known] for known in heat_maps.METHODS if known in {one.method for one in used.values()}]
+        how += [page.FEATURE_MAPS] if found.answers and any(chosen) else []
+        how += [page.CHANNELS] if climbed else []
+        found.page = page.write_page(out, named_models, how, sections, found.errors)
+    except OSError as error:
+        raise BadInput(f"{out} cannot be written ({error.strerror}); give another folder with --out") from None
+    for shown_model in named_models:
+        if shown_model.why:
+            found.notes.append(f"{shown_model.name}: by {shown_model.method}. {shown_model.why}")
+    for named, some in zip(models, chosen, strict=True):
+        if not some and found.answers:
+            found.notes.append(
+                f"{named.name}: no feature maps, its layers cannot be reached: {named.model.unreachable}"
+            )
+    return found
+
+
+def _read(file: str) -> bytes | str:
+    """A photo's bytes, or a sentence on what is wrong with the file."""
+    path = Path(file)
+    try:
+        if path.exists() and not path.is_file():
+            return f"{file} is no file; expected a photo."
+        photo = path.read_bytes()
+        inspect_photo(photo, min_side=_MIN_SIDE, max_pixels=_MAX_PIXELS)
+    except PhotoRejected as rejected:
+        return f"{file} {rejected.detail}"
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}."
+    return photo
+
+
+def _explain_photo(
+    file: str,
+    photo: bytes,
+    models: Sequence[NamedModel],
+    chosen: Sequence[Sequence[Layer]],
+    method: str | None,
+    out: Path,
+    taken: set[str],
+    found: Explained,
+    used: dict[str, heat_maps.HeatMaps],
+) -> page.Section:
+    """The pictures of one photo; what was found is added to `found`, and the method of each model to `used`."""
+    stem = _new_name(Path(file).stem, taken)
+    picture = pictures.upright_photo(photo)
+    rows, lines, made = [], [], []
+    answers = []
+    for named in models:
+        image = named.model.images([photo])
+        probabilities = named.model.probabilities(tf.constant(image)).numpy()[0]
+        first, second = (int(index) for index in np.argsort(-probabilities, kind="stable")[:2])
+        maps = heat_maps.heat_maps(
+            named.model, np.repeat(image, 2, axis=0), [first, second], _METHODS[method] if method else None
+        )
+        used[named.key] = maps
+        labels = named.model.labels
+        answer = Answer(
+            file,
+            named.name,
+            labels[first],
+            float(probabilities[first]),
+            labels[second],
+            float(probabilities[second]),
+            maps.method,
+            maps.why,
+        )
+        answers.append(answer)
+        captions = [
+            f"{answer.label} {answer.probability:.1%}",
+            f"runner-up: {answer.runner_up} {answer.runner_up_probability:.1%}",
+        ]
+        captions = [
+            caption if heat.any() else f"{caption}: nothing speaks for it"
+            for caption, heat in zip(captions, maps.maps, strict=True)
+        ]
+        rows.append((f"{named.name}, {maps.method}", list(zip(captions, maps.maps, strict=True))))
+        lines.append(f"{named.name}: {captions[0]}; {captions[1]}. By {maps.method}.")
+    methods = ", ".join(dict.fromkeys(answer.method for answer in answers))
+    made.append(
+        _save(
+            out / f"{stem}.heat_maps.png",
+            pictures.heat_picture(picture, rows),
+            f"Heat maps of the answer and of the runner-up ({methods}), a row a model",
+        )
+    )
+    for named, some in zip(models, chosen, strict=True):
+        if some:
+            image = named.model.images([photo])[0]
+            made.append(
+                _save(
+                    out / f"{stem}.feature_maps.{named.key}.png",
+                    _feature_map_picture(named.model, image, some),
+                    f"Feature maps of {len(some)} layers, {named.name}",
+                )
+            )
+    found.answers += answers
+    found.pictures += [one.file for one in made]
+    return page.Section(file, lines, made)
+
+
+def _feature_map_picture(model: ExplainedModel, image: np.ndarray, chosen: Sequence[Layer]) -> Image.Image:
+    rows = []
+    for layer, maps in zip(chosen, layers.feature_maps(model, image, list(chosen)), strict=True):
+        channels = layers.strongest_channels(maps, MAPS_OF_A_LAYER)
+        title = f"{layer.name}: {layer.height} × {layer.width} cells, {layer.channels} channels"
+        rows.append((title, [(f"channel {channel}", maps[..., channel]) for channel in channels]))
+    return pictures.feature_map_picture(Image.fromarray(np.rint(image * 255).astype(np.uint8)), rows)
+
+
+def _draw_channels(named: NamedModel, layer: Layer, out: Path, found: Explained) -> page.Section:
+    count = min(CHANNELS, layer.channels)
+    channels = sorted(int(i) for i in np.random.default_rng(SEED).choice(layer.channels, count, replace=False))
+    images = layers.channel_images(named.model, layer, channels, SEED)
+    title = f"{layer.name} of {named.name}: what excites {count} of {layer.channels} channels most"
+    captions = [(f"channel {channel}", image) for channel, image in zip(channels, images, strict=True)]
+    made = _save(
+        out / f"{_file_name(layer.name)}.channels.{named.key}.png",
+        pictures.channel_picture(title, captions),
+        f"Images that excite channels of {layer.name} most, by gradient ascent, {named.name}",
+    )
+    found.pictures.append(made.file)
+    return page.Section(title, [], [made])
+
+
+def _save(file: Path, picture: Image.Image, text: str) -> page.Picture:
+    write_whole(file, pictures.png(picture))
+    return page.Picture(file, text)
+
+
+def _file_name(text: str) -> str:
+    """What any file system and any address takes, of at most 60 letters."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")[:60] or "photo"
+
+
+def _new_name(text: str, taken: set[str]) -> str:
+    """A name for files, added to those taken: of two photos of the same name, the second one's has a number."""
+    plain = name = _file_name(text)
+    number = 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name.lower())
+    return name
+
+
+def for_programs(found: Explained) -> str:
+    """What was found, in JSON."""
+    return (
+        json.dumps(
+            {
+                "photos": [asdict(answer) for answer in found.answers],
+                "pictures": [str(file) for file in found.pictures],
+                "page": str(found.page) if found.page else None,
+                "errors": found.errors,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def for_people(found: Explained) -> str:
+    """The answers as a table, why the methods are what they are, and where the pictures lie."""
+    lines = []
+    if found.answers:
+        rows = [
+            [
+                printable(answer.file),
+                answer.model,
+                answer.label,
+                f"{answer.probability:.1%}",
+                f"{answer.runner_up} {answer.runner_up_probability:.1%}",
+                answer.method,
+            ]
+            for answer in found.answers
+        ]
+        lines += production.columns([["photo", "model", "answer", "probability", "runner-up", "heat map by"], *rows])
+    lines += found.notes
+    if found.page is not None:
+        files = [shown(file.absolute()) for file in found.pictures]
+        if len(files) > MOST_LISTED:
+            files = [f"{len(files)} in {shown(found.page.parent.absolute())}"]
+        lines += production.columns(
+            [
+                *([["pictures", file] if not i else ["", file] for i, file in enumerate(files)]),
+                ["page", shown(found.page.absolute())],
+            ]
+        )
+    return "".join(f"{line}\n" for line in lines)
