@@ -201,12 +201,12 @@ def history(epochs: int, seed: int, rate: float, warm: bool = False) -> dict[str
     }
 
 
-def whole_run(labels: list[str], name: str = "photo {}.jpg", seed: int = 7) -> tuple[dict[str, Any], dict[str, Any]]:
+def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tuple[dict[str, Any], dict[str, Any]]:
     """A summary and findings in which nothing is missing.
 
     Args:
       labels: the classes, as hostile as one likes.
-      name: of the photos; `{}` is their number.
+      name: what the name of each photo begins with.
       seed: of the drawings and numbers.
     """
     rng = random.Random(seed)
@@ -215,7 +215,7 @@ def whole_run(labels: list[str], name: str = "photo {}.jpg", seed: int = 7) -> t
 
     def photo(label: str | None = None) -> dict[str, Any]:
         return {
-            "name": name.format(rng.randrange(10000)),
+            "name": f"{name} {rng.randrange(10000)}",
             "label": label or rng.choice(labels),
             "split": rng.choice(["train", "eval", "test"]),
             "thumbnail": rng.choice([*thumbnails, None]),
@@ -263,7 +263,7 @@ def whole_run(labels: list[str], name: str = "photo {}.jpg", seed: int = 7) -> t
     summary["data_fingerprint"] = "3f1c" * 16
     files = summary["data"]["rejected_files"]
     for file in files:
-        file["file_name"] = name.format(file["file_name"])
+        file["file_name"] = f"{name} {file['file_name']}"
         file["detail"] = f"{file['file_name']} is empty (0 bytes)"
     edges = [i / 10 for i in range(11)]
     findings = {

@@ -7,6 +7,7 @@ right on white and on black. Figures are made without pyplot, so nothing is kept
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import warnings
@@ -260,7 +261,7 @@ def _number(value: float | None) -> float:
 
 
 def _pairs(edges: Sequence[float]) -> list[tuple[float, float]]:
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def _dots(values: Sequence[Any]) -> str:
@@ -298,6 +299,8 @@ def _drawn(figure: Figure, name: str, title: str, text: str) -> Markup:
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "class": "chart",
+        # matplotlib says nothing of a fill that is black.
+        "fill": "currentColor",
         "role": "img",
         "aria-label": f"{title}. {text}",
     }
@@ -315,7 +318,4 @@ def _value(attribute: str, value: str, name: str) -> str:
         value = re.sub(r"font-family: [^;]*", "font-family: system-ui, sans-serif", value)
         for colour, variable in _VARIABLES.items():
             value = value.replace(colour, variable)
-        # Text has the colour of nothing else in SVG, so it says its own.
-        if "font-family:" in value and "fill:" not in value:
-            value += "; fill: currentColor"
     return value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _METRICS = {
     "calibration_error": "calibration error (points)",
 }
 _IN_PERCENT = ("accuracy", "top_3_accuracy", "calibration_error")
+_VERDICTS = {"verdict": "choice", "release": "release", "servable": "serving"}
 _PHASES = {"feature_extraction": "feature extraction", "fine_tuned": "fine-tuning"}
 _FINDINGS = {
     "data": ("sizes", "rejected", "near_duplicates", "suspected_labels"),
@@ -86,7 +88,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
         "page.html.j2",
         s=summary,
         name=(summary["config"] or {}).get("name", ""),
-        texts=[summary[key]["text"] for key in ("verdict", "release", "servable") if summary[key]],
+        texts=[(part, summary[key]["text"]) for key, part in _VERDICTS.items() if summary[key]],
         graph=graph_picture(summary["nodes"]),
         peaks={node: cost["peak_megabytes"] for node, cost in _nodes_cost(findings).items()},
         data=data,
@@ -125,6 +127,25 @@ def rendered(template: str, **content: Any) -> bytes:
     # Only a page with charts pays for matplotlib.
     from components.report import charts
 
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            charts=charts,
+            flat=flat,
+            measured=measured,
+            points=_points,
+            percent=_percent,
+            script=Markup(_SCRIPT),
+            script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+            **content,
+        )
+    )
+    return page.encode("utf-8", "replace")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -133,17 +154,7 @@ def rendered(template: str, **content: Any) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"spaced": spaced, "value": _value, "picture": _picture, "seconds": _seconds}
-    page = environment.get_template(template).render(
-        charts=charts,
-        flat=flat,
-        measured=measured,
-        points=_points,
-        percent=_percent,
-        script=Markup(_SCRIPT),
-        script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
-        **content,
-    )
-    return page.encode("utf-8", "replace")
+    return environment
 
 
 def text_only(value: Any) -> Any:
