@@ -223,7 +223,8 @@ def over_time(runs: Sequence[Mapping[str, Any]]) -> Markup:
                 _interval(accuracy, number, run["accuracy"]["value"], run["accuracy"]["low"], run["accuracy"]["high"],
                           colour, marker, label)  # fmt: skip
             if run.get("difference") is not None and run.get("interval"):
-                _interval(gain, number, run["difference"], *run["interval"], colour, marker, label)
+                low, high = run["interval"]
+                _interval(gain, number, run["difference"], low, high, colour, marker, label)
         gain.axhline(0, color="black", linewidth=1)
         accuracy.set(title="Accuracy of the winner on the test split", ylabel="accuracy (%)")
         gain.set(title="What fine-tuning gained", ylabel="points of accuracy", xlabel="run (day, UTC)")
@@ -235,7 +236,7 @@ def over_time(runs: Sequence[Mapping[str, Any]]) -> Markup:
             list(shown), [_short(str(runs[i]["run_id"])[:10]) for i in shown], parse_math=False, rotation=30
         )
         gain.set_xlim(-0.5, max(len(runs) - 0.5, 0.5))
-        handles = {}
+        handles: dict[str, Any] = {}
         for axes in (accuracy, gain):
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         if handles:
@@ -251,7 +252,9 @@ def _figure(height: float, width: float = _INCHES_WIDE) -> Figure:
     return Figure(figsize=(width, height), facecolor="none", layout="constrained")
 
 
-def _interval(axes, x, value, low, high, colour, marker, label) -> None:
+def _interval(
+    axes: Axes, x: float, value: float, low: float, high: float, colour: str, marker: str, label: str
+) -> None:
     axes.plot([x, x], [low, high], color=colour, linewidth=1.8)
     axes.plot([x], [value], marker, color=colour, markersize=8, label=label)
 
