@@ -365,3 +365,40 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
         },
     }
     return summary, findings
+
+
+def history_of(runs: int, reasons: list[str]) -> dict[str, Any]:
+    """Runs and versions as `warmstart history --json` has them."""
+    rng = random.Random(3)
+    found = []
+    for i in range(runs):
+        status = ("pushed", "not_pushed", "failed", "skipped", "unfinished")[i % 5]
+        known = status in ("pushed", "not_pushed", "skipped")
+        gain = rng.uniform(-0.02, 0.04)
+        found.append(
+            {
+                "run_id": f"2026-11-{i + 1:02d}T03-00-00Z",
+                "status": status,
+                "reason": reasons[i % len(reasons)],
+                "winner": "fine_tuned" if known else None,
+                "accuracy": measured(0.85 + 0.008 * i) if known else None,
+                "difference": gain if known else None,
+                "interval": [gain - 0.01, gain + 0.02] if known else None,
+                "verdict": "fine tuned wins" if known else None,
+                "production_before": i or None,
+                "production_after": i + 1,
+                "duration_seconds": 60.0 * i if known else None,
+            }
+        )
+    version = {
+        "version": 7,
+        "pushed_at": "2026-11-01T03:01:00Z",
+        "winner": "fine_tuned",
+        "metrics": {"accuracy": measured(0.9)},
+        "restores": None,
+        "forced": None,
+        "state": "production",
+        "pinned": True,
+        "reason": reasons[0],
+    }
+    return {"production": 7, "versions": [version, {**version, "metrics": None, "winner": None}], "runs": found}

@@ -115,6 +115,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
             key: summary[key] for key in ("versions", "data_fingerprint", "fingerprints", "lineage") if summary.get(key)
         },
         vectors=flat(summary.get("vectors") or {}),
+        problems=findings.get("problems") or [],
         pictures=pictures,
         most=_MOST_PHOTOS,
         most_rows=_MOST_ROWS,

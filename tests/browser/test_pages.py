@@ -74,7 +74,7 @@ def opened(browser: Any, file: Path, width: int = 1440, scheme: str = "light") -
     return found
 
 
-def check(browser: Any, file: Path, views: list[tuple[int, str]]) -> None:
+def check(browser: Any, file: Path, views: list[tuple[int, str]], sections: list[str]) -> None:
     """Everything that must hold of a page, at these widths, in light or in dark.
 
     The checks come before axe, which puts its own script into the page.
@@ -93,7 +93,7 @@ def check(browser: Any, file: Path, views: list[tuple[int, str]]) -> None:
         broken = "image => !image.complete || !image.naturalWidth"
         assert page.evaluate(f"[...document.images].filter({broken}).length") == 0
         assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
-        assert page.evaluate("[...document.querySelectorAll('main > section')].map(part => part.id)") == SECTIONS
+        assert page.evaluate("[...document.querySelectorAll('main > section')].map(part => part.id)") == sections
         empty = "part => part.innerText.trim().split('\\n').length < 2"
         assert page.evaluate(f"[...document.querySelectorAll('main > section')].filter({empty}).length") == 0
         seen = Axe().run(page).response["violations"]
@@ -106,11 +106,23 @@ def check(browser: Any, file: Path, views: list[tuple[int, str]]) -> None:
 def test_a_page_is_whole_at_every_width_in_light_and_dark(browser, written, name):
     few = [(390, "light"), (1440, "dark")]
     views = few if name.startswith("only_") else [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
-    check(browser, written / name / "index.html", views)
+    check(browser, written / name / "index.html", views, SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("compare-cats_and_dogs-hostile", ["verdict", "comparison", "data", "repeat", "cost"]),
+        ("compare-cats_and_dogs-stopped", ["verdict", "comparison", "data", "repeat", "cost"]),
+        ("history", ["time", "runs", "versions"]),
+    ],
+)
+def test_a_page_of_several_runs_is_whole_too(browser, written, name, sections):
+    check(browser, written / "others" / f"{name}.html", [(390, "light"), (1440, "dark")], sections)
 
 
 def test_every_page_that_is_written_is_looked_at(written):
-    assert sorted(folder.name for folder in written.iterdir()) == sorted(FIXTURES)
+    assert sorted(folder.name for folder in written.iterdir()) == sorted([*FIXTURES, "others"])
 
 
 @pytest.mark.parametrize("width", WIDTHS)
