@@ -86,13 +86,15 @@ in {{ s.production.folder }}</p>
 _SHOWN_FILES = 50
 
 
-def write_page(summary: dict[str, Any], folder: Path) -> Path:
+def write_page(summary: dict[str, Any], folder: Path, findings: dict[str, Any] | None = None) -> Path:
     """Writes `index.html` of a run, whole or not at all.
 
     Args:
       summary: the content of `summary.json`. All names in it come from photos and folders, and are shown as text.
       folder: of the run.
+      findings: of `components.report.findings`.
     """
+    del findings
     data = summary["data"]
     labels = sorted({label for counts in data["classes"].values() for label in counts}) if data else []
     rejected = data["rejected_files"] if data else []
