@@ -30,5 +30,5 @@ def megabytes() -> float | None:
         return None
     for line in lines:
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
+            return round(int(line.split()[1]) * 1024 / 1e6, 1)
     return None

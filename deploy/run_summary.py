@@ -176,14 +176,14 @@ def write_results(
     found: dict[str, Any] = {}
     if config and nodes:
         try:
-            found = findings.find(_outputs(config, nodes, summary), config.training.seed)
+            found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be made: {type(error).__name__}"]}
     write_page(summary, folder, found)
 
 
-def _outputs(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:
+def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:
     """What the nodes of a run left, for the findings."""
 
     def output(node_id: str, key: str):

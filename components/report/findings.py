@@ -126,13 +126,15 @@ class _Subset:
 
     def __init__(self, most: int):
         self._most, self._limit = most, _HASHES
-        self.seen = 0
+        self.seen = 0  # photos; not counting those that are identical to one that is kept
         self.kept: dict[tuple[str, str], Any] = {}  # by content hash and split
 
     def takes(self, content_hash: str, split: str) -> bool:
-        """Whether the photo, now seen, is one to keep; it is to be put into `kept` then, unless it is there."""
+        """Whether the photo, now seen, is one to keep."""
+        if (content_hash, split) in self.kept:
+            return False
         self.seen += 1
-        return int(content_hash[:16], 16) < self._limit and (content_hash, split) not in self.kept
+        return int(content_hash[:16], 16) < self._limit
 
     def keep(self, content_hash: str, split: str, value: Any) -> None:
         self.kept[content_hash, split] = value

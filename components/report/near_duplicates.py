@@ -13,10 +13,14 @@ which are the same photo saved again, and copies that were made of a quarter of 
 
 | | hash, limit 8 of 64 bits | vector, limit 0.15 |
 |---|---|---|
-| the same photo in cats_vs_dogs and PetImages | all at 4 or less | all at 0.11 or less |
-| other pairs within the limit | two | the same two: twins within one data set, unknown before |
-| nearest pair that is no duplicate | 12 | 0.18, of one series of one dog |
-MADE_COPIES
+| the same photo in cats_vs_dogs and PetImages | all | all |
+| other pairs within the limit | two | the same two: a photo that a data set has twice |
+| the nearest pair that is none | 12 | 0.18, two of one series of one dog |
+| copies saved again at quality 95, 50, 20 | 100, 100, 100 % | 100, 100, 84 % |
+| of half the size; 160 pixels wide | 100, 100 % | 91, 70 % |
+| a fifth brighter; grey | 100, 100 % | 98, 28 % |
+| without 2, 5 % at each edge | 97, 45 % | 99, 89 % |
+| mirrored | 0 % | 97 % |
 """
 
 from __future__ import annotations

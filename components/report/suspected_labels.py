@@ -7,6 +7,15 @@ threshold.
 
 Every photo is judged by a model that was trained without it (5 folds): logistic regression on standardised feature
 vectors.
+
+With 5 % of the labels made wrong, means of four draws, EfficientNet-Lite0 at 160 pixels:
+
+| photos | suspected that are planted | planted that are suspected | true class suggested |
+|---|---|---|---|
+| 460 of cats_vs_dogs | 95 % | 76 % | 100 % |
+| 415 of Oxford-IIIT Pets, 11 a breed | 34 % | 67 % | 87 % |
+
+Where photos are few and classes alike, most suspects are right and only hard: surest first, a person decides.
 """
 
 from __future__ import annotations
@@ -16,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FOLDS = 5
-# Inverse strength of the regularisation. MEASURED
+# Inverse strength of the regularisation; with 1 in its place 0.83 and 0.28 of the suspected were planted.
 _C = 0.01
 _MOST_STEPS = 100
 

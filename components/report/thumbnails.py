@@ -61,7 +61,7 @@ def open_small(photo_bytes: bytes, mode: str, side: int, max_pixels: int | None 
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image.info.pop("transparency", None)  # alpha is dropped, as everywhere
         image = image.convert(mode)
-    return image.transpose(turn) if turn else image
+    return image if turn is None else image.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:
