@@ -97,9 +97,8 @@ def find_pairs(
     rows_by_split = [np.flatnonzero(np.array(splits) == split) for split in sorted(set(splits))]
     found, closest = 0, np.zeros((0, 4))
     for one, other in _blocks(rows_by_split):
-        # Of unit vectors 1 - cosine is half the squared distance; a differing bit of 64 is 1/32 of a cosine.
+        # Each bit that differs takes 2 from a product of 64; a photo without a hash, zeros, is 32 bits from any other.
         bits = (BITS - signs[one] @ signs[other].T) / 2
-        bits[~signs[one].any(axis=1)] = bits[:, ~signs[other].any(axis=1)] = np.inf
         shares = bits / MOST_BITS
         cosine = np.full_like(bits, np.inf)
         if vectors is not None and mean is not None:

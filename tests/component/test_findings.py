@@ -80,8 +80,8 @@ class DrawnRun:
                 is_dog = (i % 2 == 1) != (i == MISLABELLED)
                 values = np.random.default_rng(100 + i).normal(0, 1, 40)
                 values[:8] += 3 if is_dog else -3
-                views = range(3 if split == "train" else 1)
-                vectors += [self._vector(example, values + view * 50, view) for view in views]
+                views = (1, 0, 2) if split == "train" else (0,)
+                vectors += [self._vector(example, values * (-1) ** view, view) for view in views]
             self._write(self.folder / "vectors" / f"Split-{split}", vectors)
             if split != "train":
                 self._write(
@@ -231,6 +231,7 @@ def test_photos_of_classes_that_production_does_not_know_are_not_held_against_it
     comparison = find(outputs, seed=1)["comparison"]
     assert comparison["metrics"]["production"]["accuracy"]["value"] == 1.0
     assert comparison["confusion"]["production"] == [[0, 0], [0, 4]]
+    assert comparison["confused_pairs"]["production"] == []
     assert comparison["worst"]["production"] == []
 
 
