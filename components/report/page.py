@@ -93,7 +93,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
         peaks={node: cost["peak_megabytes"] for node, cost in _nodes_cost(findings).items()},
         data=data,
         labels=_counts(classes),
-        most_of_a_class=max((n for counts in classes.values() for n in counts.values()), default=0),
+        most_of_a_class=max((sum(n.get(label, 0) for n in classes.values()) for label in _counts(classes)), default=0),
         rejected=_rejected(summary, data),
         curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
         trainings={
