@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast lint format docs lock bench clean
+.PHONY: help install services demo test test-fast test-browser lint format docs lock bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests
@@ -11,10 +11,13 @@ help: ## list the tasks
 install: ## set up .venv with the locked environment
 	@deploy/install.sh
 
-services: ## install the servers that some tests start, as root (Debian: MariaDB)
+services: ## install the servers and the browser that some tests start, as root (Debian: MariaDB, chromium)
 	@if ! command -v mariadb-install-db >/dev/null || ! command -v my_print_defaults >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
 	  mariadb-server-core mariadb-client-core >/dev/null; fi
+	@if ! command -v chromium >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends \
+	  chromium fonts-dejavu-core >/dev/null; fi
 
 demo: install ## draw sample photos, train, compare and push a model from them
 	@.venv/bin/warmstart sample sample
@@ -25,6 +28,11 @@ test: install ## all tests
 
 test-fast: install ## the tests that need no whole pipeline run
 	$(PYTEST) -m "not slow"
+
+test-browser: install ## the pages in Debian's chromium (make services installs it)
+	@.tools/bin/uv venv --quiet --allow-existing --python $(PYTHON_RUN) .tools/browser
+	@.tools/bin/uv pip sync --quiet --python .tools/browser/bin/python tests/requirements-browser.txt
+	.tools/browser/bin/python -m pytest --noconftest -p no:cacheprovider tests/browser
 
 lint: install ## ruff and mypy on our own code
 	$(PYTHON_RUN) -m ruff check

@@ -22,7 +22,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["schemas*", "components*", "pipeline*", "deploy*"]),
-    package_data={"schemas": ["*.pbtxt", "*.txt"], "pipeline": ["configs/*.yaml"]},
+    package_data={
+        "schemas": ["*.pbtxt", "*.txt"],
+        "components.report": ["*.html.j2"],
+        "pipeline": ["configs/*.yaml"],
+    },
     python_requires=">=3.10,<3.14",
     install_requires=[
         *TFX,

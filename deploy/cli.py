@@ -13,6 +13,7 @@ from deploy import output
 from deploy.explanation_commands import explain
 from deploy.housekeeping_commands import clean
 from deploy.kubeflow.commands import kubeflow
+from deploy.report_commands import open_page, report
 from deploy.schedule_commands import schedule
 from schemas.errors import BadInput
 
@@ -219,20 +220,31 @@ _root_option = click.option("--root", metavar="DIR", help="The root folder.  [de
 @main.command(short_help="Shows versions, runs, and what is in production.")
 @_root_option
 @_json_option
-def history(root: str | None, as_json: bool) -> None:
+@click.option(
+    "--html", "as_page", is_flag=True, help="As a page with charts; prints its path, and opens it on a desktop."
+)
+def history(root: str | None, as_json: bool, as_page: bool) -> None:
     """Shows all versions that were ever in production, all runs, and what is in production now.
 
     \b
     Examples:
       warmstart history
       warmstart history --root runs/cats_vs_dogs --json
+      warmstart history --html
     """
+    if as_json and as_page:
+        raise BadInput("--json and --html were both given; expected one of them")
     from deploy import production
     from deploy.root import find_root
 
     place = find_root(root)
     found = production.history(place)
-    if as_json:
+    if as_page:
+        from components.report.history_page import write_history_page
+
+        place.reports.mkdir(exist_ok=True)
+        open_page(write_history_page(found, place.folder.name, place.reports))
+    elif as_json:
         output.document(found)
     else:
         click.echo(production.history_text(found, place))
@@ -558,6 +570,7 @@ def completion(shell: str) -> None:
 
 
 main.add_command(explain)
+main.add_command(report)
 main.add_command(schedule)
 main.add_command(clean)
 main.add_command(kubeflow)

@@ -205,6 +205,7 @@ def _run_locked(
         traceback.print_exc()
     finally:
         progress.listen(None)
+    nodes = {}
     try:
         nodes = run_record.read_run(store, config.name, run_id) if store else {}
         skipped = runner.skipped if runner else ()
@@ -216,7 +217,7 @@ def _run_locked(
             config, run_id, {}, node_ids, root, before, status or "failed", reason, window=window
         )
     summary["duration_seconds"] = round(time.time() - started, 1)
-    run_summary.write_results(summary, folder)
+    run_summary.write_results(summary, folder, config, nodes)
     return RunResult(summary, folder, EXIT_CODES[summary["status"]])
 
 

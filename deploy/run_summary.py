@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx.utils import path_utils
+
+from components.example_gen.executor import PHOTOS_KEY
+from components.release_gate.decision import COMPARABLE
+from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page
 from components.verdict import read_verdict
@@ -157,10 +164,67 @@ def summarise(
     }
 
 
-def write_results(summary: dict[str, Any], folder: Path) -> None:
-    """Writes `summary.json` and the page into the run's folder."""
+def write_results(
+    summary: dict[str, Any], folder: Path, config: Config | None = None, nodes: Mapping[str, NodeRun] | None = None
+) -> None:
+    """Writes `summary.json` and the page into the run's folder.
+
+    Args:
+      summary: what `summarise` found, and `duration_seconds`.
+      folder: of the run.
+      config: of the run; None: none could be read.
+      nodes: what ML Metadata knows of it; None: nothing. From these come the page's photos, curves and findings.
+    """
     report.write_summary(summary, folder)
-    write_page(summary, folder)
+    found: dict[str, Any] = {}
+    if config and nodes:
+        try:
+            found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
+        except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
+            traceback.print_exc()
+            found = {"problems": [f"the findings could not be made: {type(error).__name__}"]}
+    write_page(summary, folder, found)
+
+
+def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:
+    """What the nodes of a run left, for the findings."""
+
+    def output(node_id: str, key: str):
+        node = nodes.get(node_id)
+        return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
+
+    schema = output("Window", "window_schema") or output("DataGate", "schema")
+    standing = output("ProductionPredictions", "standing")
+    standing = read_verdict(standing.uri) if standing else {}
+    comparable = standing.get("state") == COMPARABLE
+    trainers = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
+    models = {model: output(node_id, "model") for model, node_id in {**trainers, "ensemble": "Ensemble"}.items()}
+    example_gen = nodes.get("ImageExampleGen")
+    told = example_gen.parameters.get(PHOTOS_KEY, "") if example_gen else ""
+    return findings.RunOutputs(
+        photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
+        vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
+        predictions=output("Predictions", "predictions"),
+        production_predictions=output("ProductionPredictions", "predictions") if comparable else None,
+        labels=report.labels(schema.uri) if schema else (),
+        production_labels=standing["labels"] if comparable else (),
+        measured=summary["models"] or {},
+        intervals={
+            "confidence": config.selection.confidence,
+            "samples": config.selection.bootstrap_samples,
+            "seed": config.training.seed,
+        },
+        histories={
+            model: model_run.uri for model, node_id in trainers.items() if (model_run := output(node_id, "model_run"))
+        },
+        rejected=summary["data"]["rejected_files"] if summary["data"] else (),
+        sources=json.loads(told)["sources"] if told else {},
+        max_pixels=config.data.max_pixels,
+        models={model: path_utils.serving_model_path(artifact.uri) for model, artifact in models.items() if artifact},
+        winner=summary["winner"],
+        servable=summary["servable"],
+        peaks={node_id: node.peak_megabytes for node_id, node in nodes.items()},
+    )
 
 
 def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
@@ -169,4 +233,5 @@ def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
     nodes = run_record.read_run(store, config.name, folder.name)
     reason = "the run was killed; the next run went on from its last finished step"
     summary = summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)
-    write_results({**summary, "duration_seconds": round(sum(node.seconds for node in nodes.values()), 1)}, folder)
+    summary["duration_seconds"] = round(sum(node.seconds for node in nodes.values()), 1)
+    write_results(summary, folder, config, nodes)

@@ -8,6 +8,9 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import Artifact, artifact_utils
 
+# Property of an execution: the peak memory of the process that ran it.
+PEAK_MEGABYTES = "peak_megabytes"
+
 _STATES = metadata_store_pb2.Execution.State
 COMPLETE, CACHED, FAILED, RUNNING = "complete", "cached", "failed", "running"
 _NAMES = {
@@ -22,11 +25,17 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class NodeRun:
-    """One node of one run. outputs: key -> artifacts, of a complete or cached node."""
+    """One node of one run.
+
+    outputs: key -> artifacts, of a complete or cached node. parameters: name -> what the node was told, of the texts.
+    peak_megabytes: of the process that ran it, in millions of bytes; None: not known, as of a cached node.
+    """
 
     state: str
     seconds: float
     outputs: dict[str, list[Artifact]] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    peak_megabytes: float | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -54,7 +63,10 @@ def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: st
                 by_key.setdefault(event.path.steps[0].key, []).append(tfx_artifact)
         milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
         state = _NAMES.get(execution.last_known_state, "unknown")
-        record[node_id] = NodeRun(state, milliseconds / 1000, by_key)
+        properties = dict(execution.custom_properties)
+        texts = {name: value.string_value for name, value in properties.items() if value.HasField("string_value")}
+        peak = properties[PEAK_MEGABYTES].double_value if PEAK_MEGABYTES in properties else None
+        record[node_id] = NodeRun(state, milliseconds / 1000, by_key, texts, peak)
     return record
 
 

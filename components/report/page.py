@@ -1,130 +1,364 @@
-"""The page of a run: what `summary.json` says, for people, in one file that needs no network."""
+"""The page of a run: what it did and why, for people, in one file that needs no network."""
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from components.report.graph_picture import graph_picture
 from components.whole_file import write_whole
 
 PAGE_FILE = "index.html"
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ s.status }}: {% if name %}{{ name }}, {% endif %}{{ s.run_id }}</title>
-<style>
-  :root { color-scheme: light dark; --soft: light-dark(#5a5a5a, #b4b4b4); --line: light-dark(#d8d8d8, #4a4a4a); }
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-  h1 { font-size: 1.5rem; margin-bottom: 0.25rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-  .status { display: inline-block; padding: 0 0.6rem; border: 2px solid; border-radius: 0.4rem; }
-  p.soft, caption { color: var(--soft); } caption { text-align: left; }
-  .scroll { overflow-x: auto; } table { border-collapse: collapse; }
-  th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top; }
-  th, td { border-bottom: 1px solid var(--line); }
-  td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-  .text, p { overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<h1><span class="status">{{ s.status | replace("_", " ") }}</span> {{ name }}</h1>
-<p class="soft">run {{ s.run_id }}, {{ "%.0f" | format(s.duration_seconds) }} seconds</p>
-<p>{{ s.reason }}</p>
-
-{% if s.models %}
-<h2>Models</h2>
-{% for text in texts %}<p>{{ text }}</p>{% endfor %}
-<div class="scroll"><table>
-<caption>on the test split, with intervals</caption>
-<tr><th>model</th><th class="number">photos</th>
-<th>accuracy</th><th>log loss</th><th>calibration error</th><th></th></tr>
-{% for model, m in s.models.items() %}
-<tr><td>{{ model | replace("_", " ") }}</td><td class="number">{{ m.examples }}</td>
-<td>{{ percent(m.accuracy.value) }} ({{ percent(m.accuracy.low) }} to {{ percent(m.accuracy.high) }})</td>
-{% for key in ("loss", "calibration_error") %}
-<td>{{ "%.3f" | format(m[key].value) }} ({{ "%.3f" | format(m[key].low) }} to {{ "%.3f" | format(m[key].high) }})</td>
-{% endfor %}
-<td>{% if model == s.winner %}wins{% endif %}</td></tr>
-{% endfor %}
-</table></div>
-{% endif %}
-
-<h2>Production</h2>
-<p>before: {{ s.production.before or "none" }}, after: {{ s.production.after or "none" }},
-in {{ s.production.folder }}</p>
-
-{% if s.data %}
-<h2>Photos</h2>
-<div class="scroll"><table>
-<tr><th>class</th>{% for split in s.data.classes %}<th class="number">{{ split }}</th>{% endfor %}</tr>
-{% for label in labels %}
-<tr><td class="text">{{ label }}</td>
-{% for counts in s.data.classes.values() %}<td class="number">{{ counts.get(label, 0) }}</td>{% endfor %}</tr>
-{% endfor %}
-</table></div>
-{% if s.data.rejected_files %}
-<p>{{ s.data.rejected_files | length }} files were rejected{% if more %}; the first {{ shown | length }}{% endif %}:</p>
-<ul>{% for file in shown %}<li class="text">{{ file.detail }}</li>{% endfor %}</ul>
-{% endif %}
-{% endif %}
-
-<h2>Steps</h2>
-<div class="scroll"><table>
-<tr><th>step</th><th>state</th><th class="number">seconds</th></tr>
-{% for node in s.nodes %}
-<tr><td>{{ node.id }}</td><td>{{ node.state | replace("_", " ") }}</td>
-<td class="number">{{ "%.1f" | format(node.seconds) }}</td></tr>
-{% endfor %}
-</table></div>
-</body>
-</html>
+# A mail takes it, and a phone too.
+MAXIMUM_BYTES = 5_000_000
+_TEMPLATES = Path(__file__).parent
+# The only script: the size of the letters of a wide table.
+_SCRIPT = """\
+document.querySelectorAll("input[type=range]").forEach((control) => {
+  const table = document.getElementById(control.dataset.zooms);
+  const set = () => { table.style.fontSize = control.value + "%"; };
+  control.addEventListener("input", set);
+  set();
+});
 """
-_SHOWN_FILES = 50
+_MOST_FILES, _MOST_ROWS, _MOST_CLASSES, _MOST_EPOCHS = 50, 60, 60, 200
+_MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15}
+_METRICS = {
+    "accuracy": "accuracy",
+    "top_3_accuracy": "right among the first 3",
+    "auc": "area under the ROC curve",
+    "loss": "loss (nats)",
+    "calibration_error": "calibration error (points)",
+}
+_IN_PERCENT = ("accuracy", "top_3_accuracy", "calibration_error")
+_VERDICTS = {"verdict": "choice", "release": "release", "servable": "serving"}
+_PHASES = {"feature_extraction": "feature extraction", "fine_tuned": "fine-tuning"}
+_FINDINGS = {
+    "data": ("sizes", "rejected", "near_duplicates", "suspected_labels"),
+    "training": ("feature_extraction", "fine_tuned"),
+    "comparison": ("labels", "metrics", "reliability", "confusion", "confused_pairs", "disagreements", "worst"),
+}
+# What describes a training, in the summary (as numbers) and in the history of it (as lists).
+_TRAINING = (
+    "best_epoch",
+    "resumed_from",
+    "learning_rate",
+    "trainable_parameters",
+    "strategy",
+    "strategy_reason",
+    "trained_on",
+    "devices",
+    "calibration",
+    "warm_start",
+)
+_DATA_BEGINNINGS = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:image/webp;base64,")
 
 
-def write_page(summary: dict[str, Any], folder: Path) -> Path:
+def write_page(summary: Mapping[str, Any], folder: Path, findings: Mapping[str, Any] | None = None) -> Path:
     """Writes `index.html` of a run, whole or not at all.
 
     Args:
       summary: the content of `summary.json`. All names in it come from photos and folders, and are shown as text.
       folder: of the run.
+      findings: what was found in the photos and the models (`components/report/findings.py`); where a part is missing,
+        the page says less.
     """
-    data = summary["data"]
-    labels = sorted({label for counts in data["classes"].values() for label in counts}) if data else []
-    rejected = data["rejected_files"] if data else []
-    texts = [summary[key]["text"] for key in ("verdict", "release", "servable") if summary[key]]
-    # Names of files may hold bytes that are no text.
-    page = (
-        jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-        .from_string(_PAGE)
-        .render(
-            s=summary,
-            name=(summary["config"] or {}).get("name", ""),
-            labels=labels,
-            texts=texts,
-            shown=rejected[:_SHOWN_FILES],
-            more=len(rejected) > _SHOWN_FILES,
-            percent=lambda share: f"{100 * share:.1f} %",
-        )
-    )
+    shown, found = text_only(summary), text_only(findings or {})
+    content = _render(shown, found)
+    if len(content) > MAXIMUM_BYTES:
+        content = _render(shown, found, pictures=False)
     path = folder / PAGE_FILE
-    write_whole(path, page.encode("utf-8", "replace"))
+    write_whole(path, content)
     return path
 
 
-def main_metrics(summary: dict[str, Any]) -> dict[str, float]:
+def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: bool = True) -> bytes:
+    data, training, compared = (_part(findings, part) for part in ("data", "training", "comparison"))
+    models = _models(summary, compared)
+    order = sorted(models, key=lambda model: (model != summary["winner"], list(models).index(model)))
+    classes = (summary["data"] or {}).get("classes") or {}
+    return rendered(
+        "page.html.j2",
+        s=summary,
+        name=(summary["config"] or {}).get("name", ""),
+        texts=[(part, summary[key]["text"]) for key, part in _VERDICTS.items() if summary[key]],
+        graph=graph_picture(summary["nodes"]),
+        peaks={node: cost["peak_megabytes"] for node, cost in _nodes_cost(findings).items()},
+        data=data,
+        labels=_counts(classes),
+        most_of_a_class=max((sum(n.get(label, 0) for n in classes.values()) for label in _counts(classes)), default=0),
+        rejected=_rejected(summary, data),
+        curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
+        trainings={
+            name: told
+            for phase, name in _PHASES.items()
+            if (told := _training((summary["models"] or {}).get(phase, {}).get("training"), training[phase]))
+        },
+        models=models,
+        order=order,
+        metrics={key: name for key, name in _METRICS.items() if any(model.get(key) for model in models.values())},
+        interval_panels=_interval_panels(models),
+        compared=compared,
+        confusion={model: _confusion(model, models, compared) for model in order},
+        pairs={model: _pairs(model, models, compared) for model in order},
+        slices={model: by_gap(models[model]) for model in order},
+        model_cost=(findings.get("cost") or {}).get("models") or {},
+        facts=flat(summary["config"] or {}),
+        lineage={
+            key: summary[key] for key in ("versions", "data_fingerprint", "fingerprints", "lineage") if summary.get(key)
+        },
+        vectors=flat(summary.get("vectors") or {}),
+        problems=findings.get("problems") or [],
+        pictures=pictures,
+        most=_MOST_PHOTOS,
+        most_rows=_MOST_ROWS,
+        most_epochs=_MOST_EPOCHS,
+    )
+
+
+def rendered(template: str, **content: Any) -> bytes:
+    """A page of a template of this folder, with what all of them use."""
+    # Only a page with charts pays for matplotlib.
+    from components.report import charts
+
+    page = (
+        _environment()
+        .get_template(template)
+        .render(
+            charts=charts,
+            flat=flat,
+            measured=measured,
+            points=_points,
+            percent=_percent,
+            script=Markup(_SCRIPT),
+            script_hash=base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),
+            **content,
+        )
+    )
+    return page.encode("utf-8", "replace")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"spaced": spaced, "value": _value, "picture": _picture, "seconds": _seconds}
+    return environment
+
+
+def text_only(value: Any) -> Any:
+    """The same, with question marks for the bytes of file names that are no text, which no page can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {text_only(key): text_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [text_only(item) for item in value]
+    return value
+
+
+def main_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a run for a dashboard: metric -> value; accuracies are shares in [0, 1]."""
     metrics: dict[str, float] = {"pushed": float(summary["status"] == "pushed")}
-    for model, measured in (summary["models"] or {}).items():
+    for model, measures in (summary["models"] or {}).items():
         for key in ("accuracy", "loss", "calibration_error"):
-            metrics[f"{model}_{key}"] = measured[key]["value"]
+            metrics[f"{model}_{key}"] = measures[key]["value"]
     if summary["verdict"]:
         metrics["fine_tuned_gain"] = summary["verdict"]["difference"]
     if summary["data"]:
         metrics["photos_accepted"] = float(sum(summary["data"]["accepted"].values()))
         metrics["photos_rejected"] = float(sum(summary["data"]["rejected"].values()))
     return metrics
+
+
+# ---- what the template asks for
+
+
+def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested facts under keys with dots, as `--set` takes them; empty parts are left out."""
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        found |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return found
+
+
+def by_gap(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The slices of a model, those first whose accuracy is furthest below the model's own."""
+    overall = model["accuracy"]["value"]
+    rows = [
+        {"feature": feature, "value": value, "gap": part["accuracy"]["value"] - overall, **part}
+        for feature, values in (model.get("slices") or {}).items()
+        for value, part in values.items()
+    ]
+    return sorted(rows, key=lambda row: (row["gap"], row["feature"], row["value"]))
+
+
+def _part(findings: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """A part of the findings in which everything is, if only as None."""
+    return {**dict.fromkeys(_FINDINGS[part]), **(findings.get(part) or {})}
+
+
+def _models(summary: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each model what is known of it, from the summary and from the findings."""
+    found = {model: dict(known) for model, known in (summary["models"] or {}).items()}
+    for model, metrics in (compared.get("metrics") or {}).items():
+        found[model] = {**metrics, **found.get(model, {})}
+    return {model: known for model, known in found.items() if known.get("accuracy")}
+
+
+def _training(told: Mapping[str, Any] | None, history: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a training was: from the summary, and from its history."""
+    if not told and not history:
+        return None
+    known = {**(history or {}), **(told or {})}
+    epochs = (history or {}).get("epochs") or []
+    return {
+        **{key: known.get(key) for key in _TRAINING},
+        "number": (told or {}).get("epochs", len(epochs)),
+        "epochs": epochs,
+        "variables": (history or {}).get("trainable_variables") or [],
+    }
+
+
+def _interval_panels(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    units = {"accuracy": "accuracy (%)", "loss": "loss (nats)", "calibration_error": "calibration error (points, %)"}
+    return {
+        unit: {model: known[key] for model, known in models.items() if known.get(key)} for key, unit in units.items()
+    }
+
+
+def _counts(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The classes, those with the most photos first, then by name."""
+    totals: dict[str, int] = {}
+    for counts in classes.values():
+        for label, count in counts.items():
+            totals[label] = totals.get(label, 0) + count
+    return sorted(totals, key=lambda label: (-totals[label], label))
+
+
+def _rejected(summary: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """How many files, how many of each reason, and the first of them, with pictures where the findings have them."""
+    known = summary["data"] or {}
+    files = known.get("rejected_files") or []
+    pictured = data.get("rejected") or []
+    pictures = {(file["name"], file["reason"]): file.get("thumbnail") for file in pictured}
+    shown = [
+        {**file, "thumbnail": pictures.get((file.get("file_name"), file.get("reason")))} for file in files[:_MOST_FILES]
+    ]
+    return {"all": len(files), "reasons": known.get("rejected") or {}, "files": shown or pictured[:_MOST_FILES]}
+
+
+def _nodes_cost(findings: Mapping[str, Any]) -> dict[str, Any]:
+    nodes = (findings.get("cost") or {}).get("nodes") or {}
+    return {node: cost for node, cost in nodes.items() if (cost or {}).get("peak_megabytes") is not None}
+
+
+def _matrix(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> tuple[list[str], list[list[int]]]:
+    matrix = (compared.get("confusion") or {}).get(model)
+    labels = compared.get("labels") or []
+    if not matrix:
+        matrix, labels = models[model].get("confusion_matrix"), list(models[model].get("per_class") or {})
+    return (labels, matrix) if matrix and len(matrix) == len(labels) else ([], [])
+
+
+def _confusion(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The confusion matrix with a level of colour, 0 to 5, for each cell; of many classes those most often mistaken."""
+    labels, matrix = _matrix(model, models, compared)
+    if not labels:
+        return None
+    every = range(len(labels))
+    wrong = [sum(matrix[i]) + sum(row[i] for row in matrix) - 2 * matrix[i][i] for i in every]
+    chosen = sorted(sorted(every, key=lambda i: -wrong[i])[:_MOST_CLASSES])
+    rows = []
+    for i in chosen:
+        total = sum(matrix[i]) or 1
+        cells = [{"count": matrix[i][j], "level": -(-5 * matrix[i][j] // total), "right": i == j} for j in chosen]
+        rows.append({"label": labels[i], "cells": cells, "total": sum(matrix[i]), "right": matrix[i][i]})
+    return {"labels": [labels[i] for i in chosen], "rows": rows, "of": len(labels)}
+
+
+def _pairs(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pairs of classes that are confused most, most first."""
+    pairs = (compared.get("confused_pairs") or {}).get(model)
+    if pairs is None:
+        labels, matrix = _matrix(model, models, compared)
+        pairs = [
+            {"true": labels[i], "predicted": labels[j], "count": matrix[i][j]}
+            for i in range(len(labels))
+            for j in range(len(labels))
+            if i != j and matrix[i][j]
+        ]
+        pairs.sort(key=lambda pair: -pair["count"])
+    return list(pairs[: _MOST_PHOTOS["confused"]])
+
+
+# ---- how values are written
+
+
+def spaced(name: Any) -> str:
+    """A name of ours as words."""
+    return str(name).replace("_", " ")
+
+
+def measured(known: Mapping[str, Any] | None, key: str) -> str:
+    """A metric with its interval; a dash where it is not known."""
+    if not known or known.get("value") is None:
+        return "–"
+    numbers = [known.get(part) for part in ("value", "low", "high")]
+    if key in _IN_PERCENT:
+        unit = " points" if key == "calibration_error" else " %"
+        value, low, high = ("–" if n is None else f"{100 * n:.1f}" for n in numbers)
+    else:
+        unit = ""
+        value, low, high = ("–" if n is None else f"{n:.3f}" for n in numbers)
+    return f"{value}{unit} ({low} to {high})"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    """A duration as people say it."""
+    if seconds is None:
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _value(value: Any) -> str:
+    """A value of the configuration."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_value(item) for item in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_value(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def _picture(uri: Any) -> str:
+    """A picture that is in the page itself; anything else is none, since nothing may be fetched."""
+    return uri if isinstance(uri, str) and uri.startswith(_DATA_BEGINNINGS) else ""

@@ -107,7 +107,8 @@ def _read_json(file: str) -> dict[str, Any]:
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> Path:
-    """Writes `summary.json`, whole or not at all."""
+    """Writes `summary.json`, whole or not at all; bytes of a file's name that are no text become question marks."""
     path = folder / SUMMARY_FILE
-    write_whole(path, (json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    content = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(path, content.encode("utf-8", "replace"))
     return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -11,99 +13,14 @@ from typing import Any
 
 import pytest
 
-from components.report.page import PAGE_FILE, main_metrics, write_page
+from components.report.page import MAXIMUM_BYTES, PAGE_FILE, main_metrics, write_page
+from components.report.summary import write_summary
+from tests.report_runs import BREEDS, HOSTILE, PUSHED, STOPPED, SUMMARIES, drawn, model, whole_run
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 # Attributes that make a browser fetch or run something.
-ACTIVE = {"src", "href", "action", "srcset", "data", "poster", "background", "style"}
-STEPS = ["CuratedSchema", "ImageExampleGen", "Predictions", "ReleaseGate", "Pusher"]
-
-
-def measured(value: float) -> dict[str, Any]:
-    return {
-        "split": "test",
-        "examples": 54,
-        "accuracy": {"value": value, "low": value - 0.1, "high": 1.0},
-        "loss": {"value": 0.157, "low": 0.1, "high": 0.2},
-        "calibration_error": {"value": 0.07, "low": 0.01, "high": 0.09},
-    }
-
-
-PUSHED: dict[str, Any] = {
-    "schema_version": 1,
-    "run_id": "9199c317-8c67-42d0-85a4-1d8109ebe5f8",
-    "config": {"name": "cats_vs_dogs"},
-    "status": "pushed",
-    "reason": "feature extraction is in production as version 1795395593",
-    "nodes": [{"id": step, "state": "complete", "seconds": 1.25} for step in STEPS],
-    "window": None,
-    "data": {
-        "layouts": {"cats_vs_dogs": "class_folders"},
-        "accepted": {"train": 381, "eval": 50, "test": 54},
-        "classes": {"train": {"cat": 181, "dog": 200}, "eval": {"cat": 50}, "test": {"cat": 30, "dog": 24}},
-        "formats": {"JPEG": 485},
-        "rejected": {"empty": 1, "truncated": 2},
-        "rejected_files": [
-            {"dataset": "cats_vs_dogs", "file_name": name, "reason": "empty", "detail": f"{name} is empty (0 bytes)"}
-            for name in ("cat/1.jpg", "dog/2.jpg", "dog/3.jpg")
-        ],
-    },
-    "vectors": None,
-    "models": {"feature_extraction": measured(0.907), "fine_tuned": measured(0.944)},
-    "further": None,
-    "winner": "feature_extraction",
-    "verdict": {"text": "no proven gain", "difference": 0.02, "interval": [0.0, 0.06], "p_value": 1.0},
-    "release": {"text": "at least release.minimum_accuracy (70.0%)", "released": True, "forced": ""},
-    "servable": {"text": "a fresh process answered 16 photos", "servable": True},
-    "production": {"before": None, "after": "1795395593", "folder": "/warmstart/runs/cats_vs_dogs/serving"},
-    "duration_seconds": 83.2,
-}
-NOTHING = dict.fromkeys(["window", "data", "vectors", "models", "further", "winner", "verdict", "release", "servable"])
-STOPPED = {
-    **PUSHED,
-    **NOTHING,
-    "config": None,
-    "status": "stopped",
-    "reason": "no photos in /warmstart/photos; expected folders named as the classes",
-    "nodes": [],
-    "production": {"before": None, "after": None, "folder": "/warmstart/runs/cats_vs_dogs/serving"},
-    "duration_seconds": 0.0,
-}
-SUMMARIES = {
-    "pushed": PUSHED,
-    "not pushed": {
-        **PUSHED,
-        "status": "not_pushed",
-        "reason": "the winner loses 3.0 points against production",
-        "release": {"text": "the winner loses 3.0 points against production", "released": False, "forced": ""},
-        "nodes": [*PUSHED["nodes"][:-1], {"id": "Pusher", "state": "skipped", "seconds": 0.0}],
-    },
-    "stopped without a plan": STOPPED,
-    "stopped at the gate": {
-        **PUSHED,
-        **NOTHING,
-        "data": PUSHED["data"],
-        "status": "stopped",
-        "reason": "12 % of the files were rejected",
-        "nodes": [*PUSHED["nodes"][:2], *({"id": s, "state": "not_reached", "seconds": 0.0} for s in STEPS[2:])],
-    },
-    "failed": {
-        **PUSHED,
-        **NOTHING,
-        "status": "failed",
-        "reason": "FineTuning was killed while it was at work",
-        "nodes": [{"id": step, "state": "failed", "seconds": 0.0} for step in STEPS],
-    },
-    "failed after the models": {**PUSHED, "status": "failed", "winner": None, "verdict": None, "release": None},
-    "skipped": {
-        **PUSHED,
-        "status": "skipped",
-        "reason": "this very model is in production already",
-        "nodes": [{"id": step, "state": "cached", "seconds": 0.0} for step in STEPS],
-        "production": {**PUSHED["production"], "before": "1795395593"},
-    },
-}
-assert {one["status"] for one in SUMMARIES.values()} == {"pushed", "not_pushed", "stopped", "failed", "skipped"}
+ACTIVE = {"src", "action", "srcset", "data", "poster", "background", "formaction", "ping"}
+SECTIONS = ["verdict", "steps", "data", "training", "comparison", "cost", "repeat"]
 
 
 class Page(HTMLParser):
@@ -117,7 +34,7 @@ class Page(HTMLParser):
         self.feed(source)
         self.close()
         assert self.open == [], "elements that are not closed"
-        self.text = " ".join(" ".join(self.texts).split())
+        self.text = " ".join(" ".join(self.texts).split()).replace(" ,", ",").replace(" :", ":")
         self.title = " ".join("".join(self.titles).split())
 
     def handle_starttag(self, tag, attrs):
@@ -134,35 +51,54 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         inside = self.open[-1] if self.open else ""
+        if inside == "script":
+            return
         {"style": self.styles, "title": self.titles}.get(inside, self.texts).append(data)
-        if inside in ("td", "th", "li"):
+        if self.cells and {"td", "th", "li"} & set(self.open):
             self.cells[-1] += data
 
 
-def page(summary: dict[str, Any], folder: Path) -> Page:
-    written = write_page(summary, folder)
+def page(summary: dict[str, Any], findings: Any = None, folder: Path | None = None) -> Page:
+    if folder is None:
+        findings, folder = None, findings
+    written = write_page(summary, folder, findings)
     assert written == folder / PAGE_FILE
     return Page(written.read_text(encoding="utf-8"))
 
 
-def only_text(found: Page) -> None:
-    """Nothing is fetched, nothing runs."""
-    assert not {"script", "link", "iframe", "img", "object", "embed", "form", "base", "svg"} & set(found.tags)
+def stands_alone(found: Page) -> None:
+    """Nothing is fetched, and nothing runs but the script whose hash the page names."""
+    assert not {"iframe", "object", "embed", "form", "base", "foreignObject", "image"} & set(found.tags)
+    assert found.tags.count("script") == 1
+    script = found.source.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    [policy] = [value for name, value in found.attributes if name == "content" and "default-src" in value]
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}';" in policy
     for name, value in found.attributes:
-        assert name not in ACTIVE, f"{name}={value}"
         assert not name.startswith("on"), f"{name}={value}"
-    assert "http-equiv" not in dict(found.attributes)
+        if name in ACTIVE:
+            assert value.startswith("data:image/"), f"{name}={value}"
+        if name == "href":
+            assert value.startswith("#") or value == "data:,", value
+        if name == "style":
+            assert not re.search(r"url\((?!#)", value)
     style = "".join(found.styles)
     assert "url(" not in style
     assert "@import" not in style
+    ids = [value for name, value in found.attributes if name == "id"]
+    assert len(set(ids)) == len(ids)
+    for name, value in found.attributes:
+        if name == "href" and len(value) > 1 and value.startswith("#"):
+            assert value[1:] in ids
 
 
 @pytest.mark.parametrize("summary", SUMMARIES.values(), ids=SUMMARIES)
 def test_every_end_of_a_run_has_a_page(summary, tmp_path):
     found = page(summary, tmp_path)
     assert found.source.startswith("<!doctype html>")
-    only_text(found)
-    assert not re.search("https?:|//", found.source)
+    stands_alone(found)
+    assert not re.search("https?:|src=.?//", found.source)
     assert found.tags.count("h1") == found.tags.count("title") == 1
     assert found.text.startswith(summary["status"].replace("_", " "))
     assert summary["reason"] in found.text
@@ -171,10 +107,15 @@ def test_every_end_of_a_run_has_a_page(summary, tmp_path):
     for node in summary["nodes"]:
         row = found.cells.index(node["id"])
         assert found.cells[row + 1 : row + 3] == [node["state"].replace("_", " "), f"{node['seconds']:.1f}"]
+    assert [value for name, value in found.attributes if name == "id" and value in SECTIONS] == SECTIONS
+    assert found.tags.count("h2") == len(SECTIONS)
     assert f"after: {summary['production']['after'] or 'none'}" in found.text
-    assert ("Photos" in found.text) == (summary["data"] is not None)
-    assert ("Models" in found.text) == (summary["models"] is not None)
-    assert "None" not in found.text + found.title
+    assert ("Photos by class and split" in found.text) == (summary["data"] is not None)
+    assert ("The run ended before the photos were read in." in found.text) == (summary["data"] is None)
+    assert ("Models side by side" in found.text) == (summary["models"] is not None)
+    assert ("No model was measured." in found.text) == (summary["models"] is None)
+    assert "No model was trained." in found.text
+    assert not re.search(r"\bNone\b(?!: every)", found.text + found.title)
     assert list(tmp_path.iterdir()) == [tmp_path / PAGE_FILE]
 
 
@@ -188,59 +129,57 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     row = found.cells.index("feature extraction")
     assert found.cells[row + 1 : row + 6] == [
         "54",
-        "90.7 % (80.7 % to 100.0 %)",
+        "90.7 % (80.7 to 100.0)",
         "0.157 (0.100 to 0.200)",
-        "0.070 (0.010 to 0.090)",
+        "7.0 points (1.0 to 9.0)",
         "wins",
     ]
     assert found.cells[found.cells.index("fine tuned") + 5] == ""
     row = found.cells.index("dog")
-    assert found.cells[row + 1 : row + 4] == ["200", "0", "24"]
+    assert found.cells[row + 1 : row + 5] == ["200", "0", "24", "224"]
     for text in ("no proven gain", "at least release.minimum_accuracy", "a fresh process answered 16 photos"):
         assert text in found.text
     assert "before: none, after: 1795395593" in found.text
 
 
-HOSTILE = [
-    "</td></tr></table><script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    '"quoted" onmouseover="alert(1)" and \'single\'',
-    "</title><style>body { display: none }</style>",
-    "&lt;b&gt; &amp; & &#60;",
-    "{{ 7 * 7 }} {% raw %} {# no #}",
-    "<!-- never closed",
-    "]]> ?> <?php",
-    "https://example.org/photo.jpg",
-    "\u202egnp.exe\u202c \u200f\u05e9\u05dc\u05d5\u05dd",
-    "k\u00e4tzchen \U0001f431 \u732b",
-    "x" * 200,
-]
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory) -> Page:
+    return page(PUSHED, tmp_path_factory.mktemp("harmless"))
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_names_that_mean_harm_are_text(name, tmp_path):
+def test_names_that_mean_harm_are_text(name, harmless, tmp_path):
     summary = copy.deepcopy(PUSHED)
     summary["config"]["name"] = summary["run_id"] = summary["reason"] = name
     summary["data"]["classes"]["train"][name] = 7
     summary["data"]["rejected_files"].append({"detail": f"{name} is empty"})
-    summary["models"][name] = measured(0.5)
+    summary["models"][name] = model(0.5)
     summary["nodes"].append({"id": name, "state": name, "seconds": 0.0})
     summary["production"] |= {"before": name, "folder": name}
     for key in ("verdict", "release", "servable"):
         summary[key]["text"] = f"{key} {name}"
     found = page(summary, tmp_path)
-    only_text(found)
-    harmless = page(PUSHED, tmp_path)
+    stands_alone(found)
     assert set(found.tags) == set(harmless.tags)
-    assert set(found.attributes) == set(harmless.attributes)
+    # Names stand in these as text, and nowhere else in an element.
+    told = {"aria-label", "alt", "title"}
+    own = {name for name, _ in found.attributes}
+    assert own == {name for name, _ in harmless.attributes}
+    assert not any(name in (value or "") for key, value in found.attributes if key not in told)
     assert found.styles == harmless.styles
     shown = " ".join(name.split())
     for text in (f"verdict {shown}", f"release {shown}", f"servable {shown}", f"before: {shown}", f"in {shown}"):
         assert text in found.text
     assert shown in found.title
     assert f"{name} is empty" in found.cells
-    beside = [found.cells[place + 1] for place, cell in enumerate(found.cells) if cell == name]
-    assert beside == ["54", "7", name, "0.0"]  # the model, the class, the step, its state
+    cells = [*found.cells, "the end"]
+
+    def beside(text: str) -> list[str]:
+        return [cells[place + 1] for place, cell in enumerate(found.cells) if cell == text]
+
+    words = name.replace("_", " ")  # as models and states are shown
+    assert {words, "7", "the end"} <= {*beside(name)}  # the step, the class, the configuration
+    assert {"0.0", "54"} <= {*beside(words)}  # the state, the model
 
 
 def test_names_of_files_that_are_no_text_do_not_stop_the_page(tmp_path):
@@ -255,13 +194,22 @@ def test_names_of_files_that_are_no_text_do_not_stop_the_page(tmp_path):
     assert "K?nig ?.jpg" in found.cells
 
 
-def test_long_names_are_broken_and_do_not_widen_the_page(tmp_path):
-    summary = copy.deepcopy(PUSHED)
-    summary["data"]["rejected_files"] = [{"detail": "x" * 200}]
-    found = page(summary, tmp_path)
-    [rule] = re.findall(r"([^{}]*)\{[^{}]*overflow-wrap: anywhere", "".join(found.styles))
-    assert {selector.strip() for selector in rule.split(",")} == {".text", "p"}
-    assert re.search('<li class="text">x{200}</li>', found.source)
+def test_names_that_mean_harm_are_text_in_everything_that_is_found(tmp_path):
+    """Every label, photo and reason at once; the elements are those of a run with harmless names."""
+    found = page(*whole_run(HOSTILE, HOSTILE[0]), tmp_path)
+    stands_alone(found)
+    harmless = page(*whole_run([f"class {i}" for i in range(len(HOSTILE))]), tmp_path)
+    assert set(found.tags) == set(harmless.tags)
+    assert {key for key, _ in found.attributes} == {key for key, _ in harmless.attributes}
+    assert found.styles == harmless.styles
+    for name in HOSTILE:
+        assert found.text.count(" ".join(name.split())) >= 10, name
+
+
+def test_names_that_are_no_text_may_stand_anywhere_in_the_findings(tmp_path):
+    name = b"K\xf6nig \xff".decode("utf-8", "surrogateescape")
+    found = page(*whole_run([name, "dog"], f"{name} {{}}.jpg"), tmp_path)
+    assert found.text.count("K?nig ?") > 20
 
 
 @pytest.mark.parametrize(("files", "shown"), [(0, 0), (50, 50), (51, 50), (7000, 50)])
@@ -283,6 +231,127 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     assert (tmp_path / PAGE_FILE).read_bytes() == before
     write_page(STOPPED, tmp_path)
     assert (tmp_path / PAGE_FILE).read_bytes() != before
+
+
+# ---- findings
+
+
+def test_everything_that_was_found_is_on_the_page(tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    found = page(summary, findings, tmp_path)
+    stands_alone(found)
+    for text in (
+        "485 of 485 photos were compared; 7 pairs in different splits are alike, the closest 3 are shown",
+        "perceptual hash, distance 2",
+        "feature vector, distance 0.0132",
+        "485 of 485 photos were looked at; 4 may be labelled wrongly.",
+        "(97.0 %, its label 1.0 %)",
+        "the new photos are like the old ones",
+        "right: feature extraction says cat, 60.0 %",
+        "wrong: fine tuned says dog, 70.0 %",
+        "30, the best 28",
+        "6, the best 4",
+        "from this run's feature-extraction model: 2 variables taken over",
+        "Mistakes that production was surest of",
+        "Confusion of ensemble, 2 classes",
+        "Learning rate",
+        "fine-tuning starts",
+    ):
+        assert text in found.text, text
+    cells = found.cells
+    row = cells.index("production", cells.index("ensemble"))
+    assert cells[row + 1 : row + 3] == ["–", "90.0 % (80.0 to 95.0)"]
+    assert cells[cells.index("Evaluator") + 3] == "900"
+    assert cells[cells.index("Pusher") + 3] == "–"
+    assert cells[cells.index("training.fine_tuning.epochs") + 1] == "5"
+    assert cells[cells.index("tfx") + 1] == "1.16.0"
+    thumbnails = [value for name, value in found.attributes if name == "src"]
+    assert set(thumbnails) >= {file["thumbnail"] for file in findings["data"]["rejected"] if file["thumbnail"]}
+    assert set(thumbnails) <= {drawn(7 + i) for i in range(12)}
+
+
+def matrix_start(found: Page) -> int:
+    """Where the rows of the first confusion matrix begin: its last column is headed `right`."""
+    places = [place for place, cell in enumerate(found.cells) if cell == "right"]
+    return next(place for place in places if found.cells[place + 2].isdigit() or found.cells[place + 2] == "·")
+
+
+def test_the_gaps_of_slices_are_sorted(tmp_path):
+    summary, findings = whole_run(BREEDS)
+    found = page(summary, findings, tmp_path)
+    start = found.cells.index("from -50 to +50")
+    gaps = [float(cell) for cell in found.cells[start : start + 5 * 40] if re.fullmatch(r"[+-]\d+\.\d", cell)]
+    assert len(gaps) == 40
+    assert gaps == sorted(gaps)
+
+
+def test_the_confusion_of_37_breeds_has_every_cell(tmp_path):
+    summary, findings = whole_run(BREEDS)
+    found = page(summary, findings, tmp_path)
+    row = found.cells.index(BREEDS[36], matrix_start(found) + 36)
+    matrix = findings["comparison"]["confusion"]["feature_extraction"]
+    assert found.cells[row + 1 : row + 38] == [str(n or "·") for n in matrix[36]]
+
+
+def test_of_many_classes_those_are_compared_that_are_mistaken_most(tmp_path):
+    labels = [f"class {i}" for i in range(100)]
+    summary, findings = whole_run(labels)
+    matrix = [[9 if i == j else 0 for j in range(100)] for i in range(100)]
+    matrix[98][99] = 5
+    findings["comparison"]["confusion"] = dict.fromkeys(findings["comparison"]["confusion"], matrix)
+    found = page(summary, findings, tmp_path)
+    assert "100 classes, the 60 most often mistaken" in found.text
+    row = found.cells.index("class 98", matrix_start(found) + 1)
+    assert found.cells[row + 59 : row + 61] == ["9", "5"]
+
+
+def test_without_findings_the_matrix_and_its_pairs_come_from_the_summary(tmp_path):
+    summary, _ = whole_run(["cat", "dog"])
+    summary["models"]["feature_extraction"]["confusion_matrix"] = [[20, 3], [0, 30]]
+    found = page(summary, tmp_path)
+    row = found.cells.index("cat", matrix_start(found))
+    assert found.cells[row + 1 : row + 3] == ["20", "3"]
+    row = found.cells.index("answer")
+    assert found.cells[row + 2 : row + 5] == ["cat", "dog", "3"]
+
+
+@pytest.mark.parametrize("part", ["data", "training", "comparison", "cost"])
+def test_each_part_of_the_findings_may_be_missing(part, tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    stands_alone(page(summary, {**findings, part: None}, tmp_path))
+    stands_alone(page(summary, {**findings, part: dict.fromkeys(findings[part])}, tmp_path))
+
+
+def test_a_picture_that_would_be_fetched_is_none(tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    for one in findings["comparison"]["disagreements"]["photos"]:
+        one["photo"]["thumbnail"] = "https://example.org/photo.jpg"
+    found = page(summary, findings, tmp_path)
+    stands_alone(found)
+    assert "example.org" not in found.source
+
+
+def test_a_page_that_grew_too_large_has_no_pictures(tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // 8)
+    for one in findings["comparison"]["disagreements"]["photos"]:
+        one["photo"]["thumbnail"] = large
+    path = write_page(summary, tmp_path, findings)
+    assert path.stat().st_size < MAXIMUM_BYTES
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert "no picture" in text
+    assert "its pictures are left out" in text
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    first = write_page(*whole_run(BREEDS)[:1], tmp_path).read_bytes()
+    assert write_page(*whole_run(BREEDS)[:1], tmp_path).read_bytes() == first
+
+
+def test_the_summary_takes_names_that_are_no_text(tmp_path):
+    name = b"K\xf6nig.jpg".decode("utf-8", "surrogateescape")
+    written = write_summary({**PUSHED, "reason": f"{name} cannot be read"}, tmp_path)
+    assert json.loads(written.read_text(encoding="utf-8"))["reason"] == "K?nig.jpg cannot be read"
 
 
 # ---- metrics

@@ -1,0 +1,163 @@
+"""The models side by side on the test split: where they are right, how sure they are, and where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.evaluator.metrics import evaluate
+from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
+from components.report.thumbnails import Album
+
+BINS = 10
+MOST_PAIRS, MOST_DISAGREEMENTS, MOST_MISTAKES = 15, 24, 12
+_METRICS = ("accuracy", "loss", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answers, photo by photo.
+
+    labels: the first answers, names. probability: theirs, float [photos]. known: whether the photo's class is one that
+    the model has, bool [photos]; it is measured on these.
+    """
+
+    labels: np.ndarray
+    probability: np.ndarray
+    known: np.ndarray
+
+
+def answers_of(probabilities: np.ndarray, its_labels: Sequence[str], truth: np.ndarray) -> Answers:
+    """The answers of a model.
+
+    Args:
+      probabilities: float [photos, its classes].
+      its_labels: its classes, in the order of their indices.
+      truth: label of each photo.
+    """
+    first = np.argmax(probabilities, axis=1)
+    return Answers(np.array(its_labels)[first], probabilities.max(axis=1), np.isin(truth, its_labels))
+
+
+def compare_models(
+    stored: StoredPredictions,
+    labels: Sequence[str],
+    measured: Mapping[str, Mapping[str, Any]],
+    production: StoredPredictions | None,
+    production_labels: Sequence[str],
+    intervals: Mapping[str, Any],
+    album: Album,
+) -> dict[str, Any]:
+    """The part `comparison` of the findings (`components.report.findings`).
+
+    Args:
+      stored: what the run's models answer on the test split.
+      labels: their classes, in the order of the indices.
+      measured: model -> its metrics, as in the summary.
+      production: what the model in production answers on the same split; None where it cannot be compared. Its answers
+        that are none of `labels` are in no confusion matrix; photos of classes that it does not know are not held
+        against it.
+      production_labels: its classes, in the order of the indices.
+      intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
+      album: of the photos that are shown.
+    """
+    truth = np.array(labels)[stored.classes]
+    answers = {model: answers_of(p, labels, truth) for model, p in stored.probabilities.items()}
+    metrics = {model: {name: measured[model][name] for name in _METRICS} for model in answers if model in measured}
+    if production is not None and PRODUCTION in production.probabilities:
+        probabilities = production.probabilities[PRODUCTION]
+        if production.keys != stored.keys:
+            raise ValueError("production answered other photos than the run's models")
+        its = answers_of(probabilities, production_labels, truth)
+        answers[PRODUCTION] = its
+        if its.known.any():
+            index = {label: i for i, label in enumerate(production_labels)}
+            classes = np.array([index[label] for label in truth[its.known]])
+            of_production = evaluate(probabilities[its.known], classes, production_labels, **intervals)
+            metrics[PRODUCTION] = {name: of_production[name] for name in _METRICS}
+
+    def photo(row: int) -> dict[str, Any]:
+        return album.photo(stored.keys[row], stored.file_names[row], str(truth[row]), "test")
+
+    return {
+        "labels": list(labels),
+        "split": "test",
+        "models": list(answers),
+        "metrics": metrics,
+        "reliability": {model: reliability(its, truth) for model, its in answers.items()},
+        "confusion": {model: confusion(its, truth, labels) for model, its in answers.items()},
+        "confused_pairs": {model: confused_pairs(its, truth) for model, its in answers.items()},
+        "disagreements": disagreements(answers, photo),
+        "worst": {model: worst(its, truth, photo) for model, its in answers.items()},
+    }
+
+
+def reliability(its: Answers, truth: np.ndarray) -> dict[str, Any]:
+    """How sure the model is and how often right, in 10 bins of equal width; None where a bin is empty."""
+    probability, right = its.probability[its.known], (its.labels == truth)[its.known]
+    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+
+    def mean(values: np.ndarray) -> list[float | None]:
+        sums = np.bincount(bins, values, BINS)
+        return [float(total / count) if count else None for total, count in zip(sums, counts, strict=True)]
+
+    edges = [round(i / BINS, 1) for i in range(BINS + 1)]
+    return {"edges": edges, "confidence": mean(probability), "accuracy": mean(right), "count": counts.tolist()}
+
+
+def confusion(its: Answers, truth: np.ndarray, labels: Sequence[str]) -> list[list[int]]:
+    """Photos by true class (rows) and answer (columns), in the order of `labels`."""
+    index = {label: i for i, label in enumerate(labels)}
+    matrix = np.zeros((len(labels), len(labels)), int)
+    for true, answer in zip(truth[its.known], its.labels[its.known], strict=True):
+        if answer in index:
+            matrix[index[true], index[answer]] += 1
+    return matrix.tolist()
+
+
+def confused_pairs(its: Answers, truth: np.ndarray) -> list[dict[str, Any]]:
+    """The true classes and the wrong answers given for them, most photos first."""
+    wrong = its.known & (its.labels != truth)
+    pairs, counts = np.unique(np.stack([truth[wrong], its.labels[wrong]], axis=1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_PAIRS]
+    return [{"true": str(pairs[i][0]), "predicted": str(pairs[i][1]), "count": int(counts[i])} for i in order]
+
+
+def disagreements(answers: Mapping[str, Answers], photo: Any) -> dict[str, Any]:
+    """The photos on which the models' first answers differ, those first where the answers are surest."""
+    models = list(answers.values())
+    differ = np.any([each.labels != models[0].labels for each in models[1:]], axis=0) if models[1:] else np.array([])
+    sureness = np.mean([each.probability for each in models], axis=0) if models else np.array([])
+    rows = sorted(np.flatnonzero(differ), key=lambda row: (-sureness[row], row))
+    return {
+        "found": len(rows),
+        "photos": [
+            {
+                "photo": photo(row),
+                "answers": {
+                    model: {"label": str(its.labels[row]), "probability": float(its.probability[row])}
+                    for model, its in answers.items()
+                },
+            }
+            for row in rows[:MOST_DISAGREEMENTS]
+        ],
+    }
+
+
+def worst(its: Answers, truth: np.ndarray, photo: Any) -> list[dict[str, Any]]:
+    """The wrong answers of which the model is surest; `heat_map` is for whoever can draw one."""
+    rows = np.flatnonzero(its.known & (its.labels != truth))
+    order = sorted(rows, key=lambda row: (-its.probability[row], row))[:MOST_MISTAKES]
+    return [
+        {
+            "photo": photo(row),
+            "predicted": str(its.labels[row]),
+            "probability": float(its.probability[row]),
+            "heat_map": None,
+        }
+        for row in order
+    ]

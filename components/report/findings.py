@@ -1,0 +1,327 @@
+"""What the page of a run shows beyond `summary.json`: photos, curves, and what is worth a second look.
+
+Everything here may be missing: a run that was stopped has no model, one that failed perhaps no photos. And nothing here
+may fail a run that has ended: what goes wrong is told in `problems`.
+
+Memory: photos are read one at a time, and only so many are remembered (`MOST_COMPARED`, `MOST_JUDGED`), chosen by their
+content hashes, so that the same photos are looked at every time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tfx.dsl.io import fileio
+from tfx.types import Artifact, artifact_utils
+
+from components.evaluator.stored_predictions import read_predictions
+from components.records import read_examples, split_files, text
+from components.report import near_duplicates, suspected_labels
+from components.report.comparison import compare_models
+from components.report.thumbnails import Album, thumbnail_of_rejected
+from components.trainer.loop import HISTORY_FILE
+from schemas import features as f
+
+MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
+MOST_JUDGED = 10_000  # photos; whose labels are looked at
+MOST_REJECTED, MOST_PAIRS, MOST_SUSPECTS = 50, 20, 20
+_MOST_BARS = 24
+_HASHES = 2**64
+
+
+@dataclass(frozen=True)
+class RunOutputs:
+    """What a run left, and what is known of it; whatever is not there is None or empty.
+
+    photos, vectors: examples, those of the whole window where there is one. predictions, production_predictions: as
+    the components of these names store them. labels, production_labels: classes in the order of the indices. measured:
+    model -> its metrics, as in the summary. intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
+    histories: model -> folder of its `model_run`. rejected: as in the summary. sources: data set -> its folder.
+    max_pixels: of `data` in the configuration. models: model -> folder of its SavedModel. winner: one of them.
+    servable: ServableCheck's verdict. peaks: node -> its peak memory, MB.
+    """
+
+    photos: Artifact | None = None
+    vectors: Artifact | None = None
+    predictions: Artifact | None = None
+    production_predictions: Artifact | None = None
+    labels: Sequence[str] = ()
+    production_labels: Sequence[str] = ()
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    intervals: Mapping[str, Any] = field(default_factory=dict)
+    histories: Mapping[str, str] = field(default_factory=dict)
+    rejected: Sequence[Mapping[str, str]] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    max_pixels: int = 0
+    models: Mapping[str, str] = field(default_factory=dict)
+    winner: str | None = None
+    servable: Mapping[str, Any] | None = None
+    peaks: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def find(run: RunOutputs, seed: int) -> dict[str, Any]:
+    """Everything that the page of a run shows beyond the summary; JSON can hold it.
+
+    Args:
+      run: what the run left.
+      seed: of the folds by which labels are judged.
+
+    Returns:
+      `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
+      `comparison`; `cost`: of `nodes` and `models`; and `problems`, a sentence for each part that could not be found.
+      A part for which the run left nothing is None. A photo is `name`, `label`, `split`, and `thumbnail`, a data URI or
+      None. The parts are described where they are made.
+    """
+    problems: list[str] = []
+
+    def part(what: str, make: Callable[..., Any], *given: Any) -> Any:
+        """What `make` gives; None if it cannot, or if any of `given` is not there."""
+        if any(each is None for each in given):
+            return None
+        try:
+            return make(*given)
+        except Exception as error:  # such as artifacts that somebody deleted
+            traceback.print_exc()
+            said = " ".join(str(error).split())[:300]
+            problems.append(f"{what} could not be found: {type(error).__name__}{': ' if said else ''}{said}")
+            return None
+
+    album = Album()
+    seen = part("what the photos look like", _look_at_photos, run.photos)
+    vectors = part("the feature vectors", _read_vectors, run.vectors)
+    found = {
+        "data": {
+            "sizes": part("the sizes of the photos", _sizes_of, seen),
+            "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.max_pixels),
+            "near_duplicates": part("near-duplicates", lambda seen: _near_duplicates(seen, vectors, album), seen),
+            "suspected_labels": part("suspected labels", _suspected_labels, vectors, seed, album),
+        },
+        "training": {
+            model: part(f"how {model.replace('_', ' ')} learnt", _history, folder)
+            for model, folder in run.histories.items()
+        },
+        "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
+        "cost": {
+            "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
+            "models": part("the sizes of the models", _model_costs, run),
+        },
+    }
+    part("the thumbnails", album.fill, run.photos)
+    return {**found, "problems": problems}
+
+
+class _Subset:
+    """At most so many photos of any number, by content hash: which ones depends on no order.
+
+    Photos are taken up to a limit of their hash, which is halved whenever there are too many.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._limit = most, _HASHES
+        self.seen = 0  # photos; not counting those that are identical to one that is kept
+        self.kept: dict[tuple[str, str], Any] = {}  # by content hash and split
+
+    def takes(self, content_hash: str, split: str) -> bool:
+        """Whether the photo, now seen, is one to keep."""
+        if (content_hash, split) in self.kept:
+            return False
+        self.seen += 1
+        return int(content_hash[:16], 16) < self._limit
+
+    def keep(self, content_hash: str, split: str, value: Any) -> None:
+        self.kept[content_hash, split] = value
+        while len(self.kept) > self._most:
+            self._limit //= 2
+            self.kept = {key: kept for key, kept in self.kept.items() if int(key[0][:16], 16) < self._limit}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """sides: shorter side in pixels -> photos. hashes: of the photos that are compared: name, label, bits."""
+
+    sides: Counter[int]
+    hashes: _Subset
+
+
+def _look_at_photos(photos: Artifact) -> _Seen:
+    sides: Counter[int] = Counter()
+    hashes = _Subset(MOST_COMPARED)
+    for split, example in _every(photos):
+        feature = example.features.feature
+        sides[min(feature[name].int64_list.value[0] for name in (f.WIDTH, f.HEIGHT))] += 1
+        content_hash = text(example, f.CONTENT_HASH)
+        if hashes.takes(content_hash, split):
+            bits = near_duplicates.perceptual_hash(feature[f.IMAGE].bytes_list.value[0])
+            hashes.keep(content_hash, split, (text(example, f.FILE_NAME), text(example, f.LABEL), bits))
+    return _Seen(sides, hashes)
+
+
+def _read_vectors(vectors: Artifact) -> _Subset:
+    """Of the photos themselves, not of their augmented views: name, label, vector in half precision."""
+    subset = _Subset(MOST_COMPARED)
+    for split, example in _every(vectors):
+        if example.features.feature[f.VIEW].int64_list.value[0]:
+            continue
+        content_hash = text(example, f.CONTENT_HASH)
+        if subset.takes(content_hash, split):
+            values = np.array(example.features.feature[f.FEATURE_VECTOR].float_list.value, np.float32)
+            half = np.clip(values, -65504, 65504).astype(np.float16)
+            subset.keep(content_hash, split, (text(example, f.FILE_NAME), text(example, f.LABEL), half))
+    return subset
+
+
+def _every(examples: Artifact) -> Iterable[tuple[str, tf.train.Example]]:
+    for split in artifact_utils.decode_split_names(examples.split_names):
+        for example in read_examples(split_files(examples, split)):
+            yield split, example
+
+
+def _sizes_of(seen: _Seen) -> dict[str, list[int]]:
+    return sizes(seen.sides)
+
+
+def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
+    """A histogram of the photos' shorter sides.
+
+    Args:
+      sides: pixels -> photos.
+
+    Returns:
+      `edges`, in pixels, equally far apart, one more than there are `counts`; photos on an edge count above it.
+    """
+    if not sides:
+        return {"edges": [], "counts": []}
+    least, most = min(sides), max(sides)
+    wide = (most - least + 1) / _MOST_BARS
+    step = next(step for power in range(10) for step in (10**power, 2 * 10**power, 5 * 10**power) if step >= wide)
+    first = least // step * step
+    counts = np.zeros((most - first) // step + 1, int)
+    for side, photos in sides.items():
+        counts[(side - first) // step] += photos
+    return {"edges": [first + i * step for i in range(len(counts) + 1)], "counts": counts.tolist()}
+
+
+def _rejected(
+    rejected: Sequence[Mapping[str, str]], sources: Mapping[str, str], max_pixels: int
+) -> list[dict[str, Any]]:
+    """Rejected files with what can still be seen of them; the reasons take turns, so that each is shown."""
+    turns: Counter[str] = Counter()
+    by_turn = []
+    for i, file in enumerate(rejected):
+        by_turn.append((turns[file["reason"]], i, file))
+        turns[file["reason"]] += 1
+    shown = [file for _, _, file in sorted(by_turn, key=lambda each: each[:2])[:MOST_REJECTED]]
+    return [
+        {
+            "name": file["file_name"],
+            "reason": file["reason"],
+            "detail": file["detail"],
+            "thumbnail": thumbnail_of_rejected(os.path.join(sources[file["dataset"]], file["file_name"]), max_pixels)
+            if file["dataset"] in sources
+            else None,
+        }
+        for file in shown
+    ]
+
+
+def _near_duplicates(seen: _Seen, vectors: _Subset | None, album: Album) -> dict[str, Any]:
+    keys = sorted(seen.hashes.kept)
+    kept = [seen.hashes.kept[key] for key in keys]
+    rows = None
+    if vectors is not None and vectors.kept:
+        width = len(next(iter(vectors.kept.values()))[2])
+        rows = np.zeros((len(keys), width), np.float16)
+        for i, key in enumerate(keys):
+            if key in vectors.kept:
+                rows[i] = vectors.kept[key][2]
+    found, pairs = near_duplicates.find_pairs(
+        [bits for _, _, bits in kept], rows, [split for _, split in keys], MOST_PAIRS
+    )
+
+    def photo(row: int) -> dict[str, Any]:
+        content_hash, split = keys[row]
+        name, label, _ = kept[row]
+        return album.photo(content_hash, name, label, split)
+
+    return {
+        "looked_at": len(keys),
+        "of": seen.hashes.seen,
+        "found": found,
+        "pairs": [
+            {"method": pair.method, "distance": pair.distance, "photos": [photo(pair.first), photo(pair.second)]}
+            for pair in pairs
+        ],
+    }
+
+
+def _suspected_labels(vectors: _Subset, seed: int, album: Album) -> dict[str, Any] | None:
+    """None where no class but one has two photos."""
+    judged = _Subset(MOST_JUDGED)
+    for (content_hash, split), value in vectors.kept.items():
+        judged.keep(content_hash, split, value)
+    photos = Counter(label for _, label, _ in judged.kept.values())
+    labels = sorted(label for label, count in photos.items() if count > 1)
+    if len(labels) < 2:
+        return None
+    keys = sorted(key for key, (_, label, _) in judged.kept.items() if label in labels)
+    index = {label: i for i, label in enumerate(labels)}
+    classes = np.array([index[judged.kept[key][1]] for key in keys])
+    rows = np.stack([judged.kept[key][2] for key in keys]).astype(np.float32)
+    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(rows, classes, seed), classes)
+
+    def photo(row: int) -> dict[str, Any]:
+        content_hash, split = keys[row]
+        name, label, _ = judged.kept[keys[row]]
+        return album.photo(content_hash, name, label, split)
+
+    return {
+        "looked_at": len(keys),
+        "of": vectors.seen,
+        "found": len(suspects),
+        "photos": [
+            {
+                "photo": photo(suspect.row),
+                "suggested": labels[suspect.suggested],
+                "probability": suspect.probability,
+                "probability_of_label": suspect.of_label,
+            }
+            for suspect in suspects[:MOST_SUSPECTS]
+        ],
+    }
+
+
+def _history(model_run: str) -> dict[str, Any]:
+    with fileio.open(os.path.join(model_run, HISTORY_FILE), "r") as file:
+        return json.loads(file.read())
+
+
+def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+    production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
+    stored = read_predictions(predictions, "test")
+    return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _model_costs(run: RunOutputs) -> dict[str, dict[str, float | None]]:
+    """Size of each SavedModel, in millions of bytes, and the latency that ServableCheck measured of the winner."""
+    latency = (run.servable or {}).get("latency_milliseconds")
+    return {
+        model: {
+            "megabytes": _megabytes(folder),
+            "latency_milliseconds": latency if model == run.winner else None,
+        }
+        for model, folder in run.models.items()
+    }
+
+
+def _megabytes(folder: str) -> float | None:
+    """Of all files below a folder; None where there are none."""
+    files = [os.path.join(parent, name) for parent, _, names in fileio.walk(folder) for name in names]
+    return sum(tf.io.gfile.stat(file).length for file in files) / 1e6 if files else None

@@ -1,0 +1,142 @@
+"""Small pictures for a page: JPEG of at most 160 pixels a side, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+from tfx.dsl.io import fileio
+from tfx.types import Artifact
+
+from components.records import read_examples, split_files, text
+from schemas import features as f
+
+SIDE = 160  # pixels, of the longer side
+# Tried in turn until a picture has few enough bytes; noise takes ten times what a photo takes.
+_QUALITIES = (70, 50, 30)
+_ENOUGH_BYTES = 12_000
+# What was rejected may be anything: no more is read of it, and no decoder of a rare format is asked.
+_MOST_BYTES = 64 * 2**20
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_small(photo_bytes: bytes, mode: str, side: int, max_pixels: int | None = None) -> Image.Image:
+    """A photo, upright, of `mode` (`RGB` or `L`), and at least `side` pixels wide and high if it has as many.
+
+    A JPEG is decoded at a fraction of its size where that is enough, which takes a fraction of the time.
+
+    Args:
+      photo_bytes: any bytes.
+      mode: of the picture.
+      side: pixels.
+      max_pixels: nothing larger is decoded; None: what Pillow decodes.
+
+    Raises:
+      ValueError: it has more pixels than `max_pixels`.
+      Exception: whatever Pillow raises for bytes that are no photo.
+    """
+    with Image.open(io.BytesIO(photo_bytes), formats=_FORMATS) as opened:
+        if max_pixels is not None and opened.width * opened.height > max_pixels:
+            raise ValueError(f"{opened.width} x {opened.height} pixels")
+        turn = _TURNS.get(_orientation(opened))
+        opened.draft(mode, (side, side))
+        opened.load()
+        image: Image.Image = opened
+        if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image.info.pop("transparency", None)  # alpha is dropped, as everywhere
+        image = image.convert(mode)
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """From the Exif header alone, as `components.example_gen.photo` reads it."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(_ORIENTATION_TAG, 1))
+    except Exception:  # a broken header raises a dozen kinds
+        return 1
+
+
+def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
+    """A data URI of a small JPEG; None where the bytes cannot be decoded, or are of more than `max_pixels`."""
+    try:
+        image = open_small(photo_bytes, "RGB", SIDE, max_pixels)
+    except Exception:  # Pillow raises a dozen kinds
+        return None
+    image.thumbnail((SIDE, SIDE))
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= _ENOUGH_BYTES:
+            break
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
+    """A data URI of what can still be seen of a rejected file; None where that is nothing.
+
+    Args:
+      path: of the file, which may be anything, and may be gone.
+      max_pixels: of `data` in the configuration; nothing larger is decoded.
+    """
+    try:
+        if "://" not in path and not os.path.isfile(path):  # a pipe would be waited for
+            return None
+        with fileio.open(path, "rb") as file:
+            photo_bytes = file.read(_MOST_BYTES + 1)
+    except Exception:  # each file system has its own
+        return None
+    if len(photo_bytes) > _MOST_BYTES:
+        return None
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # the upper half of a photo is better than nothing
+    try:
+        return thumbnail(photo_bytes, max_pixels)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+class Album:
+    """The photos that are shown: their thumbnails are made at the end, in one pass that holds one photo at a time."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+
+    def photo(self, content_hash: str, name: str, label: str, split: str) -> dict[str, Any]:
+        """A photo as findings show it; `thumbnail` is None until `fill`."""
+        shown = {"name": name or content_hash, "label": label, "split": split, "thumbnail": None}
+        self._shown[split][content_hash].append(shown)
+        return shown
+
+    def fill(self, photos: Artifact) -> None:
+        """Makes the thumbnails.
+
+        Args:
+          photos: the examples with `image`.
+        """
+        for split, wanted in self._shown.items():
+            missing = dict(wanted)
+            for example in read_examples(split_files(photos, split)):
+                if shown := missing.pop(text(example, f.CONTENT_HASH), None):
+                    picture = thumbnail(example.features.feature[f.IMAGE].bytes_list.value[0])
+                    for each in shown:
+                        each["thumbnail"] = picture
+                if not missing:
+                    break

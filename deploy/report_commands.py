@@ -1,0 +1,139 @@
+"""The command `warmstart report`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from deploy.root import Root
+
+
+@click.command()
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
+@click.option("--compare", nargs=2, metavar="RUN RUN", help="Two runs side by side, on a page of their own.")
+@click.option("--no-open", is_flag=True, help="Only prints the path.")
+def report(run: str | None, root: str | None, compare: tuple[str, str] | None, no_open: bool) -> None:
+    """Prints the path of a run's page, and opens it on a desktop.
+
+    RUN is the name of its folder below ROOT/reports, or as much of its beginning as no other run has; without one it
+    is the newest. A page that was lost is made anew from the run's summary.json, without photos and curves.
+
+    \b
+    Examples:
+      warmstart report
+      warmstart report 2026-11-25T13-22
+      warmstart report --root runs/cats_vs_dogs --no-open
+      warmstart report --compare 2026-11-25T13-22 2026-11-26
+    """
+    from deploy.root import find_root
+
+    if run is not None and compare is not None:
+        raise BadInput(f"the run {run!r} was given with --compare; expected either a run, or two after --compare")
+    place = find_root(root)
+    if compare is not None:
+        from components.report.comparison_page import write_comparison
+
+        first, second = (read_summary(find_run(place, name)) for name in compare)
+        page = _written(place, lambda: write_comparison(first, second, place.reports))
+    else:
+        from components.report.page import PAGE_FILE, write_page
+
+        folder = find_run(place, run)
+        page = folder / PAGE_FILE
+        if not page.is_file():
+            summary = read_summary(folder)
+            page = _written(place, lambda: write_page(summary, folder))
+    open_page(page, not no_open)
+
+
+def find_run(root: Root, name: str | None) -> Path:
+    """The folder of a run.
+
+    Args:
+      root: where it ran.
+      name: of the run, or its beginning; None: the newest run.
+
+    Raises:
+      BadInput: there is none, or several begin so.
+    """
+    from deploy.root import CONFIG_FILE, SUMMARY_FILE, shown
+
+    began = {
+        folder.name: min(file.stat().st_mtime for file in files)
+        for folder in (root.reports.iterdir() if root.reports.is_dir() else ())
+        if (files := [folder / file for file in (CONFIG_FILE, SUMMARY_FILE) if (folder / file).is_file()])
+    }
+    if not began:
+        raise BadInput(f"no run is in {shown(root.reports)} yet; start one with `warmstart run`")
+    newest_first = sorted(began, key=lambda run: (began[run], run), reverse=True)
+    if name is None:
+        return root.reports / newest_first[0]
+    if name in began:
+        return root.reports / name
+    fitting = [run for run in newest_first if name and run.startswith(name)]
+    if len(fitting) != 1:
+        what = f"{len(fitting)} runs in {shown(root.reports)} begin with {name!r}" if fitting else None
+        known = ", ".join((fitting or newest_first)[:5])
+        raise BadInput(f"{what or f'there is no run {name!r} in {shown(root.reports)}'}; choose one, such as {known}")
+    return root.reports / fitting[0]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of a run's `summary.json`.
+
+    Raises:
+      BadInput: it has none, or one that cannot be read.
+    """
+    from deploy.root import SUMMARY_FILE, shown
+
+    file = folder / SUMMARY_FILE
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"the run {folder.name} has no {shown(file)}: it is running now, or was killed, and then the next run "
+            "writes it; choose another run"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{shown(file)} cannot be read ({' '.join(str(error).split())}); choose another run") from None
+    if not isinstance(summary, dict) or "schema_version" not in summary:
+        raise BadInput(f"{shown(file)} is no summary of a run (it has no schema_version); choose another run")
+    return summary
+
+
+def open_page(page: Path, opens: bool = True) -> None:
+    """Prints the path of a page, and opens it where somebody sits before a desktop."""
+    from deploy.root import shown
+
+    click.echo(shown(page))
+    if opens and _on_a_desktop():
+        click.launch(page.as_uri())
+
+
+def _on_a_desktop() -> bool:
+    screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(screen) and sys.stdout.isatty()
+
+
+def _written(root: Root, write: Callable[[], Path]) -> Path:
+    import jinja2
+
+    try:
+        return write()
+    except OSError as error:
+        raise BadInput(f"{root.reports} cannot be written ({error.strerror}); make it writable") from None
+    except (KeyError, TypeError, jinja2.UndefinedError) as error:
+        raise BadInput(
+            f"a summary in {root.reports} is not as this version writes it ({type(error).__name__}: {error}); choose "
+            "another run"
+        ) from None
