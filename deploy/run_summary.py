@@ -11,8 +11,6 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from components.example_gen.executor import PHOTOS_KEY
-from components.release_gate.decision import COMPARABLE
 from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page
@@ -24,6 +22,8 @@ from pipeline.run_record import NodeRun
 
 # What asks ML Metadata or production anew, though everything else is cached.
 _LOOK_EACH_TIME = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
+# What ImageExampleGen was told: `components.example_gen.executor.PHOTOS_KEY`, whose import takes Beam and its seconds.
+PHOTOS_PARAMETER = "photos"
 
 
 def summarise(
@@ -182,7 +182,10 @@ def write_results(
             found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
             traceback.print_exc()
-            found = {"problems": [f"the findings could not be made: {type(error).__name__}"]}
+            said = " ".join(str(error).split())[:300]
+            found = {
+                "problems": [f"the findings could not be made: {type(error).__name__}{': ' if said else ''}{said}"]
+            }
     write_page(summary, folder, found)
 
 
@@ -196,11 +199,11 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
     schema = output("Window", "window_schema") or output("DataGate", "schema")
     standing = output("ProductionPredictions", "standing")
     standing = read_verdict(standing.uri) if standing else {}
-    comparable = standing.get("state") == COMPARABLE
+    comparable = "labels" in standing
     trainers = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
     models = {model: output(node_id, "model") for model, node_id in {**trainers, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
-    told = example_gen.parameters.get(PHOTOS_KEY, "") if example_gen else ""
+    told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),

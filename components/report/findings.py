@@ -164,8 +164,22 @@ def _look_at_photos(photos: Artifact) -> _Seen:
     return _Seen(sides, hashes)
 
 
-def _read_vectors(vectors: Artifact) -> _Subset:
-    """Of the photos themselves, not of their augmented views: name, label, vector in half precision."""
+@dataclass(frozen=True)
+class _Vectors:
+    """Photos with their vectors, in the order of `keys` (content hash and split), of so many photos in all.
+
+    names, labels: of each photo. rows: float16 [photos, width].
+    """
+
+    keys: list[tuple[str, str]]
+    names: list[str]
+    labels: list[str]
+    rows: np.ndarray
+    of: int
+
+
+def _read_vectors(vectors: Artifact) -> _Vectors:
+    """Of the photos themselves, not of their augmented views."""
     subset = _Subset(MOST_COMPARED)
     for split, example in _every(vectors):
         if example.features.feature[f.VIEW].int64_list.value[0]:
@@ -175,7 +189,12 @@ def _read_vectors(vectors: Artifact) -> _Subset:
             values = np.array(example.features.feature[f.FEATURE_VECTOR].float_list.value, np.float32)
             half = np.clip(values, -65504, 65504).astype(np.float16)
             subset.keep(content_hash, split, (text(example, f.FILE_NAME), text(example, f.LABEL), half))
-    return subset
+    keys = sorted(subset.kept)
+    names, labels = ([subset.kept[key][i] for key in keys] for i in range(2))
+    rows = np.zeros((len(keys), len(subset.kept[keys[0]][2]) if keys else 0), np.float16)
+    for i, key in enumerate(keys):  # each is let go as soon as it is copied
+        rows[i] = subset.kept.pop(key)[2]
+    return _Vectors(keys, names, labels, rows, subset.seen)
 
 
 def _every(examples: Artifact) -> Iterable[tuple[str, tf.train.Example]]:
@@ -232,16 +251,18 @@ def _rejected(
     ]
 
 
-def _near_duplicates(seen: _Seen, vectors: _Subset | None, album: Album) -> dict[str, Any]:
+def _near_duplicates(seen: _Seen, vectors: _Vectors | None, album: Album) -> dict[str, Any]:
     keys = sorted(seen.hashes.kept)
     kept = [seen.hashes.kept[key] for key in keys]
     rows = None
-    if vectors is not None and vectors.kept:
-        width = len(next(iter(vectors.kept.values()))[2])
-        rows = np.zeros((len(keys), width), np.float16)
-        for i, key in enumerate(keys):
-            if key in vectors.kept:
-                rows[i] = vectors.kept[key][2]
+    if vectors is not None and vectors.keys:
+        rows = vectors.rows
+        if vectors.keys != keys:
+            row_of = {key: i for i, key in enumerate(vectors.keys)}
+            rows = np.zeros((len(keys), vectors.rows.shape[1]), np.float16)
+            for i, key in enumerate(keys):
+                if key in row_of:
+                    rows[i] = vectors.rows[row_of[key]]
     found, pairs = near_duplicates.find_pairs(
         [bits for _, _, bits in kept], rows, [split for _, split in keys], MOST_PAIRS
     )
@@ -262,33 +283,32 @@ def _near_duplicates(seen: _Seen, vectors: _Subset | None, album: Album) -> dict
     }
 
 
-def _suspected_labels(vectors: _Subset, seed: int, album: Album) -> dict[str, Any] | None:
-    """None where no class but one has two photos."""
+def _suspected_labels(vectors: _Vectors, seed: int, album: Album) -> dict[str, Any] | None:
+    """None where no two classes have two photos each."""
     judged = _Subset(MOST_JUDGED)
-    for (content_hash, split), value in vectors.kept.items():
-        judged.keep(content_hash, split, value)
-    photos = Counter(label for _, label, _ in judged.kept.values())
+    for row, (content_hash, split) in enumerate(vectors.keys):
+        judged.keep(content_hash, split, row)
+    photos = Counter(vectors.labels[row] for row in judged.kept.values())
     labels = sorted(label for label, count in photos.items() if count > 1)
     if len(labels) < 2:
         return None
-    keys = sorted(key for key, (_, label, _) in judged.kept.items() if label in labels)
     index = {label: i for i, label in enumerate(labels)}
-    classes = np.array([index[judged.kept[key][1]] for key in keys])
-    rows = np.stack([judged.kept[key][2] for key in keys]).astype(np.float32)
-    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(rows, classes, seed), classes)
+    rows = np.array([row for row in sorted(judged.kept.values()) if vectors.labels[row] in index])
+    classes = np.array([index[vectors.labels[row]] for row in rows])
+    its_vectors = vectors.rows if len(rows) == len(vectors.rows) else vectors.rows[rows]
+    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(its_vectors, classes, seed), classes)
 
     def photo(row: int) -> dict[str, Any]:
-        content_hash, split = keys[row]
-        name, label, _ = judged.kept[keys[row]]
-        return album.photo(content_hash, name, label, split)
+        content_hash, split = vectors.keys[row]
+        return album.photo(content_hash, vectors.names[row], vectors.labels[row], split)
 
     return {
-        "looked_at": len(keys),
-        "of": vectors.seen,
+        "looked_at": len(rows),
+        "of": vectors.of,
         "found": len(suspects),
         "photos": [
             {
-                "photo": photo(suspect.row),
+                "photo": photo(int(rows[suspect.row])),
                 "suggested": labels[suspect.suggested],
                 "probability": suspect.probability,
                 "probability_of_label": suspect.of_label,

@@ -41,8 +41,8 @@ MOST_COSINE = 0.15  # distance of near-duplicates
 _HASHED_SIDE, _FREQUENCIES = 32, 8
 # A picture of one colour has no frequencies but noise.
 _LEAST_CONTRAST = 8  # of 255, between the darkest and the brightest of 32 x 32 fields
-# Rows of the one and of the other split whose distances are in memory at a time: 8 MB.
-_BLOCK = (512, 4096)
+# Rows of the one and of the other split whose vectors and distances are in memory at a time: some 30 MB.
+_BLOCK = (512, 1024)
 
 
 @dataclass(frozen=True)

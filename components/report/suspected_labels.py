@@ -10,24 +10,28 @@ vectors.
 
 With 5 % of the labels made wrong, means of four draws, EfficientNet-Lite0 at 160 pixels:
 
-| photos | suspected that are planted | planted that are suspected | true class suggested |
-|---|---|---|---|
-| 460 of cats_vs_dogs | 95 % | 76 % | 100 % |
-| 415 of Oxford-IIIT Pets, 11 a breed | 34 % | 67 % | 87 % |
+| photos | suspected that are planted | of the 20 surest | planted that are suspected | true class suggested |
+|---|---|---|---|---|
+| 460 of cats_vs_dogs | 92 % | 95 % | 78 % | 100 % |
+| 415 of Oxford-IIIT Pets, 11 a breed | 34 % | 61 % | 67 % | 87 % |
 
 Where photos are few and classes alike, most suspects are right and only hard: surest first, a person decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 FOLDS = 5
-# Inverse strength of the regularisation; with 1 in its place 0.83 and 0.28 of the suspected were planted.
-_C = 0.01
+# How much large weights cost, over the number of photos. With 1 in its place fewer of the suspected were planted, 83
+# and 28 %.
+_PENALTY = 100.0
 _MOST_STEPS = 100
+_STEEP_ENOUGH = 1e-3  # the largest slope at which the optimiser goes on
+_BLOCK = 1024  # photos whose vectors are in single precision at a time
 
 
 @dataclass(frozen=True)
@@ -44,25 +48,78 @@ def out_of_fold(vectors: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarr
     """Probabilities by models that have not seen the photo, float32 [photos, classes].
 
     Args:
-      vectors: float32 [photos, width].
+      vectors: float of any precision [photos, width]; they are never copied as a whole.
       classes: int [photos], from 0; each class has two photos at least.
       seed: of the folds.
     """
-    from sklearn.linear_model import LogisticRegression
-
     probabilities = np.zeros((len(classes), int(classes.max()) + 1), np.float32)
     folds = _folds(classes, seed)
     for fold in range(FOLDS):
-        held = folds == fold
-        if not held.any():
-            continue
-        learnt = vectors[~held]
-        mean, deviation = learnt.mean(axis=0), learnt.std(axis=0) + 1e-6
-        learnt -= mean
-        learnt /= deviation
-        model = LogisticRegression(C=_C, max_iter=_MOST_STEPS, tol=1e-3).fit(learnt, classes[~held])
-        probabilities[np.ix_(held, model.classes_)] = model.predict_proba((vectors[held] - mean) / deviation)
+        held = np.flatnonzero(folds == fold)
+        if len(held):
+            model = _LogisticRegression(vectors, classes, np.flatnonzero(folds != fold))
+            for rows, block in model.blocks(held):
+                probabilities[rows] = model.probabilities(block, model.weights)
     return probabilities
+
+
+class _LogisticRegression:
+    """Multinomial, with squared weights penalised, on vectors that are standardised block by block.
+
+    scikit-learn's gives the same answers, and takes ten times the memory of the vectors.
+    """
+
+    def __init__(self, vectors: np.ndarray, classes: np.ndarray, rows: np.ndarray):
+        """Learns from the photos in `rows`."""
+        from scipy.optimize import minimize
+
+        self._vectors, self._classes, self._rows = vectors, classes, rows
+        self._shape = (vectors.shape[1] + 1, int(classes.max()) + 1)
+        self._mean, self._deviation = np.zeros(vectors.shape[1], np.float32), np.ones(vectors.shape[1], np.float32)
+        self._mean = sum(block[:, :-1].sum(axis=0) for _, block in self.blocks(rows)) / len(rows)
+        variance = sum((block[:, :-1] ** 2).sum(axis=0) for _, block in self.blocks(rows)) / len(rows)
+        self._deviation = np.sqrt(variance) + 1e-6
+        found = minimize(
+            self._loss,
+            np.zeros(self._shape).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": _MOST_STEPS, "gtol": _STEEP_ENOUGH},
+        )
+        self.weights = found.x.reshape(self._shape).astype(np.float32)
+
+    def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and their standardised vectors with a 1 at the end, float32 [n, width + 1], some at a time."""
+        for start in range(0, len(rows), _BLOCK):
+            some = rows[start : start + _BLOCK]
+            block = np.ones((len(some), self._shape[0]), np.float32)
+            block[:, :-1] = self._vectors[some]
+            block[:, :-1] -= self._mean
+            block[:, :-1] /= self._deviation
+            yield some, block
+
+    @staticmethod
+    def probabilities(block: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """float32 [n, classes]."""
+        logits = block @ weights
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def _loss(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean loss with the penalty, and its gradient, float64 [weights]."""
+        weights = flat.reshape(self._shape)
+        penalised = weights.copy()
+        penalised[-1] = 0  # not the biases
+        loss = _PENALTY / 2 * float(np.sum(penalised**2))
+        gradient = _PENALTY * penalised
+        single = weights.astype(np.float32)
+        for rows, block in self.blocks(self._rows):
+            probabilities = self.probabilities(block, single)
+            true = np.arange(len(rows)), self._classes[rows]
+            loss -= float(np.log(np.maximum(probabilities[true], 1e-30)).sum())
+            probabilities[true] -= 1
+            gradient += block.T @ probabilities
+        return loss / len(self._rows), gradient.ravel() / len(self._rows)
 
 
 def _folds(classes: np.ndarray, seed: int) -> np.ndarray:

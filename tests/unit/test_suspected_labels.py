@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import components  # noqa: F401  (settings that TensorFlow reads on import)
+from components.report import suspected_labels
 from components.report.suspected_labels import FOLDS, _folds, out_of_fold, suspects
 
 
@@ -82,6 +83,24 @@ def test_every_photo_is_judged_by_a_model_that_has_not_seen_it():
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(vectors, before)
     np.testing.assert_array_equal(probabilities, out_of_fold(vectors, labels, seed=3))
+
+
+def test_the_models_are_those_of_scikit_learn(monkeypatch):
+    from sklearn.linear_model import LogisticRegression
+
+    monkeypatch.setattr(suspected_labels, "_BLOCK", 13)
+    monkeypatch.setattr(suspected_labels, "_STEEP_ENOUGH", 1e-6)
+    vectors, classes = clusters(90, 3, 8, apart=0.7)
+    vectors = (vectors * np.arange(1, 9) + 5).astype(np.float16)
+    probabilities, folds = out_of_fold(vectors, classes, seed=1), _folds(classes, seed=1)
+    for fold in range(FOLDS):
+        learnt, held = vectors[folds != fold].astype(float), vectors[folds == fold].astype(float)
+        mean, deviation = learnt.mean(axis=0), learnt.std(axis=0)
+        model = LogisticRegression(C=0.01, tol=1e-6, max_iter=1000).fit(
+            (learnt - mean) / deviation, classes[folds != fold]
+        )
+        expected = model.predict_proba((held - mean) / deviation)
+        np.testing.assert_allclose(probabilities[folds == fold], expected, atol=2e-4)
 
 
 def test_folds_are_of_one_size_and_share_each_class():

@@ -1,0 +1,153 @@
+"""From what the nodes of a run left to the findings of its page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import components  # noqa: F401  (settings that TensorFlow reads on import)
+
+# isort: split
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.artifacts import Verdict
+from components.example_gen.executor import PHOTOS_KEY
+from components.report import findings
+from components.report.page import PAGE_FILE
+from components.verdict import write_verdict
+from deploy import run_summary
+from deploy.root import SUMMARY_FILE, Root
+from pipeline.config import Config, load_config
+from pipeline.run_record import CACHED, COMPLETE, FAILED, NodeRun
+from schemas import schema_files
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_config("cats_vs_dogs", data=["photos"])
+
+
+@pytest.fixture
+def left(tmp_path, curated_schema):
+    """A function from node, key and kind of artifact to a NodeRun with it."""
+
+    def left(node: str, *outputs: tuple[str, Any], state: str = COMPLETE, **more: Any) -> NodeRun:
+        made = {}
+        for key, kind in outputs:
+            artifact = kind()
+            artifact.uri = str(tmp_path / node / key)
+            if kind is standard_artifacts.Examples:
+                artifact.split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
+            if kind is standard_artifacts.Schema:
+                os.makedirs(artifact.uri)
+                shutil.copy(curated_schema, os.path.join(artifact.uri, schema_files.SCHEMA_FILE))
+            made[key] = [artifact]
+        return NodeRun(state, 1.0, made, **more)
+
+    return left
+
+
+def summarised(config: Config, nodes: dict[str, NodeRun], root: Root, reason: str = "a test") -> dict[str, Any]:
+    summary = run_summary.summarise(config, "run", {}, list(nodes), root, None, "failed", reason)
+    return {**summary, "duration_seconds": 1.0}
+
+
+def test_the_parameter_is_the_one_that_the_executor_reads():
+    assert run_summary.PHOTOS_PARAMETER == PHOTOS_KEY
+
+
+def test_each_output_is_found_at_its_node(config, left, tmp_path):
+    examples, model, schema = standard_artifacts.Examples, standard_artifacts.Model, standard_artifacts.Schema
+    told = json.dumps({"sources": {"cats_vs_dogs": "/photos"}})
+    nodes = {
+        "ImageExampleGen": left(
+            "ImageExampleGen", ("examples", examples), parameters={"photos": told}, peak_megabytes=900.5
+        ),
+        "DataGate": left("DataGate", ("schema", schema), state=CACHED),
+        "FeatureVectorGen": left("FeatureVectorGen", ("feature_vectors", examples)),
+        "FeatureExtraction": left(
+            "FeatureExtraction", ("model", model), ("model_run", standard_artifacts.ModelRun), peak_megabytes=1200.0
+        ),
+        "FineTuning": left("FineTuning", ("model", model), state=FAILED),
+    }
+    summary = summarised(config, nodes, Root(tmp_path / "root"))
+    rejected = [{"dataset": "cats_vs_dogs", "file_name": "x", "reason": "empty", "detail": "x is empty"}]
+    summary["data"] = {"rejected_files": rejected}
+    found = run_summary.outputs_of(config, nodes, summary)
+    assert found.photos.uri == str(tmp_path / "ImageExampleGen" / "examples")
+    assert found.vectors.uri == str(tmp_path / "FeatureVectorGen" / "feature_vectors")
+    assert found.labels == ["cat", "dog"]
+    assert found.sources == {"cats_vs_dogs": "/photos"}
+    assert found.rejected == rejected
+    assert found.max_pixels == config.data.max_pixels
+    assert found.histories == {"feature_extraction": str(tmp_path / "FeatureExtraction" / "model_run")}
+    assert found.models == {"feature_extraction": str(tmp_path / "FeatureExtraction" / "model" / "Format-Serving")}
+    assert found.peaks["ImageExampleGen"] == 900.5
+    assert found.peaks["FineTuning"] is None
+    assert (found.predictions, found.production_predictions, found.production_labels) == (None, None, ())
+
+
+def test_a_window_takes_the_place_of_its_newest_span(config, left, tmp_path):
+    examples = standard_artifacts.Examples
+    nodes = {
+        "ImageExampleGen": left("ImageExampleGen", ("examples", examples)),
+        "DataGate": left("DataGate", ("schema", standard_artifacts.Schema)),
+        "FeatureVectorGen": left("FeatureVectorGen", ("feature_vectors", examples)),
+        "Window": left(
+            "Window",
+            ("window_photos", examples),
+            ("window_vectors", examples),
+            ("window_schema", standard_artifacts.Schema),
+        ),
+    }
+    found = run_summary.outputs_of(config, nodes, summarised(config, nodes, Root(tmp_path / "root")))
+    assert found.photos.uri == str(tmp_path / "Window" / "window_photos")
+    assert found.vectors.uri == str(tmp_path / "Window" / "window_vectors")
+
+
+@pytest.mark.parametrize("comparable", [True, False])
+def test_production_is_compared_where_it_can_be(config, left, tmp_path, comparable):
+    node = left("ProductionPredictions", ("predictions", standard_artifacts.Examples), ("standing", Verdict))
+    standing = {"state": "comparable", "labels": ["bird", "cat"]} if comparable else {"state": "none"}
+    write_verdict(node.outputs["standing"][0].uri, {**standing, "text": "so it is"})
+    nodes = {"ProductionPredictions": node}
+    found = run_summary.outputs_of(config, nodes, summarised(config, nodes, Root(tmp_path / "root")))
+    assert (found.production_predictions is not None) is comparable
+    assert list(found.production_labels) == (["bird", "cat"] if comparable else [])
+
+
+def written(folder: Path) -> set[str]:
+    assert json.loads((folder / SUMMARY_FILE).read_text())["status"] == "failed"
+    assert (folder / PAGE_FILE).read_text().startswith("<!doctype html>")
+    return {file.name for file in folder.iterdir()}
+
+
+def test_artifacts_that_are_gone_leave_a_page_with_the_problems(config, left, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(run_summary, "write_page", lambda summary, folder, found: given.append(found))
+    nodes = {"ImageExampleGen": left("ImageExampleGen", ("examples", standard_artifacts.Examples))}
+    shutil.rmtree(tmp_path / "ImageExampleGen", ignore_errors=True)
+    run_summary.write_results(summarised(config, nodes, Root(tmp_path / "root")), tmp_path, config, nodes)
+    assert given[0]["data"]["near_duplicates"] is None or given[0]["data"]["near_duplicates"]["found"] == 0
+    assert json.loads((tmp_path / SUMMARY_FILE).read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such thing"), KeyboardInterrupt(), MemoryError()])
+def test_whatever_goes_wrong_with_the_findings_the_run_has_its_page(config, left, tmp_path, monkeypatch, error):
+    def fails(*_: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(findings, "find", fails)
+    nodes = {"ImageExampleGen": left("ImageExampleGen", ("examples", standard_artifacts.Examples))}
+    run_summary.write_results(summarised(config, nodes, Root(tmp_path / "root")), tmp_path, config, nodes)
+    assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
+
+
+def test_a_run_without_nodes_has_its_page(config, tmp_path):
+    run_summary.write_results(summarised(config, {}, Root(tmp_path / "root")), tmp_path)
+    assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
