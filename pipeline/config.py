@@ -159,11 +159,15 @@ class DataConfig(Section):
         return name
 
 
+_NOTE = "A larger distance is written into the summary; null: none is."
+_STOP = "A larger distance ends the run before anything is learnt from the span; null: none does."
+
+
 class DriftCheck(Section):
     """When a check of a new span against the earlier ones speaks; with neither threshold it is switched off."""
 
-    note: float | None = Field(ge=0, allow_inf_nan=False)
-    stop: float | None = Field(ge=0, allow_inf_nan=False)
+    note: float | None = Field(ge=0, allow_inf_nan=False, description=_NOTE)
+    stop: float | None = Field(ge=0, allow_inf_nan=False, description=_STOP)
 
     @model_validator(mode="after")
     def _noted_before_stopped(self) -> DriftCheck:
@@ -175,43 +179,43 @@ class DriftCheck(Section):
 class LabelDistributionDrift(DriftCheck):
     """Share of the photos that would have to change class, in [0, 1]."""
 
-    note: float | None = Field(0.2, ge=0, le=1)
-    stop: float | None = Field(0.9, ge=0, le=1)
+    note: float | None = Field(0.2, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(0.9, ge=0, le=1, description=_STOP)
 
 
 class ImageSizeDrift(DriftCheck):
     """How far the sides of a photo would have to change, in the mean, in octaves: 1 is twice or half as long."""
 
-    note: float | None = Field(0.5, ge=0, allow_inf_nan=False)
-    stop: float | None = Field(None, ge=0, allow_inf_nan=False)
+    note: float | None = Field(0.5, ge=0, allow_inf_nan=False, description=_NOTE)
+    stop: float | None = Field(None, ge=0, allow_inf_nan=False, description=_STOP)
 
 
 class ImageFormatDrift(DriftCheck):
     """Share of the photos that would have to change format, in [0, 1]."""
 
-    note: float | None = Field(0.3, ge=0, le=1)
-    stop: float | None = Field(None, ge=0, le=1)
+    note: float | None = Field(0.3, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(None, ge=0, le=1, description=_STOP)
 
 
 class BrightnessDrift(DriftCheck):
     """How far the brightness of a photo would have to change, in the mean; black is 0, white 1."""
 
-    note: float | None = Field(0.1, ge=0, le=1)
-    stop: float | None = Field(None, ge=0, le=1)
+    note: float | None = Field(0.1, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(None, ge=0, le=1, description=_STOP)
 
 
 class FeatureDrift(DriftCheck):
     """What the photos show: maximum mean discrepancy of their feature vectors, 0 to 1.4."""
 
-    note: float | None = Field(0.15, ge=0, le=2)
-    stop: float | None = Field(0.45, ge=0, le=2)
+    note: float | None = Field(0.15, ge=0, le=2, description=_NOTE)
+    stop: float | None = Field(0.45, ge=0, le=2, description=_STOP)
 
 
 class ClassFeatureDrift(DriftCheck):
     """What the photos show within their classes: each against the earlier ones of its class, 0 to 1.4."""
 
-    note: float | None = Field(0.2, ge=0, le=2)
-    stop: float | None = Field(0.3, ge=0, le=2)
+    note: float | None = Field(0.2, ge=0, le=2, description=_NOTE)
+    stop: float | None = Field(0.3, ge=0, le=2, description=_STOP)
 
 
 class DriftConfig(Section):
