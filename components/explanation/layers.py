@@ -17,7 +17,7 @@ NEAREST = 5
 STEPS = 120
 STEP_LENGTH = 0.03  # of the range of a pixel, in each step's root mean square
 JITTER = 1 / 16  # of the side: the image moves by up to that much before each step
-BLUR_EVERY, BLURS = 4, (1.2, 0.35)  # in pixels, in the beginning and in the end
+BLUR_EVERY, BLURS = 4, (1 / 133, 1 / 450)  # of the side: standard deviations in the beginning and in the end
 
 
 def choose_layers(model: ExplainedModel, pattern: str | None) -> list[Layer]:
@@ -136,7 +136,7 @@ def channel_images(
         images = np.roll(moved, (-move[0], -move[1]), axis=(1, 2))
         if step % BLUR_EVERY == BLUR_EVERY - 1:
             share = step / max(1, steps - 1)
-            width = BLURS[0] * (1 - share) + BLURS[1] * share
+            width = size * (BLURS[0] * (1 - share) + BLURS[1] * share)
             images = gaussian_filter(images, sigma=(0, width, width, 0), mode="wrap")
         images = np.clip(images, 0, 1).astype(np.float32)
     return images

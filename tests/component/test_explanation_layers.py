@@ -99,18 +99,21 @@ def test_layers_that_cannot_be_reached_are_said_to_be(older_model):
 
 
 def test_the_images_excite_their_own_channels(model, image):
-    layer, channels = named(model, "top_bn"), [0, 2, 5]
-    images = layers.channel_images(model, layer, channels, seed=7, steps=60)
+    layer, channels = named(model, "top_bn"), [1, 2, 5]
+    images = layers.channel_images(model, layer, channels, seed=7)
     assert (images.shape, images.dtype) == ((3, 16, 16, 3), np.float32)
     assert 0 <= images.min() < images.max() <= 1
 
     def excitement(picture, channel):
-        return layers.feature_maps(model, picture, [layer])[0][..., channel].mean()
+        # Wherever the picture lies: the convolution reads every other pixel, and the jitter makes up for that.
+        moved = [np.roll(picture, (down, right), (0, 1)) for down in (0, 1) for right in (0, 1)]
+        return np.mean([layers.feature_maps(model, one, [layer])[0][..., channel] for one in moved])
 
     grey = np.full_like(image, 0.5)
-    for channel, picture in zip(channels, images, strict=True):
-        others = [other for other in images if other is not picture]
-        assert excitement(picture, channel) > max(excitement(other, channel) for other in [grey, *others]) + 0.05
+    for i, channel in enumerate(channels):
+        own, *others = (excitement(picture, channel) for picture in np.roll(images, -i, axis=0))
+        assert own > excitement(grey, channel) + 0.5
+        assert own > max(others) + 0.2
 
 
 def test_a_channel_that_a_rectifier_silences_is_excited_in_front_of_it():
