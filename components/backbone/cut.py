@@ -55,7 +55,7 @@ class Cut:
 
 
 @dataclass
-class _FlatGraph:
+class FlatGraph:
     """A module's graph from the images to the vectors, without function calls, resources and control inputs."""
 
     nodes: dict[str, node_def_pb2.NodeDef] = field(default_factory=dict)  # inputs before their consumers
@@ -115,7 +115,16 @@ def _require_pure(graph_def: graph_pb2.GraphDef) -> None:
             raise CannotCut(f"operation {node.op} ({node.name}) is random, keeps a state or is control flow")
 
 
-def _flatten(module: Any, image_size: int) -> _FlatGraph:
+def flatten(module: Any, image_size: int) -> FlatGraph:
+    """The graph of a module, or of anything else that gives one row for an image.
+
+    Args:
+      module: called with images, float32 [batch, size, size, 3], and `training=False`; gives float32 [batch, width].
+      image_size: that size, pixels.
+
+    Raises:
+      CannotCut: it gives something else, or an operation in it is random, keeps a state or is control flow.
+    """
     images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
     traced = tf.function(partial(module, training=False), autograph=False).get_concrete_function(images)
     vectors = traced.structured_outputs
@@ -124,7 +133,7 @@ def _flatten(module: Any, image_size: int) -> _FlatGraph:
     graph_def = _run_inline_graph_optimization(traced, lower_control_flow=False, aggressive_inlining=True)
     _require_pure(graph_def)
 
-    flat = _FlatGraph(images=traced.inputs[0].name, vectors=traced.outputs[0].name)
+    flat = FlatGraph(images=traced.inputs[0].name, vectors=traced.outputs[0].name)
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
     handles: dict[str, tf.Variable] = {}  # node -> the variable that it hands on
     for outside, inside in traced.graph.captures:
@@ -157,7 +166,7 @@ def _flatten(module: Any, image_size: int) -> _FlatGraph:
     return flat
 
 
-def _boundary(flat: _FlatGraph, learning: Collection[str]) -> str:
+def _boundary(flat: FlatGraph, learning: Collection[str]) -> str:
     """The last tensor that all paths pass through, with frozen variables and no learning ones upstream."""
     from_images = {node_of(flat.images)}
     for name, node in flat.nodes.items():
@@ -242,7 +251,7 @@ def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int
 def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     if not learning:
         raise CannotCut("no variable learns")
-    flat = _flatten(module, image_size)
+    flat = flatten(module, image_size)
     read = {variable.name for variable in flat.reads.values()}
     if unread := sorted(set(learning) - read):
         raise CannotCut(f"{unread[0]} has no part in the vectors")

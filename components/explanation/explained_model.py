@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 # The graph without function calls, of which a cut is two parts.
-from components.backbone.cut import CannotCut, _FlatGraph, _flatten, data_inputs, in_order, node_of
+from components.backbone.cut import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
 from components.pusher.serving_folder import LABELS_FILE
 from components.transform import image_ops
 from schemas.errors import BadInput
@@ -74,10 +74,10 @@ class ExplainedModel:
         self.functions: dict[Any, Callable[..., tf.Tensor]] = {}
         self._keep = keep
         self._images_of = images_of
-        self._graph: _FlatGraph | None = None
+        self._graph: FlatGraph | None = None
         if not unreachable:
             try:
-                self._graph = _flatten(lambda images, training: probabilities(images), image_size)
+                self._graph = flatten(lambda images, training: probabilities(images), image_size)
                 self.layers = _layers(self._graph, image_size)
             except CannotCut as error:
                 self.unreachable = str(error)
@@ -132,7 +132,7 @@ class ExplainedModel:
         return None
 
 
-def _layers(graph: _FlatGraph, image_size: int) -> list[Layer]:
+def _layers(graph: FlatGraph, image_size: int) -> list[Layer]:
     """The last tensor of each name scope, among those from the images to the answer that weights have a part in."""
     from_images, learnt = {node_of(graph.images)}, set(graph.reads)
     names = []

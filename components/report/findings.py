@@ -26,13 +26,13 @@ from components.evaluator.stored_predictions import read_predictions
 from components.records import read_examples, split_files, text
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
-from components.report.thumbnails import Album, thumbnail_of_rejected
+from components.report.thumbnails import Album, jpeg_uri, thumbnail_of_rejected
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 
 MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
 MOST_JUDGED = 10_000  # photos; whose labels are looked at
-MOST_REJECTED, MOST_PAIRS, MOST_SUSPECTS = 50, 20, 20
+MOST_REJECTED, MOST_PAIRS, MOST_SUSPECTS, MOST_HEAT_MAPS = 50, 20, 20, 6
 _MOST_BARS = 24
 _HASHES = 2**64
 
@@ -114,7 +114,12 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
+    mistakes = _mistakes_of_winner(run, found["comparison"])
+    for mistake in mistakes:
+        album.keep(mistake["photo"])
     part("the thumbnails", album.fill, run.photos)
+    if mistakes:
+        part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
 
 
@@ -327,6 +332,29 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
     production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
     stored = read_predictions(predictions, "test")
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _mistakes_of_winner(run: RunOutputs, comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Those of its worst mistakes that are explained; a model is loaded for them, so it is one only."""
+    if comparison is None or run.winner not in run.models:
+        return []
+    return comparison["worst"].get(run.winner, [])[:MOST_HEAT_MAPS]
+
+
+def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Album) -> None:
+    """Sets `heat_map`, what speaks for the wrong answer over the photo as a data URI, and `heat_map_method`."""
+    from components.explanation import heat_maps, pictures
+    from components.explanation.explained_model import load_model
+
+    model = load_model(folder)
+    photos = [(mistake, photo) for mistake in mistakes if (photo := album.kept(mistake["photo"]))]
+    if not photos:
+        return
+    classes = [model.labels.index(mistake["predicted"]) for mistake, _ in photos]
+    found = heat_maps.heat_maps(model, model.images([photo for _, photo in photos]), classes)
+    for (mistake, photo), heat in zip(photos, found.maps, strict=True):
+        mistake["heat_map"] = jpeg_uri(pictures.overlay_jpeg(photo, heat))
+        mistake["heat_map_method"] = found.method
 
 
 def _model_costs(run: RunOutputs) -> dict[str, dict[str, float | None]]:

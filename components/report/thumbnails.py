@@ -86,7 +86,12 @@ def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
         image.save(buffer, "JPEG", quality=quality, optimize=True)
         if buffer.tell() <= _ENOUGH_BYTES:
             break
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return jpeg_uri(buffer.getvalue())
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """A JPEG file as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
@@ -118,12 +123,21 @@ class Album:
 
     def __init__(self) -> None:
         self._shown: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        self._kept: dict[int, bytes | None] = {}  # by the identity of what is shown
 
     def photo(self, content_hash: str, name: str, label: str, split: str) -> dict[str, Any]:
         """A photo as findings show it; `thumbnail` is None until `fill`."""
         shown = {"name": name or content_hash, "label": label, "split": split, "thumbnail": None}
         self._shown[split][content_hash].append(shown)
         return shown
+
+    def keep(self, shown: dict[str, Any]) -> None:
+        """Has the photo's bytes kept by `fill`, for `kept`; of a few photos only."""
+        self._kept[id(shown)] = None
+
+    def kept(self, shown: dict[str, Any]) -> bytes | None:
+        """The bytes of a photo that was to be kept; None: it was not found."""
+        return self._kept.get(id(shown))
 
     def fill(self, photos: Artifact) -> None:
         """Makes the thumbnails.
@@ -135,8 +149,11 @@ class Album:
             missing = dict(wanted)
             for example in read_examples(split_files(photos, split)):
                 if shown := missing.pop(text(example, f.CONTENT_HASH), None):
-                    picture = thumbnail(example.features.feature[f.IMAGE].bytes_list.value[0])
+                    photo_bytes = example.features.feature[f.IMAGE].bytes_list.value[0]
+                    picture = thumbnail(photo_bytes)
                     for each in shown:
                         each["thumbnail"] = picture
+                        if id(each) in self._kept:
+                            self._kept[id(each)] = photo_bytes
                 if not missing:
                     break

@@ -350,7 +350,7 @@ def test_a_variable_that_no_gradient_reaches_is_refused():
 
 @pytest.mark.parametrize("operation", ["Softplus", "Log"])  # Log gives values that are no numbers.
 def test_parts_that_give_other_vectors_are_refused(tiny, monkeypatch, operation):
-    flatten = cut_module._flatten
+    flatten = cut_module.flatten
 
     def flatten_wrongly(module, image_size):
         flat = flatten(module, image_size)
@@ -358,7 +358,7 @@ def test_parts_that_give_other_vectors_are_refused(tiny, monkeypatch, operation)
         activation.op = operation
         return flat
 
-    monkeypatch.setattr(cut_module, "_flatten", flatten_wrongly)
+    monkeypatch.setattr(cut_module, "flatten", flatten_wrongly)
     with pytest.raises(CannotCut, match="the module gives other vectors"):
         cut(tiny, ["top_conv/kernel:0"], SIZE)
 
