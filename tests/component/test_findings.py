@@ -348,3 +348,26 @@ def test_a_histogram_has_every_photo_between_its_edges(sides):
 
 def test_no_photos_have_no_histogram():
     assert sizes({}) == {"edges": [], "counts": []}
+
+
+def test_the_winner_s_worst_mistakes_have_heat_maps(drawn_run, exported_model):
+    found = find(drawn_run.outputs(models={"fine_tuned": exported_model}, winner="fine_tuned"), seed=1)
+    assert found["problems"] == []
+    worst = found["comparison"]["worst"]
+    assert worst["fine_tuned"]
+    for mistake in worst["fine_tuned"]:
+        heat = base64.b64decode(mistake["heat_map"].removeprefix("data:image/jpeg;base64,"))
+        photo = base64.b64decode(mistake["photo"]["thumbnail"].removeprefix("data:image/jpeg;base64,"))
+        assert Image.open(io.BytesIO(heat)).size == Image.open(io.BytesIO(photo)).size
+        assert heat != photo
+        assert mistake["heat_map_method"] == "Grad-CAM"
+    assert all(mistake["heat_map"] is None for mistake in worst["feature_extraction"])
+
+
+def test_a_model_that_cannot_be_loaded_costs_the_heat_maps_alone(drawn_run, tmp_path):
+    found = find(drawn_run.outputs(models={"fine_tuned": str(tmp_path)}, winner="fine_tuned"), seed=1)
+    [problem] = found["problems"]
+    assert problem.startswith("the heat maps of the worst mistakes could not be found: BadInput")
+    worst = found["comparison"]["worst"]["fine_tuned"]
+    assert [mistake["heat_map"] for mistake in worst] == [None] * len(worst)
+    assert all(mistake["photo"]["thumbnail"] for mistake in worst)
