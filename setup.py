@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=["schemas*", "components*", "pipeline*", "deploy*"]),
     package_data={
         "schemas": ["*.pbtxt", "*.txt"],
-        "components.report": ["*.html.j2"],
+        "components": ["report/*.html.j2"],
         "pipeline": ["configs/*.yaml"],
     },
     python_requires=">=3.10,<3.14",

@@ -43,7 +43,9 @@ def report(run: str | None, root: str | None, compare: tuple[str, str] | None, n
     if compare is not None:
         from components.report.comparison_page import write_comparison
 
-        first, second = (read_summary(find_run(place, name)) for name in compare)
+        folders = [find_run(place, name) for name in compare]
+        # The name of the page is made of these.
+        first, second = ({**read_summary(folder), "run_id": folder.name} for folder in folders)
         page = _written(place, lambda: write_comparison(first, second, place.reports))
     else:
         from components.report.page import PAGE_FILE, write_page

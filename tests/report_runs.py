@@ -258,7 +258,30 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
         summary["models"][one] = {**model(accuracy), "slices": slices(accuracy), "confusion_matrix": confusion[one]}
         summary["models"][one]["per_class"] = {label: {"examples": 3} for label in labels}
     summary["config"] |= {"training": {"seed": 42, "fine_tuning": {"epochs": 5, "unfreeze": None}}, "data": {"span": 3}}
-    summary["drift"] = {"text": "the new photos are like the old ones", "action": "go_on", "distance": {"mmd": 0.01}}
+    far = {"file_name": name, "label": labels[0], "content_hash": "00", "distance": 0.41}
+    summary["drift"] = {
+        "text": "the new photos are like the old ones",
+        "action": "note",
+        "checks": {
+            "labels": {
+                "action": "go",
+                "text": "as many",
+                "distance": 0.01,
+                "null": 0.02,
+                "threshold": 0.1,
+                "drifted": False,
+            },
+            "vectors": {
+                "action": "note",
+                "text": f"{labels[-1]!r} above all",
+                "distance": 0.3,
+                "null": None,
+                "threshold": 0.2,
+            },
+        },
+        "far_photos": [{**far, "neighbours": [far]}],
+        "far_photos_found": 3,
+    }
     summary["versions"] = {"warmstart": "0.1.0", "tensorflow": "2.16.2", "tfx": "1.16.0"}
     summary["data_fingerprint"] = "3f1c" * 16
     files = summary["data"]["rejected_files"]

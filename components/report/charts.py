@@ -136,7 +136,9 @@ def reliability(models: Mapping[str, Mapping[str, Any]]) -> Markup:
         grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(models) :]:
             axes.set_visible(False)
-        for axes, (name, bins), (colour, marker, _) in zip(grid.flat, models.items(), _SERIES * 9, strict=False):
+        for axes, (name, bins), (colour, marker, _) in zip(
+            grid.flat, models.items(), _SERIES * len(models), strict=False
+        ):
             total = sum(bins["count"]) or 1
             shares = [count / total for count in bins["count"]]
             axes.bar(
@@ -160,13 +162,16 @@ def reliability(models: Mapping[str, Mapping[str, Any]]) -> Markup:
         return _drawn(figure, "reliability", f"Reliability of {', '.join(models)}", text)
 
 
-def intervals(panels: Mapping[str, Mapping[str, Mapping[str, float | None]]], name: str, title: str) -> Markup:
+def intervals(
+    panels: Mapping[str, Mapping[str, Mapping[str, float | None]]], name: str, title: str, series: int = len(_SERIES)
+) -> Markup:
     """Values with their intervals, a panel a metric and a row a model.
 
     Args:
       panels: metric with its unit -> model -> `value`, `low`, `high`; metrics in percent are shares in [0, 1].
       name: of the chart, unlike that of any other on the page.
       title: what it shows.
+      series: how many rows follow each other in different colours, at most 4.
     """
     most = max(map(len, panels.values()))
     figure = _figure(len(panels) * (0.95 + 0.3 * most))
@@ -174,7 +179,9 @@ def intervals(panels: Mapping[str, Mapping[str, Mapping[str, float | None]]], na
         for axes, (metric, models) in zip(
             figure.subplots(len(panels), 1, squeeze=False).flat, panels.items(), strict=True
         ):
-            for row, (measured, (colour, marker, _)) in enumerate(zip(models.values(), _SERIES * 9, strict=False)):
+            for row, (measured, (colour, marker, _)) in enumerate(
+                zip(models.values(), _SERIES[:series] * len(models), strict=False)
+            ):
                 value, low, high = (_number(measured.get(key)) for key in ("value", "low", "high"))
                 axes.plot([low, high], [row, row], color=colour, linewidth=2.2)
                 axes.plot([value], [row], marker, color=colour, markersize=8)

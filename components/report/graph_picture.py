@@ -16,7 +16,9 @@ _ROWS: tuple[tuple[str | None, ...], ...] = (
     (None, "Transform", None),
     (None, "FeatureVectorGen", "EarlierSpans"),
     ("DriftGate", "Window", None),
+    ("Tuner", None, None),
     ("FeatureExtraction", None, "FineTuning"),
+    (None, "Ensemble", None),
     (None, "Predictions", "FurtherPredictions"),
     ("Evaluator", "ModelSelector", "ProductionPredictions"),
     (None, "ReleaseGate", None),
@@ -39,7 +41,13 @@ _EDGES = (
     ("Window", "FineTuning"),
     ("FeatureVectorGen", "FeatureExtraction"),
     ("FeatureVectorGen", "FineTuning"),
+    ("Window", "Tuner"),
+    ("FeatureVectorGen", "Tuner"),
+    ("Tuner", "FeatureExtraction"),
     ("FeatureExtraction", "FineTuning"),
+    ("FeatureExtraction", "Ensemble"),
+    ("FineTuning", "Ensemble"),
+    ("Ensemble", "Predictions"),
     ("FeatureExtraction", "Predictions"),
     ("FineTuning", "Predictions"),
     ("FurtherExampleGen", "FurtherPredictions"),
@@ -52,7 +60,7 @@ _EDGES = (
     ("ServableCheck", "Pusher"),
 )
 # With a window the vectors go through it, and not past it.
-_PAST_WINDOW = {("FeatureVectorGen", "FeatureExtraction"), ("FeatureVectorGen", "FineTuning")}
+_PAST_WINDOW = {("FeatureVectorGen", step) for step in ("Tuner", "FeatureExtraction", "FineTuning")}
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 46, 14, 24
 _LONGEST = 22
 # Mark of a state, drawn in a field of 12 by 12.

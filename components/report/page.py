@@ -86,7 +86,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
     classes = (summary["data"] or {}).get("classes") or {}
     return rendered(
         "page.html.j2",
-        s=summary,
+        s={**summary, "drift": _drift(summary)},
         name=(summary["config"] or {}).get("name", ""),
         texts=[(part, summary[key]["text"]) for key, part in _VERDICTS.items() if summary[key]],
         graph=graph_picture(summary["nodes"]),
@@ -216,6 +216,12 @@ def _models(summary: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str
     for model, metrics in (compared.get("metrics") or {}).items():
         found[model] = {**metrics, **found.get(model, {})}
     return {model: known for model, known in found.items() if known.get("accuracy")}
+
+
+def _drift(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdict of the drift gate; a run of an older version, or without a window, has none."""
+    found = summary.get("drift")
+    return {"checks": {}, "far_photos": [], "far_photos_found": 0, **found} if found else None
 
 
 def _training(told: Mapping[str, Any] | None, history: Mapping[str, Any] | None) -> dict[str, Any] | None:

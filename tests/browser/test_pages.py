@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -229,3 +231,109 @@ def test_it_can_be_read_without_scripts(browser, written):
     page.goto((written / "breeds" / "index.html").as_uri())
     assert page.locator("#confusion-1").is_visible()
     context.close()
+
+
+# ---- pages of whole runs
+
+
+def warmstart(*arguments: object) -> tuple[int, str]:
+    """Exit code, and everything a person sees."""
+    done = subprocess.run(
+        [PYTHON, "-m", "deploy.cli", *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "photos"
+    code, output = warmstart("sample", folder, "--photos", 200)
+    assert code == 0, output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_of(sample, tmp_path_factory):
+    """A function that runs a configuration on a folder of photos; gives the exit code, the summary and the page."""
+
+    def run(data: Path, config: str = "cats_vs_dogs") -> tuple[int, dict[str, Any], Path]:
+        root = tmp_path_factory.mktemp("run") / "root"
+        quick = ["--set=training.feature_extraction.epochs=20", "--set=training.fine_tuning.epochs=1"]
+        code, output = warmstart("run", "--config", config, "--data", data, "--root", root, *quick)
+        said, page = warmstart("report", "--root", root, "--no-open")
+        assert said == 0, output + page
+        file = REPOSITORY / page.strip()
+        return code, json.loads((file.parent / "summary.json").read_text(encoding="utf-8")), file
+
+    return run
+
+
+def check_everywhere(browser: Any, file: Path) -> None:
+    check(browser, file, [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], SECTIONS)
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_that_pushed(browser, run_of, sample):
+    code, summary, file = run_of(sample / "cats_vs_dogs")
+    assert (code, summary["status"]) == (0, "pushed")
+    check_everywhere(browser, file)
+    page = opened(browser, file).page
+    assert page.locator(".status").inner_text() == "pushed"
+    assert page.locator("#training svg.chart").is_visible()
+    assert page.locator("#confusion-1").is_visible()
+    assert page.locator("#steps .step.complete").count() == len(summary["nodes"])
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_with_37_breeds(browser, run_of, sample):
+    """Six of them are drawn; the model and its confusion matrix know all."""
+    _, summary, file = run_of(sample / "oxford_iiit_pet", "oxford_iiit_pet")
+    assert summary["models"]
+    check_everywhere(browser, file)
+    page = opened(browser, file).page
+    assert page.locator("#confusion-1 tbody tr").count() == 37
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_that_was_refused(browser, run_of, sample, tmp_path):
+    photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+    random.Random(0).shuffle(photos)
+    for i, photo in enumerate(photos):
+        target = tmp_path / ("cat", "dog")[i % 2] / f"{i}.jpg"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(photo, target)
+    code, summary, file = run_of(tmp_path)
+    assert (code, summary["status"]) == (3, "not_pushed")
+    check_everywhere(browser, file)
+    page = opened(browser, file).page
+    assert page.locator(".status").inner_text() == "not pushed"
+    assert "release.minimum_accuracy" in page.inner_text(".reason")
+    assert page.locator("#steps .step.skipped").count() >= 1
+    page.context.close()
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_that_the_gate_stopped(browser, run_of, sample, tmp_path):
+    photos = sorted((sample / "cats_vs_dogs" / "cat").glob("*.jpg"))[:20]
+    for folder in ("cat", "dog"):
+        (tmp_path / folder).mkdir()
+    for photo in photos:
+        shutil.copy(photo, tmp_path / "cat")
+    for i in range(8):
+        (tmp_path / "dog" / f"dog <b>{i}.jpg").write_bytes(b"no photo")
+    code, summary, file = run_of(tmp_path)
+    assert (code, summary["status"]) == (2, "stopped")
+    check_everywhere(browser, file)
+    page = opened(browser, file).page
+    assert page.locator(".status").inner_text() == "stopped"
+    assert "dog <b>3.jpg" in page.inner_text("#data")
+    assert "No model was measured." in page.inner_text("#comparison")
+    page.context.close()

@@ -247,6 +247,8 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
         "485 of 485 photos were looked at; 4 may be labelled wrongly.",
         "(97.0 %, its label 1.0 %)",
         "the new photos are like the old ones",
+        "3 photos are far from everything seen before; the farthest 1 are named",
+        "distance 0.410; nearest to photo.jpg",
         "right: feature extraction says cat, 60.0 %",
         "wrong: fine tuned says dog, 70.0 %",
         "30, the best 28",
@@ -261,6 +263,8 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
     cells = found.cells
     row = cells.index("production", cells.index("ensemble"))
     assert cells[row + 1 : row + 3] == ["–", "90.0 % (80.0 to 95.0)"]
+    row = cells.index("vectors")
+    assert cells[row + 1 : row + 6] == ["note", "'dog' above all", "0.3", "–", "0.2"]
     assert cells[cells.index("Evaluator") + 3] == "900"
     assert cells[cells.index("Pusher") + 3] == "–"
     assert cells[cells.index("training.fine_tuning.epochs") + 1] == "5"
