@@ -55,7 +55,8 @@ def _measure(root: Path) -> dict[str, float]:
 
 def _tell(found: dict[str, float]) -> None:
     print(
-        f"{found['photos']:>6} photos: findings {found['findings']:.1f} s and page {found['page']:.2f} s, "
+        f"{found['photos']:>6} photos: findings {found['findings']:.1f} s ({found['cpu']:.1f} s of CPU) and page "
+        f"{found['page']:.2f} s, "
         f"{(found['findings'] + found['page']) / found['run']:.1%} of the run's {found['run']:.0f} s; "
         f"memory {found['before']:,.0f} MB before, at most {found['peak']:,.0f} MB; "
         f"page {found['bytes'] / 1e6:.2f} MB, findings {found['findings_bytes'] / 1e6:.2f} MB",
@@ -84,9 +85,9 @@ def _report(root_folder: Path) -> dict[str, float]:
     store = metadata_store.MetadataStore(metadata.sqlite_metadata_connection_config(str(root.metadata)))
     outputs = run_summary.outputs_of(config, read_run(store, config.name, folder.name), summary)
     peak_memory.reset()
-    before, start = peak_memory.megabytes() or 0.0, time.perf_counter()
+    before, start, cpu = peak_memory.megabytes() or 0.0, time.perf_counter(), time.process_time()
     findings = find(outputs, config.training.seed)
-    found = time.perf_counter()
+    found, cpu = time.perf_counter(), time.process_time() - cpu
     with tempfile.TemporaryDirectory() as to:
         page = write_page(summary, Path(to), findings)
         written, size = time.perf_counter(), page.stat().st_size
@@ -94,6 +95,7 @@ def _report(root_folder: Path) -> dict[str, float]:
     return {
         "photos": sum(summary["data"]["accepted"].values()),
         "findings": found - start,
+        "cpu": cpu,
         "page": written - found,
         "run": summary["duration_seconds"],
         "before": before,

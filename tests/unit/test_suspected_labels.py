@@ -42,8 +42,11 @@ def clusters(photos: int, classes: int, width: int, apart: float, seed: int = 1)
     return (rng.normal(0, apart, (classes, width))[truth] + rng.normal(0, 1, (photos, width))).astype(np.float32), truth
 
 
+@pytest.mark.parametrize("kept_blocks", [0, 4])
 @pytest.mark.parametrize("classes", [2, 7])
-def test_planted_labels_are_found_where_classes_lie_apart(classes):
+def test_planted_labels_are_found_where_classes_lie_apart(monkeypatch, classes, kept_blocks):
+    monkeypatch.setattr(suspected_labels, "_KEPT_BLOCKS", kept_blocks)
+    monkeypatch.setattr(suspected_labels, "_BLOCK", 100)
     vectors, truth = clusters(420, classes, 32, apart=2.0)
     precision, recall, surest, right = found_among(vectors, truth, seed=1)
     assert precision >= 0.9
