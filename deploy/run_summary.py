@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import platform
 import traceback
 from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,19 @@ from pipeline.run_record import NodeRun
 
 # What asks ML Metadata or production anew, though everything else is cached.
 _LOOK_EACH_TIME = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
+_PACKAGES = (
+    "warmstart",
+    "tfx",
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-hub",
+    "tensorflow-transform",
+    "tensorflow-model-analysis",
+    "apache-beam",
+    "ml-metadata",
+    "numpy",
+    "pillow",
+)
 # What ImageExampleGen was told: `components.example_gen.executor.PHOTOS_KEY`, whose import takes Beam and its seconds.
 PHOTOS_PARAMETER = "photos"
 
@@ -50,6 +65,10 @@ def summarise(
       status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
       skipped: nodes whose condition was not met.
       window: with `data.window`: `spans` and `left_out`, as `assemble_with_window` gives them.
+
+    Returns:
+      among others `versions` of what ran, `data_fingerprint` of the photos, and `lineage`: node -> output -> numbers of
+      its artifacts in ML Metadata.
     """
 
     def output(node_id: str, key: str):
@@ -161,6 +180,15 @@ def summarise(
         "release": release,
         "servable": servable,
         "production": {"before": before, "after": after, "folder": str(root.serving)},
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "data_fingerprint": nodes["ImageExampleGen"].parameters.get("input_fingerprint")
+        if "ImageExampleGen" in nodes
+        else None,
+        "lineage": {
+            node_id: {key: [artifact.id for artifact in made] for key, made in sorted(node.outputs.items())}
+            for node_id, node in nodes.items()
+            if node.outputs
+        },
     }
 
 

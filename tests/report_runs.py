@@ -371,6 +371,7 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
                         "predicted": rng.choice(labels),
                         "probability": 0.99,
                         "heat_map": rng.choice([*thumbnails, None]),
+                        "heat_map_method": "Grad-CAM",
                     }
                     for _ in range(5)
                 ]

@@ -158,6 +158,7 @@ def worst(its: Answers, truth: np.ndarray, photo: Any) -> list[dict[str, Any]]:
             "predicted": str(its.labels[row]),
             "probability": float(its.probability[row]),
             "heat_map": None,
+            "heat_map_method": None,
         }
         for row in order
     ]

@@ -111,9 +111,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
         slices={model: by_gap(models[model]) for model in order},
         model_cost=(findings.get("cost") or {}).get("models") or {},
         facts=flat(summary["config"] or {}),
-        lineage={
-            key: summary[key] for key in ("versions", "data_fingerprint", "fingerprints", "lineage") if summary.get(key)
-        },
+        lineage={key: summary[key] for key in ("versions", "data_fingerprint", "lineage") if summary.get(key)},
         vectors=flat(summary.get("vectors") or {}),
         problems=findings.get("problems") or [],
         pictures=pictures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,18 @@ def test_whatever_goes_wrong_with_the_findings_the_run_has_its_page(config, left
 def test_a_run_without_nodes_has_its_page(config, tmp_path):
     run_summary.write_results(summarised(config, {}, Root(tmp_path / "root")), tmp_path)
     assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
+
+
+def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
+    ingested = left(
+        "ImageExampleGen", ("examples", standard_artifacts.Examples), parameters={"input_fingerprint": "3f1c"}
+    )
+    ingested.outputs["examples"][0].id = 7
+    nodes = {"ImageExampleGen": ingested, "FineTuning": left("FineTuning", state=FAILED)}
+    summary = summarised(config, nodes, Root(tmp_path / "root"))
+    assert summary["data_fingerprint"] == "3f1c"
+    assert summary["lineage"] == {"ImageExampleGen": {"examples": [7]}}
+    assert summary["versions"]["tfx"] == "1.16.0" or sys.version_info >= (3, 11)
+    assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    nothing = summarised(config, {}, Root(tmp_path / "root"))
+    assert (nothing["data_fingerprint"], nothing["lineage"]) == (None, {})
