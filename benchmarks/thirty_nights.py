@@ -152,7 +152,7 @@ class Simulation:
             self._span += 2 if self._span else FIRST_SPAN
             number = self._span
         self._write(number, event)
-        return f"span {number}" + (f", {event}" if event in (HALF, LATE, WRONG, OTHER) else "")
+        return f"span {number}" + (f", {event}" if event in (HALF, LATE, WRONG, OTHER, KILLED, TWICE) else "")
 
     def _write(self, number: int, event: str) -> None:
         folder = self._folder(number)

@@ -160,10 +160,11 @@ def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
     )
     ingested.outputs["examples"][0].id = 7
     nodes = {"ImageExampleGen": ingested, "FineTuning": left("FineTuning", state=FAILED)}
-    summary = summarised(config, nodes, Root(tmp_path / "root"))
+    root = Root(tmp_path / "root")
+    summary = run_summary.summarise(config, "run", nodes, list(nodes), root, None, "failed", "a test")
     assert summary["data_fingerprint"] == "3f1c"
     assert summary["lineage"] == {"ImageExampleGen": {"examples": [7]}}
     assert summary["versions"]["tfx"] == "1.16.0" or sys.version_info >= (3, 11)
     assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
-    nothing = summarised(config, {}, Root(tmp_path / "root"))
+    nothing = summarised(config, {}, root)
     assert (nothing["data_fingerprint"], nothing["lineage"]) == (None, {})
