@@ -117,6 +117,7 @@ class ConsoleDisplay:
         out = self.console
         if version := summary["production"]["after"]:
             out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
+        out.print(f"[bold]report[/]   {escape(shown(folder / 'index.html'))}")
         out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
         if summary["status"] == "failed":
             out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")

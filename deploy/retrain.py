@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.example_gen import spans
+from components.example_gen.spans import Unfinished
 from deploy import local
 from deploy.root import EXIT_CODES, SUMMARY_FILE, Root, RunActiveError
 from deploy.window import find_window, planned
@@ -78,7 +79,7 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     """Why there is nothing to train on, or an empty string."""
     if root.is_active():
         return f"another run is active on {root.folder}"
-    now = _data_now(config)
+    now, waiting = _data_now(config)
     if not root.metadata.exists():
         return ""
     from deploy.metadata_address import connect
@@ -88,21 +89,23 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     if before != now:
         return ""
     what = "spans" if config.data.window is not None else "photos"
-    return f"nothing is new: these {what} were trained on already"
+    return f"nothing is new: these {what} were trained on already" + "".join(
+        f"; {one.folder} is not read yet: it {one.reason}" for one in waiting
+    )
 
 
-def _data_now(config: Config) -> list[str]:
-    """What would be trained on, as `last_trained` says it.
+def _data_now(config: Config) -> tuple[list[str], tuple[Unfinished, ...]]:
+    """What would be trained on, as `last_trained` says it; and what is newer, but not complete.
 
     Raises:
       BadInput: the data folders are wrong.
     """
     data = config.data
     if data.window is not None:
-        window, further, _ = find_window(config)
-        return planned(window, further, data.success_file)
+        window, further, found = find_window(config)
+        return planned(window, further, data.success_file), found.unfinished
     span = spans.resolve_sources(local.resolve_tfds(config, data.sources), data.span, **data.completeness)
-    return [spans.fingerprint(span, data.success_file)]
+    return [spans.fingerprint(span, data.success_file)], span.passed_over
 
 
 def _run(config: Config, root: Root, display: local.Display) -> Retrained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import shutil
 import time
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from deploy import local
+from deploy.display import ConsoleDisplay
 from deploy.kubeflow import prepare as preparing
 from deploy.kubeflow.compiler import Cluster
 from deploy.kubeflow.package import Wanted, make_graph, resolve
@@ -393,7 +395,8 @@ def test_a_pipeline_that_somebody_else_ran_under_this_name_is_refused(place):
 def test_a_root_on_kubeflow_is_refused_by_a_local_run(place, config):
     place.root.refuse_local_run()
     place.bind()
-    for act in (place.root.refuse_local_run, lambda: local.run(config, place.root, None)):
+    display = ConsoleDisplay(io.StringIO())
+    for act in (place.root.refuse_local_run, lambda: local.run(config, place.root, display)):
         with pytest.raises(BadInput, match="belongs to a pipeline on Kubeflow") as error:
             act()
         assert str(place.root.folder) in sentence(error)

@@ -93,6 +93,7 @@ def test_nights_one_after_another(nights):
     nights.add(3, slice(1, None, 8), complete=False)
     code, output, noted = nights.night()
     assert (code, noted["status"]) == (0, "skipped"), output
+    assert f"{nights.data}/span-3 is not read yet: it " in noted["reason"]
     (nights.data / "span-3" / "_SUCCESS").touch()
     code, output, noted = nights.night("serving.maximum_megabytes=0.001")
     assert (code, noted["status"]) == (3, "not_pushed"), output

@@ -34,6 +34,7 @@ SUMMARY = {
     "window": None,
     "models": {"feature_extraction": MODEL, "fine_tuned": MODEL},
     "winner": "feature_extraction",
+    "drift": {"action": "note", "text": "the 20 new photos differ"},
     "further": None,
     "verdict": {"text": "no proven gain [of any kind], so the cheaper one wins " + "and wins " * 30},
     "release": {"text": "released"},
@@ -138,7 +139,7 @@ def test_a_terminal_that_can_nothing_gets_lines():
 
 def test_quiet_shows_how_it_ended_and_nothing_else(tmp_path):
     lines = shown_in_a_file(tmp_path, "quiet").splitlines()
-    assert [line.split()[0] for line in lines] == ["status:", "model", "summary"]
+    assert [line.split()[0] for line in lines] == ["status:", "model", "report", "summary"]
     assert CONTROL.findall(shown_on_a_terminal("quiet", NO_COLOR="1").replace("\r\n", "\n")) == []
 
 

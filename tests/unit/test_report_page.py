@@ -126,15 +126,14 @@ def test_a_page_without_a_configuration_has_no_name_and_no_gap_for_it(tmp_path):
 
 def test_the_numbers_are_those_of_the_summary(tmp_path):
     found = page(PUSHED, tmp_path)
-    row = found.cells.index("feature extraction")
-    assert found.cells[row + 1 : row + 6] == [
+    row = found.cells.index("feature extraction wins")
+    assert found.cells[row + 1 : row + 5] == [
         "54",
         "90.7 % (80.7 to 100.0)",
         "0.157 (0.100 to 0.200)",
         "7.0 points (1.0 to 9.0)",
-        "wins",
     ]
-    assert found.cells[found.cells.index("fine tuned") + 5] == ""
+    assert "fine tuned" in found.cells
     row = found.cells.index("dog")
     assert found.cells[row + 1 : row + 5] == ["200", "0", "24", "224"]
     for text in ("no proven gain", "at least release.minimum_accuracy", "a fresh process answered 16 photos"):

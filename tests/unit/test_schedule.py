@@ -27,8 +27,7 @@ from hypothesis import strategies as st
 
 from deploy import schedule as schedules
 from deploy.cli import VERSION, main
-from deploy.kubeflow.timetable import _fields as cron_fields
-from deploy.kubeflow.timetable import timetable
+from deploy.kubeflow.timetable import cron_fields, timetable
 from deploy.schedule import Schedule
 from pipeline.config import load_config
 from schemas.errors import BadInput
