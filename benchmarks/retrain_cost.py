@@ -29,6 +29,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="One folder of photos a class.")
     parser.add_argument("--photos", type=int, default=2000, help="Of a span.")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--then",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="As --set, where one span is new only, such as training.warm_start.source=production.",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         spans = make_spans(given.data, Path(folder), given.photos)
@@ -43,7 +50,8 @@ def main() -> None:
                 )
             spans[-1].joinpath("_SUCCESS").touch()
             before = counted(root)
-            made[name] = retrain(root, spans[0].parent, given.settings)
+            settings = [*given.settings, *given.then] if name == "one new span" else given.settings
+            made[name] = retrain(root, spans[0].parent, settings)
             after = counted(root)
             made[name]["counted"] = {key: after[key] - before.get(key, 0) for key in after}
         print_table(made)
