@@ -15,7 +15,7 @@ from tfx.utils import path_utils
 
 from components.report import findings
 from components.report import summary as report
-from components.report.page import write_page
+from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
@@ -209,12 +209,19 @@ def write_results(
         try:
             found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
-            traceback.print_exc()
-            said = " ".join(str(error).split())[:300]
-            found = {
-                "problems": [f"the findings could not be made: {type(error).__name__}{': ' if said else ''}{said}"]
-            }
-    write_page(summary, folder, found)
+            found = {"problems": [f"the findings could not be made: {_told(error)}"]}
+    try:
+        write_page(summary, folder, found)
+    except OSError:
+        raise
+    except Exception as error:
+        write_plain_page(summary, folder, f"the page could not be made: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    traceback.print_exc()
+    said = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:

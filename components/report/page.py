@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,25 @@ def write_page(summary: Mapping[str, Any], folder: Path, findings: Mapping[str, 
     return path
 
 
+def write_plain_page(summary: Mapping[str, Any], folder: Path, problem: str) -> Path:
+    """Writes an `index.html` that says how the run ended, and why there is no more on it.
+
+    Args:
+      summary, folder: as of `write_page`.
+      problem: a sentence.
+    """
+    lines = [str(summary[key]) for key in ("status", "run_id", "reason")]
+    status, run_id, reason = (html.escape(line) for line in lines)
+    text = (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{status}: {run_id}</title>\n'
+        f"<h1>{status}</h1>\n<p>run {run_id}</p>\n<p>{reason}</p>\n"
+        f"<p>{html.escape(problem)}; summary.json beside this page has what is known.</p>\n</html>\n"
+    )
+    path = folder / PAGE_FILE
+    write_whole(path, text.encode("utf-8", "replace"))
+    return path
+
+
 def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: bool = True) -> bytes:
     data, training, compared = (_part(findings, part) for part in ("data", "training", "comparison"))
     models = _models(summary, compared)
@@ -86,7 +106,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
     classes = (summary["data"] or {}).get("classes") or {}
     return rendered(
         "page.html.j2",
-        s={**summary, "drift": _drift(summary)},
+        s={**summary, "drift": _drift(summary), "window": _window(summary)},
         name=(summary["config"] or {}).get("name", ""),
         texts=[(part, summary[key]["text"]) for key, part in _VERDICTS.items() if summary[key]],
         graph=graph_picture(summary["nodes"]),
@@ -220,6 +240,15 @@ def _drift(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """The verdict of the drift gate; a run of an older version, or without a window, has none."""
     found = summary.get("drift")
     return {"checks": {}, "far_photos": [], "far_photos_found": 0, **found} if found else None
+
+
+def _window(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The spans, and what came of them; a run that was stopped before has their names alone."""
+    found = summary.get("window")
+    if not found:
+        return None
+    known = {"spans": [], "left_out": {}, "data": None, **found}
+    return {**known, "labels": _counts(known["data"]["classes"]) if known["data"] else []}
 
 
 def _training(told: Mapping[str, Any] | None, history: Mapping[str, Any] | None) -> dict[str, Any] | None:

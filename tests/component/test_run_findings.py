@@ -149,6 +149,28 @@ def test_whatever_goes_wrong_with_the_findings_the_run_has_its_page(config, left
     assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
 
 
+def test_a_page_that_cannot_be_made_fails_no_run(config, tmp_path, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise TypeError("<b>no such thing</b>")
+
+    monkeypatch.setattr(run_summary, "write_page", fails)
+    reason = "the data <are> wrong"
+    run_summary.write_results(summarised(config, {}, Root(tmp_path / "root"), reason), tmp_path)
+    assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
+    page = (tmp_path / PAGE_FILE).read_text()
+    assert "the data &lt;are&gt; wrong" in page
+    assert "the page could not be made: TypeError: &lt;b&gt;no such thing&lt;/b&gt;; summary.json beside" in page
+
+
+def test_a_full_disk_is_told_to_whoever_called(config, tmp_path, monkeypatch):
+    def fails(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_summary, "write_page", fails)
+    with pytest.raises(OSError, match="No space left"):
+        run_summary.write_results(summarised(config, {}, Root(tmp_path / "root")), tmp_path)
+
+
 def test_a_run_without_nodes_has_its_page(config, tmp_path):
     run_summary.write_results(summarised(config, {}, Root(tmp_path / "root")), tmp_path)
     assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)

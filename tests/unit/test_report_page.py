@@ -141,6 +141,28 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     assert "before: none, after: 1795395593" in found.text
 
 
+def test_a_window_that_was_stopped_before_it_was_put_together_names_its_spans(tmp_path):
+    summary = copy.deepcopy(PUSHED)
+    summary["window"] = {"spans": ["1", "5"], "left_out": {"3": "it has no photos"}}
+    found = page(summary, tmp_path)
+    assert "Its spans: 1, 5." in found.text
+    assert "it has no photos" in found.text
+
+
+def test_a_window_shows_all_its_classes_though_the_newest_span_has_one(tmp_path):
+    summary = copy.deepcopy(PUSHED)
+    summary["data"]["classes"] = {"train": {"cat": 3}}
+    summary["window"] = {"spans": ["1"], "left_out": {}, "data": {"classes": {"train": {"cat": 3, "hamster": 4711}}}}
+    found = page(summary, tmp_path)
+    assert found.cells[found.cells.index("hamster") + 1] == "4711"
+
+
+def test_a_first_span_has_a_verdict_of_drift_without_any_check(tmp_path):
+    text = "there is no earlier photo to compare the 20 new ones with"
+    summary = {**copy.deepcopy(PUSHED), "drift": {"text": text, "action": "go", "checks": {}}}
+    assert text in page(summary, tmp_path).text
+
+
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory) -> Page:
     return page(PUSHED, tmp_path_factory.mktemp("harmless"))
