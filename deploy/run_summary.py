@@ -22,6 +22,7 @@ from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
 
+_TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
 # What asks ML Metadata or production anew, though everything else is cached.
 _LOOK_EACH_TIME = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
 _PACKAGES = (
@@ -71,10 +72,7 @@ def summarise(
       its artifacts in ML Metadata.
     """
 
-    def output(node_id: str, key: str):
-        node = nodes.get(node_id)
-        return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
-
+    output = functools.partial(run_record.output_of, nodes)
     data = vectors = drift = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
         data = report.describe_data(ingest_report.uri)
@@ -99,8 +97,7 @@ def summarise(
             abstain_below=config.serving.abstain_below,
         )
         models = evaluate(predictions)
-        runs = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
-        for model, node_id in runs.items():
+        for model, node_id in _TRAINERS.items():
             if model_run := output(node_id, "model_run"):
                 models[model]["training"] = report.describe_training(model_run.uri)
         if predictions := output("FurtherPredictions", "predictions"):
@@ -209,34 +206,26 @@ def write_results(
         try:
             found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
-            found = {"problems": [f"the findings could not be made: {_told(error)}"]}
+            traceback.print_exc()
+            found = {"problems": [f"the findings could not be made: {findings.told(error)}"]}
     try:
         write_page(summary, folder, found)
     except OSError:
         raise
     except Exception as error:
-        write_plain_page(summary, folder, f"the page could not be made: {_told(error)}")
-
-
-def _told(error: BaseException) -> str:
-    traceback.print_exc()
-    said = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}{': ' if said else ''}{said}"
+        traceback.print_exc()
+        write_plain_page(summary, folder, f"the page could not be made: {findings.told(error)}")
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:
     """What the nodes of a run left, for the findings."""
 
-    def output(node_id: str, key: str):
-        node = nodes.get(node_id)
-        return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
-
+    output = functools.partial(run_record.output_of, nodes)
     schema = output("Window", "window_schema") or output("DataGate", "schema")
     standing = output("ProductionPredictions", "standing")
     standing = read_verdict(standing.uri) if standing else {}
     comparable = "labels" in standing
-    trainers = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
-    models = {model: output(node_id, "model") for model, node_id in {**trainers, "ensemble": "Ensemble"}.items()}
+    models = {model: output(node_id, "model") for model, node_id in {**_TRAINERS, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
     told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
     return findings.RunOutputs(
@@ -253,7 +242,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
             "seed": config.training.seed,
         },
         histories={
-            model: model_run.uri for model, node_id in trainers.items() if (model_run := output(node_id, "model_run"))
+            model: model_run.uri for model, node_id in _TRAINERS.items() if (model_run := output(node_id, "model_run"))
         },
         rejected=summary["data"]["rejected_files"] if summary["data"] else (),
         sources=json.loads(told)["sources"] if told else {},

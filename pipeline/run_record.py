@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ml_metadata.metadata_store import metadata_store
@@ -40,6 +41,12 @@ class NodeRun:
     @property
     def succeeded(self) -> bool:
         return self.state in (COMPLETE, CACHED)
+
+
+def output_of(nodes: Mapping[str, NodeRun], node_id: str, key: str) -> Artifact | None:
+    """The artifact of an output, of a node that succeeded; None: there is none."""
+    node = nodes.get(node_id)
+    return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
 
 def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str) -> dict[str, NodeRun]:

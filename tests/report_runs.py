@@ -11,24 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-STEPS = [
-    "CuratedSchema",
-    "ImageExampleGen",
-    "StatisticsGen",
-    "ExampleValidator",
-    "DataGate",
-    "Transform",
-    "FeatureVectorGen",
-    "FeatureExtraction",
-    "FineTuning",
-    "Predictions",
-    "Evaluator",
-    "ModelSelector",
-    "ProductionPredictions",
-    "ReleaseGate",
-    "ServableCheck",
-    "Pusher",
-]
+from tests.end_to_end.commands import STEPS
+
 BREEDS = (Path(__file__).parents[1] / "schemas" / "oxford_iiit_pet.pbtxt").read_text(encoding="utf-8")
 BREEDS = [line.split('"')[1] for line in BREEDS.split("string_domain")[1].splitlines() if 'value: "' in line][:37]
 

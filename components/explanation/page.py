@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import jinja2
 from PIL import Image
 
 from components.explanation import heat_maps
-from components.explanation.pictures import jpeg
+from components.explanation.pictures import jpeg, jpeg_uri
 from components.whole_file import write_whole
 
 PAGE_FILE = "index.html"
@@ -128,7 +127,7 @@ def write_page(
         if not embedded:
             return file.name
         with Image.open(file) as picture:
-            return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode()
+            return jpeg_uri(jpeg(picture))
 
     page = (
         jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

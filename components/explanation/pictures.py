@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import os
@@ -68,6 +69,11 @@ def png(picture: Image.Image) -> bytes:
 
 def jpeg(picture: Image.Image) -> bytes:
     return _encoded(picture, "JPEG", quality=85)
+
+
+def jpeg_uri(file: bytes) -> str:
+    """A JPEG file as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(file).decode()
 
 
 def _encoded(picture: Image.Image, image_format: str, **options) -> bytes:

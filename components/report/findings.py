@@ -26,7 +26,7 @@ from components.evaluator.stored_predictions import read_predictions
 from components.records import read_examples, split_files, text
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
-from components.report.thumbnails import Album, jpeg_uri, thumbnail_of_rejected
+from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 
@@ -90,8 +90,7 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             return make(*given)
         except Exception as error:  # such as artifacts that somebody deleted
             traceback.print_exc()
-            said = " ".join(str(error).split())[:300]
-            problems.append(f"{what} could not be found: {type(error).__name__}{': ' if said else ''}{said}")
+            problems.append(f"{what} could not be found: {told(error)}")
             return None
 
     album = Album()
@@ -121,6 +120,12 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
     if mistakes:
         part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
+
+
+def told(error: BaseException) -> str:
+    """An error in one line."""
+    said = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 class _Subset:
@@ -353,7 +358,7 @@ def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Albu
     classes = [model.labels.index(mistake["predicted"]) for mistake, _ in photos]
     found = heat_maps.heat_maps(model, model.images([photo for _, photo in photos]), classes)
     for (mistake, photo), heat in zip(photos, found.maps, strict=True):
-        mistake["heat_map"] = jpeg_uri(pictures.overlay_jpeg(photo, heat))
+        mistake["heat_map"] = pictures.jpeg_uri(pictures.overlay_jpeg(photo, heat))
         mistake["heat_map_method"] = found.method
 
 

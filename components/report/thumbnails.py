@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 from collections import defaultdict
@@ -13,6 +12,7 @@ from PIL import Image, ImageFile
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
+from components.explanation.pictures import jpeg_uri
 from components.records import read_examples, split_files, text
 from schemas import features as f
 
@@ -87,11 +87,6 @@ def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
         if buffer.tell() <= _ENOUGH_BYTES:
             break
     return jpeg_uri(buffer.getvalue())
-
-
-def jpeg_uri(jpeg: bytes) -> str:
-    """A JPEG file as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
