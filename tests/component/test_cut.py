@@ -343,6 +343,25 @@ def test_a_gradient_that_is_not_the_formulas_is_refused():
         cut(Module(behind=reversed_gradient), ["top:0"], SIZE)
 
 
+def test_a_gradient_that_differs_on_one_draw_of_images_only_is_rounding():
+    """As on the bend of a ReLU, which the two graphs may find on either side of a value."""
+    backwards: list[float] = []  # what the gradient was asked for on, once for each draw
+
+    @tf.custom_gradient
+    def bent(x):
+        def gradient(upstream):
+            def of(value):
+                backwards.append(float(value))
+                return np.float32(-1 if value == backwards[0] else 1)
+
+            return upstream * 2 * tf.ensure_shape(tf.numpy_function(of, [tf.reduce_sum(x)], tf.float32), [])
+
+        return x * 2, gradient
+
+    parts = cut(Module(behind=bent), ["top:0"], SIZE)
+    assert parts.top_variables and len(backwards) == 2 and backwards[0] != backwards[1]
+
+
 def test_a_variable_that_no_gradient_reaches_is_refused():
     with pytest.raises(CannotCut, match=r"^no gradient reaches top:0$"):
         cut(Module(behind=tf.stop_gradient), ["top:0"], SIZE)
