@@ -134,7 +134,7 @@ def _compile(folder: Path, runs: int) -> None:
         pipeline = Pipeline(
             f"node_start_{side}",
             str(folder / side),
-            components=[CuratedSchema(curated_schema_file("cats_vs_dogs")), photos],
+            components=[CuratedSchema(content=Path(curated_schema_file("cats_vs_dogs")).read_text()), photos],
             enable_cache=True,
             beam_pipeline_args=["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"],
         )

@@ -319,6 +319,13 @@ class WarmStartConfig(Section):
         description="`feature_extraction`: of this run; `production`: the model in production; or a SavedModel's "
         "folder. A source that does not fit is named with the reason, and the run's own model takes its place.",
     )
+    epochs: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Of fine-tuning, at most, where it starts from another model than this run's: a model that has "
+        "learnt from most of the photos needs fewer; empty: as many as `fine_tuning.epochs`.",
+    )
     variables: str = Field(
         ".*", description="Regular expression, from the start of a variable's name: what is copied from the source."
     )

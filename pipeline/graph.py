@@ -119,7 +119,9 @@ def make_pipeline(
     )
     photos = example_gen.outputs["examples"]
 
-    curated_schema = CuratedSchema(schema_file=curated_schema_file(config.task.schema_name))
+    curated_schema = CuratedSchema(
+        content=Path(curated_schema_file(config.task.schema_name)).read_text(encoding="utf-8")
+    )
     statistics = StatisticsGen(examples=photos, schema=curated_schema.outputs["schema"])
     validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=curated_schema.outputs["schema"])
     data_gate = DataGate(
@@ -289,6 +291,7 @@ def make_pipeline(
             "learning_rate": training.fine_tuning_rate,
             "learning_rate_ratio": training.fine_tuning_rate / head.learning_rate,
             "warm_start_from": warm_start.source,
+            "warm_start_epochs": warm_start.epochs,
             "warm_start_folder": start_folder,
             "warm_start_fingerprint": _model_fingerprint(start_folder),
             "variables_to_warm_start": warm_start.variables,

@@ -1,1 +1,1 @@
-"""CuratedSchema: TFX ImportSchemaGen whose cache notices an edited schema file."""
+"""CuratedSchema: TFX ImportSchemaGen with a cache that goes by what is in the schema."""

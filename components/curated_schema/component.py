@@ -1,32 +1,26 @@
 """The CuratedSchema component."""
 
-from __future__ import annotations
+import os
 
-import hashlib
-from pathlib import Path
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
 
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
-from tfx.dsl.components.base import base_component
-from tfx.types import channel, standard_artifacts, standard_component_specs
-from tfx.types.component_spec import ExecutionParameter
-
-
-class CuratedSchemaSpec(standard_component_specs.ImportSchemaGenSpec):
-    PARAMETERS = {  # noqa: RUF012
-        **standard_component_specs.ImportSchemaGenSpec.PARAMETERS,
-        "content": ExecutionParameter(type=str),
-    }
+from schemas.schema_files import SCHEMA_FILE
 
 
-class CuratedSchema(ImportSchemaGen):
-    """Imports a schema file; its content, and not only its path, is part of the cache key."""
+@component
+def CuratedSchema(content: Parameter[str], schema: OutputArtifact[standard_artifacts.Schema]):
+    """Makes an artifact of a curated schema.
 
-    SPEC_CLASS = CuratedSchemaSpec
+    TFX's ImportSchemaGen has the file's path in its cache key, and not what is in it: an edited schema would not be
+    seen, and a warmstart that is installed elsewhere would ingest every span anew.
 
-    def __init__(self, schema_file: str):
-        spec = CuratedSchemaSpec(
-            schema_file=schema_file,
-            content=hashlib.sha256(Path(schema_file).read_bytes()).hexdigest(),
-            schema=channel.Channel(type=standard_artifacts.Schema),
-        )
-        base_component.BaseComponent.__init__(self, spec=spec)
+    Args:
+      content: the schema, as a `.pbtxt` file has it.
+      schema: the same, as `schema.pbtxt`.
+    """
+    fileio.makedirs(schema.uri)
+    with fileio.open(os.path.join(schema.uri, SCHEMA_FILE), "w") as file:
+        file.write(content)

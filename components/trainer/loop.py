@@ -25,6 +25,8 @@ from components.trainer.training_data import TrainingData
 HISTORY_FILE = "training.json"
 # TensorBoard's default.
 _SMOOTHING = 0.6
+# A step of a head takes less time than Keras takes to call for it.
+_STEPS_PER_CALL = 16
 _NAMES = {
     "loss": "train_loss",
     "accuracy": "train_accuracy",
@@ -207,7 +209,12 @@ def train(
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
     metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
-    model.compile(optimizer=optimizer, loss=make_loss(settings["label_smoothing"]), metrics=metrics)
+    model.compile(
+        optimizer=optimizer,
+        loss=make_loss(settings["label_smoothing"]),
+        metrics=metrics,
+        steps_per_execution=min(steps, _STEPS_PER_CALL),
+    )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
     keep_best = _KeepBest(before["log_loss"], settings["patience"], resume_file)

@@ -472,7 +472,9 @@ def one_node(schema_file: str):
 
         from components.curated_schema.component import CuratedSchema
 
-        return Pipeline("one_node", artifacts, components=[CuratedSchema(schema_file)], enable_cache=True)
+        return Pipeline(
+            "one_node", artifacts, components=[CuratedSchema(content=Path(schema_file).read_text())], enable_cache=True
+        )
 
     return make
 
@@ -493,12 +495,12 @@ def test_a_cached_node_imports_no_executor(tmp_path, curated_schema):
 def test_a_node_whose_executor_cannot_be_imported_fails_in_the_metadata_too(tmp_path, curated_schema):
     side = Side(tmp_path, one_node(curated_schema))
     broken = side.compiled.read_bytes()
-    name = b"tfx.components.schema_gen.import_schema_gen.executor.Executor"
+    name = b"components.curated_schema.component.CuratedSchema_Executor"
     assert name in broken
-    side.compiled.write_bytes(broken.replace(name, b"tfx.components.schema_gen.import_schema_gen.executor.Misprint"))
+    side.compiled.write_bytes(broken.replace(name, b"components.curated_schema.component.CuratedSchema_Misprint"))
     done = started(NODES, str(side.compiled), str(side.store), "first", "hide", "CuratedSchema")
     assert done.returncode == 1
-    assert "ImportError: Could not import tfx.components.schema_gen.import_schema_gen.executor.Misprint" in done.stderr
+    assert "ImportError: Could not import components.curated_schema.component.CuratedSchema_Misprint" in done.stderr
     assert side.states("first") == {"CuratedSchema": "failed"}
 
 

@@ -69,6 +69,7 @@ PHASE_TWO = {
     "from_activations": True,
     "warm_start_from": "feature_extraction",
     "warm_start_folder": "",
+    "warm_start_epochs": None,
     "variables_to_warm_start": ".*",
     "renamed": {},
 }
@@ -356,8 +357,9 @@ def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch)
 
 @pytest.mark.slow
 def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tuned, drawn_photos):
-    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder, "epochs": 0}
-    again = run(fine_tuning, settings, base.folder)
+    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder}
+    again = run(fine_tuning, {**settings, "warm_start_epochs": 0}, base.folder)
+    assert again.history["epochs"] == []
     assert abs(fine_tuned.history["calibration"]["temperature"] - 1) > 0.05, "the two would answer alike without one"
     assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
     assert changed_variables(again.variables, fine_tuned.variables) == set()
@@ -396,7 +398,7 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
             self.weight = tf.Variable(1.0, name="weight")
 
     tf.saved_model.save(Other(), str(tmp_path / "other"))
-    settings = {**PHASE_TWO, "warm_start_from": "production", "epochs": 0}
+    settings = {**PHASE_TWO, "warm_start_from": "production", "epochs": 0, "warm_start_epochs": 2}
     for folder, reason in (
         ("", "since there is no model in production yet"),
         (str(tmp_path / "other"), "it has no signature transform_features"),
@@ -405,6 +407,7 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
         started = run(fine_tuning, {**settings, "warm_start_folder": folder}, base.folder)
         assert started.history["warm_start"]["source"].startswith("this run's feature-extraction model")
         assert reason in started.history["warm_start"]["source"]
+        assert started.history["epochs"] == []
         assert changed_variables(base.variables, started.variables) == set()
 
 
