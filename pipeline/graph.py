@@ -308,8 +308,18 @@ def make_pipeline(
         ensemble = Ensemble(**models, code=code("components.ensemble.component"))
     candidates = {**models, "ensemble": ensemble.outputs["model"]} if ensemble else models
 
+    # Half of what ServableCheck allows, on at least the photos that it asks about.
+    stored = {
+        "vectors": vectors,
+        "asked_twice": max(32, config.serving.golden_photos),
+        "tolerance": config.serving.tolerance / 2,
+    }
     predictions = Predictions(
-        examples=photos, schema=schema, **candidates, code=code("components.evaluator.predictions")
+        examples=photos,
+        **stored,
+        schema=schema,
+        **candidates,
+        code=code("components.evaluator.predictions"),
     )
     further_example_gen = further_predictions = None
     if further:
@@ -354,6 +364,7 @@ def make_pipeline(
     )
     production = ProductionPredictions(
         examples=photos,
+        **stored,
         schema=schema,
         model=selector.outputs["model"],
         production_model=places.production_model,

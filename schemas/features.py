@@ -29,7 +29,8 @@ CONTENT_HASH = "content_hash"
 
 # What later steps add.
 FEATURE_VECTOR = "feature_vector"  # float32 [width of the backbone]
-ACTIVATIONS = "activations"  # bytes: float16 at the freeze boundary, little endian; absent where there is no cut
+# bytes: at the freeze boundary, little endian, float16 in the split train, float32 in others; absent without a cut
+ACTIVATIONS = "activations"
 BOUNDARY = "boundary"  # bytes: name of the tensor that the activations are of
 BRIGHTNESS = "brightness"  # float32: mean of the photo's pixels in all colours, range [0, 1]
 IMAGE_SIZE = "image_size"  # bytes: how many pixels the shorter side has, in four ranges, such as `256-511 px`

@@ -1,9 +1,13 @@
 """The Predictions component: each model answers each photo of the eval and test splits once."""
 
 import functools
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -27,12 +31,17 @@ from components.evaluator.stored_predictions import (
     LABEL_INDEX,
     probabilities_key,
 )
-from components.records import read_examples, split_files, text
+from components.records import read_examples, read_records, split_files, text
+from components.servable_check import golden
 from schemas import features as f
 from schemas import schema_files
 from schemas.errors import BadInput
 
-_BATCH = 32
+_BATCH, _STORED_BATCH = 32, 256
+_OF_FEATURE_VECTOR_GEN = (f.FEATURE_VECTOR, f.ACTIVATIONS, f.BOUNDARY, f.BRIGHTNESS, f.VIEW)
+# Of the predictions: how they were made.
+ANSWERED_FROM_PROPERTY = "answered_from"
+PHOTOS, STORED = "photos", "stored vectors and activations"
 
 
 @functools.lru_cache(maxsize=4)
@@ -49,11 +58,107 @@ def forget_models() -> None:
     load_model.cache_clear()
 
 
-class _Answer(beam.DoFn):
-    """Batch of (split, serialised example with photo) -> examples with each model's probabilities, tagged."""
+def _of_photos(model: Any, records: Sequence[bytes]) -> np.ndarray:
+    """Probabilities float32 [batch, classes] of examples with photos, by the signature that is served."""
+    return model.signatures["serve_examples"](examples=tf.constant(records))["probabilities"].numpy()
 
-    def __init__(self, models: dict[str, str], labels: list[str], with_ensemble: bool):
-        self._models, self._labels, self._with_ensemble = models, labels, with_ensemble
+
+def _of_stored(model: Any, records: Sequence[bytes]) -> np.ndarray:
+    """The same of examples of FeatureVectorGen, by what the model has for them (`ServedModel`).
+
+    Raises:
+      LookupError: it has nothing, or the values are those of another backbone or boundary.
+    """
+    features = [tf.train.Example.FromString(record).features.feature for record in records]
+    if hasattr(model, "probabilities_of_vectors"):
+        function = model.probabilities_of_vectors
+        values = [np.array(feature[f.FEATURE_VECTOR].float_list.value, np.float32) for feature in features]
+    elif hasattr(model, "probabilities_of_activations"):
+        function, boundary = model.probabilities_of_activations, model.boundary.numpy()
+        if any(
+            f.BOUNDARY not in feature or feature[f.BOUNDARY].bytes_list.value[0] != boundary for feature in features
+        ):
+            raise LookupError
+        values = [np.frombuffer(feature[f.ACTIVATIONS].bytes_list.value[0], np.float32) for feature in features]
+    else:
+        raise LookupError
+    [spec] = function.input_signature
+    if any(value.size != math.prod(spec.shape[1:]) for value in values):
+        raise LookupError
+    return function(tf.constant(np.reshape(values, [len(values), *spec.shape[1:]]))).numpy()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What models may answer from instead of photos, and when.
+
+    vectors: artifact of FeatureVectorGen. asked_twice: how many photos the models are asked about both ways before.
+    tolerance: by how much a probability may differ then.
+    """
+
+    vectors: Artifact
+    asked_twice: int
+    tolerance: float
+
+    def answers_alike(self, models: dict[str, str], examples: Artifact, splits: Sequence[str]) -> bool:
+        """Whether there are values for every photo, and each model gives the same probabilities for them.
+
+        ServableCheck's photos come first: it compares what is stored of them with what the served model answers.
+        """
+        for split in splits:
+            ours, theirs = (_hashes(split_files(artifact, split)) for artifact in (self.vectors, examples))
+            if ours != theirs or not ours:
+                return False
+        split = splits[-1]
+        without_values = map(_without_values, read_examples(split_files(self.vectors, split)))
+        asked = [text(example, f.CONTENT_HASH) for example in golden.choose_golden(without_values, self.asked_twice)]
+        stored, photos = (
+            {
+                key: example.SerializeToString()
+                for example in read_examples(split_files(artifact, split))
+                if (key := text(example, f.CONTENT_HASH)) in asked
+            }
+            for artifact in (self.vectors, examples)
+        )
+        for folder in models.values():
+            model = load_model(folder)
+            try:
+                answers = _of_stored(model, [stored[key] for key in asked])
+            except LookupError:
+                return False
+            expected = _of_photos(model, [photos[key] for key in asked])
+            if answers.shape != expected.shape or not np.max(np.abs(answers - expected)) <= self.tolerance:
+                return False
+        return True
+
+
+def _hashes(files: Sequence[str]) -> Counter[bytes]:
+    """Content hash -> how many examples have it."""
+    spec = {f.CONTENT_HASH: tf.io.FixedLenFeature([], tf.string)}
+    batches = read_records(files).batch(_STORED_BATCH).map(lambda r: tf.io.parse_example(r, spec)[f.CONTENT_HASH])
+    return Counter(content_hash for batch in batches.as_numpy_iterator() for content_hash in batch)
+
+
+def _without_values(example: tf.train.Example) -> tf.train.Example:
+    for name in (f.FEATURE_VECTOR, f.ACTIVATIONS):
+        example.features.feature.pop(name, None)
+    return example
+
+
+class _Answer(beam.DoFn):
+    """Batch of (split, serialised example) -> examples with each model's probabilities, tagged.
+
+    ask: `_of_photos` or `_of_stored`, by what the examples have.
+    """
+
+    def __init__(
+        self,
+        models: dict[str, str],
+        labels: list[str],
+        with_ensemble: bool,
+        ask: Callable[[Any, Sequence[bytes]], np.ndarray],
+    ):
+        self._models, self._labels, self._with_ensemble, self._ask = models, labels, with_ensemble, ask
 
     def setup(self):
         self._loaded = {name: load_model(path) for name, path in self._models.items()}
@@ -61,11 +166,8 @@ class _Answer(beam.DoFn):
         self._counter = progress.Counter(f"photos answered by {' and '.join(self._models).replace('_', ' ')}")
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
-        records = tf.constant([record for _, record in batch])
-        answers = {
-            name: model.signatures["serve_examples"](examples=records)["probabilities"].numpy()
-            for name, model in self._loaded.items()
-        }
+        records = [record for _, record in batch]
+        answers = {name: self._ask(model, records) for name, model in self._loaded.items()}
         if self._with_ensemble:
             answers[ENSEMBLE] = np.mean(list(answers.values()), axis=0)
         for i, (split, record) in enumerate(batch):
@@ -81,8 +183,9 @@ class _Answer(beam.DoFn):
             width, height = (feature[side].int64_list.value[0] for side in (f.WIDTH, f.HEIGHT))
             feature[f.IMAGE_SIZE].bytes_list.value.append(f.image_size(width, height).encode())
             # Where a slice is unknown, Evaluator sees the feature missing and no value that is empty.
-            for name in (f.IMAGE, *(name for name in f.SLICES if not text(example, name))):
-                del feature[name]
+            for name in (f.IMAGE, *_OF_FEATURE_VECTOR_GEN, *(name for name in f.SLICES if not text(example, name))):
+                if name in feature:
+                    del feature[name]
             feature[LABEL_INDEX].int64_list.value.append(self._index[label])
             for name, probabilities in answers.items():
                 feature[probabilities_key(name)].float_list.value.extend(probabilities[i])
@@ -99,8 +202,13 @@ def store_answers(
     predictions: Artifact,
     with_ensemble: bool = False,
     known: AbstractSet[str] = frozenset(),
+    stored: Stored | None = None,
 ) -> None:
-    """Runs the models over splits of `examples`, in batches of 32, and writes their answers to `predictions`.
+    """Asks the models about splits of `examples` and writes their answers to `predictions`.
+
+    Where FeatureVectorGen has passed the photos through the backbone, and the models can answer from that, they need
+    not do it again: the answers are those of the signature that is served, which a part of the photos is asked by too.
+    Where these differ by more than rounding, and where one model cannot, all photos are passed through all of it.
 
     Args:
       beam_pipeline: not yet run.
@@ -111,20 +219,25 @@ def store_answers(
       predictions: see `Predictions`.
       with_ensemble: also stores the mean of all models' probabilities.
       known: content hashes of photos to leave out.
+      stored: of the same photos, or None.
 
     Raises:
       BadInput: a photo's label is not among `labels`.
     """
+    source, ask, batch, how = examples, _of_photos, _BATCH, PHOTOS
+    if stored is not None and stored.answers_alike(models, examples, splits):
+        source, ask, batch, how = stored.vectors, _of_stored, _STORED_BATCH, STORED
+    predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
     with beam_pipeline as pipeline:
-        photos = read_splits(pipeline, examples, splits)
+        photos = read_splits(pipeline, source, splits)
         if known:
             photos |= "Unknown" >> beam.Filter(
                 lambda row: text(tf.train.Example.FromString(row[1]), f.CONTENT_HASH) not in known
             )
         answers = (
             photos
-            | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
-            | "Answer" >> beam.ParDo(_Answer(models, labels, with_ensemble)).with_outputs(*splits)
+            | "Batch" >> beam.BatchElements(batch, batch)
+            | "Answer" >> beam.ParDo(_Answer(models, labels, with_ensemble, ask)).with_outputs(*splits)
         )
         write_splits(answers, predictions, splits)
     forget_models()
@@ -138,11 +251,14 @@ def Predictions(
     fine_tuned: InputArtifact[standard_artifacts.Model],
     predictions: OutputArtifact[standard_artifacts.Examples],
     code: Parameter[str],
+    asked_twice: Parameter[int] = 0,
+    tolerance: Parameter[float] = 0.0,
     ensemble: InputArtifact[standard_artifacts.Model] = None,
     learnt_from: InputArtifact[standard_artifacts.Examples] = None,
+    vectors: InputArtifact[standard_artifacts.Examples] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
-    """Stores what both models answer, through the signature they are served with.
+    """Stores what both models answer, as through the signature they are served with (`store_answers`).
 
     `predictions` are the examples of the splits eval and test, of further data sets those of test, without `image`,
     with `image_size` (`schemas/features.py`), `label_index` (int64) and `feature_extraction_probabilities`,
@@ -160,6 +276,7 @@ def Predictions(
       code: fingerprint of the code this step runs; part of the cache key.
       learnt_from: examples of the splits train and eval; their photos are left out, for nobody is examined with what
         he learnt from.
+      vectors, asked_twice, tolerance: see `Stored`.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -182,4 +299,5 @@ def Predictions(
         predictions,
         ensemble is not None,
         known,
+        Stored(vectors, asked_twice, tolerance) if vectors is not None else None,
     )

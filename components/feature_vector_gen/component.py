@@ -75,6 +75,11 @@ def _load_pass(module_path: str, image_size: int, freeze: str) -> _Pass:
     return _Pass(run, backbone_cut, note, vectors.shape[1])
 
 
+def _precision(split: str) -> type[np.floating]:
+    """Of activations. Training bears halves; what models are judged on is what they are served with."""
+    return np.float16 if split == "train" else np.float32
+
+
 class _Vectors(beam.DoFn):
     """Batch of (split, serialised example with photo) -> serialised examples with vectors, tagged with the split."""
 
@@ -127,10 +132,7 @@ class _Vectors(beam.DoFn):
         rows: list[int],
         view: int,
     ) -> list[bytes]:
-        """Of each row: the bytes of the vector and the brightness, float32, and those of the activations, float16.
-
-        The test split has no activations.
-        """
+        """Of each row: the bytes of the vector and the brightness, float32, and those of the activations."""
         store = self._stores and self._stores[view > 0]
         values = {i: found for i in rows if store and (found := store.get(hashes[i], view, self._size(splits[i])))}
         missing = [i for i in rows if i not in values]
@@ -141,31 +143,32 @@ class _Vectors(beam.DoFn):
             if view:
                 images = self._augment(images, seeds_for(tf.constant([hashes[i] for i in missing]), view, self._seed))
             vectors, activations = self._pass.run.call(images)
-            halves = self._halves(activations, len(missing))
+            kept = self._kept(activations, [splits[i] for i in missing])
             brightness = tf.reduce_mean(images, axis=[1, 2, 3])
             numbers = np.column_stack([vectors.numpy(), brightness.numpy()])
-            for i, own, half in zip(missing, numbers, halves, strict=True):
-                values[i] = own.tobytes() + (b"" if splits[i] == "test" else half)
+            for i, own, rest in zip(missing, numbers, kept, strict=True):
+                values[i] = own.tobytes() + rest
                 if store:
                     store.put(hashes[i], view, values[i])
         return [values[i] for i in rows]
 
-    def _halves(self, activations: tf.Tensor | None, photos: int) -> list[bytes]:
-        """The activations of each photo as float16; empty without a cut."""
+    def _kept(self, activations: tf.Tensor | None, splits: list[str]) -> list[bytes]:
+        """The activations of each photo as they are kept; empty without a cut."""
         if activations is None:
-            return [b""] * photos
+            return [b""] * len(splits)
         halves = tf.cast(activations, tf.float16).numpy()
         if not np.isfinite(halves).all():
             raise BadInput(
                 "the activations at the freeze boundary exceed float16's range (65504); set "
                 "training.fine_tuning.from_activations=false"
             )
-        return [half.tobytes() for half in halves]
+        kept = {np.float16: halves, np.float32: activations.numpy()}
+        return [kept[_precision(split)][i].tobytes() for i, split in enumerate(splits)]
 
     def _size(self, split: str) -> int:
-        """Bytes of an entry. Nothing trains on the test split or is chosen by it; it needs no activations."""
-        values = 0 if self._pass.cut is None or split == "test" else int(np.prod(self._pass.cut.shape))
-        return 4 * (self._pass.width + 1) + 2 * values
+        """Bytes of an entry."""
+        values = 0 if self._pass.cut is None else int(np.prod(self._pass.cut.shape))
+        return 4 * (self._pass.width + 1) + np.dtype(_precision(split)).itemsize * values
 
     def _record(self, example: tf.train.Example, view: int, value: bytes) -> bytes:
         number_bytes = 4 * (self._pass.width + 1)
@@ -175,7 +178,7 @@ class _Vectors(beam.DoFn):
         feature[f.FEATURE_VECTOR].float_list.value.extend(numbers[:-1])
         feature[f.BRIGHTNESS].float_list.value.append(numbers[-1])
         feature[f.VIEW].int64_list.value.append(view)
-        if self._pass.cut is not None and len(value) > number_bytes:
+        if self._pass.cut is not None:
             feature[f.ACTIVATIONS].bytes_list.value.append(value[number_bytes:])
             feature[f.BOUNDARY].bytes_list.value.append(self._pass.cut.boundary.encode())
         return example.SerializeToString(deterministic=True)
@@ -204,8 +207,8 @@ def FeatureVectorGen(
       transform_graph: decodes, resizes and rescales them.
       schema: of DataGate; it is not read, but without it nothing runs.
       feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], `brightness` and
-        `view`. Where the backbone can be cut, those of train and eval have `activations` and `boundary` too.
-        `pass.json` beside the splits says what was done.
+        `view`. Where the backbone can be cut, also with `boundary` and `activations`, the bytes of float16 values in
+        the split train and of float32 ones in the others. `pass.json` beside the splits says what was done.
       backbone: handle of an image feature vector (`components.backbone.registry`).
       backbone_fingerprint: its content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.

@@ -17,7 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.predictions import forget_models, load_model, store_answers
+from components.evaluator.predictions import Stored, forget_models, load_model, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.pusher.serving_folder import LABELS_FILE, model_identity
 from components.records import read_records, split_files
@@ -36,6 +36,9 @@ def ProductionPredictions(
     production_model: Parameter[str],
     production_identity: Parameter[str],
     code: Parameter[str],
+    asked_twice: Parameter[int] = 0,
+    tolerance: Parameter[float] = 0.0,
+    vectors: InputArtifact[standard_artifacts.Examples] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Runs the model in production over the test split, if it can be run and is another one than the winner.
@@ -52,6 +55,7 @@ def ProductionPredictions(
       production_model: folder of the version in production; empty: there is none.
       production_identity: of its content; part of the cache key.
       code: fingerprint of the code this step runs; part of the cache key.
+      vectors, asked_twice, tolerance: see `Stored`.
       beam_pipeline: given by TFX.
     """
     del code
@@ -67,7 +71,9 @@ def ProductionPredictions(
     if production_model:
         found["version"] = int(os.path.basename(production_model))
     if found["state"] == COMPARABLE:
-        store_answers(beam_pipeline, examples, ["test"], {PRODUCTION: production_model}, labels, predictions)
+        stored = Stored(vectors, asked_twice, tolerance) if vectors is not None else None
+        models = {PRODUCTION: production_model}
+        store_answers(beam_pipeline, examples, ["test"], models, labels, predictions, stored=stored)
     write_verdict(standing.uri, found)
 
 

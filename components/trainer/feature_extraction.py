@@ -93,6 +93,7 @@ def run_fn(fn_args: FnArgs) -> None:
         labels,
         calibrated["temperature"],
         settings["abstain_below"],
+        cached="vectors",
     )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

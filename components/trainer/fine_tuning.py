@@ -137,6 +137,7 @@ def run_fn(fn_args: FnArgs) -> None:
         labels,
         calibrated["temperature"],
         settings["abstain_below"],
+        cached="vectors" if inputs.kind == "vectors" else inputs.cut,
     )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)
@@ -254,7 +255,7 @@ def _model_and_data(
         end = backbone(start)
     elif inputs.cut is not None:
         train_data, eval_data = (read_rows(split, labels, f.ACTIVATIONS, folder, inputs.cut.shape) for split in vectors)
-        start = tf_keras.Input(inputs.cut.shape, dtype=tf.float16)
+        start = tf_keras.Input(inputs.cut.shape)
         end = TopOfBackbone(inputs.cut, learning)(start)
     else:
         train_data, eval_data = read_rows(vectors[0], labels, f.FEATURE_VECTOR, folder), eval_vectors

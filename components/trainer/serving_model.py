@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import tensorflow as tf
 import tensorflow_hub as hub
 from tfx.dsl.io import fileio
 
+from components.backbone.cut import Cut
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
@@ -41,6 +43,10 @@ class ServedModel(tf.Module):
     Beside them, once it is loaded again:
       `probabilities_of_images`: a function of images float32 [batch, size, size, 3], range [0, 1], to probabilities
         float32 [batch, classes]: all that comes after the Transform graph.
+      `probabilities_of_vectors`: of a model with the published backbone: the same of what FeatureVectorGen stores of a
+        photo, float32 [batch, width].
+      `probabilities_of_activations`: of a model that has changed the backbone only above a cut: the same of its
+        activations, float32 [batch, ...], at the tensor whose name the variable `boundary` holds.
       `temperature`: float32 variable; probabilities are softmax(logits / temperature).
       `abstain_below`: float32 variable; the model abstains where `probability` is lower.
     """
@@ -53,6 +59,7 @@ class ServedModel(tf.Module):
         labels: list[str],
         temperature: float,
         abstain_below: float,
+        cached: Cut | Literal["vectors"] | None = None,
     ):
         super().__init__()
         # Both are traced once, not once a signature.
@@ -72,9 +79,22 @@ class ServedModel(tf.Module):
         self.temperature = tf.Variable(temperature, trainable=False, dtype=tf.float32, name="temperature")
         self.abstain_below = tf.Variable(abstain_below, trainable=False, dtype=tf.float32, name="abstain_below")
         self._labels = labels
+        if cached == "vectors":
+            self.probabilities_of_vectors = tf.function(
+                self._of_vectors, input_signature=[tf.TensorSpec([None, head.input_shape[-1]])]
+            )
+        elif cached is not None:
+            self.boundary = tf.Variable(cached.boundary, trainable=False, name="boundary")
+            self.probabilities_of_activations = tf.function(
+                lambda activations: self._of_vectors(cached.top(activations)),
+                input_signature=[tf.TensorSpec([None, *cached.shape])],
+            )
 
     def _probabilities(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(self._logits(self._vectors(images)) / self.temperature)
+        return self._of_vectors(self._vectors(images))
+
+    def _of_vectors(self, vectors: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(self._logits(vectors) / self.temperature)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def _answer(self, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -126,6 +146,7 @@ def export(
     labels: list[str],
     temperature: float = 1.0,
     abstain_below: float = 0.0,
+    cached: Cut | Literal["vectors"] | None = None,
 ) -> None:
     """Writes a `ServedModel` to `folder`, and the class names beside it for people and programs.
 
@@ -136,8 +157,10 @@ def export(
       labels: class names in the order of the logits.
       temperature: what the logits are divided by, above 0; 1 leaves them as they are.
       abstain_below: the model abstains where its probability is lower, range [0, 1); 0: it never does.
+      cached: what stored values it can answer from: `vectors`, where the backbone is the published one; activations at
+        a cut below which it is; None: from photos only.
     """
-    served = ServedModel(transform, backbone, head, labels, temperature, abstain_below)
+    served = ServedModel(transform, backbone, head, labels, temperature, abstain_below, cached)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
     tf.saved_model.save(served, folder, signatures={name: getattr(served, name) for name in names})
     fileio.makedirs(os.path.join(folder, os.path.dirname(LABELS_FILE)))

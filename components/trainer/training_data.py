@@ -48,7 +48,8 @@ class TrainingData(Protocol):
 class StoredRows:
     """The vectors or activations of a split, in the order of content hash, file name and view.
 
-    values: float32 [examples, width] or float16 [examples, ...], mapped from disk, in the order they were read in.
+    values: float32 [examples, width], or float16 or float32 [examples, ...]; mapped from disk, in the order they were
+    read in.
     rows: where in `values` an example lies, int64 [examples]. classes: int64 [examples]. names: bytes [examples].
     """
 
@@ -119,6 +120,7 @@ def read_rows(
                 shape = batch[feature].shape[1:]
                 file.write(np.ascontiguousarray(batch[feature]).tobytes())
             else:
+                dtype = np.dtype(f"float{8 * len(batch[feature][0]) // math.prod(shape)}")
                 file.write(b"".join(batch[feature]))
             classes += [index[label] for label in batch[f.LABEL]]
             keys += list(zip(batch[f.CONTENT_HASH], batch[f.FILE_NAME], batch[f.VIEW].tolist(), strict=True))

@@ -359,7 +359,9 @@ def test_a_gradient_that_differs_on_one_draw_of_images_only_is_rounding():
         return x * 2, gradient
 
     parts = cut(Module(behind=bent), ["top:0"], SIZE)
-    assert parts.top_variables and len(backwards) == 2 and backwards[0] != backwards[1]
+    assert [variable.name for variable in parts.top_variables] == ["top:0"]
+    assert len(backwards) == 2
+    assert backwards[0] != backwards[1]
 
 
 def test_a_variable_that_no_gradient_reaches_is_refused():

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 import components  # noqa: F401  (settings that TensorFlow reads on import)
@@ -30,12 +31,12 @@ def artifact(kind, folder, splits=None):
 def predict(tmp_path, exported_model, write_records, curated_schema):
     """Runs the component on examples by split; gives its output."""
 
-    def run(by_split, learnt_from=None):
+    def run(by_split, learnt_from=None, model=exported_model, stored=None, **parameters):
         for split, examples in by_split.items():
             write_records(tmp_path / "photos" / f"Split-{split}", examples)
         (tmp_path / "schema").mkdir()
         shutil.copy(curated_schema, tmp_path / "schema" / schema_files.SCHEMA_FILE)
-        shutil.copytree(exported_model, tmp_path / "model" / "Format-Serving")
+        shutil.copytree(model, tmp_path / "model" / "Format-Serving")
         inputs = {
             "examples": [artifact(standard_artifacts.Examples, tmp_path / "photos", list(by_split))],
             "schema": [artifact(standard_artifacts.Schema, tmp_path / "schema")],
@@ -50,12 +51,16 @@ def predict(tmp_path, exported_model, write_records, curated_schema):
             inputs["learnt_from"] = [
                 artifact(standard_artifacts.Examples, tmp_path / "vectors", ["train", "eval", "test"])
             ]
+        if stored is not None:
+            for split, examples in stored.items():
+                write_records(tmp_path / "stored" / f"Split-{split}", examples)
+            inputs["vectors"] = [artifact(standard_artifacts.Examples, tmp_path / "stored", list(stored))]
         predictions = artifact(standard_artifacts.Examples, tmp_path / "predictions")
         executor = Predictions.EXECUTOR_SPEC.executor_class
         context = executor.Context(
             beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1"
         )
-        executor(context).Do(inputs, {"predictions": [predictions]}, {"code": ""})
+        executor(context).Do(inputs, {"predictions": [predictions]}, {"code": "", **parameters})
         return predictions
 
     return run
@@ -133,3 +138,86 @@ def test_each_model_answers_each_photo_once(predict, drawn_photos, make_example,
     # Both are loaded from one folder here, so once.
     assert sum(asked) == 2 * 40
     assert len(asked) == 2 * 2
+
+
+@pytest.fixture
+def stored(export_model, drawn_photos, make_example):
+    """A model, examples with photos by split, and the same as FeatureVectorGen stores them."""
+    model = export_model(cached="vectors")
+    photos = {"eval": drawn_photos[:10], "test": drawn_photos[10:20]}
+    vectors_of = tf.saved_model.load(model).signatures["feature_vector"]
+    with_vectors = {}
+    for split, its_photos in photos.items():
+        with_vectors[split] = [make_example(photo) for photo in its_photos]
+        for example, photo in zip(with_vectors[split], its_photos, strict=True):
+            feature = example.features.feature
+            del feature[f.IMAGE]
+            [vector] = vectors_of(image_bytes=tf.constant([photo.photo_bytes]))["feature_vector"].numpy()
+            feature[f.FEATURE_VECTOR].float_list.value.extend(vector)
+            feature[f.BRIGHTNESS].float_list.value.append(0.5)
+            feature[f.VIEW].int64_list.value.append(0)
+    return model, {split: [make_example(photo) for photo in its] for split, its in photos.items()}, with_vectors
+
+
+def asking(monkeypatch):
+    """Counts the photos that models are asked about by what they are served with."""
+    asked = []
+    of_photos = module._of_photos
+    monkeypatch.setattr(module, "_of_photos", lambda model, records: asked.extend(records) or of_photos(model, records))
+    return asked
+
+
+def test_the_models_answer_from_what_is_stored_of_the_photos(predict, stored, monkeypatch):
+    model, photos, with_vectors = stored
+    asked = asking(monkeypatch)
+    predictions = predict(photos, model=model, stored=with_vectors, asked_twice=4, tolerance=1e-5)
+    assert predictions.get_string_custom_property(module.ANSWERED_FROM_PROPERTY) == module.STORED
+    assert len(asked) == 2 * 4
+    for split, examples in photos.items():
+        found = read_predictions(predictions, split)
+        expected = dict(
+            zip(
+                [example.features.feature[f.FILE_NAME].bytes_list.value[0].decode() for example in examples],
+                module._of_photos(tf.saved_model.load(model), [example.SerializeToString() for example in examples]),
+                strict=True,
+            )
+        )
+        for name in (FEATURE_EXTRACTION, FINE_TUNED):
+            for file_name, probabilities in zip(found.file_names, found.probabilities[name], strict=True):
+                np.testing.assert_allclose(probabilities, expected[file_name], atol=1e-6)
+        assert len(found.file_names) == 10
+        # Stored is what would be, had the photos been asked about.
+        names = set(examples[0].features.feature) - {f.IMAGE}
+        for example in read_examples(split_files(predictions, split)):
+            assert set(example.features.feature) - names <= {
+                f.IMAGE_SIZE,
+                module.LABEL_INDEX,
+                *map(module.probabilities_key, (FEATURE_EXTRACTION, FINE_TUNED)),
+            }
+
+
+@pytest.mark.parametrize(
+    "fault", ["another backbone's vectors", "another photo's vector", "no vector", "no test split"]
+)
+def test_where_the_answers_are_not_alike_the_photos_are_asked_about(predict, stored, fault):
+    model, photos, with_vectors = stored
+    if fault == "another backbone's vectors":
+        for example in with_vectors["test"]:
+            values = example.features.feature[f.FEATURE_VECTOR].float_list.value
+            values[:] = [value + 0.1 * i for i, value in enumerate(values)]
+    elif fault == "another photo's vector":
+        hashes = [example.features.feature[f.CONTENT_HASH].bytes_list.value for example in with_vectors["test"]]
+        [hashes[0][0], hashes[-1][0]] = [hashes[-1][0], hashes[0][0]]
+    elif fault == "no vector":
+        del with_vectors["eval"][3]
+    else:
+        with_vectors["test"] = []
+    predictions = predict(photos, model=model, stored=with_vectors, asked_twice=10, tolerance=1e-5)
+    assert predictions.get_string_custom_property(module.ANSWERED_FROM_PROPERTY) == module.PHOTOS
+    assert len(read_predictions(predictions, "test").keys) == 10
+
+
+def test_a_model_that_knows_photos_only_is_asked_about_them(predict, stored, exported_model):
+    _, photos, with_vectors = stored
+    predictions = predict(photos, stored=with_vectors, asked_twice=4, tolerance=1e-5)
+    assert predictions.get_string_custom_property(module.ANSWERED_FROM_PROPERTY) == module.PHOTOS

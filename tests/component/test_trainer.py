@@ -23,7 +23,9 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.backbone import cut
 from components.backbone.layer import FeatureVector
 from components.ensemble.component import export_ensemble
+from components.evaluator import predictions
 from components.legacy_keras import tf_keras
+from components.records import matching_files, read_examples
 from components.trainer import calibration, feature_extraction, fine_tuning, loop, warm_start
 from components.trainer.model import Classifier, build_head, make_loss
 from components.trainer.training_data import StoredRows, TrainingData
@@ -75,6 +77,9 @@ PHASE_TWO = {
 }
 
 
+KINDS = ("photos", "vectors")
+
+
 class Trained(NamedTuple):
     """One run of a run_fn: what it wrote, and what it gave to the training loop."""
 
@@ -99,11 +104,12 @@ def data(tmp_path_factory, drawn_photos, make_example, write_records, transform_
         feature = with_vector.features.feature
         activations = parts.bottom(transform(tf.constant([feature.pop(f.IMAGE).bytes_list.value[0]])))
         feature[f.FEATURE_VECTOR].float_list.value.extend(parts.top(activations).numpy()[0])
-        feature[f.ACTIVATIONS].bytes_list.value.append(tf.cast(activations, tf.float16).numpy()[0].tobytes())
+        precision = tf.float16 if len(with_vectors) < TRAIN_PHOTOS else tf.float32
+        feature[f.ACTIVATIONS].bytes_list.value.append(tf.cast(activations, precision).numpy()[0].tobytes())
         feature[f.BOUNDARY].bytes_list.value.append(parts.boundary.encode())
         feature[f.VIEW].int64_list.value.append(0)
         with_vectors.append(with_vector)
-    for kind, rows in (("photos", examples), ("vectors", with_vectors)):
+    for kind, rows in zip(KINDS, (examples, with_vectors), strict=True):
         write_records(folder / kind / "Split-train", rows[:TRAIN_PHOTOS])
         write_records(folder / kind / "Split-eval", rows[TRAIN_PHOTOS:])
     return folder
@@ -212,6 +218,35 @@ def test_both_phases_train_logits_with_the_one_loss(base, fine_tuned, drawn_phot
         softmax = exponentials / exponentials.sum(axis=1, keepdims=True)
         # Sorted, for phase one has its examples in the order of their content hashes.
         np.testing.assert_allclose(np.sort(probabilities[:, 0]), np.sort(softmax[:, 0]), atol=1e-3)  # float16
+
+
+@pytest.mark.parametrize(("phase", "function"), [("base", "vectors"), ("fine_tuned", "activations")])
+def test_the_exported_model_answers_from_stored_values_as_from_photos(request, phase, function, data):
+    trained = request.getfixturevalue(phase)
+    model = tf.saved_model.load(trained.folder)
+    assert {name for name in dir(model) if name.startswith("probabilities_of_")} == {
+        "probabilities_of_images",
+        f"probabilities_of_{function}",
+    }
+    photos, stored = (list(read_examples(matching_files([str(data / kind / "Split-eval" / "*")]))) for kind in KINDS)
+    expected = predictions._of_photos(model, [example.SerializeToString() for example in photos])
+    found = predictions._of_stored(model, [example.SerializeToString() for example in stored])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.ptp(expected[:, 0]) > 0.05, "the photos get alike answers"
+
+
+def test_values_of_another_boundary_or_width_are_no_answer(base, fine_tuned, data):
+    [example, *_] = read_examples(matching_files([str(data / "vectors" / "Split-eval" / "*")]))
+    for trained, name in ((base, f.FEATURE_VECTOR), (fine_tuned, f.BOUNDARY), (fine_tuned, f.ACTIVATIONS)):
+        model = tf.saved_model.load(trained.folder)
+        other = tf.train.Example.FromString(example.SerializeToString())
+        feature = other.features.feature[name]
+        if name == f.FEATURE_VECTOR:
+            feature.float_list.value.append(1)
+        else:
+            feature.bytes_list.value[:] = [feature.bytes_list.value[0] + b"more"]
+        with pytest.raises(LookupError):
+            predictions._of_stored(model, [other.SerializeToString()])
 
 
 # Calibration
@@ -416,6 +451,9 @@ def test_a_source_changed_below_the_boundary_is_trained_whole(run, base):
     """Its cached activations would be those of another model."""
     everything = run(fine_tuning, {**PHASE_TWO, "strategy": "all"}, base.folder)
     assert "stem_conv/kernel:0" in changed_variables(base.variables, everything.variables)
+    exported = tf.saved_model.load(everything.folder)
+    assert not hasattr(exported, "probabilities_of_vectors")
+    assert not hasattr(exported, "probabilities_of_activations")
     settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": everything.folder, "epochs": 1}
     trained = run(fine_tuning, settings, base.folder)
     assert "changed variables below" in trained.history["trained_on"]

@@ -219,6 +219,15 @@ def test_rows_are_ordered_by_content_name_and_view_whatever_the_files(tmp_path, 
         assert names.tolist() == read.names.tolist() == [of_number[number] for number in by_hand]
 
 
+def test_activations_are_read_in_the_precision_they_are_kept_in(tmp_path, write_records):
+    examples = [vector_example(i) for i in range(ROWS)]
+    for i, example in enumerate(examples):
+        example.features.feature[f.ACTIVATIONS].bytes_list.value[:] = [values_of(i, SHAPE, np.float32).tobytes()]
+    rows = read_rows([write_records(tmp_path / "1", examples)], LABELS, f.ACTIVATIONS, str(tmp_path), SHAPE)
+    assert rows.values.dtype == np.float32
+    np.testing.assert_array_equal(rows.values, np.stack([values_of(i, SHAPE, np.float32) for i in range(ROWS)]))
+
+
 def test_the_values_stay_on_disk_and_no_reading_overwrites_another(tmp_path, write_records):
     first = [write_records(tmp_path / "1", [vector_example(i) for i in range(ROWS)])]
     second = [write_records(tmp_path / "2", [vector_example(i) for i in range(ROWS, 2 * ROWS)])]
