@@ -312,19 +312,20 @@ class AugmentationConfig(Section):
 
 
 class WarmStartConfig(Section):
-    """Where the fine-tuned model starts from."""
+    """Where the fine-tuned model starts from, and the head of feature extraction where it fits."""
 
     source: str = Field(
         "feature_extraction",
         description="`feature_extraction`: of this run; `production`: the model in production; or a SavedModel's "
-        "folder. A source that does not fit is named with the reason, and the run's own model takes its place.",
+        "folder. A source that does not fit is named with the reason, and the run's own model takes its place. Feature "
+        "extraction starts from it too, if its backbone is the published one, and anew otherwise.",
     )
     epochs: int | None = Field(
         None,
         ge=0,
         le=10_000,
-        description="Of fine-tuning, at most, where it starts from another model than this run's: a model that has "
-        "learnt from most of the photos needs fewer; empty: as many as `fine_tuning.epochs`.",
+        description="Of a phase that starts from `source`, at most: a model that has learnt from most of the photos "
+        "needs fewer; empty: as many as the phase's own `epochs`.",
     )
     variables: str = Field(
         ".*", description="Regular expression, from the start of a variable's name: what is copied from the source."

@@ -256,6 +256,18 @@ def make_pipeline(
             },
         )
     tuned = {"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}
+    warm_start = training.warm_start
+    start_folder = {"feature_extraction": "", "production": places.production_model}.get(
+        warm_start.source, warm_start.source
+    )
+    starts = {
+        "warm_start_from": warm_start.source,
+        "warm_start_epochs": warm_start.epochs,
+        "warm_start_folder": start_folder,
+        "warm_start_fingerprint": _model_fingerprint(start_folder),
+        "variables_to_warm_start": warm_start.variables,
+        "renamed": warm_start.renamed,
+    }
     # Both trainers get vectors and photos, and read the least they need.
     vectors_and_photos = channel.union([vectors, photos])
     feature_extraction = Trainer(
@@ -268,14 +280,11 @@ def make_pipeline(
         custom_config={
             **shared,
             **head.model_dump(),
+            **starts,
             "learning_rate_ratio": 1.0,
             "code": code("components.trainer.feature_extraction"),
         },
     ).with_id("FeatureExtraction")
-    warm_start = training.warm_start
-    start_folder = {"feature_extraction": "", "production": places.production_model}.get(
-        warm_start.source, warm_start.source
-    )
     fine_tuning = Trainer(
         run_fn="components.trainer.fine_tuning.run_fn",
         examples=vectors_and_photos,
@@ -290,12 +299,7 @@ def make_pipeline(
             "unfreeze": unfreeze,
             "learning_rate": training.fine_tuning_rate,
             "learning_rate_ratio": training.fine_tuning_rate / head.learning_rate,
-            "warm_start_from": warm_start.source,
-            "warm_start_epochs": warm_start.epochs,
-            "warm_start_folder": start_folder,
-            "warm_start_fingerprint": _model_fingerprint(start_folder),
-            "variables_to_warm_start": warm_start.variables,
-            "renamed": warm_start.renamed,
+            **starts,
             "code": code("components.trainer.fine_tuning"),
         },
     ).with_id("FineTuning")

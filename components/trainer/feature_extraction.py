@@ -1,9 +1,14 @@
-"""Phase one: a new head on the frozen backbone, trained on the vectors that FeatureVectorGen stored."""
+"""Phase one: a head on the frozen backbone, trained on the vectors that FeatureVectorGen stored."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
+import numpy as np
+import tensorflow as tf
 import tensorflow_hub as hub
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.io import fileio
@@ -12,7 +17,7 @@ from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
 from components.records import matching_files
-from components.trainer import calibration, loop, serving_model
+from components.trainer import calibration, loop, serving_model, warm_start
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
 from components.trainer.optimization import class_weights
@@ -58,6 +63,10 @@ def run_fn(fn_args: FnArgs) -> None:
                 inputs = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
                 vectors = backbone(inputs)
             head = new_head(vectors.shape[-1])
+        started = _warm_start(settings, devices.strategy, backbone, head, labels, transform, files[1])
+        if started and settings["warm_start_epochs"] is not None:
+            settings = {**settings, "epochs": settings["warm_start_epochs"]}
+        with devices.strategy.scope():
             balanced = settings["class_weights"] == "balanced"
             weights = class_weights(train_data.classes, len(labels)) if balanced else None
             model = Classifier(inputs, head(vectors), class_weights=weights)
@@ -81,6 +90,7 @@ def run_fn(fn_args: FnArgs) -> None:
         "trained_on": how,
         "devices": devices.note,
         "calibration": calibrated,
+        "warm_start": started,
     }
     loop.write_history(history, fn_args.model_run_dir)
     if devices.strategy.num_replicas_in_sync > 1:
@@ -97,3 +107,32 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)
+
+
+def _warm_start(
+    settings: dict[str, Any],
+    strategy: tf.distribute.Strategy,
+    backbone: FeatureVector,
+    head: tf_keras.Model,
+    labels: list[str],
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    eval_files: list[str],
+) -> dict[str, Any] | None:
+    """Starts the head from that of the model asked for; what it did, for the history, or None: it begins anew.
+
+    A head that learnt on a backbone that was fine-tuned does not fit the published one's vectors.
+    """
+    chooses = settings["variables_to_warm_start"] != ".*" or settings["renamed"]
+    if settings["warm_start_from"] == "feature_extraction" or chooses:
+        return None
+    published = backbone.resolved_object.variables
+    photos = warm_start.some_photos(example_files(eval_files, f.IMAGE))
+    source, told = warm_start.find_source(
+        settings["warm_start_from"], settings["warm_start_folder"], [*published, *head.variables], transform, photos
+    )
+    if source is None or not all(np.array_equal(source.values[v.name], v.numpy()) for v in published):
+        return None
+    matches = warm_start.copy_by_name(source, head.variables, labels)
+    images = transform(photos)
+    proof = warm_start.step_zero(strategy, lambda: head(backbone(images)), source, labels, photos)
+    return {"source": told, "step_zero": proof, **asdict(matches)}

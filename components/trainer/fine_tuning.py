@@ -35,10 +35,6 @@ from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f
 from schemas import schema_files
-from schemas.errors import BadInput
-
-# Photos that both models answer before training, to prove that they answer alike.
-_STEP_ZERO_PHOTOS = 16
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -67,9 +63,7 @@ def run_fn(fn_args: FnArgs) -> None:
         variables = [*module.variables, *head.variables]
         published = {v.name: v.numpy() for v in module.variables}
         own_source = warm_start.read_source(fn_args.base_model)
-        some_photos = tf.constant(
-            [e.features.feature[f.IMAGE].bytes_list.value[0] for e in _first(photos[1], _STEP_ZERO_PHOTOS)]
-        )
+        some_photos = warm_start.some_photos(photos[1])
         chosen = settings["variables_to_warm_start"], settings["renamed"]
         source, source_note = _source(settings, own_source, variables, transform, some_photos)
         if source is own_source:
@@ -102,9 +96,7 @@ def run_fn(fn_args: FnArgs) -> None:
         proof = "not compared, since not every variable came from the source"
         if matches.is_complete:
             images = transform(some_photos)
-            logits = devices.strategy.run(lambda: head(backbone(images)))
-            logits = devices.strategy.experimental_local_results(logits)[0].numpy()
-            proof = str(warm_start.check_step_zero(source, labels, some_photos, logits))
+            proof = warm_start.step_zero(devices.strategy, lambda: head(backbone(images)), source, labels, some_photos)
         with devices.strategy.scope():
             history = loop.train(
                 model,
@@ -143,10 +135,6 @@ def run_fn(fn_args: FnArgs) -> None:
         fileio.remove(resume_file)
 
 
-def _first(files: list[str], count: int) -> list[tf.train.Example]:
-    return [example for _, example in zip(range(count), read_examples(files), strict=False)]
-
-
 def _choose(head: tf_keras.Model, eval_vectors: StoredRows, training_photos: int, classes: int) -> tuple[str, str]:
     """The strategy that `auto` stands for, and why."""
     answers = [np.argmax(head(vectors).numpy(), axis=1) for vectors, _, _ in eval_vectors.in_order(0)]
@@ -166,20 +154,16 @@ def _source(
     own = "this run's feature-extraction model"
     if settings["warm_start_from"] == "feature_extraction":
         return own_source, own
-    asked_for, folder = settings["warm_start_from"], settings["warm_start_folder"]
-    asked_for = "the model in production" if asked_for == "production" else asked_for
-    if not folder:
-        return own_source, f"{own}, since there is no model in production yet"
-    try:
-        source = warm_start.read_source(folder)
-        difference = warm_start.what_differs(
-            source, variables, transform, photos, settings["variables_to_warm_start"], settings["renamed"]
-        )
-    except BadInput as error:
-        difference = str(error)
-    if difference:
-        return own_source, f"{own} instead of {asked_for}: {difference}"
-    return source, f"{asked_for} ({folder})"
+    source, told = warm_start.find_source(
+        settings["warm_start_from"],
+        settings["warm_start_folder"],
+        variables,
+        transform,
+        photos,
+        settings["variables_to_warm_start"],
+        settings["renamed"],
+    )
+    return (source, told) if source else (own_source, own + told)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ WarmStartSettings (https://www.tensorflow.org/api_docs/python/tf/estimator/WarmS
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
+from components.records import read_examples
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.model import HEAD_NAME
 from components.trainer.serving_model import LABELS_FILE
@@ -26,6 +28,10 @@ from schemas.features import IMAGE
 # Differences of a probability between two processes that run the same model.
 STEP_ZERO_TOLERANCE = 1e-4
 _LEAST_SHARED = 0.01
+
+
+# Photos that both models answer before training, to prove that they answer alike.
+_STEP_ZERO_PHOTOS = 16
 
 
 class WarmStartFailed(RuntimeError):
@@ -93,6 +99,41 @@ def read_source(folder: str) -> Source:
         with fileio.open(labels_file) as file:
             labels = file.read().splitlines()
     return Source(folder, {v.name: v.numpy() for v in variables}, labels, model, _temperature(model, folder))
+
+
+def some_photos(files: Sequence[str]) -> tf.Tensor:
+    """The bytes of the first photos in files of examples, string [photos], for `what_differs` and `check_step_zero`."""
+    examples = itertools.islice(read_examples(files), _STEP_ZERO_PHOTOS)
+    return tf.constant([example.features.feature[IMAGE].bytes_list.value[0] for example in examples])
+
+
+def find_source(
+    asked_for: str,
+    folder: str,
+    variables: Sequence[tf.Variable],
+    transform: Callable[[tf.Tensor], tf.Tensor],
+    photos: tf.Tensor,
+    pattern: str = ".*",
+    renamed: dict[str, str] | None = None,
+) -> tuple[Source | None, str]:
+    """The model to start from, and what to call it; or None, and why another takes its place, from ` instead of` on.
+
+    Args:
+      asked_for: `production`, or the folder of another model.
+      folder: of the model; empty where none is in production.
+      variables, transform, photos, pattern, renamed: see `what_differs`.
+    """
+    name = "the model in production" if asked_for == "production" else asked_for
+    if not folder:
+        return None, f", since there is no {name.removeprefix('the ')} yet"
+    try:
+        source = read_source(folder)
+        difference = what_differs(source, variables, transform, photos, pattern, renamed)
+    except BadInput as error:
+        difference = str(error)
+    if difference:
+        return None, f" instead of {name}: {difference}"
+    return source, f"{name} ({folder})"
 
 
 def _temperature(model: Any, folder: str) -> float:
@@ -318,3 +359,15 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits
             "this is a defect, please report it"
         )
     return Proof(len(after), largest)
+
+
+def step_zero(
+    strategy: tf.distribute.Strategy,
+    answer: Callable[[], tf.Tensor],
+    source: Source,
+    labels: list[str],
+    photos: tf.Tensor,
+) -> str:
+    """What `check_step_zero` compared, in words; `answer` gives the new model's logits of the photos on each device."""
+    logits = strategy.experimental_local_results(strategy.run(answer))[0].numpy()
+    return str(check_step_zero(source, labels, photos, logits))

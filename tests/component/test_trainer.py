@@ -56,6 +56,11 @@ SHARED = {
     "resume_folder": "",
     "calibrate": True,
     "abstain_below": 0.0,
+    "warm_start_from": "feature_extraction",
+    "warm_start_folder": "",
+    "warm_start_epochs": None,
+    "variables_to_warm_start": ".*",
+    "renamed": {},
 }
 PHASE_ONE = {**SHARED, "epochs": 6, "learning_rate": 0.1, "learning_rate_ratio": 1.0, "patience": 6}
 PHASE_TWO = {
@@ -69,11 +74,6 @@ PHASE_TWO = {
     "block_rate": 1.0,
     "stages": 1,
     "from_activations": True,
-    "warm_start_from": "feature_extraction",
-    "warm_start_folder": "",
-    "warm_start_epochs": None,
-    "variables_to_warm_start": ".*",
-    "renamed": {},
 }
 
 
@@ -403,6 +403,36 @@ def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tune
     assert "cached activations at" in again.history["trained_on"]
     loss = cross_entropy(*answers(fine_tuned.folder, drawn_photos))
     assert again.history["before"]["eval_loss"] == pytest.approx(loss, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_feature_extraction_can_start_from_the_head_in_production(run, base, drawn_photos):
+    settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_folder": base.folder, "epochs": 9}
+    again = run(feature_extraction, {**settings, "warm_start_epochs": 0})
+    assert again.history["epochs"] == []
+    assert changed_variables(again.variables, base.variables) == set()
+    assert again.history["warm_start"]["source"] == f"the model in production ({base.folder})"
+    assert again.history["warm_start"]["matched"] == ["head/bias:0", "head/kernel:0"]
+    assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    best = base.history["epochs"][base.history["best_epoch"] - 1]
+    assert again.history["before"]["eval_loss"] == pytest.approx(best["eval_loss"], abs=1e-5)
+    few = run(feature_extraction, {**settings, "warm_start_epochs": 2})
+    assert len(few.history["epochs"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["none", "fine-tuned", "another head", "chosen variables"])
+def test_feature_extraction_begins_anew_where_the_head_in_production_does_not_fit(run, base, fine_tuned, why):
+    settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_epochs": 0, "epochs": 1}
+    settings["warm_start_folder"] = {"none": "", "fine-tuned": fine_tuned.folder}.get(why, base.folder)
+    if why == "another head":
+        settings["hidden_units"] = 4
+    elif why == "chosen variables":
+        settings["variables_to_warm_start"] = "top_conv/"
+    anew = run(feature_extraction, settings)
+    assert anew.history["warm_start"] is None
+    assert len(anew.history["epochs"]) == 1
+    assert anew.history["before"]["eval_loss"] == pytest.approx(math.log(2))
 
 
 @pytest.mark.slow
