@@ -324,8 +324,8 @@ class WarmStartConfig(Section):
         None,
         ge=0,
         le=10_000,
-        description="Of a phase that starts from `source`, at most: a model that has learnt from most of the photos "
-        "needs fewer; empty: as many as the phase's own `epochs`.",
+        description="Of a phase that starts from `source`, with all its variables and no new class, at most: a model "
+        "that has learnt from most of the photos needs fewer; empty: as many as the phase's own `epochs`.",
     )
     variables: str = Field(
         ".*", description="Regular expression, from the start of a variable's name: what is copied from the source."

@@ -63,9 +63,7 @@ def run_fn(fn_args: FnArgs) -> None:
                 inputs = tf_keras.Input([settings["image_size"], settings["image_size"], 3])
                 vectors = backbone(inputs)
             head = new_head(vectors.shape[-1])
-        started = _warm_start(settings, devices.strategy, backbone, head, labels, transform, files[1])
-        if started and settings["warm_start_epochs"] is not None:
-            settings = {**settings, "epochs": settings["warm_start_epochs"]}
+        started, epochs = _warm_start(settings, devices.strategy, backbone, head, labels, transform, files[1])
         with devices.strategy.scope():
             balanced = settings["class_weights"] == "balanced"
             weights = class_weights(train_data.classes, len(labels)) if balanced else None
@@ -74,7 +72,7 @@ def run_fn(fn_args: FnArgs) -> None:
                 model,
                 train_data,
                 eval_data,
-                settings,
+                {**settings, "epochs": epochs},
                 fn_args.model_run_dir,
                 resume_file=resume_file,
                 scale_loss=devices.scale_loss,
@@ -117,22 +115,22 @@ def _warm_start(
     labels: list[str],
     transform: Callable[[tf.Tensor], tf.Tensor],
     eval_files: list[str],
-) -> dict[str, Any] | None:
-    """Starts the head from that of the model asked for; what it did, for the history, or None: it begins anew.
+) -> tuple[dict[str, Any] | None, int]:
+    """Starts the head from that of the model asked for; what it did, for the history, or None; and epochs to train.
 
-    A head that learnt on a backbone that was fine-tuned does not fit the published one's vectors.
+    A head that learnt on a backbone that was fine-tuned does not fit the published one's vectors: ours begins anew.
     """
     chooses = settings["variables_to_warm_start"] != ".*" or settings["renamed"]
     if settings["warm_start_from"] == "feature_extraction" or chooses:
-        return None
+        return None, settings["epochs"]
     published = backbone.resolved_object.variables
     photos = warm_start.some_photos(example_files(eval_files, f.IMAGE))
     source, told = warm_start.find_source(
         settings["warm_start_from"], settings["warm_start_folder"], [*published, *head.variables], transform, photos
     )
     if source is None or not all(np.array_equal(source.values[v.name], v.numpy()) for v in published):
-        return None
+        return None, settings["epochs"]
     matches = warm_start.copy_by_name(source, head.variables, labels)
     images = transform(photos)
     proof = warm_start.step_zero(strategy, lambda: head(backbone(images)), source, labels, photos)
-    return {"source": told, "step_zero": proof, **asdict(matches)}
+    return {"source": told, "step_zero": proof, **asdict(matches)}, warm_start.epochs(settings, matches)

@@ -72,8 +72,7 @@ def run_fn(fn_args: FnArgs) -> None:
         else:  # What the source does not give is as the run's own model has it.
             warm_start.copy_by_name(own_source, variables, labels)
             matches = warm_start.copy_by_name(source, variables, labels, *chosen)
-            if settings["warm_start_epochs"] is not None:
-                settings = {**settings, "epochs": settings["warm_start_epochs"]}
+            settings = {**settings, "epochs": warm_start.epochs(settings, matches)}
         strategy, why = settings["strategy"], ""
         if strategy == "auto":  # by the run's own head, whatever the source
             own_head = new_head(width)

@@ -281,6 +281,12 @@ def copy_by_name(
     )
 
 
+def epochs(settings: dict[str, Any], matches: Matches) -> int:
+    """Of a phase that started from another model: fewer, where that is configured and nothing has to begin anew."""
+    few = settings["warm_start_epochs"]
+    return settings["epochs"] if few is None or not matches.is_complete or matches.new_classes else few
+
+
 def _repeated(variables: Sequence[tf.Variable]) -> list[str]:
     return [name for name, count in Counter(v.name for v in variables).items() if count > 1]
 

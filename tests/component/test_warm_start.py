@@ -200,6 +200,21 @@ def test_an_unused_variable_leaves_a_warm_start_complete():
     assert warm_start.copy_by_name(of_values(a=[1], b=[2]), variables_of(a=[1]), LABELS).is_complete
 
 
+@pytest.mark.parametrize(
+    ("few", "matches", "expected"),
+    [
+        (None, Matches(["a"]), 5),
+        (1, Matches(["a"]), 1),
+        (0, Matches(["a"], unused=["b"], dropped_classes=["cat"]), 0),
+        (1, Matches(["a"], new_classes=["pug"]), 5),
+        (1, Matches(["a"], skipped=["b"]), 5),
+        (1, Matches(["a"], missing=["b"]), 5),
+    ],
+)
+def test_fewer_epochs_are_enough_where_nothing_begins_anew(few, matches, expected):
+    assert warm_start.epochs({"epochs": 5, "warm_start_epochs": few}, matches) == expected
+
+
 def test_a_renamed_variable_takes_the_value_of_its_old_name():
     variables = variables_of(new=[1], kept=[1], swapped=[1])
     source = of_values(old=[1], kept=[2], swapped=[3], other=[4])
