@@ -8,6 +8,8 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
+from schemas import features as f
+
 
 def split_files(examples: Artifact, split: str) -> list[str]:
     """The files of one split of an Examples artifact, sorted."""
@@ -38,3 +40,16 @@ def text(example: tf.train.Example, name: str) -> str:
 def matching_files(patterns: Sequence[str]) -> list[str]:
     """The files that match any of the patterns, sorted."""
     return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+
+
+def choose_golden(examples: Iterable[tf.train.Example], count: int) -> list[tf.train.Example]:
+    """`count` examples in the order of their content hashes, one of each true format first."""
+    ordered = sorted(examples, key=lambda example: text(example, f.CONTENT_HASH))
+    seen: set[str] = set()
+    first: list[tf.train.Example] = []
+    others: list[tf.train.Example] = []
+    for example in ordered:
+        image_format = text(example, f.IMAGE_FORMAT)
+        (others if image_format in seen else first).append(example)
+        seen.add(image_format)
+    return (first + others)[:count]

@@ -152,6 +152,7 @@ def flatten(module: Any, image_size: int) -> FlatGraph:
     for name in in_order(nodes, [flat.vectors]):
         node = node_def_pb2.NodeDef()
         node.CopyFrom(nodes[name])
+        node.ClearField("experimental_debug_info")  # numbers of functions, which are others each time
         node.input[:] = data_inputs(node)
         for attribute in _FOREIGN_ATTRIBUTES:
             node.attr.pop(attribute, None)

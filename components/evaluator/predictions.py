@@ -31,8 +31,7 @@ from components.evaluator.stored_predictions import (
     LABEL_INDEX,
     probabilities_key,
 )
-from components.records import read_examples, read_records, split_files, text
-from components.servable_check import golden
+from components.records import choose_golden, read_examples, read_records, split_files, text
 from schemas import features as f
 from schemas import schema_files
 from schemas.errors import BadInput
@@ -111,7 +110,7 @@ class Stored:
                 return False
         split = splits[-1]
         without_values = map(_without_values, read_examples(split_files(self.vectors, split)))
-        asked = [text(example, f.CONTENT_HASH) for example in golden.choose_golden(without_values, self.asked_twice)]
+        asked = [text(example, f.CONTENT_HASH) for example in choose_golden(without_values, self.asked_twice)]
         stored, photos = (
             {
                 key: example.SerializeToString()

@@ -15,7 +15,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import read_predictions
-from components.records import read_examples, split_files, text
+from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, golden, judgement, probe, warmup
 from components.servable_check.judgement import Limits
@@ -66,7 +66,7 @@ def ServableCheck(
     formats = [name for name in exports.split(",") if name]
     require_packages(formats)
     winner = read_verdict(selection.uri)["winner"]
-    chosen = golden.choose_golden(read_examples(split_files(examples, "test")), golden_photos)
+    chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
     stored = read_predictions(predictions, "test")
     row = {key: i for i, key in enumerate(stored.keys)}
     expected = stored.probabilities[winner][[row[text(example, f.CONTENT_HASH)] for example in chosen]]

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from components.records import text
 from components.transform import image_ops
-from schemas import features as f
 
 PNG, GREY, TINY, HUGE, CORRUPT = "png", "grey", "tiny", "huge", "corrupt"
 _TINY = (16, 16)  # pixels
 _HUGE = (4000, 3000)
-
-
-def choose_golden(examples: Iterable[tf.train.Example], count: int) -> list[tf.train.Example]:
-    """`count` examples in the order of their content hashes, one of each true format first."""
-    ordered = sorted(examples, key=lambda example: text(example, f.CONTENT_HASH))
-    seen: set[str] = set()
-    first: list[tf.train.Example] = []
-    others: list[tf.train.Example] = []
-    for example in ordered:
-        image_format = text(example, f.IMAGE_FORMAT)
-        (others if image_format in seen else first).append(example)
-        seen.add(image_format)
-    return (first + others)[:count]
 
 
 def choose_original(photos: list[bytes]) -> int:

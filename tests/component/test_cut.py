@@ -343,6 +343,20 @@ def test_a_gradient_that_is_not_the_formulas_is_refused():
         cut(Module(behind=reversed_gradient), ["top:0"], SIZE)
 
 
+def test_the_same_cut_is_checked_once_and_one_that_was_refused_again(residual, monkeypatch):
+    checked = []
+    check = cut_module._check
+    monkeypatch.setattr(cut_module, "_check", lambda *given: checked.append(given[0].boundary) or check(*given))
+    monkeypatch.setattr(cut_module, "_checked", set())
+    learning = [v.name for v in hub.load(residual).trainable_variables][-1:]
+    boundaries = {cut(hub.load(residual), learning, SIZE).boundary for _ in range(2)}
+    assert [boundaries] == [{boundary} for boundary in checked]
+    for _ in range(2):
+        with pytest.raises(CannotCut, match="no gradient reaches"):
+            cut(Module(behind=tf.stop_gradient), ["top:0"], SIZE)
+    assert len(checked) == 3
+
+
 def test_a_gradient_that_differs_on_one_draw_of_images_only_is_rounding():
     """As on the bend of a ReLU, which the two graphs may find on either side of a value."""
     backwards: list[float] = []  # what the gradient was asked for on, once for each draw

@@ -24,7 +24,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FINE_TUNED, LABEL_INDEX, probabilities_key
-from components.records import text
+from components.records import choose_golden, text
 from components.servable_check import component, fresh_process, golden, probe, warmup
 from components.servable_check.judgement import Limits
 from components.transform import image_ops
@@ -265,7 +265,7 @@ def test_golden_photos_are_one_of_each_format_first_whatever_the_order(count, ch
     candidates = golden_candidates()
     for seed in range(5):
         random.Random(seed).shuffle(candidates)
-        assert keys(golden.choose_golden(iter(candidates), count)) == chosen
+        assert keys(choose_golden(iter(candidates), count)) == chosen
 
 
 def test_others_are_made_of_the_first_jpeg(odd_photos):

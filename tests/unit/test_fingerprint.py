@@ -104,7 +104,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
             },
         ),
         ("components/transform/graph.py", READS_TRANSFORM),
-        ("components/trainer/warm_start.py", {"components.trainer.fine_tuning"}),
+        ("components/trainer/warm_start.py", {*TRAINERS}),
         ("components/trainer/loop.py", TRAINS),
         ("components/backbone/efficientnet_lite.py", BACKBONE),
         ("components/data_gate/checks.py", {"components.data_gate.component", "components.window.component"}),
