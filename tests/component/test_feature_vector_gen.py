@@ -395,7 +395,7 @@ def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, i
         vectors.append(vectors_of(of_view))
         np.testing.assert_allclose(vectors[-1], backbone(images).numpy(), rtol=0, atol=1e-5)
         np.testing.assert_allclose(brightness_of(of_view), tf.reduce_mean(images, [1, 2, 3]), rtol=0, atol=1e-5)
-        found = activations_of(of_view, backbone_cut.shape)
+        found = activations_of(of_view, backbone_cut.shape, "<f2")
         np.testing.assert_allclose(found, backbone_cut.bottom(images), rtol=2**-10, atol=1e-5)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(vectors[one] - vectors[other]).max(axis=1).min() > 1e-3
