@@ -29,9 +29,10 @@ LARGEST_GRADIENT_DIFFERENCE = 1e-3  # relative to the largest value of the varia
 _FOREIGN_ATTRIBUTES = ("_class", "_gradient_op_type")
 # What comes out of these tells no more than what went in, and may be larger.
 _ADDS_NOTHING = ("Identity", "Snapshot", "Pad", "PadV2", "MirrorPad")
+_CONTROL_FLOW = ("Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond")
+
 # Digests of graphs and of where they were cut, of which the parts were found to equal the whole.
 _checked: set[bytes] = set()
-_CONTROL_FLOW = ("Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond")
 
 
 class CannotCut(Exception):
@@ -65,6 +66,7 @@ class FlatGraph:
     nodes: dict[str, node_def_pb2.NodeDef] = field(default_factory=dict)  # inputs before their consumers
     reads: dict[str, tf.Variable] = field(default_factory=dict)  # node (a placeholder) -> whose value it stands for
     captured: dict[str, tf.Tensor] = field(default_factory=dict)  # node (a placeholder) -> its value
+    custom_gradients: bool = False  # whether an operation has one, which the nodes here do not tell
     images: str = ""  # tensor
     vectors: str = ""  # tensor
 
@@ -154,6 +156,7 @@ def flatten(module: Any, image_size: int) -> FlatGraph:
         node.CopyFrom(nodes[name])
         node.ClearField("experimental_debug_info")  # numbers of functions, which are others each time
         node.input[:] = data_inputs(node)
+        flat.custom_gradients |= "_gradient_op_type" in node.attr
         for attribute in _FOREIGN_ATTRIBUTES:
             node.attr.pop(attribute, None)
         handed_over = [handles[node_of(tensor)] for tensor in node.input if node_of(tensor) in handles]
@@ -229,10 +232,11 @@ def _differ(got: tf.Tensor, expected: tf.Tensor, tolerance: float) -> bool:
 def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int) -> None:
     """Raises CannotCut unless the two parts and their gradients equal the whole's."""
     whole = partial(module, training=False)
-    probes = [
-        tf.random.stateless_uniform([PROBE_IMAGES, image_size, image_size, 3], seed=[draw, 1]) for draw in range(_DRAWS)
-    ]
-    images = probes[0]
+
+    def draw(number: int) -> tf.Tensor:
+        return tf.random.stateless_uniform([PROBE_IMAGES, image_size, image_size, 3], seed=[number, 1])
+
+    images = draw(0)
     activations = parts.bottom(images)
     if activations.shape != (PROBE_IMAGES, *parts.shape):
         raise CannotCut(f"{parts.boundary} has shape {activations.shape} for {PROBE_IMAGES} photos")
@@ -245,8 +249,11 @@ def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int
         raise CannotCut(f"cut at {parts.boundary}, the module gives other vectors")
     # The last bit of a value that lies on the bend of a ReLU decides its gradient, and may be another in each of the
     # two graphs, as processors compute them: one draw of images that agrees is enough, since a wrong gradient has none.
-    for number, images in enumerate(probes, start=1):
-        activations = parts.bottom(images)
+    others: list[str] = []
+    for number in range(_DRAWS):
+        if number:
+            images = draw(number)
+            activations = parts.bottom(images)
         got = _gradients(lambda: parts.top(activations), learning)  # noqa: B023  (called at once)
         wanted = _gradients(lambda: whole(images), learning)  # noqa: B023
         others = []
@@ -257,8 +264,7 @@ def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int
                 others.append(variable.name)
         if not others:
             return
-        if number == _DRAWS:
-            raise CannotCut(f"cut at {parts.boundary}, the gradient of {others[0]} is another")
+    raise CannotCut(f"cut at {parts.boundary}, the gradient of {others[0]} is another")
 
 
 def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
@@ -289,7 +295,7 @@ def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     # Two steps of a run in one process cut the same module, and the check takes most of the time.
     nodes = [node.SerializeToString(deterministic=True) for node in flat.nodes.values()]
     of = hashlib.sha256(repr((nodes, boundary, sorted(learning), image_size)).encode()).digest()
-    if of not in _checked:
+    if flat.custom_gradients or of not in _checked:
         _check(parts, module, [v for v in parts.top_variables if v.name in learning], image_size)
         _checked.add(of)
     return parts

@@ -28,8 +28,6 @@ from schemas.features import IMAGE
 # Differences of a probability between two processes that run the same model.
 STEP_ZERO_TOLERANCE = 1e-4
 _LEAST_SHARED = 0.01
-
-
 # Photos that both models answer before training, to prove that they answer alike.
 _STEP_ZERO_PHOTOS = 16
 

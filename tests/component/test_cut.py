@@ -343,13 +343,13 @@ def test_a_gradient_that_is_not_the_formulas_is_refused():
         cut(Module(behind=reversed_gradient), ["top:0"], SIZE)
 
 
-def test_the_same_cut_is_checked_once_and_one_that_was_refused_again(residual, monkeypatch):
+def test_the_same_cut_is_checked_once_and_one_that_was_refused_again(inception, monkeypatch):
     checked = []
     check = cut_module._check
     monkeypatch.setattr(cut_module, "_check", lambda *given: checked.append(given[0].boundary) or check(*given))
     monkeypatch.setattr(cut_module, "_checked", set())
-    learning = [v.name for v in hub.load(residual).trainable_variables][-1:]
-    boundaries = {cut(hub.load(residual), learning, SIZE).boundary for _ in range(2)}
+    learning = [v.name for v in hub.load(inception).trainable_variables if v.name.startswith("top_conv")]
+    boundaries = {cut(hub.load(inception), learning, SIZE).boundary for _ in range(2)}
     assert [boundaries] == [{boundary} for boundary in checked]
     for _ in range(2):
         with pytest.raises(CannotCut, match="no gradient reaches"):
@@ -376,6 +376,16 @@ def test_a_gradient_that_differs_on_one_draw_of_images_only_is_rounding():
     assert [variable.name for variable in parts.top_variables] == ["top:0"]
     assert len(backwards) == 2
     assert backwards[0] != backwards[1]
+
+
+def test_a_graph_that_was_cut_before_is_checked_again_where_it_has_gradients_of_its_own():
+    """The two graphs are the same but for their gradients."""
+    rights, wrongs = (
+        tf.custom_gradient(lambda x, sign=sign: (x * 2, lambda upstream: sign * 2 * upstream)) for sign in (1, -1)
+    )
+    cut(Module(behind=rights), ["top:0"], SIZE)
+    with pytest.raises(CannotCut, match=r"the gradient of top:0 is another$"):
+        cut(Module(behind=wrongs), ["top:0"], SIZE)
 
 
 def test_a_variable_that_no_gradient_reaches_is_refused():
