@@ -90,10 +90,12 @@ def make_example():
     """A function from a photo to its `tf.train.Example`, with every feature that ImageExampleGen writes."""
     import tensorflow as tf
 
+    from components.example_gen.perceptual_hash import perceptual_hash
     from schemas import features as f
 
     def make(photo: DrawnPhoto) -> tf.train.Example:
-        width, height = Image.open(io.BytesIO(photo.photo_bytes)).size
+        image = Image.open(io.BytesIO(photo.photo_bytes))
+        width, height = image.size
         example = tf.train.Example()
         values = {
             f.IMAGE: photo.photo_bytes,
@@ -104,6 +106,7 @@ def make_example():
             f.BREED: b"",
             f.IMAGE_FORMAT: photo.image_format.encode(),
             f.CONTENT_HASH: hashlib.sha256(photo.photo_bytes).hexdigest().encode(),
+            f.PERCEPTUAL_HASH: perceptual_hash(image).encode(),
         }
         for name, value in values.items():
             example.features.feature[name].bytes_list.value.append(value)

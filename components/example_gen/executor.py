@@ -68,6 +68,7 @@ def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFac
                 f.WIDTH: number(facts.width),
                 f.HEIGHT: number(facts.height),
                 f.CONTENT_HASH: text(hashlib.sha256(photo_bytes).hexdigest()),
+                f.PERCEPTUAL_HASH: text(facts.perceptual_hash),
             }
         )
     )

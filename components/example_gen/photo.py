@@ -15,11 +15,21 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from components.example_gen.perceptual_hash import perceptual_hash
 from components.transform import image_ops
 
 SUPPORTED = ("JPEG", "PNG", "GIF", "BMP")
 
 _ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _COARSE_SIDE = 16
 _COARSE_TOLERANCE = 24  # of 255, in the mean colour of one of 16 x 16 fields
 _SIGNATURES = (
@@ -56,13 +66,14 @@ _PICTURE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
 
 @dataclass(frozen=True)
 class PhotoFacts:
-    """What a photo's bytes say about it."""
+    """What a photo's bytes say about it, and what the picture looks like."""
 
     image_format: str  # one of SUPPORTED
     width: int  # pixels, upright
     height: int  # pixels, upright
     color_mode: str  # as Pillow names it: RGB, L, P, CMYK, ...
     exif_orientation: int  # 1..8
+    perceptual_hash: str  # see there
 
 
 class PhotoRejected(ValueError):
@@ -84,7 +95,7 @@ class PhotoRejected(ValueError):
 
 
 def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> PhotoFacts:
-    """Format, upright size, colour mode and orientation of a photo that TensorFlow decodes rightly.
+    """Format, upright size, colour mode, orientation and hash of a photo that TensorFlow decodes rightly.
 
     Args:
       photo_bytes: any bytes.
@@ -101,8 +112,9 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
             color_mode = image.mode
             image.load()
             stored_size = image.size
-            orientation = _pillow_orientation(image)
-            by_pillow = _coarse(_to_rgb(image))
+            orientation = orientation_of(image)
+            picture = to_rgb(image)
+            by_pillow = _coarse(picture)
     except PhotoRejected:
         raise
     except Image.DecompressionBombError as error:
@@ -139,7 +151,8 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
         )
     if orientation >= 5:
         width, height = height, width
-    return PhotoFacts(image_format, width, height, color_mode, orientation)
+    looks = perceptual_hash(upright(picture, orientation))
+    return PhotoFacts(image_format, width, height, color_mode, orientation, looks)
 
 
 def _sniff(photo_bytes: bytes) -> str:
@@ -182,8 +195,8 @@ def _check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
         raise PhotoRejected("too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed.")
 
 
-def _pillow_orientation(image: Image.Image) -> int:
-    """From the Exif header alone: Pillow's own look into XMP is shared by no decoder or browser."""
+def orientation_of(image: Image.Image) -> int:
+    """1..8, from the Exif header alone: Pillow's own look into XMP is shared by no decoder or browser."""
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
@@ -193,7 +206,13 @@ def _pillow_orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as its Exif orientation, 1..8, says."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in three colours of 8 bits; alpha is dropped."""
     if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image.info.pop("transparency", None)  # alpha is dropped, without a warning

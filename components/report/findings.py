@@ -3,8 +3,8 @@
 Everything here may be missing: a run that was stopped has no model, one that failed perhaps no photos. And nothing here
 may fail a run that has ended: what goes wrong is told in `problems`.
 
-Memory: photos are read one at a time, and only so many are remembered (`MOST_COMPARED`, `MOST_JUDGED`), chosen by their
-content hashes, so that the same photos are looked at every time.
+Memory: a few photos are read at a time, and only so many are remembered (`MOST_COMPARED`, `MOST_JUDGED`), chosen by
+their content hashes, so that the same photos are looked at every time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,8 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
 from components.evaluator.stored_predictions import read_predictions
-from components.records import read_examples, split_files, text
+from components.example_gen.perceptual_hash import bits
+from components.records import read_records, split_files
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
 from components.report.thumbnails import Album, thumbnail_of_rejected
@@ -34,6 +35,7 @@ MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
 MOST_JUDGED = 10_000  # photos; whose labels are looked at
 MOST_REJECTED, MOST_PAIRS, MOST_SUSPECTS, MOST_HEAT_MAPS = 50, 20, 20, 6
 _MOST_BARS = 24
+_READ_BATCH = 32
 _HASHES = 2**64
 
 
@@ -94,14 +96,15 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             return None
 
     album = Album()
-    seen = part("what the photos look like", _look_at_photos, run.photos)
-    vectors = part("the feature vectors", _read_vectors, run.vectors)
+    # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
+    seen = part("the feature vectors", _look_at_photos, run.vectors)
+    seen = seen or part("what the photos look like", _look_at_photos, run.photos)
     found = {
         "data": {
-            "sizes": part("the sizes of the photos", _sizes_of, seen),
+            "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
             "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.max_pixels),
-            "near_duplicates": part("near-duplicates", lambda seen: _near_duplicates(seen, vectors, album), seen),
-            "suspected_labels": part("suspected labels", _suspected_labels, vectors, seed, album),
+            "near_duplicates": part("near-duplicates", _near_duplicates, seen, album),
+            "suspected_labels": part("suspected labels", _suspected_labels, seen, seed, album),
         },
         "training": {
             model: part(f"how {model.replace('_', ' ')} learnt", _history, folder)
@@ -155,66 +158,49 @@ class _Subset:
 
 @dataclass(frozen=True)
 class _Seen:
-    """sides: shorter side in pixels -> photos. hashes: of the photos that are compared: name, label, bits."""
+    """sides: shorter side in pixels -> photos, of all.
 
-    sides: Counter[int]
-    hashes: _Subset
-
-
-def _look_at_photos(photos: Artifact) -> _Seen:
-    sides: Counter[int] = Counter()
-    hashes = _Subset(MOST_COMPARED)
-    for split, example in _every(photos):
-        feature = example.features.feature
-        sides[min(feature[name].int64_list.value[0] for name in (f.WIDTH, f.HEIGHT))] += 1
-        content_hash = text(example, f.CONTENT_HASH)
-        if hashes.takes(content_hash, split):
-            bits = near_duplicates.perceptual_hash(feature[f.IMAGE].bytes_list.value[0])
-            hashes.keep(content_hash, split, (text(example, f.FILE_NAME), text(example, f.LABEL), bits))
-    return _Seen(sides, hashes)
-
-
-@dataclass(frozen=True)
-class _Vectors:
-    """Photos with their vectors, in the order of `keys` (content hash and split), of so many photos in all.
-
-    names, labels: of each photo. rows: float16 [photos, width].
+    The rest are the photos that are compared, in the order of `keys` (content hash and split), of so many in all.
+    hashes: perceptual hashes. vectors: float16 [photos, width]; None: there are none.
     """
 
+    sides: Counter[int]
     keys: list[tuple[str, str]]
     names: list[str]
     labels: list[str]
-    rows: np.ndarray
+    hashes: list[str]
+    vectors: np.ndarray | None
     of: int
 
 
-def _read_vectors(vectors: Artifact) -> _Vectors:
-    """Of the photos themselves, not of their augmented views."""
+def _look_at_photos(examples: Artifact) -> _Seen:
+    """The photos themselves, not their augmented views."""
+    texts = (f.CONTENT_HASH, f.FILE_NAME, f.LABEL, f.PERCEPTUAL_HASH)
+    spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
+    spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (f.WIDTH, f.HEIGHT)}
+    spec[f.VIEW] = tf.io.FixedLenFeature([], tf.int64, 0)
+    spec[f.FEATURE_VECTOR] = tf.io.FixedLenSequenceFeature([], tf.float32, True)
+    sides: Counter[int] = Counter()
     subset = _Subset(MOST_COMPARED)
-    for split, example in _every(vectors):
-        if example.features.feature[f.VIEW].int64_list.value[0]:
-            continue
-        content_hash = text(example, f.CONTENT_HASH)
-        if subset.takes(content_hash, split):
-            values = np.array(example.features.feature[f.FEATURE_VECTOR].float_list.value, np.float32)
-            half = np.clip(values, -65504, 65504).astype(np.float16)
-            subset.keep(content_hash, split, (text(example, f.FILE_NAME), text(example, f.LABEL), half))
-    keys = sorted(subset.kept)
-    names, labels = ([subset.kept[key][i] for key in keys] for i in range(2))
-    rows = np.zeros((len(keys), len(subset.kept[keys[0]][2]) if keys else 0), np.float16)
-    for i, key in enumerate(keys):  # each is let go as soon as it is copied
-        rows[i] = subset.kept.pop(key)[2]
-    return _Vectors(keys, names, labels, rows, subset.seen)
-
-
-def _every(examples: Artifact) -> Iterable[tuple[str, tf.train.Example]]:
+    width = 0
     for split in artifact_utils.decode_split_names(examples.split_names):
-        for example in read_examples(split_files(examples, split)):
-            yield split, example
-
-
-def _sizes_of(seen: _Seen) -> dict[str, list[int]]:
-    return sizes(seen.sides)
+        records = read_records(split_files(examples, split)).batch(_READ_BATCH)
+        for batch in records.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator():
+            halves = np.clip(batch[f.FEATURE_VECTOR], -65504, 65504).astype(np.float16)
+            width = halves.shape[1]
+            for i in np.flatnonzero(batch[f.VIEW] == 0):
+                sides[min(int(batch[f.WIDTH][i]), int(batch[f.HEIGHT][i]))] += 1
+                content_hash, *others = (batch[name][i].decode("utf-8", "replace") for name in texts)
+                if subset.takes(content_hash, split):
+                    subset.keep(content_hash, split, (*others, halves[i].copy()))
+    keys = sorted(subset.kept)
+    names, labels, hashes = ([subset.kept[key][i] for key in keys] for i in range(3))
+    vectors = np.zeros((len(keys), width), np.float16) if width else None
+    for i, key in enumerate(keys):  # each is let go as soon as it is copied
+        *_, half = subset.kept.pop(key)
+        if vectors is not None:
+            vectors[i] = half
+    return _Seen(sides, keys, names, labels, hashes, vectors, subset.seen)
 
 
 def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
@@ -261,64 +247,48 @@ def _rejected(
     ]
 
 
-def _near_duplicates(seen: _Seen, vectors: _Vectors | None, album: Album) -> dict[str, Any]:
-    keys = sorted(seen.hashes.kept)
-    kept = [seen.hashes.kept[key] for key in keys]
-    rows = None
-    if vectors is not None and vectors.keys:
-        rows = vectors.rows
-        if vectors.keys != keys:
-            row_of = {key: i for i, key in enumerate(vectors.keys)}
-            rows = np.zeros((len(keys), vectors.rows.shape[1]), np.float16)
-            for i, key in enumerate(keys):
-                if key in row_of:
-                    rows[i] = vectors.rows[row_of[key]]
+def _near_duplicates(seen: _Seen, album: Album) -> dict[str, Any]:
     found, pairs = near_duplicates.find_pairs(
-        [bits for _, _, bits in kept], rows, [split for _, split in keys], MOST_PAIRS
+        [bits(each) for each in seen.hashes], seen.vectors, [split for _, split in seen.keys], MOST_PAIRS
     )
-
-    def photo(row: int) -> dict[str, Any]:
-        content_hash, split = keys[row]
-        name, label, _ = kept[row]
-        return album.photo(content_hash, name, label, split)
-
     return {
-        "looked_at": len(keys),
-        "of": seen.hashes.seen,
+        "looked_at": len(seen.keys),
+        "of": seen.of,
         "found": found,
         "pairs": [
-            {"method": pair.method, "distance": pair.distance, "photos": [photo(pair.first), photo(pair.second)]}
+            {
+                "method": pair.method,
+                "distance": pair.distance,
+                "photos": [_shown(seen, row, album) for row in (pair.first, pair.second)],
+            }
             for pair in pairs
         ],
     }
 
 
-def _suspected_labels(vectors: _Vectors, seed: int, album: Album) -> dict[str, Any] | None:
-    """None where no two classes have two photos each."""
+def _suspected_labels(seen: _Seen, seed: int, album: Album) -> dict[str, Any] | None:
+    """None where there are no vectors, or no two classes have two photos each."""
+    if seen.vectors is None:
+        return None
     judged = _Subset(MOST_JUDGED)
-    for row, (content_hash, split) in enumerate(vectors.keys):
+    for row, (content_hash, split) in enumerate(seen.keys):
         judged.keep(content_hash, split, row)
-    photos = Counter(vectors.labels[row] for row in judged.kept.values())
+    photos = Counter(seen.labels[row] for row in judged.kept.values())
     labels = sorted(label for label, count in photos.items() if count > 1)
     if len(labels) < 2:
         return None
     index = {label: i for i, label in enumerate(labels)}
-    rows = np.array([row for row in sorted(judged.kept.values()) if vectors.labels[row] in index])
-    classes = np.array([index[vectors.labels[row]] for row in rows])
-    its_vectors = vectors.rows if len(rows) == len(vectors.rows) else vectors.rows[rows]
-    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(its_vectors, classes, seed), classes)
-
-    def photo(row: int) -> dict[str, Any]:
-        content_hash, split = vectors.keys[row]
-        return album.photo(content_hash, vectors.names[row], vectors.labels[row], split)
-
+    rows = np.array([row for row in sorted(judged.kept.values()) if seen.labels[row] in index])
+    classes = np.array([index[seen.labels[row]] for row in rows])
+    vectors = seen.vectors if len(rows) == len(seen.vectors) else seen.vectors[rows]
+    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(vectors, classes, seed), classes)
     return {
         "looked_at": len(rows),
-        "of": vectors.of,
+        "of": seen.of,
         "found": len(suspects),
         "photos": [
             {
-                "photo": photo(int(rows[suspect.row])),
+                "photo": _shown(seen, int(rows[suspect.row]), album),
                 "suggested": labels[suspect.suggested],
                 "probability": suspect.probability,
                 "probability_of_label": suspect.of_label,
@@ -326,6 +296,11 @@ def _suspected_labels(vectors: _Vectors, seed: int, album: Album) -> dict[str, A
             for suspect in suspects[:MOST_SUSPECTS]
         ],
     }
+
+
+def _shown(seen: _Seen, row: int, album: Album) -> dict[str, Any]:
+    content_hash, split = seen.keys[row]
+    return album.photo(content_hash, seen.names[row], seen.labels[row], split)
 
 
 def _history(model_run: str) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 Two measures, since each sees what the other does not:
 
-- the **perceptual hash**, 64 bits: whether each of the lowest frequencies of the grey picture is above their median.
-  It knows a photo that was saved again, resized or lightened. Source: Zauner 2010, "Implementation and Benchmarking of
-  Perceptual Image Hash Functions", section 3.2.1 (DCT based hash).
+- the **perceptual hash** of ImageExampleGen: it knows a photo that was saved again, resized or lightened.
 - the **cosine distance of the feature vectors**, less their mean, so that a distance means much the same for any
   backbone: 1 is what any two photos have. It knows a mirrored, cropped or recoloured photo, and the next of a series.
 
@@ -25,22 +23,16 @@ which are the same photo saved again, and copies that were made of a quarter of 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from components.report.thumbnails import open_small
+from components.example_gen.perceptual_hash import BITS
 
 HASH, VECTOR = "perceptual hash", "feature vector"
-BITS = 64
 MOST_BITS = 8  # that differ between near-duplicates
 MOST_COSINE = 0.15  # distance of near-duplicates
-_HASHED_SIDE, _FREQUENCIES = 32, 8
-# A picture of one colour has no frequencies but noise.
-_LEAST_CONTRAST = 8  # of 255, between the darkest and the brightest of 32 x 32 fields
 # Rows of the one and of the other split whose vectors and distances are in memory at a time: some 30 MB.
 _BLOCK = (512, 1024)
 
@@ -55,30 +47,6 @@ class Pair:
     distance: float
 
 
-def perceptual_hash(photo_bytes: bytes) -> np.ndarray | None:
-    """Bits of a photo, bool [64]; None where Pillow cannot decode it, or it is of one colour."""
-    try:
-        image = open_small(photo_bytes, "L", 2 * _HASHED_SIDE)
-    except Exception:  # Pillow raises a dozen kinds
-        return None
-    small = image.resize((_HASHED_SIDE, _HASHED_SIDE), Image.Resampling.LANCZOS)
-    grey = np.asarray(small, np.float32)
-    if grey.max() - grey.min() < _LEAST_CONTRAST:
-        return None
-    basis = _cosines()
-    lowest = (basis @ grey @ basis.T).ravel()
-    return lowest > np.median(lowest[1:])  # the first is the mean brightness
-
-
-@functools.cache
-def _cosines() -> np.ndarray:
-    """The lowest frequencies of the discrete cosine transform (DCT-II), float32 [8, 32]."""
-    places = (np.arange(_HASHED_SIDE) + 0.5) * np.pi / _HASHED_SIDE
-    basis = np.cos(np.arange(_FREQUENCIES)[:, None] * places) * np.sqrt(2 / _HASHED_SIDE)
-    basis[0] /= np.sqrt(2)
-    return basis.astype(np.float32)
-
-
 def find_pairs(
     hashes: Sequence[np.ndarray | None], vectors: np.ndarray | None, splits: Sequence[str], most: int
 ) -> tuple[int, list[Pair]]:
@@ -87,7 +55,7 @@ def find_pairs(
     Distances are compared as shares of their limits. No more than a block of them is in memory at a time.
 
     Args:
-      hashes: of each photo, bool [64], or None.
+      hashes: bits of each photo, bool [64], or None.
       vectors: float [photos, width], rows of zeros where unknown; None: there are none.
       splits: of each photo.
       most: of the pairs that are returned.

@@ -20,7 +20,6 @@ Where photos are few and classes alike, most suspects are right and only hard: s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +30,6 @@ FOLDS = 5
 _PENALTY = 100.0
 _MOST_STEPS = 100
 _STEEP_ENOUGH = 3e-3  # the largest slope at which the optimiser goes on
-_BLOCK = 1024  # photos whose vectors are in single precision at a time
-_KEPT_BLOCKS = 4  # of so many at most they are kept, and not made anew for every step
 
 
 @dataclass(frozen=True)
@@ -49,80 +46,72 @@ def out_of_fold(vectors: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarr
     """Probabilities by models that have not seen the photo, float32 [photos, classes].
 
     Args:
-      vectors: float of any precision [photos, width]; of many no whole copy is made.
+      vectors: float of any precision [photos, width]; a fold at a time is copied in single precision.
       classes: int [photos], from 0; each class has two photos at least.
       seed: of the folds.
     """
     probabilities = np.zeros((len(classes), int(classes.max()) + 1), np.float32)
     folds = _folds(classes, seed)
     for fold in range(FOLDS):
-        held = np.flatnonzero(folds == fold)
-        if len(held):
-            model = _LogisticRegression(vectors, classes, np.flatnonzero(folds != fold))
-            for rows, block in model.blocks(held):
-                probabilities[rows] = model.probabilities(block, model.weights)
+        held = folds == fold
+        if held.any():
+            model = _LogisticRegression(vectors[~held], classes[~held], probabilities.shape[1])
+            probabilities[held] = model.probabilities(vectors[held])
     return probabilities
 
 
 class _LogisticRegression:
-    """Multinomial, with squared weights penalised, on vectors that are standardised block by block.
+    """Multinomial, with squared weights penalised, on standardised vectors.
 
     scikit-learn's gives the same answers, and takes ten times the memory of the vectors.
     """
 
-    def __init__(self, vectors: np.ndarray, classes: np.ndarray, rows: np.ndarray):
-        """Learns from the photos in `rows`."""
+    def __init__(self, vectors: np.ndarray, classes: np.ndarray, count: int):
+        """Learns photos of so many classes."""
         from scipy.optimize import minimize
 
-        self._vectors, self._classes, self._rows = vectors, classes, rows
-        self._shape = (vectors.shape[1] + 1, int(classes.max()) + 1)
-        self._mean, self._deviation = np.zeros(vectors.shape[1], np.float32), np.ones(vectors.shape[1], np.float32)
-        self._mean = sum(block[:, :-1].sum(axis=0) for _, block in self.blocks(rows)) / len(rows)
-        variance = sum((block[:, :-1] ** 2).sum(axis=0) for _, block in self.blocks(rows)) / len(rows)
-        self._deviation = np.sqrt(variance) + 1e-6
-        few = len(rows) <= _KEPT_BLOCKS * _BLOCK
-        self._learnt = list(self.blocks(rows)) if few else None
+        self._mean, self._deviation = vectors.mean(axis=0, dtype=np.float32), np.float32(1)
+        learnt = self._standardised(vectors)
+        self._deviation = np.sqrt(np.einsum("ij,ij->j", learnt[:, :-1], learnt[:, :-1]) / len(learnt)) + 1e-6
+        learnt[:, :-1] /= self._deviation
+        shape = (learnt.shape[1], count)
         found = minimize(
-            self._loss,
-            np.zeros(self._shape).ravel(),
+            lambda flat: _loss(learnt, classes, flat.reshape(shape)),
+            np.zeros(shape).ravel(),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": _MOST_STEPS, "gtol": _STEEP_ENOUGH},
         )
-        self.weights = found.x.reshape(self._shape).astype(np.float32)
+        self._weights = found.x.reshape(shape).astype(np.float32)
 
-    def blocks(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and their standardised vectors with a 1 at the end, float32 [n, width + 1], some at a time."""
-        for start in range(0, len(rows), _BLOCK):
-            some = rows[start : start + _BLOCK]
-            block = np.ones((len(some), self._shape[0]), np.float32)
-            block[:, :-1] = self._vectors[some]
-            block[:, :-1] -= self._mean
-            block[:, :-1] /= self._deviation
-            yield some, block
-
-    @staticmethod
-    def probabilities(block: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """float32 [n, classes]."""
-        logits = block @ weights
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return _softmax(self._standardised(vectors) @ self._weights)
 
-    def _loss(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean loss with the penalty, and its gradient, float64 [weights]."""
-        weights = flat.reshape(self._shape)
-        penalised = weights.copy()
-        penalised[-1] = 0  # not the biases
-        loss = _PENALTY / 2 * float(np.sum(penalised**2))
-        gradient = _PENALTY * penalised
-        single = weights.astype(np.float32)
-        for rows, block in self._learnt or self.blocks(self._rows):
-            probabilities = self.probabilities(block, single)
-            true = np.arange(len(rows)), self._classes[rows]
-            loss -= float(np.log(np.maximum(probabilities[true], 1e-30)).sum())
-            probabilities[true] -= 1
-            gradient += block.T @ probabilities
-        return loss / len(self._rows), gradient.ravel() / len(self._rows)
+    def _standardised(self, vectors: np.ndarray) -> np.ndarray:
+        """With a 1 at the end, float32 [n, width + 1]."""
+        rows = np.ones((len(vectors), vectors.shape[1] + 1), np.float32)
+        rows[:, :-1] = vectors
+        rows[:, :-1] -= self._mean
+        rows[:, :-1] /= self._deviation
+        return rows
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _loss(learnt: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean loss with the penalty, and its gradient, float64 [weights]."""
+    penalised = weights.copy()
+    penalised[-1] = 0  # not the biases
+    probabilities = _softmax(learnt @ weights.astype(np.float32))
+    true = np.arange(len(classes)), classes
+    loss = _PENALTY / 2 * float(np.sum(penalised**2)) - float(np.log(np.maximum(probabilities[true], 1e-30)).sum())
+    probabilities[true] -= 1
+    gradient = _PENALTY * penalised + learnt.T @ probabilities
+    return loss / len(classes), gradient.ravel() / len(classes)
 
 
 def _folds(classes: np.ndarray, seed: int) -> np.ndarray:

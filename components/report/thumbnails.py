@@ -7,11 +7,11 @@ import os
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageFile
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
+from components.example_gen.photo import orientation_of, to_rgb, upright
 from components.explanation.pictures import jpeg_uri
 from components.records import read_examples, split_files, text
 from schemas import features as f
@@ -23,27 +23,15 @@ _ENOUGH_BYTES = 12_000
 # What was rejected may be anything: no more is read of it, and no decoder of a rare format is asked.
 _MOST_BYTES = 64 * 2**20
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
-def open_small(photo_bytes: bytes, mode: str, side: int, max_pixels: int | None = None) -> Image.Image:
-    """A photo, upright, of `mode` (`RGB` or `L`), and at least `side` pixels wide and high if it has as many.
+def _open_small(photo_bytes: bytes, max_pixels: int | None) -> Image.Image:
+    """A photo, upright, in three colours, and at least `SIDE` pixels wide and high if it has as many.
 
     A JPEG is decoded at a fraction of its size where that is enough, which takes a fraction of the time.
 
     Args:
       photo_bytes: any bytes.
-      mode: of the picture.
-      side: pixels.
       max_pixels: nothing larger is decoded; None: what Pillow decodes.
 
     Raises:
@@ -53,31 +41,16 @@ def open_small(photo_bytes: bytes, mode: str, side: int, max_pixels: int | None 
     with Image.open(io.BytesIO(photo_bytes), formats=_FORMATS) as opened:
         if max_pixels is not None and opened.width * opened.height > max_pixels:
             raise ValueError(f"{opened.width} x {opened.height} pixels")
-        turn = _TURNS.get(_orientation(opened))
-        opened.draft(mode, (side, side))
+        orientation = orientation_of(opened)
+        opened.draft("RGB", (SIDE, SIDE))
         opened.load()
-        image: Image.Image = opened
-        if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image.info.pop("transparency", None)  # alpha is dropped, as everywhere
-        image = image.convert(mode)
-    return image if turn is None else image.transpose(turn)
-
-
-def _orientation(image: Image.Image) -> int:
-    """From the Exif header alone, as `components.example_gen.photo` reads it."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        return int(exif.get(_ORIENTATION_TAG, 1))
-    except Exception:  # a broken header raises a dozen kinds
-        return 1
+        return upright(to_rgb(opened), orientation)
 
 
 def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
     """A data URI of a small JPEG; None where the bytes cannot be decoded, or are of more than `max_pixels`."""
     try:
-        image = open_small(photo_bytes, "RGB", SIDE, max_pixels)
+        image = _open_small(photo_bytes, max_pixels)
     except Exception:  # Pillow raises a dozen kinds
         return None
     image.thumbnail((SIDE, SIDE))

@@ -65,9 +65,10 @@ def merge_files(
 ) -> None:
     """Puts the files of all spans into `photos` and `vectors`, by links where the file system has them.
 
-    A span without photos to leave out costs nothing; of another the files are written anew.
+    A split of a span without photos to leave out costs nothing; of another the files are written anew.
     """
     for part in parts:
+        has_less = {key.split for key in part.keys if key.content_hash in left_out[part.span]}
         for source, target in ((part.photos, photos), (part.vectors, vectors)):
             for split in splits:
                 folder = os.path.join(target, f"Split-{split}")
@@ -77,7 +78,7 @@ def merge_files(
                 for file in matching_files([os.path.join(source, f"Split-{split}", "*")]):
                     # Spans are read in their order: of numbers, not of texts.
                     name = os.path.join(folder, f"span-{part.span:020d}-{os.path.basename(file)}")
-                    if left_out[part.span]:
+                    if split in has_less:
                         _copy_without(file, name, left_out[part.span])
                     else:
                         _link(file, name)

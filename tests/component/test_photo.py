@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
+from components.example_gen.perceptual_hash import perceptual_hash
 from components.example_gen.photo import PhotoFacts, PhotoRejected, inspect_photo
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -168,7 +169,7 @@ def test_read(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         facts = inspect(photo_bytes)
-    assert facts == PhotoFacts(image_format, WIDTH, HEIGHT, color_mode, 1)
+    assert facts == PhotoFacts(image_format, WIDTH, HEIGHT, color_mode, 1, facts.perceptual_hash)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -182,10 +183,13 @@ def test_rejected_by_name(name):
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_the_size_is_upright(value):
-    facts = inspect(encode(SCENE, "JPEG", exif=orientation(value)))
+def test_the_size_and_the_hash_are_upright(value):
+    photo_bytes = encode(SCENE, "JPEG", exif=orientation(value))
+    facts = inspect(photo_bytes)
     upright = (WIDTH, HEIGHT) if value < 5 else (HEIGHT, WIDTH)
     assert (facts.width, facts.height, facts.exif_orientation) == (*upright, value)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(photo_bytes)))
+    assert facts.perceptual_hash == perceptual_hash(turned) != ""
 
 
 def test_limits_are_inclusive():

@@ -17,7 +17,8 @@ ROOMS = ("schemas", "components", "pipeline", "deploy")
 SOURCES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 SCHEMAS = sorted((REPOSITORY / "schemas").glob("*.pbtxt"))
 FEATURES = (
-    f.IMAGE, f.LABEL, f.FILE_NAME, f.DATASET, f.SPECIES, f.BREED, f.IMAGE_FORMAT, f.WIDTH, f.HEIGHT, f.CONTENT_HASH
+    f.IMAGE, f.LABEL, f.FILE_NAME, f.DATASET, f.SPECIES, f.BREED, f.IMAGE_FORMAT, f.WIDTH, f.HEIGHT, f.CONTENT_HASH,
+    f.PERCEPTUAL_HASH,
 )  # fmt: skip
 
 

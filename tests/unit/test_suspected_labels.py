@@ -42,11 +42,8 @@ def clusters(photos: int, classes: int, width: int, apart: float, seed: int = 1)
     return (rng.normal(0, apart, (classes, width))[truth] + rng.normal(0, 1, (photos, width))).astype(np.float32), truth
 
 
-@pytest.mark.parametrize("kept_blocks", [0, 4])
 @pytest.mark.parametrize("classes", [2, 7])
-def test_planted_labels_are_found_where_classes_lie_apart(monkeypatch, classes, kept_blocks):
-    monkeypatch.setattr(suspected_labels, "_KEPT_BLOCKS", kept_blocks)
-    monkeypatch.setattr(suspected_labels, "_BLOCK", 100)
+def test_planted_labels_are_found_where_classes_lie_apart(classes):
     vectors, truth = clusters(420, classes, 32, apart=2.0)
     precision, recall, surest, right = found_among(vectors, truth, seed=1)
     assert precision >= 0.9
@@ -91,7 +88,6 @@ def test_every_photo_is_judged_by_a_model_that_has_not_seen_it():
 def test_the_models_are_those_of_scikit_learn(monkeypatch):
     from sklearn.linear_model import LogisticRegression
 
-    monkeypatch.setattr(suspected_labels, "_BLOCK", 13)
     monkeypatch.setattr(suspected_labels, "_STEEP_ENOUGH", 1e-6)
     vectors, classes = clusters(90, 3, 8, apart=0.7)
     vectors = (vectors * np.arange(1, 9) + 5).astype(np.float16)
