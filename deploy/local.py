@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from components import progress
 from components.example_gen import layouts, spans
 from components.servable_check.packages import require_packages
-from deploy import output
+from deploy import output, quick_start
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config, dump_config
@@ -147,11 +148,14 @@ def run(
     root.refuse_local_run()
     run_id = root.new_run_id()
     with root.lock(run_id):
+        started = time.time()
+        display.node_started(_STARTING)
+        quick_start.import_launcher()  # it may have to start the process again, so it comes before anything is written
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
         with _output_to(folder / LOG_FILE):
-            return _run_locked(config, root, run_id, folder, sources, display, from_node, to_node, force_push)
+            return _run_locked(config, root, run_id, folder, started, sources, display, from_node, to_node, force_push)
 
 
 def _run_locked(
@@ -159,18 +163,19 @@ def _run_locked(
     root: Root,
     run_id: str,
     folder: Path,
+    started: float,
     sources: tuple[dict[str, str], dict[str, str]],
     display: Display,
     from_node: str | None,
     to_node: str | None,
     force_push: str,
 ) -> RunResult:
-    started = time.time()
     status, reason = "", ""
     node_ids: list[str] = []
     store = before = runner = window = None
-    display.node_started(_STARTING)
-    # Slow imports, after everything that can be refused without them.
+    # Slow imports, after everything that can be refused without them. Next to nothing of what they make is garbage.
+    gc.disable()
+    quick_start.import_for_executors()
     from ml_metadata.metadata_store import metadata_store
     from tfx.orchestration import metadata
 
@@ -180,6 +185,8 @@ def _run_locked(
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
 
+    gc.freeze()
+    gc.enable()
     try:
         before = root.production_version()
         connection = metadata.sqlite_metadata_connection_config(str(root.metadata))

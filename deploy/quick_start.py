@@ -1,5 +1,8 @@
 """TFX's launcher, imported without what only executors need, so that a process for one node starts at once.
 
+A process that runs every node starts sooner too: of TFX's components it imports those that its pipeline has
+(`import_for_executors()`).
+
 Importing `tfx.orchestration.portable.launcher` plainly brings along tensorflow, apache_beam and every component of TFX:
 many seconds, which a cached or skipped node pays for nothing. TFX's core, the package `ml-pipelines-sdk`, also works
 where tensorflow and apache_beam are not installed. So `import_launcher()` hides them while the core is imported, puts a
@@ -84,6 +87,18 @@ def import_launcher(hide: bool = True) -> bool:
     except Exception as error:  # whatever it is, a plain start does not meet it, or shows it as it is
         _start_again_plainly(f"{type(error).__name__}: {error}")
     return True
+
+
+def import_for_executors() -> None:
+    """Goes on from `import_launcher()` in a process that is sure to run executors; then import what you like.
+
+    What is spared is the package `tfx.components` as a whole, and with it the clients of Kubernetes and of Keras Tuner.
+    """
+    if import_launcher():
+        _run_code_of_components()
+        import tensorflow  # noqa: F401
+
+        _register_tensorflow_files()
 
 
 def late_operators() -> dict[str, dict[Any, Callable[..., Any]]]:
@@ -254,14 +269,19 @@ def _register_tensorflow_files() -> Any:
 
 def _make_operator(operator_class: Callable[..., Any], *arguments: Any) -> Any:
     """An operator of TFX's, which imports its driver or executor, with TFX as it is in a plain process."""
-    import tfx.components
-
-    if not only_exports(Path(tfx.components.__file__).read_text(encoding="utf-8")):
-        tfx.components.__all__  # noqa: B018  (runs the package's code, if it has not run)
+    _run_code_of_components()
     operator = operator_class(*arguments)
     if "tensorflow" in sys.modules:
         _register_tensorflow_files()
     return operator
+
+
+def _run_code_of_components() -> None:
+    """Runs the code of the package `tfx.components` where it does more than export names, if it has not run."""
+    import tfx.components
+
+    if not only_exports(Path(tfx.components.__file__).read_text(encoding="utf-8")):
+        tfx.components.__all__  # noqa: B018
 
 
 def only_exports(source: str) -> bool:

@@ -13,7 +13,6 @@ from tfx.components.pusher.component import Pusher
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
-from tfx.components.tuner.component import Tuner
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
@@ -243,6 +242,8 @@ def make_pipeline(
     }
     tuner = None
     if training.tuner.trials:
+        from tfx.components.tuner.component import Tuner  # it imports Keras Tuner, and that Keras 3
+
         tuner = Tuner(
             tuner_fn="components.trainer.tuning.tuner_fn",
             examples=vectors,

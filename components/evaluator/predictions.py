@@ -1,6 +1,5 @@
 """The Predictions component: each model answers each photo of the eval and test splits once."""
 
-import functools
 import math
 import os
 from collections import Counter
@@ -31,6 +30,7 @@ from components.evaluator.stored_predictions import (
     LABEL_INDEX,
     probabilities_key,
 )
+from components.loaded_models import forget_models, load_model
 from components.records import choose_golden, read_examples, read_records, split_files, text
 from schemas import features as f
 from schemas import schema_files
@@ -41,20 +41,6 @@ _OF_FEATURE_VECTOR_GEN = (f.FEATURE_VECTOR, f.ACTIVATIONS, f.BOUNDARY, f.BRIGHTN
 # Of the predictions: how they were made.
 ANSWERED_FROM_PROPERTY = "answered_from"
 PHOTOS, STORED = "photos", "stored vectors and activations"
-
-
-@functools.lru_cache(maxsize=4)
-def load_model(folder: str) -> tf.Module:
-    """A SavedModel, loaded once a process though Beam asks for it again; `forget_models` lets it go.
-
-    It is kept with its signatures, which do not keep it alive.
-    """
-    return tf.saved_model.load(folder)
-
-
-def forget_models() -> None:
-    """The steps that follow in this process need the memory."""
-    load_model.cache_clear()
 
 
 def _of_photos(model: Any, records: Sequence[bytes]) -> np.ndarray:
@@ -239,7 +225,7 @@ def store_answers(
             | "Answer" >> beam.ParDo(_Answer(models, labels, with_ensemble, ask)).with_outputs(*splits)
         )
         write_splits(answers, predictions, splits)
-    forget_models()
+    forget_models(models.values())
 
 
 @component(use_beam=True)

@@ -17,8 +17,9 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.predictions import Stored, forget_models, load_model, store_answers
+from components.evaluator.predictions import Stored, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
+from components.loaded_models import forget_models, load_model
 from components.pusher.serving_folder import LABELS_FILE, model_identity
 from components.records import read_records, split_files
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
@@ -74,6 +75,7 @@ def ProductionPredictions(
         stored = Stored(vectors, asked_twice, tolerance) if vectors is not None else None
         models = {PRODUCTION: production_model}
         store_answers(beam_pipeline, examples, ["test"], models, labels, predictions, stored=stored)
+    forget_models([production_model])  # the trainers may have loaded it
     write_verdict(standing.uri, found)
 
 
@@ -87,7 +89,6 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
     """
 
     def no(state: str, why: str) -> dict[str, Any]:
-        forget_models()
         return {"state": state, "text": f"the model in production cannot be compared: {why}"}
 
     try:

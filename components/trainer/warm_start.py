@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
+from components.loaded_models import load_model
 from components.records import read_examples
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.model import HEAD_NAME
@@ -80,7 +81,7 @@ def read_source(folder: str) -> Source:
       BadInput: it cannot be loaded, has no variables, two of one name, or a temperature that no calibration gives.
     """
     try:
-        model = tf.saved_model.load(folder)
+        model = load_model(folder)
     except Exception as error:  # damaged protocol buffers and variables fail in many ways
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"the model {folder} cannot be loaded to start from it ({first_line})") from error

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
-from components.evaluator.predictions import forget_models
 from components.evaluator.stored_predictions import PRODUCTION, read_predictions
 from components.pusher.serving_folder import LABELS_FILE, model_identity
 from components.release_gate.production import ProductionPredictions, examine
@@ -162,7 +161,6 @@ def test_labels_are_compared_by_name(labels, state, text, example, tmp_path):
     assert found["state"] == state
     assert text in found["text"]
     assert found.get("labels") == (labels if state == "comparable" else None)
-    forget_models()
 
 
 def test_without_a_list_of_labels_nothing_can_be_compared(example, copy):

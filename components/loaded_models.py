@@ -1,0 +1,24 @@
+"""SavedModels that several steps ask: where these run in one process, each is loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+# Models are kept with their signatures, which do not keep them alive.
+_loaded: dict[str, Any] = {}
+
+
+def load_model(folder: str) -> Any:
+    """What `tf.saved_model.load` gives, kept until `forget_models`; nobody may change its variables."""
+    if folder not in _loaded:
+        _loaded[folder] = tf.saved_model.load(folder)
+    return _loaded[folder]
+
+
+def forget_models(folders: Iterable[str]) -> None:
+    """Lets models go, loaded or not: the steps that follow in this process need the memory."""
+    for folder in folders:
+        _loaded.pop(folder, None)
