@@ -20,9 +20,8 @@ from components.records import matching_files
 from components.trainer import calibration, loop, serving_model, warm_start
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
-from components.trainer.optimization import class_weights
+from components.trainer.optimization import class_weights, tuned
 from components.trainer.training_data import StoredRows, TrainingData, example_files, read_photos, read_rows
-from components.trainer.tuning import tuned
 from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f

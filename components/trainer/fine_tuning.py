@@ -21,7 +21,7 @@ from components.records import matching_files, read_examples, text
 from components.trainer import calibration, loop, serving_model, warm_start
 from components.trainer.devices import training_devices
 from components.trainer.model import Classifier, build_head
-from components.trainer.optimization import class_weights, layer_multipliers, unfreeze_stages
+from components.trainer.optimization import class_weights, layer_multipliers, tuned, unfreeze_stages
 from components.trainer.training_data import (
     StoredRows,
     TrainingData,
@@ -30,7 +30,6 @@ from components.trainer.training_data import (
     read_photos,
     read_rows,
 )
-from components.trainer.tuning import tuned
 from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f

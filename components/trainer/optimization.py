@@ -1,4 +1,5 @@
-"""The optimizer of both phases: its schedule, clipping, a learning rate for each block, and gradual unfreezing."""
+"""The optimizer of both phases: its schedule, clipping, a learning rate for each block, and gradual unfreezing; and
+which settings a search found to be better."""
 
 from __future__ import annotations
 
@@ -11,6 +12,17 @@ import tensorflow as tf
 
 from components.backbone import freezing
 from components.legacy_keras import tf_keras
+
+
+def tuned(settings: dict[str, Any], hyperparameters: dict[str, Any] | None) -> dict[str, Any]:
+    """The settings of a phase with the best values that TFX Tuner found in the place of the configured ones.
+
+    The learning rate that was found is phase one's; phase two keeps its ratio to it (`learning_rate_ratio`).
+    """
+    values = dict((hyperparameters or {}).get("values", {}))
+    if "learning_rate" in values:
+        values["learning_rate"] *= settings["learning_rate_ratio"]
+    return {**settings, **{name: value for name, value in values.items() if name in settings}}
 
 
 def make_optimizer(

@@ -1,4 +1,4 @@
-"""KerasTuner over the head and its schedule, on cached vectors: what TFX Tuner calls, and what its result changes."""
+"""KerasTuner over the head and its schedule, on cached vectors: what TFX Tuner calls."""
 
 from __future__ import annotations
 
@@ -21,17 +21,6 @@ from schemas import features as f
 from schemas import schema_files
 
 OBJECTIVE = "eval_loss"
-
-
-def tuned(settings: dict[str, Any], hyperparameters: dict[str, Any] | None) -> dict[str, Any]:
-    """The settings of a phase with the best values that TFX Tuner found in the place of the configured ones.
-
-    The learning rate that was found is phase one's; phase two keeps its ratio to it (`learning_rate_ratio`).
-    """
-    values = dict((hyperparameters or {}).get("values", {}))
-    if "learning_rate" in values:
-        values["learning_rate"] *= settings["learning_rate_ratio"]
-    return {**settings, **{name: value for name, value in values.items() if name in settings}}
 
 
 class HeadTuner(BaseTuner):
