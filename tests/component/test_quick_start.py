@@ -46,6 +46,39 @@ def told(program: str, *arguments: str, **environment: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def test_a_run_of_every_node_imports_of_the_components_those_it_has():
+    found = told(
+        """
+import json, sys
+from deploy import quick_start
+went_quickly = quick_start.import_launcher()
+quick_start.import_for_executors()
+import deploy.assembly, deploy.local_runner
+import components.trainer.feature_extraction, components.trainer.fine_tuning
+from tfx.dsl.io import filesystem_registry
+from tfx.dsl.io.plugins import tensorflow_gfile
+files = filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.get_filesystem_for_path("gs://x/y")
+print(json.dumps({
+    "went_quickly": went_quickly,
+    "imported": [name for name in ("tensorflow", "apache_beam", "tf_keras") if name in sys.modules],
+    "spared": [name for name in ("kubernetes", "keras_tuner", "keras") if name in sys.modules],
+    "components": sorted(
+        name.split(".")[2] for name in sys.modules
+        if name.startswith("tfx.components.") and name.endswith(".component")
+    ),
+    "remote_files": files is tensorflow_gfile.TensorflowFilesystem,
+}))
+"""
+    )
+    assert found["went_quickly"], CHANGED
+    assert found["imported"] == ["tensorflow", "apache_beam", "tf_keras"]
+    assert found["spared"] == []
+    assert found["components"] == [
+        "evaluator", "example_validator", "pusher", "statistics_gen", "trainer", "transform"
+    ]  # fmt: skip
+    assert found["remote_files"]
+
+
 # What it leans on inside TFX
 
 

@@ -338,6 +338,20 @@ def test_a_run_hands_these_sentences_to_its_display(tmp_path, monkeypatch):
     assert told.read_text().startswith(f"  {tmp_path}/span-3 is not read yet: it changed ")
 
 
+def test_a_run_that_starts_again_plainly_has_written_nothing_and_holds_nothing(tmp_path, monkeypatch):
+    from deploy import quick_start
+    from pipeline.config import load_config
+
+    write_sample_photos(tmp_path, photos=24, seed=1)
+    config = load_config("cats_vs_dogs", [], [str(tmp_path / "cats_vs_dogs")])
+    root = Root(tmp_path / "root")
+    monkeypatch.setattr(quick_start, "import_launcher", lambda: pytest.exit("as execv ends a process"))
+    with (tmp_path / "told.txt").open("w") as stream, pytest.raises(pytest.exit.Exception):
+        local.run(config, root, ConsoleDisplay(stream))
+    assert list(root.reports.iterdir()) == []
+    assert not root.is_active()
+
+
 # ---- completion
 
 
