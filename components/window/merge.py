@@ -96,7 +96,9 @@ def _link(file: str, name: str) -> None:
 
 
 def _copy_without(file: str, name: str, left_out: Collection[str]) -> None:
-    with tf.io.TFRecordWriter(name, compression([file])) as writer:
+    # In the form of the others, but as they are: photos would not get smaller, and packing them takes the most time.
+    options = tf.io.TFRecordOptions(compression([file]), compression_level=0)
+    with tf.io.TFRecordWriter(name, options) as writer:
         for record in read_records([file]).as_numpy_iterator():
             [content_hash] = tf.train.Example.FromString(record).features.feature[f.CONTENT_HASH].bytes_list.value
             if content_hash.decode() not in left_out:

@@ -74,7 +74,7 @@ print(json.dumps({
     assert found["imported"] == ["tensorflow", "apache_beam", "tf_keras"]
     assert found["spared"] == []
     assert found["components"] == [
-        "evaluator", "example_validator", "pusher", "statistics_gen", "trainer", "transform"
+        "evaluator", "example_gen", "example_validator", "pusher", "statistics_gen", "trainer", "transform"
     ]  # fmt: skip
     assert found["remote_files"]
 
