@@ -9,12 +9,15 @@ import tensorflow as tf
 
 # Models are kept with their signatures, which do not keep them alive.
 _loaded: dict[str, Any] = {}
+_MOST = 3  # production, and this run's two; the one that was loaded first goes first
 
 
 def load_model(folder: str) -> Any:
     """What `tf.saved_model.load` gives, kept until `forget_models`; nobody may change its variables."""
     if folder not in _loaded:
         _loaded[folder] = tf.saved_model.load(folder)
+        while len(_loaded) > _MOST:
+            del _loaded[next(iter(_loaded))]
     return _loaded[folder]
 
 
