@@ -179,6 +179,7 @@ def _look_at_photos(examples: Artifact) -> _Seen:
     spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (f.WIDTH, f.HEIGHT)}
     spec[f.VIEW] = tf.io.FixedLenFeature([], tf.int64, 0)
+    spec[f.PERCEPTUAL_HASH] = tf.io.FixedLenFeature([], tf.string, "")  # a run of an older version has none
     spec[f.FEATURE_VECTOR] = tf.io.FixedLenSequenceFeature([], tf.float32, True)
     sides: Counter[int] = Counter()
     subset = _Subset(MOST_COMPARED)

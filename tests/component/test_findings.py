@@ -286,6 +286,16 @@ def test_a_run_stopped_after_its_photos_were_read_shows_them(drawn_run):
     assert sum(found["data"]["sizes"]["counts"]) == 25
 
 
+def test_photos_of_an_older_version_have_no_hash_and_are_compared_by_their_vectors(drawn_run):
+    for _, example, _ in drawn_run.examples:
+        del example.features.feature[f.PERCEPTUAL_HASH]
+    drawn_run.write()
+    found = find(drawn_run.outputs(), seed=1)
+    assert found["problems"] == []
+    [pair] = found["data"]["near_duplicates"]["pairs"]
+    assert pair["method"] == "feature vector"
+
+
 def test_histories_are_given_as_they_are(tmp_path):
     history = {"epochs": [{"train_loss": 0.5}], "best_epoch": 1}
     (tmp_path / HISTORY_FILE).write_text(json.dumps(history))
