@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import apache_beam as beam
@@ -27,18 +28,20 @@ PHOTOS_KEY = "photos"
 _MODULUS = 2**61 - 1
 
 
-def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]) -> str:
+def choose_split(content_hash: str, official_split: str, buckets: dict[str, int], group: str = "") -> str:
     """The split a photo belongs to for life.
 
     Args:
       content_hash: SHA-256 of the photo's bytes, hexadecimal.
-      official_split: `test` and `trainval` follow the data set's own list; empty: by hash alone.
-      buckets: hash buckets of each split, in order; the list's trainval photos share those of train and eval.
+      official_split: what the data set itself says, a key of `layouts.OFFICIAL_SPLITS`.
+      buckets: hash buckets of each split, in order; those of the splits that the data set leaves open are shared.
+      group: the series that the photo belongs to; its hash takes the place of the photo's.
     """
-    if official_split == "test" or list(buckets) == ["test"]:  # photos to evaluate on have no other split
+    if list(buckets) == ["test"]:  # photos to evaluate on have no other split
         return "test"
-    shares = {name: n for name, n in buckets.items() if not (official_split == "trainval" and name == "test")}
-    bucket = int(content_hash, 16) % sum(shares.values())
+    shares = {name: n for name, n in buckets.items() if name in layouts.OFFICIAL_SPLITS[official_split]}
+    number = hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest() if group else content_hash
+    bucket = int(number, 16) % sum(shares.values())
     for name, n in shares.items():
         if bucket < n:
             return name
@@ -75,13 +78,11 @@ def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFac
 
 
 def _rejection(rejected: layouts.Rejected) -> beam.pvalue.TaggedOutput:
-    line = {
-        "dataset": rejected.dataset,
-        "file_name": rejected.file_name,
-        "reason": rejected.reason,
-        "detail": rejected.detail,
-    }
-    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(line, sort_keys=True))
+    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
+
+
+def _label(of: layouts.Photo, label_from: str) -> str:
+    return of.species if label_from == "species" else of.label
 
 
 def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -95,13 +96,20 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
 class _ReadFile(beam.DoFn):
     """layouts.Photo -> (layouts.Photo, bytes)."""
 
+    def __init__(self, settings: dict[str, Any]):
+        self._settings = settings
+
     def process(self, found: layouts.Photo):
         try:
             with fileio.open(found.path, "rb") as file:
                 photo_bytes = file.read()
         except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
             detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
-            yield _rejection(layouts.Rejected(found.file_name, found.dataset, "unreadable", detail))
+            yield _rejection(
+                layouts.Rejected(
+                    found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings["label_from"])
+                )
+            )
             return
         yield found, photo_bytes
 
@@ -125,21 +133,22 @@ class _ToExample(beam.DoFn):
     def process(self, element: tuple[layouts.Photo, bytes]) -> Iterable[Any]:
         found, photo_bytes = element
         self._counter.add()
+        label = _label(found, self._settings["label_from"])
         try:
             facts = photo.inspect_photo(
                 photo_bytes, min_side=self._settings["min_side"], max_pixels=self._settings["max_pixels"]
             )
         except photo.PhotoRejected as rejected:
             detail = f"{found.file_name} {rejected.detail}"
-            yield _rejection(layouts.Rejected(found.file_name, found.dataset, rejected.reason, detail))
+            yield _rejection(layouts.Rejected(found.file_name, found.dataset, rejected.reason, detail, label))
             return
-        label = found.species if self._settings["label_from"] == "species" else found.label
         example = make_example(found, photo_bytes, facts, label)
         content_hash = example.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode()
-        split = choose_split(content_hash, found.official_split, self._buckets)
+        split = choose_split(content_hash, found.official_split, self._buckets, found.group)
         identity = int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % _MODULUS
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, facts.image_format), (1, identity)))
-        yield beam.pvalue.TaggedOutput(KEYS, json.dumps([content_hash, split, label]))
+        key = [content_hash, split, label, found.dataset, found.file_name, facts.image_format]
+        yield beam.pvalue.TaggedOutput(KEYS, json.dumps(key))
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
@@ -165,13 +174,11 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
 
         photos: list[layouts.Photo] = []
         shards: list[Any] = []
-        rejected: list[layouts.Rejected] = []
-        found_layouts = {}
+        found_by_dataset = {}
         for dataset, folder in sorted(settings["sources"].items()):
             found = layouts.find_photos(folder, dataset, settings.get("success_file", layouts.SUCCESS_FILE))
-            found_layouts[dataset] = found.layout
+            found_by_dataset[dataset] = found
             photos += found.photos
-            rejected += found.rejected
             if found.layout == "tfds":
                 shards += tfds_source.list_shards(folder, dataset)
 
@@ -181,7 +188,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             from_files = (
                 pipeline
                 | "Photos" >> beam.Create(photos, reshuffle=spread)
-                | "ReadFile" >> beam.ParDo(_ReadFile()).with_outputs(REJECTED, main="photos")
+                | "ReadFile" >> beam.ParDo(_ReadFile(settings)).with_outputs(REJECTED, main="photos")
             )
             from_shards = (
                 pipeline | "Shards" >> beam.Create(shards, reshuffle=spread) | "ReadShard" >> beam.ParDo(_ReadShard())
@@ -205,4 +212,4 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
-        write_report(report_uri, found_layouts, rejected)
+        write_report(report_uri, found_by_dataset, settings["label_from"])

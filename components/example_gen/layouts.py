@@ -21,7 +21,7 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.errors import BadInput
@@ -31,6 +31,15 @@ CLASS_FOLDERS, KAGGLE_FLAT, OXFORD, TFDS = "class_folders", "kaggle_flat", "oxfo
 # The marker that Hadoop and Spark put into every folder that is complete.
 SUCCESS_FILE = "_SUCCESS"
 OXFORD_LISTS = ("list.txt", "trainval.txt", "test.txt")
+# What a data set says about a photo's split -> the splits among which the photo's hash chooses.
+OFFICIAL_SPLITS = {
+    "": ("train", "eval", "test"),
+    "train": ("train",),
+    "eval": ("eval",),
+    "test": ("test",),
+    "trainval": ("train", "eval"),
+    "traintest": ("train", "test"),
+}
 
 _EXPECTED = {
     "cats_vs_dogs": "folders cat/ and dog/ (or Cat/, cats/, ...), or files cat.0.jpg and dog.0.jpg, "
@@ -71,7 +80,8 @@ class Photo:
     label: str
     species: str = ""
     breed: str = ""
-    official_split: str = ""  # "", "trainval" or "test"
+    official_split: str = ""  # a key of OFFICIAL_SPLITS
+    group: str = ""  # photos of one group share a split; empty: the photo stands for itself
 
 
 @dataclass(frozen=True)
@@ -82,15 +92,23 @@ class Rejected:
     dataset: str
     reason: str  # short code in snake_case
     detail: str  # one sentence, with the file name
+    label: str = ""  # the class that the file was meant for, where its place says so
 
 
 @dataclass
 class Found:
-    """What a data folder holds."""
+    """What a data folder holds.
+
+    rejected: files that were meant as photos, and are not used. left_out: files that are no photos of the data set by
+    their name or place, such as sidecars, lists, and photos without a label. classes: all classes that the folder
+    names, also those without a photo.
+    """
 
     layout: str
     photos: list[Photo]
     rejected: list[Rejected]
+    left_out: list[Rejected] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
 
 
 def list_files(root: str) -> list[FileEntry]:

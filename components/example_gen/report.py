@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from schemas import features as f
 
 REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
+LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
-# What the workers write: JSON lines, below PARTS.
+# What the workers write: JSON lines, below PARTS. Of KEYS: content hash, split, label, data set, file name, format.
 PARTS, REJECTED, FACTS, KEYS = "parts", "rejected", "facts", "keys"
 
 
@@ -30,11 +31,18 @@ class Key(NamedTuple):
     label: str
 
 
-def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: list[layouts.Rejected]) -> None:
-    """Joins what the workers wrote into `report.json`, `rejected.jsonl` and `keys.jsonl`."""
+def write_report(report_uri: str, found: Mapping[str, layouts.Found], label_from: str) -> None:
+    """Joins what the workers wrote into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
+
+    Args:
+      report_uri: of the artifact, with the workers' files below `PARTS`.
+      found: data set -> what was found in its folder.
+      label_from: `label` or `species`, of the photos that were read.
+    """
     parts = os.path.join(report_uri, PARTS)
-    lines = [json.loads(line) for line in _lines(parts, REJECTED)] + [asdict(r) for r in not_photos]
-    lines.sort(key=lambda line: (line["dataset"], line["file_name"]))
+    not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
+    rejected = _sorted([*(json.loads(line) for line in _lines(parts, REJECTED)), *not_read])
+    left_out = _sorted(asdict(file) for one in found.values() for file in one.left_out)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
     by_format: Counter[str] = Counter()
     facts = sorted(_lines(parts, FACTS))
@@ -42,26 +50,60 @@ def write_report(report_uri: str, found_layouts: dict[str, str], not_photos: lis
         (_, split, label, image_format), (count, _) = json.loads(line)
         by_split[split][label] += count
         by_format[image_format] += count
+    accepted: Counter[str] = sum(by_split.values(), Counter())
+    lost = Counter(line["label"] for line in rejected if line["label"])
+    classes = {label for one in found.values() for label in _classes(one, label_from)} | set(accepted) | set(lost)
     report = {
-        "layouts": found_layouts,
+        "layouts": {dataset: one.layout for dataset, one in found.items()},
         "accepted": sum(by_format.values()),
-        "rejected": len(lines),
+        "rejected": len(rejected),
         "splits": {split: dict(sorted(counts.items())) for split, counts in by_split.items()},
+        # Of every class that was meant, also one without a photo.
+        "classes": {label: {"accepted": accepted[label], "rejected": lost[label]} for label in sorted(classes)},
         "formats": dict(sorted(by_format.items())),
         # Equal for equal photos with equal labels in equal splits, whatever their files are called.
         "data_fingerprint": hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16],
-        "reasons": dict(sorted(Counter(line["reason"] for line in lines).items())),
+        "reasons": _counted(rejected),
+        "left_out": _counted(left_out),
     }
-    write_counts(report_uri, report, lines, sorted(Key(*json.loads(line)) for line in _lines(parts, KEYS)))
+    keys = sorted(Key(*json.loads(line)[:3]) for line in _lines(parts, KEYS))
+    write_counts(report_uri, report, rejected, keys, left_out)
     fileio.rmtree(parts)
 
 
+def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    return sorted(lines, key=lambda line: (line["dataset"], line["file_name"]))
+
+
+def _counted(lines: Iterable[dict[str, str]]) -> dict[str, int]:
+    return dict(sorted(Counter(line["reason"] for line in lines).items()))
+
+
+def _species_of(found: layouts.Found) -> dict[str, str]:
+    return {photo.label: photo.species for photo in found.photos}
+
+
+def _classes(found: layouts.Found, label_from: str) -> list[str]:
+    return found.classes if label_from == "label" else sorted(set(_species_of(found).values()))
+
+
+def _meant(rejected: layouts.Rejected, found: layouts.Found, label_from: str) -> dict[str, str]:
+    line = asdict(rejected)
+    if label_from == "species":
+        line["label"] = _species_of(found).get(rejected.label, "")
+    return line
+
+
 def write_counts(
-    report_uri: str, report: dict[str, Any], rejected: Iterable[dict[str, str]], keys: Iterable[Key]
+    report_uri: str,
+    report: dict[str, Any],
+    rejected: Iterable[dict[str, str]],
+    keys: Iterable[Key],
+    left_out: Iterable[dict[str, str]] = (),
 ) -> None:
     """Writes the files of an ingest report artifact."""
     fileio.makedirs(report_uri)
-    for name, lines in ((REJECTED_FILE, rejected), (KEYS_FILE, keys)):
+    for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, keys)):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
             for line in lines:
                 file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -76,7 +118,7 @@ def _lines(folder: str, prefix: str) -> Iterable[str]:
 
 
 def read_report(report_uri: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The counts and the rejected files of an ingest report artifact."""
+    """The counts and the rejected files of an ingest report artifact; reports of older versions lack `classes`."""
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "r") as file:
         report = json.loads(file.read())
     return report, [json.loads(line) for line in _lines(report_uri, REJECTED_FILE)]
