@@ -119,6 +119,7 @@ def _compile(folder: Path, runs: int) -> None:
 
     from components.curated_schema.component import CuratedSchema
     from components.example_gen.component import ImageExampleGen
+    from components.example_gen.layouts import FolderRules
     from deploy.assembly import compile_pipeline
     from schemas.schema_files import curated_schema_file
 
@@ -130,6 +131,7 @@ def _compile(folder: Path, runs: int) -> None:
             min_side=8,
             max_pixels=10**8,
             code="",
+            rules=FolderRules(),
         )
         pipeline = Pipeline(
             f"node_start_{side}",

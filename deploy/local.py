@@ -118,7 +118,7 @@ def _classes(config: Config, folders: Mapping[str, str], label_from: str) -> set
     """The classes of the photos in the folders; None where only reading the photos tells them."""
     classes: set[str] | None = set()
     for dataset, folder in folders.items():
-        found = layouts.find_photos(folder, dataset, config.data.success_file)
+        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
         if found.layout == layouts.TFDS:
             classes = None
         elif classes is not None:

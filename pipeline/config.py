@@ -20,7 +20,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
-from components.example_gen.layouts import SUCCESS_FILE
+from components.example_gen.layouts import FolderRules
+from components.example_gen.photo_folder import SUCCESS_FILE
 from components.example_gen.spans import SETTLE_SECONDS, parse_pattern
 from schemas import features
 from schemas.errors import BadInput
@@ -107,12 +108,38 @@ class DataConfig(Section):
         description="Without that file it is complete when nothing in it has changed for so long; 0: at once.",
     )
     tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
+    labels: str = Field(
+        "auto",
+        min_length=1,
+        description="Of an image_folder: `folders`, whose names are the classes; a table beside them such as "
+        "labels.csv, or labels.csv:breed for one of its columns; `auto`: the folders, and a table where they say "
+        "nothing.",
+    )
+    group: str = Field(
+        "",
+        description="Photos of one series share a split: `folder` (below the class's), `prefix:_` (of the file's name, "
+        "up to the first _) or `column:patient` (of the table of labels); empty: each photo on its own.",
+    )
     max_rejected_fraction: float = Field(
         0.1, ge=0, le=1, description="More rejected files than this share of all files stop the run."
     )
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
     max_pixels: int = Field(100_000_000, ge=1, description="Photos with more pixels are rejected.")
     splits: SplitBuckets = SplitBuckets()  # type: ignore[call-arg]
+
+    @property
+    def folder_rules(self) -> FolderRules:
+        """How the folders of photos are read."""
+        return FolderRules(self.success_file, self.labels, self.group)
+
+    @field_validator("group")
+    @classmethod
+    def _a_known_group(cls, group: str) -> str:
+        if group in ("", "folder") or re.fullmatch("(prefix|column):.+", group):
+            return group
+        raise ValueError(
+            "expected folder, prefix: and a separator such as prefix:_, column: and a column's name, or nothing"
+        )
 
     @property
     def completeness(self) -> CompletenessOfSpans:

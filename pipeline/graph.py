@@ -114,7 +114,8 @@ def make_pipeline(
         max_pixels=config.data.max_pixels,
         code=code("components.example_gen.executor"),
         span=config.data.span,
-        **config.data.completeness,
+        rules=config.data.folder_rules,
+        settle_seconds=config.data.settle_seconds,
     )
     photos = example_gen.outputs["examples"]
 
@@ -335,7 +336,8 @@ def make_pipeline(
             min_side=config.data.min_side,
             max_pixels=config.data.max_pixels,
             code=code("components.example_gen.executor"),
-            **config.data.completeness,
+            rules=config.data.folder_rules,
+            settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
         further_predictions = Predictions(
             examples=further_example_gen.outputs["examples"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import asdict
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -20,13 +21,13 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from components.artifacts import IngestReport
 from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
-from components.example_gen.layouts import SUCCESS_FILE
+from components.example_gen.layouts import FolderRules
 from schemas.features import CONTENT_HASH, SPLITS
 
 # In the settings that the driver gets; the executor is told the folders instead.
 _SPAN_ASKED_FOR, _SETTLE_SECONDS = "span", "settle_seconds"
-# Told to the executor where it is another than `_SUCCESS`, since there it decides which file is no photo.
-_SUCCESS_FILE = "success_file"
+# Told to the executor only where they are others than usual, so that what was read before is known again.
+_RULES = ("success_file", "labels", "group")
 
 
 class ImageExampleGenDriver(Driver):
@@ -40,19 +41,19 @@ class ImageExampleGenDriver(Driver):
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
         del pipeline_info, component_info
         settings = json.loads(exec_properties[PHOTOS_KEY])
-        success_file = settings.pop(_SUCCESS_FILE)
+        rules = FolderRules(**{name: settings.pop(name) for name in _RULES})
         span = spans.resolve_sources(
             settings["sources"],
             settings.pop(_SPAN_ASKED_FOR),
-            success_file=success_file,
+            success_file=rules.success_file,
             settle_seconds=settings.pop(_SETTLE_SECONDS),
         )
         settings["sources"] = span.folders
-        if success_file != SUCCESS_FILE:
-            settings[_SUCCESS_FILE] = success_file
+        usual = asdict(FolderRules())
+        settings |= {name: value for name, value in asdict(rules).items() if value != usual[name]}
         exec_properties[PHOTOS_KEY] = json.dumps(settings, sort_keys=True)
         exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(span.folders)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, success_file)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, rules.success_file)
         exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
         exec_properties[utils.VERSION_PROPERTY_NAME] = span.version
         return exec_properties
@@ -93,8 +94,8 @@ class ImageExampleGen(FileBasedExampleGen):
         min_side: int,
         max_pixels: int,
         code: str,
+        rules: FolderRules,
         span: int | datetime.date | None = None,
-        success_file: str = SUCCESS_FILE,
         settle_seconds: float = spans.SETTLE_SECONDS,
     ):
         """
@@ -107,7 +108,7 @@ class ImageExampleGen(FileBasedExampleGen):
           max_pixels: larger photos are rejected.
           code: fingerprint of the code this step runs; part of its cache key.
           span: number or day of the span to read; None: the latest complete one when the step runs.
-          success_file: marker of a folder that is complete.
+          rules: how the folders are read.
           settle_seconds: without a change, after which a folder of a span is complete all the same.
         """
         split_config = example_gen_pb2.SplitConfig(
@@ -124,7 +125,7 @@ class ImageExampleGen(FileBasedExampleGen):
             "min_side": min_side,
             "max_pixels": max_pixels,
             _SPAN_ASKED_FOR: spans.span_number(span),
-            _SUCCESS_FILE: success_file,
+            **asdict(rules),
             _SETTLE_SECONDS: settle_seconds,
         }
         spec = ImageExampleGenSpec(

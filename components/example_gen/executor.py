@@ -172,11 +172,13 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         report_uri = artifact_utils.get_single_instance(output_dict["ingest_report"]).uri
 
+        usual = asdict(layouts.FolderRules())
+        rules = layouts.FolderRules(**{name: settings.get(name, value) for name, value in usual.items()})
         photos: list[layouts.Photo] = []
         shards: list[Any] = []
         found_by_dataset = {}
         for dataset, folder in sorted(settings["sources"].items()):
-            found = layouts.find_photos(folder, dataset, settings.get("success_file", layouts.SUCCESS_FILE))
+            found = layouts.find_photos(folder, dataset, rules)
             found_by_dataset[dataset] = found
             photos += found.photos
             if found.layout == "tfds":

@@ -1,35 +1,47 @@
 """Which files of a data folder are photos, and what their place in the folder says about them.
 
-Only names, sizes and the Oxford lists are read here; what is inside a photo is judged in `photo.py`. Every
-file below the folder ends up as a `Photo`, as a `Rejected` with its reason, or belongs to the layout itself
-(the Oxford annotations, markers of completeness such as `_SUCCESS`, the shards of TensorFlow Datasets).
+Only names, sizes and lists are read here; what is inside a photo is judged in `photo.py`. Every file below the folder
+ends up as a `Photo`, as a `Rejected` with its reason (it was meant as a photo), as one that is left out (it was not),
+or belongs to the layout itself (the Oxford annotations, markers of completeness such as `_SUCCESS`, the shards of
+TensorFlow Datasets).
 
-| layout          | looks like                                             | datasets                      |
-|-----------------|--------------------------------------------------------|-------------------------------|
-| `class_folders` | `<class>/**/photo`                                     | cats_vs_dogs, image_folder    |
-| `kaggle_flat`   | `cat.0.jpg`, `dog.0.jpg`, or the same in `train/`      | cats_vs_dogs                  |
-| `oxford`        | `images/*.jpg`, `annotations/{list,trainval,test}.txt` | oxford_iiit_pet               |
-| `tfds`          | `dataset_info.json`, or `<version>/dataset_info.json`  | cats_vs_dogs, oxford_iiit_pet |
+| layout          | looks like                                                | datasets                      |
+|-----------------|-----------------------------------------------------------|-------------------------------|
+| `class_folders` | `<class>/**/photo`, or the same in `train/`, `test/` ...  | cats_vs_dogs, image_folder    |
+| `label_list`    | photos in any folders, and a table with file and label    | image_folder                  |
+| `kaggle_flat`   | `cat.0.jpg`, `dog.0.jpg`, or the same in `train/`         | cats_vs_dogs                  |
+| `oxford`        | `images/*.jpg`, `annotations/{list,trainval,test}.txt`    | oxford_iiit_pet               |
+| `tfds`          | `dataset_info.json`, or `<version>/dataset_info.json`     | cats_vs_dogs, oxford_iiit_pet |
 
-Each may lie in one folder of its own (`PetImages/Cat`, `oxford_iiit_pet/images`); `tfds` may not.
+Each may lie in folders of its own (`PetImages/Cat`, `oxford_iiit_pet/images`); `tfds` may not. `structure.py` reads the
+folders of classes and splits, `label_lists.py` the tables.
 """
 
 import hashlib
 import json
 import os
 import re
-import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from components.example_gen import label_lists
+from components.example_gen.photo_folder import (
+    SUCCESS_FILE,
+    PhotoFolder,
+    Rejected,
+    read_bytes,
+    split_path,
+)
+from components.example_gen.splits_by_name import split_names
+from components.example_gen.structure import NoClasses, Structure, read_structure
+from schemas.class_names import class_name, refuse_twins
 from schemas.errors import BadInput
 from schemas.features import DATASETS
+from schemas.words import and_more
 
-CLASS_FOLDERS, KAGGLE_FLAT, OXFORD, TFDS = "class_folders", "kaggle_flat", "oxford", "tfds"
-# The marker that Hadoop and Spark put into every folder that is complete.
-SUCCESS_FILE = "_SUCCESS"
+CLASS_FOLDERS, LABEL_LIST, KAGGLE_FLAT, OXFORD, TFDS = "class_folders", "label_list", "kaggle_flat", "oxford", "tfds"
 OXFORD_LISTS = ("list.txt", "trainval.txt", "test.txt")
 # What a data set says about a photo's split -> the splits among which the photo's hash chooses.
 OFFICIAL_SPLITS = {
@@ -40,34 +52,38 @@ OFFICIAL_SPLITS = {
     "trainval": ("train", "eval"),
     "traintest": ("train", "test"),
 }
+# The splits that a data set gives -> what each of them is here; what is not given is drawn from train.
+_GIVEN_SPLITS = {
+    frozenset({"train", "eval", "test"}): {"train": "train", "eval": "eval", "test": "test"},
+    frozenset({"train", "test"}): {"train": "trainval", "test": "test"},
+    frozenset({"train", "eval"}): {"train": "traintest", "eval": "eval"},
+}
 
 _EXPECTED = {
     "cats_vs_dogs": "folders cat/ and dog/ (or Cat/, cats/, ...), or files cat.0.jpg and dog.0.jpg, "
     "or the same in train/",
     "oxford_iiit_pet": "images/*.jpg with annotations/list.txt, trainval.txt and test.txt",
-    "image_folder": "one folder of photos for each class",
+    "image_folder": "one folder of photos for each class, or a labels.csv with the columns file and label",
 }
 _SPECIES_BY_FOLDER = {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"}
-_SPLIT_FOLDER = re.compile(r"train(ing|val)?|val(id|idation)?|eval|dev|test(ing)?", re.IGNORECASE)
-_PHOTO_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic")
-_DESKTOP_FILES = {"thumbs.db", "desktop.ini"}
 _KAGGLE_NAME = re.compile(r"(cat|dog)\.\d+\.jpe?g", re.IGNORECASE)
 _OXFORD_NAME = re.compile(r"(?P<breed>.+)_\d+")
 _OXFORD_SPECIES = {"1": "cat", "2": "dog"}
-_NOT_A_FILE, _FOLDER = -1, -2
 
 
 @dataclass(frozen=True)
-class FileEntry:
-    """One file below a folder; `path` is relative, with `/`.
+class FolderRules:
+    """How a data folder is read.
 
-    `size` is -1 for what cannot be read as a file: a dangling link, a link back to a folder above, a pipe. Within this
-    module folders are entries too, of size -2; `path` is "" for the folder itself.
+    success_file: directly in the folder it is a marker, and no photo. labels: `auto`; `folders`, where tables beside
+    the photos are not looked at; or a table's path below the folder, perhaps with `:` and the column of the labels.
+    group: which photos are one series and share a split: `folder` (below the class), `prefix:SEPARATOR` (of the file's
+    name, up to the first one) or `column:NAME` (of the table); empty: each stands for itself.
     """
 
-    path: str
-    size: int
-    mtime_ns: int
+    success_file: str = SUCCESS_FILE
+    labels: str = "auto"
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,24 +100,15 @@ class Photo:
     group: str = ""  # photos of one group share a split; empty: the photo stands for itself
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A file that is not used, and why."""
-
-    file_name: str
-    dataset: str
-    reason: str  # short code in snake_case
-    detail: str  # one sentence, with the file name
-    label: str = ""  # the class that the file was meant for, where its place says so
-
-
 @dataclass
 class Found:
     """What a data folder holds.
 
     rejected: files that were meant as photos, and are not used. left_out: files that are no photos of the data set by
     their name or place, such as sidecars, lists, and photos without a label. classes: all classes that the folder
-    names, also those without a photo.
+    names, also those without a photo. labels_from: `folders`, or the table that says them. splits: the splits that the
+    data set gives, `train`, `eval` or `test` -> the folders or lists that say so. own_output: folders that warmstart
+    wrote, and that are not read.
     """
 
     layout: str
@@ -109,348 +116,308 @@ class Found:
     rejected: list[Rejected]
     left_out: list[Rejected] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    labels_from: str = "folders"
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    own_output: list[str] = field(default_factory=list)
 
 
-def list_files(root: str) -> list[FileEntry]:
-    """All files below `root`, sorted by path.
-
-    `root` is a local folder, or an address such as `gs://bucket/folder` (then TensorFlow reads it). Links are
-    followed.
-
-    Raises:
-      BadInput: the folder is missing, no folder, cannot be read, or holds no file.
-    """
-    entries = [entry for entry in _walk(root) if entry.size != _FOLDER]
-    if not entries:
-        raise _is_empty(root)
-    return sorted(entries, key=lambda entry: entry.path)
-
-
-def is_marker(path: str, success_file: str) -> bool:
-    """Whether a file, by its path below the data folder, says that a folder is complete, and is no photo.
-
-    `success_file` directly in the data folder is one, and `_SUCCESS` anywhere.
-    """
-    return path == success_file or _split(path)[1] == SUCCESS_FILE
-
-
-def has_marker(root: str, success_file: str) -> bool:
-    """Whether the file `success_file` is in the folder."""
-    path = f"{root.rstrip('/')}/{success_file}"
-    if "://" not in root:
-        return os.path.isfile(path)
-    import tensorflow as tf
-
-    try:
-        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-    except tf.errors.OpError as error:
-        raise BadInput(f"{path} cannot be looked for ({error.message}); check the folder's permissions.") from error
-
-
-def holds_files(root: str, success_file: str) -> bool:
-    """Whether there is any file below `root` besides markers.
+def find_photos(root: str, dataset: str, rules: FolderRules = FolderRules()) -> Found:
+    """The photos below `root`, and the files that are none; all sorted by file name.
 
     Raises:
-      BadInput: as `list_files`, but for empty folders.
-    """
-    return any(entry.size != _FOLDER and not is_marker(entry.path, success_file) for entry in _walk(root))
-
-
-def last_change(root: str) -> float:
-    """When the youngest of the files and folders below `root`, and of `root` itself, was changed: seconds since 1970.
-
-    Raises:
-      BadInput: as `list_files`, but for empty folders.
-    """
-    return max(entry.mtime_ns for entry in _walk(root)) / 1e9
-
-
-def _is_empty(root: str) -> BadInput:
-    return BadInput(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
-
-
-def fingerprint(entries: Iterable[FileEntry]) -> str:
-    """SHA-256 over path, size and modification time of each file: 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        path = entry.path.encode("utf-8", "surrogateescape")
-        digest.update(b"%d:%s%d,%d;" % (len(path), path, entry.size, entry.mtime_ns))
-    return digest.hexdigest()
-
-
-def find_photos(root: str, dataset: str, success_file: str = SUCCESS_FILE) -> Found:
-    """The photos below `root`, and the files that are none; both sorted by file name.
-
-    `success_file` directly in `root` is neither, as is `_SUCCESS` anywhere.
-
-    Raises:
-      BadInput: the folder cannot be read, its layout is not one of `dataset`, it holds no photo, or an Oxford
-        list is missing or malformed.
+      BadInput: the folder cannot be read, its layout is not one of `dataset`, it holds no photo, it cannot be told
+        which folders are the classes, two classes look the same, or a list is missing, malformed or contradicts itself.
     """
     if dataset not in DATASETS:
         raise BadInput(f"The dataset {dataset!r} is unknown; expected one of {', '.join(DATASETS)}.")
-    folder = _Folder(root, dataset, success_file)
+    folder = PhotoFolder(root, dataset, rules.success_file)
     if _is_tfds(folder):
         return Found(TFDS, [], [])
+    if not folder.candidates:
+        raise _no_photo(folder)
     find = {
         "cats_vs_dogs": _find_cats_vs_dogs,
         "oxford_iiit_pet": _find_oxford,
         "image_folder": _find_image_folder,
     }[dataset]
-    found = find(folder)
+    found = find(folder, rules)
     if not found.photos:
-        first = found.rejected[0]
-        raise BadInput(
-            f"The data folder {root} holds no photo of {dataset}: all {len(found.rejected)} files were "
-            f"rejected, the first because {first.detail} Expected {_EXPECTED[dataset]}."
-        )
-    found.photos.sort(key=lambda photo: photo.file_name)
-    found.rejected.sort(key=lambda rejected: (rejected.file_name, rejected.reason))
+        raise _no_photo(folder)
+    refuse_twins(found.classes)
+    for files in (found.photos, found.rejected, found.left_out):
+        files.sort(key=lambda file: file.file_name)
     return found
 
 
-def _walk(root: str) -> Iterator[FileEntry]:
-    """Every file and folder below `root`, and `root` itself; links are followed, but to none of the folders above."""
-    return _walk_remote(root) if "://" in root else _walk_local(root)
+def _no_photo(folder: PhotoFolder) -> BadInput:
+    files = [*folder.rejected, *folder.left_out]
+    if not files:
+        return _wrong_layout(folder)
+    return BadInput(
+        f"The data folder {folder.root} holds no photo of {folder.dataset}: none of its {len(files)} files can be "
+        f"used, the first because {files[0].detail} Expected {_EXPECTED[folder.dataset]}."
+    )
 
 
-def _walk_local(root: str) -> Iterator[FileEntry]:
-    if not os.path.lexists(root):
-        raise BadInput(f"The data folder {root} does not exist; check the path in the configuration.")
-    if not os.path.isdir(root):
-        raise BadInput(f"The data folder {root} is not a folder; give the folder that holds the photos.")
-    # Folder, its path below the root, and the folders above it by device and inode: a link to one is a loop.
-    waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
-    while waiting:
-        folder, relative, above = waiting.pop()
-        try:
-            status = os.stat(folder)
-            with os.scandir(folder) as scan:
-                children = list(scan)
-        except OSError as error:
-            raise BadInput(f"The folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
-        yield FileEntry(relative.rstrip("/"), _FOLDER, status.st_mtime_ns)
-        here = above | {(status.st_dev, status.st_ino)}
-        for child in children:
-            path = relative + child.name
-            try:
-                status = child.stat()
-            except OSError:  # a dangling link, or a link to itself
-                yield FileEntry(path, _NOT_A_FILE, 0)
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield FileEntry(path, status.st_size, status.st_mtime_ns)
-            elif stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in here:
-                waiting.append((child.path, path + "/", here))
-            else:
-                yield FileEntry(path, _NOT_A_FILE, 0)
+def _wrong_layout(folder: PhotoFolder, hint: str = "") -> BadInput:
+    folders, files = folder.top()
+    others = sorted({f.file_name.split("/")[0] for f in (*folder.rejected, *folder.left_out)} - {*folders, *files})
+    names = [name + "/" for name in folders] + sorted(files) + others
+    return BadInput(
+        f"The data folder {folder.root} does not look like {folder.dataset}: found {and_more(names, 5)}; expected "
+        f"{_EXPECTED[folder.dataset]}. {hint or 'Check the path and the dataset in the configuration.'}"
+    )
 
 
-def _walk_remote(root: str) -> Iterator[FileEntry]:
-    import tensorflow as tf
-
-    base = root.rstrip("/")
-
-    def fail(error: Exception) -> None:
-        raise error
-
-    try:
-        if not tf.io.gfile.exists(base):
-            raise BadInput(f"The data folder {root} does not exist; check the address in the configuration.")
-        if not tf.io.gfile.isdir(base):
-            raise BadInput(f"The data folder {root} is not a folder; give the folder that holds the photos.")
-        for folder, _, names in tf.io.gfile.walk(base, onerror=fail):
-            below = folder.rstrip("/")[len(base) :].lstrip("/")
-            try:
-                changed = tf.io.gfile.stat(folder).mtime_nsec
-            except tf.errors.NotFoundError:  # an object store keeps no folders
-                changed = 0
-            yield FileEntry(below, _FOLDER, changed)
-            for name in names:
-                path = f"{below}/{name}" if below else name
-                status = tf.io.gfile.stat(f"{base}/{path}")
-                yield FileEntry(path, status.length, status.mtime_nsec)
-    except tf.errors.OpError as error:
-        raise BadInput(
-            f"The data folder {root} cannot be read ({error.message}); check the address and its permissions."
-        ) from error
+def _photo(folder: PhotoFolder, path: str, label: str, **more: str) -> Photo:
+    return Photo(folder.full_path(path), path, folder.dataset, label, **more)
 
 
-def _read_bytes(path: str) -> bytes:
-    try:
-        if "://" in path:
-            import tensorflow as tf
-
-            with tf.io.gfile.GFile(path, "rb") as remote_file:
-                return remote_file.read()
-        with open(path, "rb") as local_file:
-            return local_file.read()
-    except Exception as error:  # OSError, or one of TensorFlow's
-        raise BadInput(f"{path} cannot be read ({error}); check its permissions.") from error
+def _found(folder: PhotoFolder, layout: str, photos: list[Photo], classes: list[str]) -> Found:
+    own = [folder.shown(path) for path in folder.own_output]
+    return Found(layout, photos, folder.rejected, folder.left_out, sorted(classes), own_output=own)
 
 
-class _Folder:
-    """The files of one data folder. What is no photo under any layout is sorted out at once."""
-
-    def __init__(self, root: str, dataset: str, success_file: str) -> None:
-        self.root = root
-        self.dataset = dataset
-        self._base = root.rstrip("/") if "://" in root else os.path.abspath(root)
-        self.candidates: list[FileEntry] = []
-        self.rejected: list[Rejected] = []
-        for entry in list_files(root):
-            folders, name = _split(entry.path)
-            if is_marker(entry.path, success_file):
-                continue
-            if not _is_utf8(entry.path):
-                self.reject(entry.path, "name_not_utf8", "has a name that is not UTF-8; rename it.")
-            elif any(part.startswith(".") or part == "__MACOSX" for part in folders):
-                self.reject(entry.path, "hidden_folder", "lies in a hidden folder.")
-            elif entry.size == _NOT_A_FILE:
-                self.reject(entry.path, "unreadable", "is a dangling or circular link, or no file.")
-            elif name.startswith("."):
-                self.reject(entry.path, "not_a_photo", "is a hidden file, a sidecar.")
-            elif name.lower() in _DESKTOP_FILES:
-                self.reject(entry.path, "not_a_photo", "is a file of the desktop.")
-            else:
-                self.candidates.append(entry)
-        if not self.candidates and not self.rejected:
-            raise _is_empty(root)
-
-    def reject(self, path: str, reason: str, detail: str) -> None:
-        readable = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        self.rejected.append(Rejected(readable, self.dataset, reason, f"{readable} {detail}"))
-
-    def photo(self, path: str, label: str, species: str = "", breed: str = "", split: str = "") -> Photo:
-        return Photo(self.full_path(path), path, self.dataset, label, species, breed, split)
-
-    def full_path(self, path: str) -> str:
-        return f"{self._base}/{path}" if "://" in self._base else os.path.join(self._base, path)
-
-    def top(self, prefix: str = "") -> tuple[list[str], list[str]]:
-        """Names of the folders that hold a candidate, and of the candidates, directly below `prefix`."""
-        folders, files = set(), []
-        for entry in self.candidates:
-            if entry.path.startswith(prefix):
-                first, slash, _ = entry.path[len(prefix) :].partition("/")
-                if slash:
-                    folders.add(first)
-                else:
-                    files.append(first)
-        return sorted(folders), files
-
-    def wrapper(self) -> str:
-        """`"name/"` where everything lies in that one folder (beside files that are no photos), else `""`."""
-        folders, files = self.top()
-        if len(folders) == 1 and not any(name.lower().endswith(_PHOTO_ENDINGS) for name in files):
-            return folders[0] + "/"
-        return ""
-
-    def prefixes(self) -> list[str]:
-        return list(dict.fromkeys(["", self.wrapper()]))
-
-    def wrong_layout(self, hint: str = "") -> BadInput:
-        folders, files = self.top()
-        names = [name + "/" for name in folders] + sorted(files) or [r.file_name for r in self.rejected]
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        return BadInput(
-            f"The data folder {self.root} does not look like {self.dataset}: found {shown}; expected "
-            f"{_EXPECTED[self.dataset]}. {hint or 'Check the path and the dataset in the configuration.'}"
-        )
-
-
-def _split(path: str) -> tuple[list[str], str]:
-    *folders, name = path.split("/")
-    return folders, name
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_tfds(folder: _Folder) -> bool:
+def _is_tfds(folder: PhotoFolder) -> bool:
     info = re.compile(r"(\d+\.\d+\.\d+/)?dataset_info\.json")
-    infos = [entry.path for entry in folder.candidates if info.fullmatch(entry.path)]
+    infos = [file.file_name for file in folder.left_out if info.fullmatch(file.file_name)]
     if not infos:
         return False
     where = folder.full_path(infos[0])
     try:
-        name = json.loads(_read_bytes(where))["name"]
+        name = json.loads(read_bytes(where))["name"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{where} cannot be read as TensorFlow Datasets write it; prepare it again.") from error
     if name != folder.dataset:
-        raise folder.wrong_layout(f"It holds the TensorFlow Datasets' {name!r}; set the dataset to that.")
+        raise _wrong_layout(folder, f"It holds the TensorFlow Datasets' {name!r}; set the dataset to that.")
     return True
 
 
-def _find_cats_vs_dogs(folder: _Folder) -> Found:
-    for prefix in [p + train for p in folder.prefixes() for train in ("", "train/")]:
-        folders, files = folder.top(prefix)
-        if any(name.lower() in _SPECIES_BY_FOLDER for name in folders):
-            return _find_class_folders(folder, prefix, _SPECIES_BY_FOLDER)
-        if any(_KAGGLE_NAME.fullmatch(name) for name in files):
-            return _find_kaggle_flat(folder, prefix)
+def _find_cats_vs_dogs(folder: PhotoFolder, rules: FolderRules) -> Found:
+    refusal: NoClasses | None = None
+    try:
+        structure = read_structure(folder, _is_species)
+        if any(_is_species(c.name) for c in structure.classes):
+            return _find_class_folders(folder, structure, rules, _SPECIES_BY_FOLDER)
+    except NoClasses as error:
+        refusal = error
+    if found := _find_kaggle_flat(folder, rules):
+        return found
     if any(_looks_like_oxford(folder, prefix) for prefix in folder.prefixes()):
-        raise folder.wrong_layout("It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
-    raise folder.wrong_layout()
+        raise _wrong_layout(folder, "It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
+    known = any(_is_species(name) for entry in folder.candidates for name in split_path(entry.path)[0])
+    raise refusal if refusal and known else _wrong_layout(folder)
 
 
-def _find_kaggle_flat(folder: _Folder, prefix: str) -> Found:
+def _is_species(folder_name: str) -> bool:
+    return _plain(folder_name) in _SPECIES_BY_FOLDER
+
+
+def _plain(folder_name: str) -> str:
+    return folder_name.strip().lower()
+
+
+def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> Found | None:
+    """`cat.0.jpg` and `dog.0.jpg` in one folder, or in folders of splits side by side; None: there are none."""
+    named = {entry.path: m for entry in folder.candidates if (m := _KAGGLE_NAME.fullmatch(split_path(entry.path)[1]))}
+    folders = sorted({path.rpartition("/")[0] for path in named}, key=lambda name: (name.count("/"), name))
+    if not folders:
+        return None
+    above = folders[0].rpartition("/")[0]
+    beside = [name.rpartition("/")[2] for name in folders if name.rpartition("/")[0] == above]
+    splits = split_names(beside, above.rpartition("/")[2])
+    read = {f"{above}/{name}".lstrip("/"): split for name, split in splits.items()} or {folders[0]: ""}
+    official = _official(read.values())
     photos = []
     for entry in folder.candidates:
-        name = entry.path[len(prefix) :] if entry.path.startswith(prefix) else ""
-        if match := _KAGGLE_NAME.fullmatch(name):
-            species = match[1].lower()
-            photos.append(folder.photo(entry.path, species, species))
-        else:
+        within = entry.path.rpartition("/")[0]
+        if entry.path in named and within in read:
+            species = named[entry.path][1].lower()
+            group = _group(rules, entry.path, within)
+            split = official.get(read[within], "")
+            photos.append(_photo(folder, entry.path, species, species=species, official_split=split, group=group))
+        elif within in read:
             folder.reject(entry.path, "unlabelled", "is not named like cat.0.jpg or dog.0.jpg.")
-    return Found(KAGGLE_FLAT, photos, folder.rejected)
+        else:
+            folder.leave_out(
+                entry.path, "unlabelled", f"lies in {within or folder.root}, where no name says its class."
+            )
+    found = _found(folder, KAGGLE_FLAT, photos, sorted({photo.label for photo in photos}))
+    found.splits = _by_split((split, within + "/") for within, split in read.items())
+    return found
 
 
-def _find_image_folder(folder: _Folder) -> Found:
+def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Where a data set says each split; empty where it says one only."""
+    found: dict[str, list[str]] = {}
+    for split, where in pairs:
+        found.setdefault(split, []).append(where)
+    return found if len(found) > 1 else {}
+
+
+def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
     for prefix in folder.prefixes():
         if _looks_like_oxford(folder, prefix):
-            raise folder.wrong_layout("It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
-    prefix = folder.wrapper()
-    folders, files = folder.top(prefix)
-    # A sole folder is a wrapper if it holds classes, and the only class if it holds photos.
-    if len(folders) < 2 or any(name.lower().endswith(_PHOTO_ENDINGS) for name in files):
-        prefix = ""
-        folders, files = folder.top()
-    if not folders:
-        kaggle = any(_KAGGLE_NAME.fullmatch(name) for name in files)
-        raise folder.wrong_layout("It looks like cats_vs_dogs; set the dataset to that." if kaggle else "")
-    if len(folders) > 1 and all(_SPLIT_FOLDER.fullmatch(name) for name in folders):
-        raise folder.wrong_layout(
-            "These folders are named like splits, not classes; give one of them as the data folder, or put "
-            "the photos of each class together: the splits are made by the pipeline."
+            raise _wrong_layout(folder, "It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
+    column = rules.group.removeprefix("column:") if rules.group.startswith("column:") else ""
+    table: label_lists.LabelList | None = None
+    problems: list[str] = []
+    if rules.labels != "folders" or column:
+        asked = "" if rules.labels in ("auto", "folders") else rules.labels
+        table, problems = label_lists.read_tables(folder, asked, column)
+    if column and (table is None or not table.groups):
+        raise BadInput(
+            f"data.group asks for the column {column!r}, and no table beside the photos in {folder.root} has it"
+            + "".join(f"; {problem}" for problem in problems)
         )
-    return _find_class_folders(folder, prefix, None)
+    if table and rules.labels not in ("auto", "folders"):
+        return _find_by_table(folder, table, rules)
+    try:
+        structure = read_structure(folder, has_series=rules.group == "folder")
+    except NoClasses as refusal:
+        if table and rules.labels == "auto":
+            return _find_by_table(folder, table, rules)
+        flat = any(_KAGGLE_NAME.fullmatch(split_path(entry.path)[1]) for entry in folder.candidates)
+        said = "".join(f"; {problem}" for problem in problems)
+        if flat:
+            raise _wrong_layout(folder, "It looks like cats_vs_dogs; set the dataset to that." + said) from None
+        if not folder.top()[0]:
+            raise _wrong_layout(folder, said.removeprefix("; ")) from None
+        raise BadInput(f"{refusal}{said}") from None
+    if table and rules.labels == "auto" and not _agree(structure, table):
+        if len({c.name for c in structure.classes}) < 2:
+            return _find_by_table(folder, table, rules)
+        if 2 * len(table.labels) >= len(folder.candidates):
+            raise BadInput(
+                f"in {folder.root} the folders say {and_more(sorted({c.name for c in structure.classes}), 3)}, and "
+                f"{table.file} (column {table.column}) says {and_more(sorted(set(table.labels.values())), 3)}; set "
+                f"data.labels=folders or data.labels={table.file}"
+            )
+    return _find_class_folders(folder, structure, rules, None, table)
 
 
-def _find_class_folders(folder: _Folder, prefix: str, species_by_folder: dict[str, str] | None) -> Found:
-    """With `species_by_folder` only its classes count; without, each folder's name is a class."""
+def _agree(structure: Structure, table: label_lists.LabelList) -> bool:
+    """Whether folders and table part the photos in the same way, whatever they call the classes."""
+    pairs = {
+        (c.name, table.labels[entry.path])
+        for c in structure.classes
+        for entry in c.folder.everything()
+        if entry.path in table.labels
+    }
+    return len(pairs) == len({folder for folder, _ in pairs}) == len({label for _, label in pairs})
+
+
+def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: FolderRules) -> Found:
+    """A table says the classes; photos that it does not name have none."""
+    splits = table.splits if len(set(table.splits.values())) > 1 else {}
+    official = _official(splits.values())
     photos = []
     for entry in folder.candidates:
-        class_folder, slash, _ = entry.path[len(prefix) :].partition("/")
-        if not entry.path.startswith(prefix) or not slash:
-            folder.reject(entry.path, "outside_class_folder", "does not lie in the folder of a class.")
-        elif species_by_folder is None:
-            photos.append(folder.photo(entry.path, class_folder))
-        elif species := species_by_folder.get(class_folder.lower()):
-            photos.append(folder.photo(entry.path, species, species))
+        if label := table.labels.get(entry.path):
+            within = entry.path.rpartition("/")[0]
+            group = table.groups.get(entry.path) or _group(rules, entry.path, within)
+            split = official.get(splits.get(entry.path, ""), "")
+            photos.append(_photo(folder, entry.path, label, official_split=split, group=group))
         else:
-            folder.reject(entry.path, "unknown_class", f"lies in {class_folder!r}, neither cat nor dog.")
-    return Found(CLASS_FOLDERS, photos, folder.rejected)
+            folder.leave_out(entry.path, "unlabelled", f"has no label in {table.file}.")
+    for name, label in table.missing.items():
+        folder.reject(name, "missing", f"is listed in {table.file} and is not there.", label)
+    classes = {*table.labels.values(), *table.missing.values()}
+    found = _found(folder, LABEL_LIST, photos, sorted(classes))
+    found.labels_from = f"{table.file} (column {table.column})"
+    found.splits = {split: [table.file] for split in sorted(set(splits.values()))}
+    return found
 
 
-def _looks_like_oxford(folder: _Folder, prefix: str) -> bool:
+def _find_class_folders(
+    folder: PhotoFolder,
+    structure: Structure,
+    rules: FolderRules,
+    species_by_folder: Mapping[str, str] | None,
+    table: label_lists.LabelList | None = None,
+) -> Found:
+    """With `species_by_folder` only its classes count; without, each folder's name is a class."""
+    names = sorted({c.name for c in structure.classes})
+    if species_by_folder is None:
+        refuse_twins(names)
+        spoken = label_lists.read_synset_names(folder, names)
+        labels = {name: class_name(spoken.get(name, name)) for name in names}
+    else:
+        labels = {name: species_by_folder[_plain(name)] for name in names if _plain(name) in species_by_folder}
+    placed = {
+        entry.path: _Place(of_class.name, of_class.split, of_class.folder.path)
+        for of_class in structure.classes
+        for entry in of_class.folder.everything()
+    }
+    given = dict(structure.splits)
+    for other in structure.beside:
+        listed = label_lists.read_labels_of(folder, other.folder.path, names) if other.split else {}
+        placed |= {path: _Place(name, other.split, other.folder.path) for path, name in listed.items()}
+        if listed:
+            given[other.split] = [*given.get(other.split, []), other.folder.path]
+        for entry in other.folder.everything():
+            if entry.path not in placed:
+                folder.leave_out(entry.path, other.reason, other.detail)
+    lists = {} if given else label_lists.read_splits(folder)
+    official = _official([*given, *lists.values(), *(["train"] if lists else [])])
+    left_out = {file.file_name for file in folder.left_out}
+    photos = []
+    for entry in folder.candidates:
+        place = placed.get(entry.path)
+        if place and place.name in labels:
+            label = labels[place.name]
+            split = official.get(place.split or lists.get(entry.path, "train"), "")
+            group = (table.groups.get(entry.path) if table else "") or _group(rules, entry.path, place.within[:-1])
+            species = label if species_by_folder else ""
+            photos.append(_photo(folder, entry.path, label, species=species, official_split=split, group=group))
+        elif place:
+            folder.reject(entry.path, "unknown_class", f"lies in {place.name!r}, neither cat nor dog.")
+        elif entry.path not in left_out:
+            folder.reject(entry.path, "outside_class_folder", "does not lie in the folder of a class.")
+    meant = {c.folder.path: labels[c.name] for c in structure.classes if c.name in labels}
+    folder.rejected = [replace(file, label=_meant_for(file, meant)) for file in folder.rejected]
+    found = _found(folder, CLASS_FOLDERS, photos, sorted(set(labels.values())))
+    found.splits = given if len(given) > 1 else {}
+    if lists:
+        found.splits = {split: ["lists beside the photos"] for split in sorted({*lists.values(), "train"})}
+    return found
+
+
+class _Place(NamedTuple):
+    """Where a photo lies. name: of its class's folder. split: as of `ClassFolder`. within: path of that folder."""
+
+    name: str
+    split: str
+    within: str
+
+
+def _official(given: Iterable[str]) -> dict[str, str]:
+    """The splits that a data set gives -> the key of `OFFICIAL_SPLITS` of each; empty where it gives one only."""
+    return _GIVEN_SPLITS.get(frozenset(given), {})
+
+
+def _meant_for(file: Rejected, class_folders: Mapping[str, str]) -> str:
+    """The class of the folder that a rejected file lies in; empty: in none."""
+    parts = file.file_name.split("/")
+    above = ("/".join(parts[:i]) + "/" for i in range(1, len(parts)))
+    return file.label or next((class_folders[path] for path in above if path in class_folders), "")
+
+
+def _group(rules: FolderRules, path: str, within: str) -> str:
+    """The series that a photo belongs to by its path, where `within` is the folder of its class; empty: to none."""
+    folder, _, name = path.rpartition("/")
+    if rules.group == "folder" and folder != within:
+        below = folder[len(within) :].strip("/").split("/")[0]
+        return f"{within}/{below}"
+    if rules.group.startswith("prefix:"):
+        prefix, separator, _ = name.partition(rules.group.removeprefix("prefix:"))
+        return prefix if separator else ""
+    return ""
+
+
+def _looks_like_oxford(folder: PhotoFolder, prefix: str) -> bool:
     lists = {f"{prefix}annotations/{name}" for name in OXFORD_LISTS}
-    return any(entry.path in lists for entry in folder.candidates) and "images" in folder.top(prefix)[0]
+    return any(file.file_name in lists for file in folder.left_out) and "images" in folder.top(prefix)[0]
 
 
 class _Listed(NamedTuple):
@@ -459,40 +426,47 @@ class _Listed(NamedTuple):
     official_split: str
 
 
-def _find_oxford(folder: _Folder) -> Found:
+def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
     prefix = next((p for p in folder.prefixes() if "images" in folder.top(p)[0]), None)
     if prefix is None:
-        raise folder.wrong_layout()
+        raise _wrong_layout(folder)
     listed = _read_oxford_lists(folder, prefix)
-    # The archives hold as many sidecars of trimaps as trimaps: they would drown the rejected photos.
+    # Trimaps are pictures too, and as many as photos.
     annotations = re.compile(re.escape(prefix) + r"annotations/((list|trainval|test)\.txt|README|trimaps/|xmls/)")
-    folder.rejected = [file for file in folder.rejected if not annotations.match(file.file_name)]
+    for files in (folder.rejected, folder.left_out):
+        files[:] = [file for file in files if not annotations.match(file.file_name)]
     photos, sizes = [], {}
     for entry in folder.candidates:
         if annotations.match(entry.path):
             continue
-        folders, file_name = _split(entry.path)
+        folders, file_name = split_path(entry.path)
         name, ending = os.path.splitext(file_name)
+        breed = listed[name].breed if name in listed else ""
         if "/".join(folders) != f"{prefix}images":
             folder.reject(entry.path, "outside_layout", "is neither in images/ nor a part of annotations/.")
         elif ending.lower() != ".jpg":
-            folder.reject(entry.path, "not_a_photo", f"ends in {ending!r}, not in .jpg.")
+            folder.reject(entry.path, "not_a_photo", f"ends in {ending!r}, not in .jpg.", breed)
         elif name not in listed:
             folder.reject(entry.path, "not_listed", "is in none of list.txt, trainval.txt and test.txt.")
         else:
             breed, species, split = listed[name]
-            photos.append(folder.photo(entry.path, breed, species, breed, split))
+            group = _group(rules, entry.path, "/".join(folders))
+            facts = {"species": species, "breed": breed, "official_split": split, "group": group}
+            photos.append(_photo(folder, entry.path, breed, **facts))
             sizes[entry.path] = entry.size
     there = {photo.file_name.lower() for photo in photos} | {r.file_name.lower() for r in folder.rejected}
-    for name in listed:
+    for name, of_photo in listed.items():
         if f"{prefix}images/{name}.jpg".lower() not in there:
-            folder.reject(f"{prefix}images/{name}.jpg", "missing", "is listed but not in images/.")
-    return Found(OXFORD, _without_copies_of_test(folder, photos, sizes), folder.rejected)
+            folder.reject(f"{prefix}images/{name}.jpg", "missing", "is listed but not in images/.", of_photo.breed)
+    photos = _without_copies_of_test(folder, photos, sizes)
+    found = _found(folder, OXFORD, photos, sorted({of_photo.breed for of_photo in listed.values()}))
+    found.splits = {"train": ["annotations/trainval.txt"], "test": ["annotations/test.txt"]}
+    return found
 
 
-def _read_oxford_lists(folder: _Folder, prefix: str) -> dict[str, _Listed]:
+def _read_oxford_lists(folder: PhotoFolder, prefix: str) -> dict[str, _Listed]:
     """What the lists say about each photo, by its name without `.jpg`."""
-    present = {entry.path for entry in folder.candidates}
+    present = {file.file_name for file in folder.left_out}
     missing = [name for name in OXFORD_LISTS if f"{prefix}annotations/{name}" not in present]
     if missing:
         raise BadInput(
@@ -504,7 +478,7 @@ def _read_oxford_lists(folder: _Folder, prefix: str) -> dict[str, _Listed]:
         where = folder.full_path(f"{prefix}annotations/{list_name}")
         split = "" if list_name == "list.txt" else list_name.removesuffix(".txt")
         try:
-            lines = _read_bytes(where).decode("utf-8-sig").split("\n")
+            lines = read_bytes(where).decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise BadInput(f"{where} is not UTF-8 text; unpack annotations.tar.gz again.") from error
         for number, line in enumerate(lines, start=1):
@@ -532,7 +506,7 @@ def _read_oxford_lists(folder: _Folder, prefix: str) -> dict[str, _Listed]:
     return listed
 
 
-def _without_copies_of_test(folder: _Folder, photos: list[Photo], sizes: dict[str, int]) -> list[Photo]:
+def _without_copies_of_test(folder: PhotoFolder, photos: list[Photo], sizes: dict[str, int]) -> list[Photo]:
     """Only files of the same size are read and compared, so the cost stays small."""
     test_by_size = defaultdict(list)
     for photo in photos:
@@ -555,4 +529,4 @@ def _without_copies_of_test(folder: _Folder, photos: list[Photo], sizes: dict[st
 
 
 def _digest(photo: Photo) -> bytes:
-    return hashlib.sha256(_read_bytes(photo.path)).digest()
+    return hashlib.sha256(read_bytes(photo.path)).digest()

@@ -39,8 +39,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from components.example_gen import layouts
-from components.example_gen.layouts import SUCCESS_FILE
+from components.example_gen import photo_folder
+from components.example_gen.photo_folder import SUCCESS_FILE
 from schemas.errors import BadInput
 
 _SPEC = re.compile(r"\{(SPAN|VERSION)(?::([1-9]|1[0-8]))?\}|\{(YYYY|MM|DD)\}")
@@ -266,8 +266,7 @@ def fingerprint(span: SpanFolders, success_file: str = SUCCESS_FILE) -> str:
     """
     prints = []
     for dataset, folder in sorted(span.folders.items()):
-        files = [entry for entry in layouts.list_files(folder) if not layouts.is_marker(entry.path, success_file)]
-        prints.append(f"{dataset}:{layouts.fingerprint(files)}")
+        prints.append(f"{dataset}:{photo_folder.fingerprint_of_folder(folder, success_file)}")
     return ",".join(prints)
 
 
@@ -326,9 +325,9 @@ class _Search:
 
     def _why_settling(self, folder: str) -> str:
         """Why a folder may not be whole; empty: it is."""
-        if self.settle_seconds == 0 or layouts.has_marker(folder, self.success_file):
+        if self.settle_seconds == 0 or photo_folder.has_marker(folder, self.success_file):
             return ""
-        seconds = self.now - layouts.last_change(folder)
+        seconds = self.now - photo_folder.last_change(folder)
         if seconds >= self.settle_seconds:
             return ""
         changed = f"changed {seconds:.0f} s ago" if seconds >= 0 else f"changed {-seconds:.0f} s in the future"
@@ -339,7 +338,9 @@ class _Search:
 
     def _complete(self, number: int, version: int, folders: dict[str, str]) -> SpanFolders:
         holding = {
-            dataset: folder for dataset, folder in folders.items() if layouts.holds_files(folder, self.success_file)
+            dataset: folder
+            for dataset, folder in folders.items()
+            if photo_folder.holds_files(folder, self.success_file)
         }
         read = {
             dataset: (holding or folders).get(dataset, source)

@@ -23,6 +23,7 @@ from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils, channel, standard_artifacts
 
 from components.example_gen.component import ImageExampleGen
+from components.example_gen.layouts import FolderRules
 from components.example_gen.report import read_report
 from components.example_gen.spans import find_spans, fingerprint, parse_pattern, resolve_sources, span_number
 from components.records import read_examples, split_files, text
@@ -232,7 +233,7 @@ class Runs:
             max_pixels=10**6,
             code="1",
             span=span,
-            success_file=success_file,
+            rules=FolderRules(success_file),
             settle_seconds=settle_seconds,
         )
         window = Resolver(
@@ -381,7 +382,8 @@ def test_a_renamed_marker_is_none_of_the_rejected_files(tmp_path, drawn_photos):
 
 
 def told_to_the_step(sources: dict[str, str], **keywords) -> dict:
-    component = ImageExampleGen(sources, "label", {"train": 1}, 1, 10**6, "1", **keywords)
+    rules = FolderRules(keywords.pop("success_file", "_SUCCESS"))
+    component = ImageExampleGen(sources, "label", {"train": 1}, 1, 10**6, "1", rules, **keywords)
     return component.driver_class(None).resolve_exec_properties(dict(component.exec_properties), None, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from components.example_gen import layouts
+from components.example_gen import layouts, photo_folder
 from components.example_gen.spans import (
     SpanFolders,
     Spans,
@@ -531,7 +531,7 @@ def test_a_span_s_fingerprint_is_of_its_files_and_not_of_its_markers(tmp_path):
     place(tmp_path, "1", {"cat/1.jpg": OLD, "dog/1.jpg": OLD})
     (span,) = found(tmp_path).complete
     before = fingerprint(span)
-    assert before == f"image_folder:{layouts.fingerprint(layouts.list_files(str(tmp_path / '1')))}"
+    assert before == f"image_folder:{photo_folder.fingerprint(photo_folder.list_files(str(tmp_path / '1')))}"
     place(tmp_path, "1", {"cat/_SUCCESS": 0}, marker="_SUCCESS")
     assert fingerprint(span) == before
     place(tmp_path, "1", {}, marker="DONE")
@@ -554,7 +554,10 @@ def test_the_fingerprint_of_several_data_sets_names_them_in_order(tmp_path):
 def test_a_renamed_marker_is_no_photo_and_no_rejected_file(tmp_path):
     place(tmp_path, "1", {"cat/1.jpg": OLD, "dog/1.jpg": OLD, "cat/_SUCCESS": OLD, "cat/DONE": OLD}, marker="DONE")
     folder = str(tmp_path / "1")
-    renamed, usual = layouts.find_photos(folder, "cats_vs_dogs", "DONE"), layouts.find_photos(folder, "cats_vs_dogs")
+    renamed, usual = (
+        layouts.find_photos(folder, "cats_vs_dogs", layouts.FolderRules("DONE")),
+        layouts.find_photos(folder, "cats_vs_dogs"),
+    )
     assert [photo.file_name for photo in renamed.photos] == ["cat/1.jpg", "cat/DONE", "dog/1.jpg"]
     assert (renamed.photos, renamed.rejected) == (usual.photos, [])
     assert [rejected.file_name for rejected in usual.rejected] == ["DONE"]

@@ -1,0 +1,74 @@
+"""Which folders are named like splits: `train`, `seg_train`, `training_set`, `Training`, `test1`, `images_val` ..."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_WORDS = {
+    "train": "train", "training": "train", "trainval": "train", "trn": "train",
+    "val": "eval", "valid": "eval", "validate": "eval", "validation": "eval", "vld": "eval",
+    "eval": "eval", "evaluation": "eval", "dev": "eval",
+    "test": "test", "testing": "test", "tst": "test", "holdout": "test",
+}  # fmt: skip
+# Says nothing beside such a word.
+_NEUTRAL = frozenset((
+    "set", "sets", "data", "dataset", "datasets", "ds", "image", "images", "img", "imgs", "im", "photo",
+    "photos", "pic", "pics", "picture", "pictures", "folder", "dir", "split", "splits", "seg", "cls",
+    "classification", "file", "files", "sample", "samples", "subset", "new", "final", "all", "full", "my",
+    "the", "original", "orig", "raw", "resized", "cropped", "processed", "preprocessed", "augmented", "aug",
+    "clean", "cleaned", "small", "mini", "jpg", "jpeg", "png", "of", "for",
+))  # fmt: skip
+_GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})({'|'.join(sorted(_NEUTRAL))})")
+
+
+def split_names(names: Sequence[str], above: str = "") -> dict[str, str]:
+    """Of folders that lie side by side, those that are named like a split -> `train`, `eval` or `test`.
+
+    A split's word counts where it stands alone (`Training`, `test1`), beside words that say nothing (`train_images`),
+    beside words of the folder above (`flowers/flowers_train`), or where two folders differ in that word alone
+    (`asl_train`, `asl_test`); so `train_station` and `test_tube` are classes.
+
+    Args:
+      names: of the folders.
+      above: name of the folder that they lie in.
+    """
+    read = {name: _read(name) for name in names}
+    neutral = set(_tokens(above))
+    found = {}
+    for name, (split, rest) in read.items():
+        if split:
+            twins = any(other and other != split and others == rest for other, others in read.values())
+            if twins or neutral.issuperset(rest):
+                found[name] = split
+    return found
+
+
+def says_split(name: str) -> str:
+    """The split that a list's name says, such as `train.txt` or `val_annotations.txt`; empty: none."""
+    return _read(name)[0]
+
+
+def rest_of(name: str) -> tuple[str, ...]:
+    """The words of a name that say something, but the split's: the same for `rps`, `rps-test-set` and `rps_train`."""
+    return _read(name)[1]
+
+
+def _read(name: str) -> tuple[str, tuple[str, ...]]:
+    """The split that the words of a name say, empty for none or several, and the other words that say something."""
+    tokens = _tokens(name)
+    splits = {_WORDS[token] for token in tokens if token in _WORDS}
+    if splits == {"train", "eval"}:  # train_val: to learn from, the two not yet parted
+        splits = {"train"}
+    rest = tuple(token for token in tokens if token not in _WORDS and token not in _NEUTRAL)
+    return (splits.pop() if len(splits) == 1 else ""), rest
+
+
+def _tokens(name: str) -> list[str]:
+    """Words in lower case: parted at whatever is no letter, and where a small letter is followed by a capital."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))
+    tokens: list[str] = []
+    for word in (word.lower() for word in words):
+        glued = _GLUED.fullmatch(word)
+        tokens += glued.groups() if glued and word not in _WORDS else [word]
+    return tokens

@@ -1,0 +1,350 @@
+"""At which level of a folder tree the labels are, and which folders are splits: read from what lies in the folders.
+
+    photos/cat/1.jpg                               classes
+    photos/anything/photos/cat/1.jpg               classes, in folders that hold nothing else
+    photos/seg_train/seg_train/cat/1.jpg           splits, then classes
+    photos/cat/train/1.jpg                         classes, then splits
+
+A name alone decides nothing: a split is a folder that is named like one and holds folders of classes. Where two folders
+hold folders of the same names, either level could be the label, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from components.example_gen.photo_folder import FileEntry, PhotoFolder
+from components.example_gen.splits_by_name import rest_of, split_names
+from schemas.errors import BadInput
+from schemas.words import and_more
+
+
+@dataclass
+class Folder:
+    """A folder with candidates somewhere below, or an empty one. `path` is "" or ends in `/`."""
+
+    name: str
+    path: str
+    files: list[FileEntry] = field(default_factory=list)
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+    def everything(self) -> Iterator[FileEntry]:
+        """All files below."""
+        yield from self.files
+        for folder in self.folders.values():
+            yield from folder.everything()
+
+    def with_photos(self) -> dict[str, Folder]:
+        return {name: folder for name, folder in self.folders.items() if folder.has_photos()}
+
+    def has_photos(self) -> bool:
+        return bool(self.files) or any(folder.has_photos() for folder in self.folders.values())
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder all of whose photos are of one class. split: `train`, `eval` or `test`, where its place says so."""
+
+    folder: Folder
+    name: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A folder that is not read, and why. detail: the rest of a sentence that begins with a file's name. split: the
+    one that its name says.
+    """
+
+    folder: Folder
+    reason: str
+    detail: str
+    split: str = ""
+
+
+@dataclass
+class Structure:
+    """What a tree means.
+
+    beside: folders that are not read. splits: the splits that the tree gives, `train`, `eval` and `test` -> the folders
+    that are so named.
+    """
+
+    classes: list[ClassFolder] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+
+
+class NoClasses(BadInput):
+    """The tree has no folder of a class, or not all that there are can be told apart."""
+
+
+def build_tree(files: Iterable[FileEntry], empty_folders: Iterable[str] = ()) -> Folder:
+    """The folders of candidates, and those without any file."""
+    root = Folder("", "")
+
+    def reach(names: list[str]) -> Folder:
+        folder = root
+        for name in names:
+            if name not in folder.folders:
+                folder.folders[name] = Folder(name, f"{folder.path}{name}/")
+            folder = folder.folders[name]
+        return folder
+
+    for entry in files:
+        *names, _ = entry.path.split("/")
+        reach(names).files.append(entry)
+    for path in empty_folders:
+        reach(path.split("/"))
+    return root
+
+
+def read_structure(
+    photos: PhotoFolder, is_class: Callable[[str], bool] | None = None, has_series: bool = False
+) -> Structure:
+    """Where the classes of a folder are.
+
+    Args:
+      photos: the files.
+      is_class: whether a folder's name is one of a data set's own classes; None: they are not known.
+      has_series: the folders below the classes are series of photos, by the user's own word.
+
+    Raises:
+      NoClasses: there are no folders of classes, or it cannot be told which they are. Says what to do.
+    """
+    reader = _Reader(photos, is_class, has_series)
+    top = build_tree(photos.candidates, photos.empty_folders)
+    structure = reader.read(top)
+    structure.classes = [c for c in structure.classes if c.folder.has_photos() or not is_class or is_class(c.name)]
+    return structure
+
+
+class _Reader:
+    def __init__(self, photos: PhotoFolder, is_class: Callable[[str], bool] | None, has_series: bool):
+        self._photos, self._is_class, self._has_series = photos, is_class, has_series
+
+    def read(self, folder: Folder) -> Structure:
+        folder = self._unwrapped(folder)
+        folders = folder.with_photos()
+        structure = Structure()
+        folders = self._without_copies(folder, folders, structure)
+        splits = split_names(list(folders), folder.name)
+        given = self._labelled(folders, splits)
+        if given:
+            self._read_splits(folder, folders, splits, given, structure)
+        elif inner := self._one_level_down(folders, splits):
+            self._leave_beside(folder, folders, [inner], splits, structure)
+            below = self.read(folders[inner])
+            structure.classes, structure.splits = below.classes, below.splits
+            structure.beside += below.beside
+        elif splits:
+            raise self._flat_splits(folder, folders, splits)
+        elif self._splits_below_classes(folders):
+            self._read_splits_below(folders, structure)
+        else:
+            self._refuse_two_levels(folders)
+            # Empty folders beside those of classes are classes without photos.
+            structure.classes = [ClassFolder(below, name) for name, below in folder.folders.items()]
+            structure.classes = [c for c in structure.classes if c.folder not in [b.folder for b in structure.beside]]
+        if not any(c.folder.has_photos() for c in structure.classes):
+            raise NoClasses(f"{self._photos.shown(folder.path)} has no folder of photos in it")
+        return structure
+
+    def _knows(self, names: Iterable[str]) -> bool:
+        return self._is_class is not None and any(self._is_class(name) for name in names)
+
+    def _unwrapped(self, folder: Folder) -> Folder:
+        """The first folder below that holds more than one folder, or photos; a class is not looked into."""
+        start = folder
+        while not folder.files and len(folder.with_photos()) == 1:
+            (inner,) = folder.with_photos().values()
+            if self._knows([inner.name]):
+                return folder
+            if not inner.with_photos() or (inner.files and not self._knows(inner.with_photos())):
+                # A sole folder of photos: the only class there is, the topmost if the others hold nothing else.
+                return folder if folder is start or split_names([inner.name], folder.name) else start
+            folder = inner
+        return folder
+
+    def _labelled(self, folders: dict[str, Folder], splits: dict[str, str]) -> dict[str, Folder]:
+        """Of the splits, those with folders of classes -> the folder that holds these."""
+        levels = {name: self._class_level(folders[name], list(splits)) for name in splits}
+        found = {name: level for name, level in levels.items() if level}
+        several = {below for level in found.values() if len(level.with_photos()) > 1 for below in level.with_photos()}
+        # `val/images/` beside `train/cat/` and `train/dog/` is no class.
+        return {name: level for name, level in found.items() if not several or several & set(level.with_photos())}
+
+    def _class_level(self, folder: Folder, splits: list[str]) -> Folder | None:
+        """The folder whose folders are the classes of a split; None: its photos have no folders of classes."""
+        while not folder.files and len(folder.with_photos()) == 1:
+            (inner,) = folder.with_photos().values()
+            if not inner.with_photos() or self._knows([inner.name]):
+                same_name = inner.name == folder.name or inner.name in splits
+                wrapper = same_name or split_names([inner.name], folder.name)
+                return None if wrapper else folder
+            folder = inner
+        below = folder.with_photos()
+        if not below or (self._is_class and not self._knows(below)):
+            return None
+        return folder
+
+    def _without_copies(self, folder: Folder, folders: dict[str, Folder], structure: Structure) -> dict[str, Folder]:
+        """Without a folder that holds what lies beside it once more, as archives packed twice do."""
+        kept = dict(folders)
+        for name, inner in folders.items():
+            common = [other for other in inner.with_photos() if other != name and other in kept]
+            if len(common) < 2 or not all(other in kept for other in inner.with_photos() if other != name):
+                continue
+            if all(_same_files(inner.folders[other], kept[other]) for other in common):
+                structure.beside.append(Beside(inner, "copy", f"lies in {inner.path}, a copy of what is beside it."))
+                del kept[name]
+            elif len(folders) > 2 and name not in split_names(list(folders), folder.name):
+                raise NoClasses(
+                    f"{self._photos.shown(inner.path)} holds folders of the same names as lie beside it "
+                    f"({and_more(common, 3)}), with other photos; give {self._photos.shown(inner.path)} or move it away"
+                )
+        by_name: dict[str, str] = {}
+        for name in list(kept):  # the same folder twice, in two spellings
+            first = by_name.setdefault(name.casefold(), name)
+            if first != name and folders[name].with_photos() and _same_files(folders[name], folders[first]):
+                structure.beside.append(Beside(kept.pop(name), "copy", f"lies in {name}/, a copy of {first}/."))
+        return kept
+
+    def _read_splits(
+        self,
+        folder: Folder,
+        folders: dict[str, Folder],
+        splits: dict[str, str],
+        given: dict[str, Folder],
+        structure: Structure,
+    ) -> None:
+        class_names = {name for level in given.values() for name in level.folders}
+        others = [name for name in folders if name not in splits]
+        # `rps/` beside `rps-test-set/` and `rps-validation/`: what has no split's word is to learn from.
+        for name in others:
+            level = self._class_level(folders[name], list(splits))
+            if level and len(class_names & set(level.with_photos())) > 1:
+                if "train" in splits.values() or rest_of(name) not in {rest_of(split) for split in given}:
+                    raise self._two_levels([name, *given], sorted(class_names), folder)
+                splits, given = {**splits, name: "train"}, {**given, name: level}
+        others = [name for name in others if name not in given]
+        beside_classes = sorted(class_names & set(others))
+        roles = {splits[name] for name in given}
+        if beside_classes or (others and len(roles) == 1):
+            a_split = next(iter(given))
+            raise NoClasses(
+                f"{self._photos.shown(folder.path)} holds {a_split}/, which looks like a split with the classes "
+                f"{and_more(sorted(given[a_split].folders), 3)} in it, beside {and_more(sorted(others), 3)}; give "
+                f"{self._photos.shown(folder.path + a_split)} as the data folder, or move the others away"
+            )
+        if roles == {"eval", "test"}:
+            raise NoClasses(
+                f"{self._photos.shown(folder.path)} holds {and_more(sorted(given), 3)} but no train/; expected photos "
+                "to learn from"
+            )
+        for name, level in given.items():
+            split = splits[name]
+            structure.splits.setdefault(split, []).append(folders[name].path)
+            structure.classes += [ClassFolder(below, label, split) for label, below in level.folders.items()]
+        self._leave_beside(folder, folders, list(given), splits, structure)
+
+    def _leave_beside(
+        self, folder: Folder, folders: dict[str, Folder], read: list[str], splits: dict[str, str], structure: Structure
+    ) -> None:
+        for name, other in folders.items():
+            if name not in read and (name in splits or not self._class_level(other, list(splits))):
+                detail = f"lies in {other.path}, where no folder says its class."
+                structure.beside.append(Beside(other, "unlabelled", detail, splits.get(name, "")))
+            elif name not in read:
+                structure.beside.append(Beside(other, "beside_splits", f"lies in {other.path}, beside the splits."))
+        for inner in folder.folders.values():
+            if inner.name in read:
+                level = self._class_level(inner, list(splits)) or inner
+                while inner is not level:  # photos on the way to the classes
+                    structure.beside += self._loose(inner)
+                    (inner,) = inner.with_photos().values()
+
+    def _loose(self, folder: Folder) -> list[Beside]:
+        if not folder.files:
+            return []
+        alone = Folder(folder.name, folder.path, folder.files)
+        return [Beside(alone, "unlabelled", f"lies in {folder.path}, above the folders of classes.")]
+
+    def _one_level_down(self, folders: dict[str, Folder], splits: dict[str, str]) -> str:
+        """The one folder that holds splits with classes, where nothing beside it could be a class; or empty."""
+        holding = []
+        for name, folder in folders.items():
+            inner = self._unwrapped(folder)
+            below = inner.with_photos()
+            if self._labelled(below, split_names(list(below), inner.name)):
+                holding.append(name)
+        others = [name for name in folders if name not in holding and name not in splits]
+        return holding[0] if len(holding) == 1 and not others and len(folders) > 1 else ""
+
+    def _splits_below_classes(self, folders: dict[str, Folder]) -> bool:
+        """Whether each folder holds the photos of a class, in folders of splits."""
+        levels = [folder.with_photos() for folder in folders.values()]
+        if len(levels) < 2 or any(folder.files for folder in folders.values()) or not all(levels):
+            return False
+        return all(
+            len(split_names(list(level), name)) == len(level) for name, level in zip(folders, levels, strict=True)
+        ) and any(
+            "train" in split_names(list(level), name).values() for name, level in zip(folders, levels, strict=True)
+        )
+
+    def _read_splits_below(self, folders: dict[str, Folder], structure: Structure) -> None:
+        named = {name: split_names(list(folder.with_photos()), name) for name, folder in folders.items()}
+        for name, splits in named.items():
+            for below, split in splits.items():
+                structure.classes.append(ClassFolder(folders[name].folders[below], name, split))
+                structure.splits.setdefault(split, []).append(folders[name].folders[below].path)
+
+    def _refuse_two_levels(self, folders: dict[str, Folder]) -> None:
+        if self._has_series or self._is_class:
+            return
+        below = {name: set(self._unwrapped(folder).with_photos()) for name, folder in folders.items()}
+        holders_of = Counter(inner for names in below.values() for inner in names)
+        several = {
+            name: common for name, names in below.items() if len(common := {n for n in names if holders_of[n] > 1}) > 1
+        }
+        for first, second in itertools.combinations(several, 2):
+            if len(common := several[first] & several[second]) > 1:
+                holders = [name for name, names in several.items() if len(names & common) > 1]
+                raise self._two_levels(holders, sorted(common), None)
+
+    def _two_levels(self, holders: list[str], common: list[str], above: Folder | None) -> NoClasses:
+        where = self._photos.shown(above.path) if above else self._photos.root.rstrip("/")
+        return NoClasses(
+            f"in {where}, {and_more([f'{name}/' for name in holders], 3)} hold folders of the same names "
+            f"({and_more(common, 3)}), so either level could be the classes; give one of them as the data folder, such "
+            f"as {where}/{holders[0]}, or put the photos of each class together; where the lower folders are series "
+            "of photos, set data.group=folder"
+        )
+
+    def _flat_splits(self, folder: Folder, folders: dict[str, Folder], splits: dict[str, str]) -> NoClasses:
+        where = self._photos.shown(folder.path)
+        others = [name for name in folders if name not in splits]
+        name = next(iter(splits))
+        if others:
+            return NoClasses(
+                f"{where} holds {name}/, which is named like a split, beside {and_more(sorted(others), 3)}; if its "
+                "photos have no label, move it away; if it is a class, rename it, such as to "
+                f"{name}_class"
+            )
+        return NoClasses(
+            f"{where} holds {and_more([f'{name}/' for name in splits], 3)}, which are named like splits, with photos "
+            "but no folders of classes in them; put the photos of each class into a folder, or a labels.csv with the "
+            "columns file and label beside them"
+        )
+
+
+def _same_files(one: Folder, other: Folder) -> bool:
+    """Whether two folders hold files of the same names and sizes."""
+
+    def named(folder: Folder) -> set[tuple[str, int]]:
+        return {(entry.path[len(folder.path) :], entry.size) for entry in folder.everything()}
+
+    return named(one) == named(other)
