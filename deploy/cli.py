@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from deploy import output
 from deploy.explanation_commands import explain
 from deploy.housekeeping_commands import clean
+from deploy.inspect_command import inspect
 from deploy.kubeflow.commands import kubeflow
 from deploy.report_commands import open_page, report
 from deploy.schedule_commands import schedule
@@ -317,7 +318,7 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
     if model is not None and (root is not None or version is not None):
         raise BadInput("--model was given with --root or --version; expected a model's folder, or a version of a root")
     folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
-    files = production.find_files(images)
+    files = production.find_files(images, output.note)
 
     quiet_libraries()
     from deploy import prediction
@@ -569,6 +570,7 @@ def completion(shell: str) -> None:
     click.echo(made.source_template % made.source_vars())
 
 
+main.add_command(inspect)
 main.add_command(explain)
 main.add_command(report)
 main.add_command(schedule)

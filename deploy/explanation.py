@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from components.example_gen.photo import PhotoRejected, inspect_photo
+from components.example_gen.photo_folder import mark_as_output
 from components.explanation import heat_maps, layers, page, pictures
 from components.explanation.explained_model import ExplainedModel, Layer, load_model
 from components.whole_file import write_whole
@@ -222,6 +223,7 @@ def explain(
     used: dict[str, heat_maps.HeatMaps] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        mark_as_output(out)
         taken: set[str] = set()
         for done, file in enumerate(files, start=1):
             photo = _read(file)

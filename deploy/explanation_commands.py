@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from deploy import output
+from deploy.overlap import refuse_overlap
 from schemas.errors import BadInput
 
 METHODS = ("grad-cam", "integrated-gradients", "occlusion")
@@ -68,7 +70,9 @@ def explain(
     from deploy import production
     from deploy.quiet import quiet_libraries
 
-    files = production.find_files(images) if images else []
+    folders = {f"the photos in {name}": name for name in images if Path(name).is_dir()}
+    refuse_overlap(folders, {"the pictures": out})
+    files = production.find_files(images, output.note) if images else []
     quiet_libraries()
     from deploy import explanation
 

@@ -17,8 +17,10 @@ from typing import Any, Protocol
 
 from components import progress
 from components.example_gen import layouts, spans
+from components.example_gen.overview import Overview, make_overview
 from components.servable_check.packages import require_packages
 from deploy import output, quick_start
+from deploy.overlap import refuse_overlap, refuse_pattern
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config, dump_config
@@ -48,6 +50,24 @@ class RunResult:
     exit_code: int
 
 
+def check_places(config: Config, root: Root) -> None:
+    """Looks at the paths of the data folders and of the root, before anything is made.
+
+    Raises:
+      BadInput: the root's path would be read as a pattern, or one of the folders lies in another.
+    """
+    refuse_pattern("the root folder", root.folder)
+    inputs = {}
+    for what, sources in (
+        ("the photos", config.data.sources),
+        ("the photos to evaluate on", config.evaluation.further),
+    ):
+        for dataset, source in sources.items():
+            if source and not source.startswith("tfds:"):
+                inputs[f"{what} of {dataset}"] = spans.folder_of_all(source, str(root.folder))
+    refuse_overlap(inputs, {"the root": root.folder})
+
+
 def check_sources(
     config: Config, said: Callable[[str], None] = lambda text: None
 ) -> tuple[dict[str, str], dict[str, str]]:
@@ -55,7 +75,7 @@ def check_sources(
 
     Args:
       config: says where they are.
-      said: told of every newer span that is passed over, since it is not complete.
+      said: told what each data folder holds, and of every newer span that is passed over, since it is not complete.
 
     Returns:
       data set -> folder, `tfds:` names resolved (and downloaded where needed), patterns of spans as they are, since
@@ -69,9 +89,9 @@ def check_sources(
     data = config.data
     if data.window is None:
         folders = _resolve(sources, data.span, data.completeness, said)
-        classes = _classes(config, folders, config.task.label)
+        classes = _classes(config, folders, config.task.label, said)
     else:  # the newest span need not have all classes
-        _classes(config, find_window(config)[0][-1].folders, config.task.label)
+        _classes(config, find_window(config)[0][-1].folders, config.task.label, said)
         folders, classes = {}, None
     if classes is not None and len(classes) == 1:
         raise BadInput(
@@ -80,7 +100,7 @@ def check_sources(
         )
     further = resolve_tfds(config, config.evaluation.further)
     folders = _resolve(further, None, data.completeness, said)
-    more = _classes(config, folders, config.evaluation.further_label)
+    more = _classes(config, folders, config.evaluation.further_label, said)
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
         raise BadInput(
@@ -114,15 +134,30 @@ def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, s
     return sources
 
 
-def _classes(config: Config, folders: Mapping[str, str], label_from: str) -> set[str] | None:
+def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str) -> list[Overview]:
+    """What the folder of each data set holds.
+
+    Raises:
+      BadInput: as `layouts.find_photos`.
+    """
+    return [
+        make_overview(folder, dataset, layouts.find_photos(folder, dataset, config.data.folder_rules), label_from)
+        for dataset, folder in folders.items()
+    ]
+
+
+def _classes(
+    config: Config, folders: Mapping[str, str], label_from: str, said: Callable[[str], None]
+) -> set[str] | None:
     """The classes of the photos in the folders; None where only reading the photos tells them."""
     classes: set[str] | None = set()
-    for dataset, folder in folders.items():
-        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
-        if found.layout == layouts.TFDS:
+    for overview in look_at_folders(config, folders, label_from):
+        for line in overview.lines():
+            said(line)
+        if overview.classes is None:
             classes = None
         elif classes is not None:
-            classes |= {photo.species if label_from == "species" else photo.label for photo in found.photos}
+            classes |= {label for label, count in overview.classes.items() if count}
     return classes
 
 
@@ -143,6 +178,7 @@ def run(
         active.
     """
     require_packages(config.serving.exports)
+    check_places(config, root)
     sources = check_sources(config, display.note)
     root.prepare(config.name)
     root.refuse_local_run()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from components.example_gen.photo_folder import PhotoFolder
 from deploy.root import Root, shown
 from schemas.errors import BadInput
 
@@ -215,18 +216,29 @@ def model_folder(root: Root, version: int | None) -> Path:
     return root.serving / str(serving.production() if version is None else version)
 
 
-def find_files(names: tuple[str, ...]) -> list[str]:
-    """The files of these names, and every file in the folders of these names, sorted within each.
+def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text: None) -> list[str]:
+    """The files of these names, and what may be a photo in the folders of these names, as a run reads them.
+
+    Args:
+      names: of files and folders.
+      said: told what of a folder is left out.
 
     Raises:
-      BadInput: there is no file in the folders.
+      BadInput: a folder cannot be read, or there is no photo in the folders.
     """
     found: list[str] = []
     for name in names:
-        path = Path(name)
-        found += sorted(str(file) for file in path.rglob("*") if file.is_file()) if path.is_dir() else [name]
+        if not Path(name).is_dir():
+            found.append(name)
+            continue
+        folder = PhotoFolder(name)
+        paths = [entry.path for entry in folder.candidates] + [file.file_name for file in folder.rejected]
+        found += [str(Path(name, path)) for path in sorted(paths)]
+        if folder.left_out:
+            first = folder.left_out[0].file_name
+            said(f"{name}: {len(folder.left_out)} files are no photos by their names and are left out ({first}, ...)")
     if not found:
-        raise BadInput(f"there is no file in {', '.join(names)}; expected photos")
+        raise BadInput(f"there is no photo in {', '.join(names)}; expected files such as cat.jpg")
     return found
 
 

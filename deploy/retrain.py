@@ -51,6 +51,7 @@ def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
       BadInput: the configuration, the data or the root are wrong. Everything else is in what is returned.
     """
     try:
+        local.check_places(config, root)
         root.prepare(config.name)
         root.refuse_local_run()
     except BadInput as error:  # the root is another's; nothing is noted down there

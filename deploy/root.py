@@ -12,6 +12,7 @@ from pathlib import Path
 
 import filelock
 
+from components.example_gen.photo_folder import mark_as_output
 from components.pusher.serving_folder import ServingFolder
 from schemas.errors import BadInput
 
@@ -76,7 +77,9 @@ class Root:
           BadInput: it cannot be written, or belongs to another pipeline, whose production this one would replace.
         """
         try:
-            for folder in (self.folder, self.artifacts, self.serving, self.reports):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mark_as_output(self.folder)
+            for folder in (self.artifacts, self.serving, self.reports):
                 folder.mkdir(parents=True, exist_ok=True)
             mark = self.folder / _PIPELINE
             if not mark.exists() or not mark.read_text().strip():  # empty: killed while it wrote this

@@ -69,8 +69,10 @@ def schedule(
     from pipeline.config import load_config
 
     config = load_config(config_name, list(overrides), list(data))
+    place = Root(root or Path(ROOTS_FOLDER) / config.name)
+    local.check_places(config, place)
     local.check_sources(config)
-    folder = Root(root or Path(ROOTS_FOLDER) / config.name).folder
+    folder = place.folder
     made = schedules.make_schedule(cron, time_zone, config, config_name, data, folder, overrides, name, scope)
     if as_crontab or not schedules.systemd_runs():
         _print_crontab(made, as_crontab, as_json)

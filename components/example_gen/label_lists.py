@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import re
@@ -212,15 +213,19 @@ class _ByName:
     """Photos by what lists call them: their path, their name, or either without its ending; none where several fit."""
 
     def __init__(self, candidates: Iterable[FileEntry]):
-        self._found: dict[str, str | None] = {}
-        for entry in candidates:
-            parts = entry.path.split("/")
+        self._paths = [entry.path for entry in candidates]
+
+    @functools.cached_property
+    def _found(self) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for path in self._paths:
+            parts = path.split("/")
             for start in range(len(parts)):
                 name = "/".join(parts[start:])
                 for key in {name, os.path.splitext(name)[0]}:
-                    self._found[key] = entry.path if key not in self._found else None
+                    found[key] = path if key not in found else None
         # A whole path is meant before the end of another one.
-        self._found.update((entry.path, entry.path) for entry in candidates)
+        return {**found, **{path: path for path in self._paths}}
 
     def find(self, name: str, of_list: str = "") -> str | None:
         """The photo that a list means: by its path from the list's folder, or by the end of its path."""

@@ -17,6 +17,7 @@ Each may lie in folders of its own (`PetImages/Cat`, `oxford_iiit_pet/images`); 
 folders of classes and splits, `label_lists.py` the tables.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -147,6 +148,32 @@ def find_photos(root: str, dataset: str, rules: FolderRules = FolderRules()) -> 
     for files in (found.photos, found.rejected, found.left_out):
         files.sort(key=lambda file: file.file_name)
     return found
+
+
+def guess_dataset(root: str) -> str:
+    """The data set that a folder looks like, of `DATASETS`.
+
+    Raises:
+      BadInput: as `find_photos`, where it looks like none.
+    """
+    folder = PhotoFolder(root)
+    if any(_looks_like_oxford(folder, prefix) for prefix in folder.prefixes()):
+        return "oxford_iiit_pet"
+    for dataset in ("cats_vs_dogs", "oxford_iiit_pet"):
+        folder.dataset = dataset
+        with contextlib.suppress(BadInput):
+            if _is_tfds(folder):
+                return dataset
+    species = any(
+        any(map(_is_species, folders)) or _KAGGLE_NAME.fullmatch(name)
+        for folders, name in (split_path(entry.path) for entry in folder.candidates)
+    )
+    if species:
+        with contextlib.suppress(BadInput):
+            found = find_photos(root, "cats_vs_dogs")
+            if not any(file.reason == "unknown_class" for file in found.rejected):
+                return "cats_vs_dogs"
+    return "image_folder"
 
 
 def _no_photo(folder: PhotoFolder) -> BadInput:
@@ -324,6 +351,8 @@ def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: Fol
         folder.reject(name, "missing", f"is listed in {table.file} and is not there.", label)
     classes = {*table.labels.values(), *table.missing.values()}
     found = _found(folder, LABEL_LIST, photos, sorted(classes))
+    read = table.file.split(", ")
+    found.left_out = [file for file in found.left_out if file.file_name not in read]
     found.labels_from = f"{table.file} (column {table.column})"
     found.splits = {split: [table.file] for split in sorted(set(splits.values()))}
     return found

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.errors import BadInput
 
@@ -184,6 +185,16 @@ def split_path(path: str) -> tuple[list[str], str]:
     return folders, name
 
 
+def mark_as_output(folder: Path) -> None:
+    """Marks a folder that warmstart writes into, so that it is never read as photos; not one that holds other things.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if not any(folder.iterdir()):
+        (folder / OUTPUT_MARK).touch()
+
+
 def read_bytes(path: str, at_most: int = -1) -> bytes:
     """The first bytes of a local or remote file; -1: all.
 
@@ -252,7 +263,7 @@ class PhotoFolder:
         self.left_out.append(Rejected(readable, self.dataset, reason, f"{readable} {detail}"))
 
     def full_path(self, path: str) -> str:
-        return f"{self._base}/{path}" if "://" in self._base else os.path.join(self._base, path)
+        return f"{self._base.rstrip('/')}/{path}"
 
     def shown(self, path: str) -> str:
         """The folder as the user gave it, with a path below."""

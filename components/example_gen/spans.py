@@ -270,6 +270,22 @@ def fingerprint(span: SpanFolders, success_file: str = SUCCESS_FILE) -> str:
     return ",".join(prints)
 
 
+def folder_of_all(source: str, other: str) -> str:
+    """The folder of a source without spans; of one with spans the span's that `other` lies in, or the pattern itself.
+
+    Args:
+      source: a folder, or a pattern.
+      other: another folder, absolute.
+    """
+    if parse_pattern(source) is None:
+        return source
+    base, components = _base_and_components(source)
+    below = os.path.relpath(other, base).split(os.sep)
+    expected = _regular_expression("/".join(components), lambda _spec, _width: "[^/]*")
+    span = "/".join(below[: len(components)])
+    return _join(base, span) if expected.fullmatch(span) else source
+
+
 def _without_patterns(sources: Mapping[str, str]) -> SpanFolders:
     return SpanFolders(0, None, dict(sources), "0")
 

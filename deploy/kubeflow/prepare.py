@@ -16,8 +16,9 @@ from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
 from deploy.kubeflow.compiler import SEPARATORS
 from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan
-from deploy.local import check_sources
+from deploy.local import check_places, check_sources
 from deploy.metadata_address import connect, connection_config
+from deploy.overlap import refuse_pattern
 from deploy.root import CONFIG_FILE, Root
 from pipeline.config import Config, dump_config, load_config
 from schemas.errors import BadInput
@@ -85,7 +86,10 @@ def prepare(
     if plan := read_plan(folder):
         return plan
     require_packages(config.serving.exports)
-    sources = check_sources(config)
+    check_places(config, root)
+    if artifacts:
+        refuse_pattern("the folder of the artifacts", artifacts)
+    sources = check_sources(config, print)
     root.prepare(config.name)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, dump_config(config).encode())
