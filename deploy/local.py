@@ -25,6 +25,7 @@ from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config, dump_config
 from schemas.errors import BadInput
+from schemas.words import and_more
 
 _STARTING = "starting TensorFlow and TFX"
 
@@ -89,9 +90,9 @@ def check_sources(
     data = config.data
     if data.window is None:
         folders = _resolve(sources, data.span, data.completeness, said)
-        classes = _classes(config, folders, config.task.label, said)
+        classes = _classes(config, folders, config.task.label, said, whole=True)
     else:  # the newest span need not have all classes
-        _classes(config, find_window(config)[0][-1].folders, config.task.label, said)
+        _classes(config, find_window(config)[0][-1].folders, config.task.label, said, whole=False)
         folders, classes = {}, None
     if classes is not None and len(classes) == 1:
         raise BadInput(
@@ -100,7 +101,7 @@ def check_sources(
         )
     further = resolve_tfds(config, config.evaluation.further)
     folders = _resolve(further, None, data.completeness, said)
-    more = _classes(config, folders, config.evaluation.further_label, said)
+    more = _classes(config, folders, config.evaluation.further_label, said, whole=False)
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
         raise BadInput(
@@ -147,13 +148,23 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
 
 
 def _classes(
-    config: Config, folders: Mapping[str, str], label_from: str, said: Callable[[str], None]
+    config: Config, folders: Mapping[str, str], label_from: str, said: Callable[[str], None], whole: bool
 ) -> set[str] | None:
-    """The classes of the photos in the folders; None where only reading the photos tells them."""
+    """The classes of the photos in the folders; None where only reading the photos tells them.
+
+    Raises:
+      BadInput: as `layouts.find_photos`; or the folders are the `whole` data and hold a class that cannot be learnt.
+    """
     classes: set[str] | None = set()
     for overview in look_at_folders(config, folders, label_from):
         for line in overview.lines():
             said(line)
+        if overview.never_learnt and whole:
+            held_back = " and ".join(split for split, where in overview.splits.items() if split != "train")
+            raise BadInput(
+                f"in {overview.folder} all photos of {and_more(overview.never_learnt, 5)} are given to {held_back}; "
+                "expected photos of every class in train"
+            )
         if overview.classes is None:
             classes = None
         elif classes is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.example_gen.layouts import TFDS, Found
+from components.example_gen.layouts import OFFICIAL_SPLITS, TFDS, Found
 from components.example_gen.photo_folder import Rejected
 from schemas.words import and_more
 
@@ -30,7 +30,7 @@ class Overview:
 
     classes: class -> files that are meant as photos of it, whatever is in them; None where only reading the photos
     tells. splits: `train`, `eval`, `test` -> where it comes from, in words. left_out, rejected: reason -> files.
-    examples: reason -> the first such file.
+    examples: reason -> the first such file. never_learnt: classes of whose photos none is given to train.
     """
 
     dataset: str
@@ -45,10 +45,11 @@ class Overview:
     examples: dict[str, str]
     own_output: tuple[str, ...]
     groups: int
+    never_learnt: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        return {**self.__dict__, "own_output": list(self.own_output)}
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """For people: a line for the classes, the splits, and each kind of file that is not read."""
@@ -84,6 +85,11 @@ def make_overview(folder: str, dataset: str, found: Found, label_from: str = "la
     """
     by_species = label_from == "species"
     counts = Counter(photo.species if by_species else photo.label for photo in found.photos)
+    learnt = {
+        photo.species if by_species else photo.label
+        for photo in found.photos
+        if "train" in OFFICIAL_SPLITS[photo.official_split]
+    }
     classes = {label: counts[label] for label in sorted({*counts, *(() if by_species else found.classes)})}
     return Overview(
         dataset,
@@ -98,6 +104,7 @@ def make_overview(folder: str, dataset: str, found: Found, label_from: str = "la
         {file.reason: file.file_name for file in reversed([*found.rejected, *found.left_out])},
         tuple(found.own_output),
         len({photo.group for photo in found.photos if photo.group}),
+        tuple(sorted(set(counts) - learnt)),
     )
 
 

@@ -8,13 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.example_gen.executor import choose_split
+from components.example_gen.layouts import OFFICIAL_SPLITS
 
 SPLITS = ("train", "eval", "test")
 BUCKETS = {"train": 8, "eval": 1, "test": 1}
 
 content_hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 bucket_counts = st.tuples(*[st.integers(1, 1000)] * 3).map(lambda counts: dict(zip(SPLITS, counts, strict=True)))
-official_splits = st.sampled_from(["", "trainval", "test"])
+official_splits = st.sampled_from(sorted(OFFICIAL_SPLITS))
 
 
 def drawn_hashes(count: int, name: str = "photo") -> list[str]:
@@ -37,6 +38,21 @@ def test_the_official_test_photos_stay_test_photos(content_hash, buckets):
 @given(content_hashes, bucket_counts)
 def test_the_official_trainval_photos_never_land_in_test(content_hash, buckets):
     assert choose_split(content_hash, "trainval", buckets) in ("train", "eval")
+
+
+@given(content_hashes, official_splits, bucket_counts, st.text(max_size=20))
+def test_what_a_data_set_says_of_splits_is_kept(content_hash, official_split, buckets, group):
+    assert choose_split(content_hash, official_split, buckets, group) in OFFICIAL_SPLITS[official_split]
+
+
+@given(st.lists(content_hashes, min_size=2), bucket_counts, st.text(min_size=1, max_size=20))
+def test_a_series_shares_a_split(photos, buckets, group):
+    assert len({choose_split(photo, "", buckets, group) for photo in photos}) == 1
+
+
+def test_many_series_fill_all_splits():
+    counts = Counter(choose_split("0" * 64, "", BUCKETS, f"series {i}") for i in range(5000))
+    assert all(abs(counts[split] - 500 * BUCKETS[split]) < 200 for split in SPLITS)
 
 
 @given(st.lists(content_hashes, min_size=1, unique=True), st.lists(content_hashes))
