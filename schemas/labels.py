@@ -14,7 +14,7 @@ LABELS_FILE = "assets.extra/labels.txt"
 
 
 def read_labels(model_folder: str | os.PathLike[str]) -> list[str] | None:
-    """The classes of the model in a folder, which may be an address (`gs://bucket/folder`); None: it has no such file."""
+    """The classes of the model in a folder or at an address (`gs://bucket/folder`); None: it has no such file."""
     try:
         with _open(os.path.join(model_folder, LABELS_FILE), "rb") as file:
             return file.read().decode("utf-8").removesuffix("\n").split("\n")
