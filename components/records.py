@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 
 import tensorflow as tf
 from tfx.dsl.io import fileio
@@ -40,6 +41,28 @@ def text(example: tf.train.Example, name: str) -> str:
 def matching_files(patterns: Sequence[str]) -> list[str]:
     """The files that match any of the patterns, sorted."""
     return sorted(path for pattern in patterns for path in fileio.glob(pattern))
+
+
+def copy_without(file: str, target: str, content_hashes: Collection[str]) -> None:
+    """Copies a file of examples, less those of some photos."""
+    # In the form of the others, but as they are: photos would not get smaller, and packing them takes the most time.
+    options = tf.io.TFRecordOptions(compression([file]), compression_level=0)
+    with tf.io.TFRecordWriter(target, options) as writer:
+        for record in read_records([file]).as_numpy_iterator():
+            if text(tf.train.Example.FromString(record), f.CONTENT_HASH) not in content_hashes:
+                writer.write(record)
+
+
+def remove_photos(examples: Artifact, photos: Iterable[tuple[str, str]]) -> None:
+    """Writes the files of an Examples artifact anew where they hold photos that are to go: (split, content hash)."""
+    by_split: dict[str, set[str]] = defaultdict(set)
+    for split, content_hash in photos:
+        by_split[split].add(content_hash)
+    for split, content_hashes in by_split.items():
+        for file in split_files(examples, split):
+            rest = f"{file}.rest"
+            copy_without(file, rest, content_hashes)
+            tf.io.gfile.rename(rest, file, overwrite=True)
 
 
 def choose_golden(examples: Iterable[tf.train.Example], count: int) -> list[tf.train.Example]:

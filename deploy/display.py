@@ -129,6 +129,9 @@ class ConsoleDisplay:
             out.print(f"[bold]photos[/]   {_photos(data)}")
         if window := summary["window"]:
             out.print(f"[bold]window[/]   {escape(_window(window))}")
+        for counts in (data, (window or {}).get("data")):
+            for note in (counts or {}).get("notes", []):
+                out.print(f"         {escape(note)}")
         if (drift := summary["drift"]) and drift["action"] != "go":
             out.print(f"[bold]drift[/]    {escape(drift['text'])}")
         if models := summary["models"]:

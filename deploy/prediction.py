@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from components.example_gen.photo import PhotoRejected, inspect_photo
-from components.pusher.serving_folder import LABELS_FILE
 from deploy.production import columns
 from pipeline.config import DataConfig
 from schemas.errors import BadInput
+from schemas.labels import LABELS_FILE, read_labels
 
 BATCH_SIZE = 32
 # Photos are judged as in a run whose configuration says nothing of them.
@@ -66,7 +66,7 @@ class Model:
                 f"from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
             )
         self._signature = signature
-        self._labels = (folder / LABELS_FILE).read_text(encoding="utf-8").splitlines()
+        self._labels = read_labels(folder) or []
 
     def answer(self, files: list[str], photos: list[bytes]) -> list[Answer]:
         """The answers to at least one photo, in order.

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfx.utils import path_utils
 
+from components.example_gen.report import read_keys
 from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page, write_plain_page
@@ -75,7 +76,7 @@ def summarise(
     output = functools.partial(run_record.output_of, nodes)
     data = vectors = drift = models = further = selection = release = servable = None
     if ingest_report := output("ImageExampleGen", "ingest_report"):
-        data = report.describe_data(ingest_report.uri)
+        data = report.describe_data(ingest_report.uri, whole=window is None)
     if window_report := output("Window", "window_report"):
         window = {"data": report.describe_data(window_report.uri), **(window or {})}
     if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
@@ -103,9 +104,12 @@ def summarise(
         if predictions := output("FurtherPredictions", "predictions"):
             further = {"models": evaluate(predictions)}
             if ingest_report := output("FurtherExampleGen", "ingest_report"):
-                found = report.describe_data(ingest_report.uri)
                 answered = next(iter(further["models"].values()))["examples"]
-                further |= {"data": found, "left_out_as_learnt_from": found["accepted"]["test"] - answered}
+                further["data"] = report.describe_data(ingest_report.uri, whole=False)
+                # Copies of a photo are answered as one.
+                further["left_out_as_learnt_from"] = (
+                    len({k.content_hash for k in read_keys(ingest_report.uri)}) - answered
+                )
     if verdict := output("ModelSelector", "verdict"):
         selection = read_verdict(verdict.uri)
     if verdict := output("ReleaseGate", "verdict"):

@@ -121,7 +121,18 @@ class DataConfig(Section):
         "up to the first _) or `column:patient` (of the table of labels); empty: each photo on its own.",
     )
     max_rejected_fraction: float = Field(
-        0.1, ge=0, le=1, description="More rejected files than this share of all files stop the run."
+        0.1,
+        ge=0,
+        le=1,
+        description="More rejected files than this share of all files, or of a class, stop the run; a class may always "
+        "lose one.",
+    )
+    max_contradictions: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Photos that lie in two classes are left out; more of them than this share of all photos stop the "
+        "run. A few among thousands are slips; more are a mistake in how the classes were put together.",
     )
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
     max_pixels: int = Field(100_000_000, ge=1, description="Photos with more pixels are rejected.")

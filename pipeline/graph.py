@@ -129,6 +129,7 @@ def make_pipeline(
         anomalies=validator.outputs["anomalies"],
         curated_schema=curated_schema.outputs["schema"],
         max_rejected_fraction=config.data.max_rejected_fraction,
+        max_contradictions=config.data.max_contradictions,
         of_window=int(config.data.window is not None),
         code=code("components.data_gate.component"),
     )

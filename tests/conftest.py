@@ -245,7 +245,7 @@ def older_model(tmp_path_factory, exported_model) -> str:
     """Folder of the same model in the form of the exports before there were temperatures and abstention."""
     import tensorflow as tf
 
-    from components.trainer.serving_model import LABELS_FILE
+    from schemas.labels import write_labels
 
     loaded = tf.saved_model.load(exported_model)
 
@@ -268,8 +268,7 @@ def older_model(tmp_path_factory, exported_model) -> str:
     older = Older()
     signatures = {name: getattr(older, name) for name in ("serving_default", "transform_features")}
     tf.saved_model.save(older, str(folder), signatures=signatures)
-    (folder / LABELS_FILE).parent.mkdir()
-    (folder / LABELS_FILE).write_text("".join(label + "\n" for label in LABELS))
+    write_labels(str(folder), LABELS)
     return str(folder)
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from components.example_gen.copies import CONTRADICTORY_LABEL
+from components.example_gen.copies import REASONS as COPIES
 from schemas.features import SPLITS
+
+_MOST_NAMED = 5
 
 
 def find_problems(
@@ -12,6 +18,7 @@ def find_problems(
     rejected: list[dict[str, str]],
     anomalies: dict[str, dict[str, str]],
     max_rejected_fraction: float,
+    max_contradictions: float = 1.0,
     whole: bool = True,
 ) -> list[str]:
     """One sentence for each reason to stop; empty when the data are fit.
@@ -20,25 +27,35 @@ def find_problems(
       report: counts of the ingest report (`report.json`).
       rejected: the rejected files (`rejected.jsonl`).
       anomalies: split -> feature -> description of each ERROR anomaly of ExampleValidator.
-      max_rejected_fraction: `data.max_rejected_fraction`.
+      max_rejected_fraction, max_contradictions: of `data` in the configuration.
       whole: False for a part of the data, in which classes and splits may be missing.
     """
-    accepted, refused = report["accepted"], len(rejected)
+    accepted = report["accepted"]
     if accepted == 0:
         return [
-            f"no photo could be read: all {refused} files were rejected ({_reasons(report)}); expected JPEG, PNG, "
-            f"GIF or BMP photos; the first: {rejected[0]['detail']}"
+            f"no photo could be used: all {len(rejected)} files were rejected ({_reasons(rejected)}); expected JPEG, "
+            f"PNG, GIF or BMP photos; the first: {rejected[0]['detail']}"
             if rejected
             else "no photo was found; expected JPEG, PNG, GIF or BMP photos"
         ]
     problems = []
-    fraction = refused / (accepted + refused)
+    refused = [line for line in rejected if line["reason"] not in COPIES]
+    fraction = len(refused) / (accepted + len(refused))
     if fraction > max_rejected_fraction:
         problems.append(
-            f"{refused} of {accepted + refused} files were rejected ({fraction:.1%}: {_reasons(report)}), more than "
-            f"data.max_rejected_fraction ({max_rejected_fraction:.1%}); replace the files or raise the limit; the "
-            f"first: {rejected[0]['detail']}"
+            f"{len(refused)} of {accepted + len(refused)} files were rejected ({fraction:.1%}: {_reasons(refused)}), "
+            f"more than data.max_rejected_fraction ({max_rejected_fraction:.1%}); replace the files or raise the "
+            f"limit; the first: {refused[0]['detail']}"
         )
+    contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
+    fraction = len(contradictions) / (accepted + len(contradictions))
+    if fraction > max_contradictions:
+        problems.append(
+            f"{len(contradictions)} of {accepted + len(contradictions)} photos ({fraction:.1%}) have the same bytes as "
+            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); keep each in its "
+            f"right class only, or raise the limit, and they are left out; the first: {contradictions[0]['detail']}"
+        )
+    problems += _lost_classes(report.get("classes", {}), rejected, max_rejected_fraction, whole)
     classes = sorted({label for counts in report["splits"].values() for label in counts})
     if whole and len(classes) == 1:
         problems.append(
@@ -49,19 +66,99 @@ def find_problems(
         for split in SPLITS
         if whole and not report["splits"].get(split)
     ]
-    not_trained = [c for c in classes if c not in report["splits"].get("train", {})]
+    not_trained = [repr(c) for c in classes if c not in report["splits"].get("train", {})]
     if whole and len(classes) > 1 and report["splits"].get("train") and not_trained:
-        problems.append(f"no photo of {_names(not_trained)} is in the train split, so it cannot be learnt; add photos")
+        problems.append(f"no photo of {_listed(not_trained)} is in the train split, so it cannot be learnt; add photos")
     for split, by_feature in anomalies.items():
         for feature, description in sorted(by_feature.items()):
             problems.append(f"the {split} split breaks the schema at {feature!r}: {description}")
     return problems
 
 
-def _reasons(report: dict[str, Any]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in report["reasons"].items())
+def _lost_classes(
+    classes: Mapping[str, Mapping[str, int]], rejected: Sequence[Mapping[str, str]], limit: float, whole: bool
+) -> list[str]:
+    """The classes that were meant and have no photo, or have lost too many files: a sentence of each kind.
+
+    A small class may lose a single file, whatever share of it that is.
+    """
+    files: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for line in rejected:
+        files[line["label"]].append(line)
+    without = {label for label, counts in classes.items() if not counts["accepted"]}
+    gone = [f"{label!r} ({_lost_all(files[label])})" for label in sorted(without) if files[label]]
+    empty = [repr(label) for label in sorted(without) if not files[label]] if whole else []
+    thinned = []
+    for label in sorted(set(classes) - without):
+        refused = [line for line in files[label] if line["reason"] not in COPIES]
+        of = classes[label]["accepted"] + len(refused)
+        if len(refused) > max(1, limit * of):
+            thinned.append(f"{len(refused)} of the {of} files of {label!r} ({_reasons(refused)})")
+    problems = []
+    if gone:
+        problems.append(
+            f"no photo could be used of the {_of_class(gone)} {_listed(gone)}; replace the files, or remove "
+            f"{_their_folder(gone)}"
+        )
+    if empty:
+        problems.append(
+            f"the {_of_class(empty)} {_listed(empty)} {'has' if len(empty) == 1 else 'have'} no photo at all; add "
+            f"photos, or remove {_their_folder(empty)}"
+        )
+    if thinned:
+        problems.append(
+            f"{_listed(thinned)} were rejected, more than data.max_rejected_fraction ({limit:.1%}) of a class; replace "
+            "the files or raise the limit"
+        )
+    return problems
 
 
-def _names(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _lost_all(files: Sequence[Mapping[str, str]]) -> str:
+    return f"{'its only file was' if len(files) == 1 else f'all {len(files)} files were'} rejected: {_reasons(files)}"
+
+
+def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], whole: bool = True) -> list[str]:
+    """What does not stop a run, and should be known: a sentence each.
+
+    Args:
+      report, rejected, whole: as of `find_problems`.
+    """
+    notes = []
+    contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
+    if contradictions:
+        notes.append(
+            f"{len(contradictions)} photos were left out, because the same photo is in two classes; the first: "
+            f"{contradictions[0]['detail']}"
+        )
+    for split in ("test", "eval"):
+        copies = [line for line in rejected if line["reason"] == f"duplicate_of_{split}"]
+        if copies:
+            which = "copy of a photo" if len(copies) == 1 else "copies of photos"
+            notes.append(
+                f"{len(copies)} {which} in the {split} split {'was' if len(copies) == 1 else 'were'} left out of the "
+                f"others; the first: {copies[0]['detail']}"
+            )
+    splits = report["splits"]
+    classes = sorted({label for counts in splits.values() for label in counts})
+    for split, so in (("eval", "the best epoch is chosen"), ("test", "the model is tested")):
+        missing = [repr(label) for label in classes if label not in splits.get(split, {})]
+        if whole and missing and splits.get(split):
+            notes.append(f"no photo of {_listed(missing)} is in the {split} split, so {so} without; add photos")
+    return notes
+
+
+def _reasons(rejected: Iterable[Mapping[str, str]]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r["reason"] for r in rejected).items()))
+
+
+def _of_class(several: Sequence[str]) -> str:
+    return "class" if len(several) == 1 else "classes"
+
+
+def _their_folder(classes: Sequence[str]) -> str:
+    return "its folder" if len(classes) == 1 else "their folders"
+
+
+def _listed(several: Sequence[str]) -> str:
+    more = len(several) - _MOST_NAMED
+    return ", ".join(several[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

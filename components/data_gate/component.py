@@ -26,6 +26,7 @@ def DataGate(
     curated_schema: InputArtifact[standard_artifacts.Schema],
     schema: OutputArtifact[standard_artifacts.Schema],
     max_rejected_fraction: Parameter[float],
+    max_contradictions: Parameter[float],
     of_window: Parameter[int],
     code: Parameter[str],
 ):
@@ -34,15 +35,15 @@ def DataGate(
     `of_window` is 1 where the photos are a span of a window: then classes and splits may be missing in them.
 
     Raises:
-      BadInput: nothing was accepted, there is one class only, a split is empty, too many files were rejected, or
-        ExampleValidator found an ERROR; every problem is named.
+      BadInput: nothing was accepted, there is one class only, a split is empty, too many files were rejected, of all
+        or of a class, too many photos have two labels, or ExampleValidator found an ERROR; every problem is named.
     """
     del code
     report, rejected = read_report(ingest_report.uri)
     found = _error_anomalies(anomalies)
     if of_window:  # of a split without photos every feature is missing
         found = {split: errors for split, errors in found.items() if report["splits"].get(split)}
-    problems = find_problems(report, rejected, found, max_rejected_fraction, whole=not of_window)
+    problems = find_problems(report, rejected, found, max_rejected_fraction, max_contradictions, whole=not of_window)
     if problems:
         raise BadInput("the data were stopped at the gate: " + "; ".join(problems))
     run_schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), report)

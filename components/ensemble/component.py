@@ -1,17 +1,16 @@
 """The Ensemble component: both models as one, and its export."""
 
-import os
 from itertools import zip_longest
 
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.trainer.serving_model import LABELS_FILE, answer
+from components.trainer.serving_model import answer
 from schemas.features import IMAGE
+from schemas.labels import LABELS_FILE, read_labels, write_labels
 
 _SIGNATURES = ("serving_default", "serve_examples", "transform_features", "feature_vector")
 
@@ -84,7 +83,7 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
     Raises:
       ValueError: the models' labels differ, by name or order; nothing is written then.
     """
-    labels, others = _read_labels(first_folder), _read_labels(second_folder)
+    labels, others = read_labels(first_folder) or [], read_labels(second_folder) or []
     if labels != others:
         pairs = enumerate(zip_longest(labels, others, fillvalue=""), 1)
         line, label, other = next((line, label, other) for line, (label, other) in pairs if label != other)
@@ -94,13 +93,7 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
         )
     ensemble = EnsembleModel(tf.saved_model.load(first_folder), tf.saved_model.load(second_folder), labels)
     tf.saved_model.save(ensemble, target_folder, signatures={name: getattr(ensemble, name) for name in _SIGNATURES})
-    fileio.makedirs(os.path.join(target_folder, os.path.dirname(LABELS_FILE)))
-    fileio.copy(os.path.join(first_folder, LABELS_FILE), os.path.join(target_folder, LABELS_FILE))
-
-
-def _read_labels(folder: str) -> list[str]:
-    with fileio.open(os.path.join(folder, LABELS_FILE), "r") as file:
-        return file.read().removesuffix("\n").split("\n")
+    write_labels(target_folder, labels)
 
 
 @component

@@ -25,9 +25,11 @@ def probabilities_key(model: str) -> str:
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """The stored predictions of one split, in the order of the content hashes.
+    """The stored predictions of one split, in the order of the content hashes; of copies of a photo, the first one.
 
-    keys: content hashes. file_names: below their data folder. classes: true class indices, int64 [examples].
+    A photo that is there twice says no more than once: intervals and tests count it once.
+
+    keys: content hashes, each once. file_names: below their data folder. classes: true class indices, int64 [examples].
     probabilities: model -> float32 [examples, classes], of the models that were stored, cheapest first. slices: feature
     of `SLICES` -> its value for each example, empty where unknown.
     """
@@ -50,10 +52,12 @@ class StoredPredictions:
 
 def read_predictions(predictions: Artifact, split: str) -> StoredPredictions:
     """Reads a split of the Predictions artifact."""
-    rows = sorted(
+    last_first = sorted(
         read_examples(split_files(predictions, split)),
         key=lambda e: (text(e, f.CONTENT_HASH), text(e, f.FILE_NAME)),
+        reverse=True,
     )
+    rows = list({text(e, f.CONTENT_HASH): e for e in last_first}.values())[::-1]
     return StoredPredictions(
         keys=[text(e, f.CONTENT_HASH) for e in rows],
         file_names=[text(e, f.FILE_NAME) for e in rows],

@@ -19,13 +19,12 @@ from tfx.utils import proto_utils
 
 from components import progress
 from components.beam_records import runs_here, write_splits
-from components.example_gen import layouts, photo, tfds_source
-from components.example_gen.report import FACTS, KEYS, PARTS, REJECTED, write_report
+from components.example_gen import copies, layouts, photo, tfds_source
+from components.example_gen.report import FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.records import remove_photos
 from schemas import features as f
 
 PHOTOS_KEY = "photos"
-# Sums of photos' identities stay numbers of 64 bits, whatever Beam does with them.
-_MODULUS = 2**61 - 1
 
 
 def choose_split(content_hash: str, official_split: str, buckets: dict[str, int], group: str = "") -> str:
@@ -89,7 +88,7 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """Of (photos, identity): the number of photos, and the sum of their identities, which no order changes."""
     photos, identity = 0, 0
     for more, other in facts:
-        photos, identity = photos + more, (identity + other) % _MODULUS
+        photos, identity = photos + more, (identity + other) % copies.MODULUS
     return photos, identity
 
 
@@ -145,9 +144,9 @@ class _ToExample(beam.DoFn):
         example = make_example(found, photo_bytes, facts, label)
         content_hash = example.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode()
         split = choose_split(content_hash, found.official_split, self._buckets, found.group)
-        identity = int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % _MODULUS
+        identity = copies.identity(content_hash, label, split)
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, facts.image_format), (1, identity)))
-        key = [content_hash, split, label, found.dataset, found.file_name, facts.image_format]
+        key = copies.ReadPhoto(content_hash, split, label, found.dataset, found.file_name, facts.image_format)
         yield beam.pvalue.TaggedOutput(KEYS, json.dumps(key))
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
@@ -214,4 +213,6 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
-        write_report(report_uri, found_by_dataset, settings["label_from"])
+        removals = copies.find_removals(read_photos(report_uri))
+        remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
+        write_report(report_uri, found_by_dataset, settings["label_from"], removals)

@@ -6,20 +6,21 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from tfx.dsl.io import fileio
 
 from components.example_gen import layouts
+from components.example_gen.copies import ReadPhoto, without_removed
 from schemas import features as f
 
 REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
-# What the workers write: JSON lines, below PARTS. Of KEYS: content hash, split, label, data set, file name, format.
+# What the workers write: JSON lines, below PARTS. Those of KEYS are `ReadPhoto`s.
 PARTS, REJECTED, FACTS, KEYS = "parts", "rejected", "facts", "keys"
 
 
@@ -31,21 +32,28 @@ class Key(NamedTuple):
     label: str
 
 
-def write_report(report_uri: str, found: Mapping[str, layouts.Found], label_from: str) -> None:
+def write_report(
+    report_uri: str,
+    found: Mapping[str, layouts.Found],
+    label_from: str,
+    removals: Sequence[tuple[ReadPhoto, layouts.Rejected]] = (),
+) -> None:
     """Joins what the workers wrote into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
     Args:
       report_uri: of the artifact, with the workers' files below `PARTS`.
       found: data set -> what was found in its folder.
       label_from: `label` or `species`, of the photos that were read.
+      removals: of `copies.find_removals`: photos that were read, and are not used.
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
-    rejected = _sorted([*(json.loads(line) for line in _lines(parts, REJECTED)), *not_read])
+    removed = [asdict(rejected) for _, rejected in removals]
+    rejected = _sorted([*(json.loads(line) for line in _lines(parts, REJECTED)), *not_read, *removed])
     left_out = _sorted(asdict(file) for one in found.values() for file in one.left_out)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
     by_format: Counter[str] = Counter()
-    facts = sorted(_lines(parts, FACTS))
+    facts = sorted(without_removed(_lines(parts, FACTS), removals))
     for line in facts:
         (_, split, label, image_format), (count, _) = json.loads(line)
         by_split[split][label] += count
@@ -66,9 +74,15 @@ def write_report(report_uri: str, found: Mapping[str, layouts.Found], label_from
         "reasons": _counted(rejected),
         "left_out": _counted(left_out),
     }
-    keys = sorted(Key(*json.loads(line)[:3]) for line in _lines(parts, KEYS))
+    gone = {photo[:3] for photo, _ in removals}
+    keys = sorted(Key(*photo[:3]) for photo in read_photos(report_uri) if photo[:3] not in gone)
     write_counts(report_uri, report, rejected, keys, left_out)
     fileio.rmtree(parts)
+
+
+def read_photos(report_uri: str) -> Iterable[ReadPhoto]:
+    """What the workers wrote of the photos that they accepted; before `write_report`."""
+    return (ReadPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
 
 
 def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:

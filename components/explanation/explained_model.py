@@ -12,10 +12,10 @@ import tensorflow as tf
 
 # The graph without function calls, of which a cut is two parts.
 from components.backbone.cut import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
-from components.pusher.serving_folder import LABELS_FILE
 from components.transform import image_ops
 from schemas.errors import BadInput
 from schemas.features import IMAGE
+from schemas.labels import LABELS_FILE, read_labels
 
 _SIGNATURE, _INPUT, _OUTPUT = "serving_default", "image_bytes", "probabilities"
 _SIDE_UNKNOWN = 160  # pixels; of what is shown to a model that does not say what it looks at
@@ -180,20 +180,17 @@ def load_model(folder: str) -> ExplainedModel:
         raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({_first_line(error)})") from None
     signatures = getattr(model, "signatures", {})
     answers = signatures.get(_SIGNATURE)
-    labels_file = os.path.join(folder, LABELS_FILE)
+    labels = read_labels(folder)
     if (
         answers is None
         or set(answers.structured_input_signature[1]) != {_INPUT}
         or _OUTPUT not in answers.structured_outputs
-        or not os.path.isfile(labels_file)
+        or labels is None
     ):
         raise BadInput(
             f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
             f"from {_INPUT} to {_OUTPUT}"
         )
-    with open(labels_file, encoding="utf-8") as file:
-        labels = file.read().splitlines()
-
     transform, size = signatures.get("transform_features"), _SIDE_UNKNOWN
     images_of = None
     if transform is not None and (found_size := _square(transform.structured_outputs.get(IMAGE))):

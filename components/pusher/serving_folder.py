@@ -31,6 +31,7 @@ from typing import Any
 import filelock
 
 from schemas.errors import BadInput
+from schemas.labels import read_labels
 
 PUSHED, ALREADY_IN_PRODUCTION, PRODUCTION_CHANGED, ROLLED_BACK = (
     "pushed",
@@ -42,7 +43,7 @@ PUSH, ROLLBACK = "push", "rollback"
 PRODUCTION, KEPT, REMOVED = "production", "kept", "removed"
 SCHEMA_VERSION = 1
 # SavedModel's folder for files that are not the model's own; loaders pass over it.
-MANIFEST_FILE, LABELS_FILE = "assets.extra/manifest.json", "assets.extra/labels.txt"
+MANIFEST_FILE = "assets.extra/manifest.json"
 
 _LOCK, _MANIFESTS, _PINNED = ".lock", ".manifests", ".pinned"
 _INCOMING, _LEAVING = ".incoming-", ".removed-"
@@ -189,7 +190,7 @@ class ServingFolder:
                 "forced": release.get("forced") or (force_push if refused else None),
                 "run_id": run_id,
                 "model_sha256": identity,
-                "labels": _read_labels(Path(model_folder)),
+                "labels": read_labels(model_folder),
             }
             self._add(Path(model_folder), _files(Path(model_folder)), manifest)
             return PushResult(PUSHED, version, f"the model is in production as version {version}")
@@ -371,7 +372,7 @@ class ServingFolder:
                 "replaced": max((v for v in self.versions() if v < version), default=None),
                 "model_sha256": model_identity(folder),
                 "files": checksums(folder),
-                "labels": _read_labels(folder),
+                "labels": read_labels(folder),
             }
         self._kept_manifest(version).parent.mkdir(exist_ok=True)
         temporary = self._kept_manifest(version).with_suffix(".new")
@@ -493,11 +494,6 @@ def _synchronise(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _read_labels(model_folder: Path) -> list[str] | None:
-    file = model_folder / LABELS_FILE
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
 
 
 def _now() -> str:

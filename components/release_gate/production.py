@@ -20,11 +20,12 @@ from components.artifacts import Verdict
 from components.evaluator.predictions import Stored, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.loaded_models import forget_models, load_model
-from components.pusher.serving_folder import LABELS_FILE, model_identity
+from components.pusher.serving_folder import model_identity
 from components.records import read_records, split_files
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
 from components.verdict import write_verdict
 from schemas import schema_files
+from schemas.labels import LABELS_FILE, read_labels
 
 
 @component(use_beam=True)
@@ -98,11 +99,9 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
     signature = getattr(loaded, "signatures", {}).get("serve_examples")
     if signature is None:
         return no(OTHER_SIGNATURE, "it has no signature serve_examples")
-    labels_file = os.path.join(production_model, LABELS_FILE)
-    if not os.path.exists(labels_file):
+    its_labels = read_labels(production_model)
+    if its_labels is None:
         return no(OTHER_LABELS, f"it has no {LABELS_FILE}, so its classes are unknown")
-    with open(labels_file, encoding="utf-8") as file:
-        its_labels = file.read().splitlines()
     try:
         probabilities = signature(examples=tf.reshape(example, [-1]))["probabilities"].numpy()
     except Exception as error:  # somebody else's signature may take and give anything

@@ -112,6 +112,7 @@ def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: b
         graph=graph_picture(summary["nodes"]),
         peaks={node: cost["peak_megabytes"] for node, cost in _nodes_cost(findings).items()},
         data=data,
+        notes=_notes(summary),
         labels=_counts(classes),
         most_of_a_class=max((sum(n.get(label, 0) for n in classes.values()) for label in _counts(classes)), default=0),
         rejected=_rejected(summary, data),
@@ -279,6 +280,12 @@ def _counts(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
         for label, count in counts.items():
             totals[label] = totals.get(label, 0) + count
     return sorted(totals, key=lambda label: (-totals[label], label))
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    """What should be known of the photos, and of those of the window; a run of an older version has none."""
+    of_window = (summary.get("window") or {}).get("data")
+    return [note for data in (summary["data"], of_window) for note in (data or {}).get("notes", [])]
 
 
 def _rejected(summary: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

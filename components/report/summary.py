@@ -10,6 +10,7 @@ from typing import Any
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
+from components.data_gate.checks import find_notes
 from components.evaluator.metrics import evaluate, evaluate_slices
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
@@ -24,8 +25,13 @@ SUMMARY_FILE = "summary.json"
 PUSHED, NOT_PUSHED, STOPPED, FAILED, SKIPPED = "pushed", "not_pushed", "stopped", "failed", "skipped"
 
 
-def describe_data(ingest_report_uri: str) -> dict[str, Any]:
-    """Accepted photos per split and class, and every rejected file with its reason."""
+def describe_data(ingest_report_uri: str, whole: bool = True) -> dict[str, Any]:
+    """Accepted photos per split and class, every rejected file with its reason, and what else should be known.
+
+    Args:
+      ingest_report_uri: of the artifact.
+      whole: False for a part of the data, in which classes may be missing.
+    """
     report, rejected = read_report(ingest_report_uri)
     return {
         "layouts": report["layouts"],
@@ -34,6 +40,7 @@ def describe_data(ingest_report_uri: str) -> dict[str, Any]:
         "formats": report["formats"],
         "rejected": report["reasons"],
         "rejected_files": rejected,
+        "notes": find_notes(report, rejected, whole),
     }
 
 

@@ -22,6 +22,7 @@ from components.servable_check.judgement import Limits
 from components.servable_check.packages import require_packages
 from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
+from schemas.labels import read_labels
 
 
 @component
@@ -179,7 +180,7 @@ def check(
 
 
 def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: str) -> dict[str, np.ndarray]:
-    """The answers of a fresh process, as `probe` documents them; `folder` is for the files that it needs."""
+    """The answers of a fresh process, as `probe` documents them, and `labels`; `folder` is for the files it needs."""
     photos_file, types_file, answers_file = (
         os.path.join(folder, name) for name in ("photos.npz", "message_types", "answers.npz")
     )
@@ -188,7 +189,7 @@ def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: 
         file.write(warmup.message_types())
     fresh_process.run(probe, saved_model, photos_file, types_file, answers_file, *images_file)
     with np.load(answers_file) as answers:
-        return dict(answers)
+        return {**answers, "labels": np.array(read_labels(saved_model) or [])}
 
 
 def _megabytes(folder: str) -> float:

@@ -47,7 +47,7 @@ def wrong_answers(answers: Mapping[str, np.ndarray], kinds: list[str], tolerance
     """Whatever contradicts itself, or what the signatures promise.
 
     Args:
-      answers: see `probe`.
+      answers: see `probe`; and `labels`, the model's classes.
       kinds: name of each photo, in order.
       tolerance: largest difference of a probability allowed.
 

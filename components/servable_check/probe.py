@@ -17,7 +17,7 @@ ANSWERS.npz, where `photos` are all but `corrupt`:
 | `image_range`                                 | float32 [2], the lowest and the highest value in them                |
 | `image_probabilities`                         | what `probabilities_of_images` makes of them, if the model has it    |
 | `feature_vector`                              | float32 [photos, width]                                              |
-| `labels`, `abstain_below`                     | of `assets.extra/labels.txt`, and of the model, if it has it         |
+| `abstain_below`                               | of the model, if it has it                                           |
 | `corrupt_error`                               | name of the error that refused `corrupt`; empty if it was answered   |
 | `after_corrupt`                               | float32 [classes], the first photo's probabilities, asked once more  |
 | `load_seconds`                                | float64                                                              |
@@ -36,7 +36,6 @@ import tensorflow as tf
 BATCH = 32
 _BATCH_CALLS = 5
 _WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
-_LABELS_FILE = os.path.join("assets.extra", "labels.txt")
 
 
 def make_example(photo: bytes) -> bytes:
@@ -153,8 +152,6 @@ def main(saved_model: str, photos_file: str, message_types: str, answers_file: s
     answers["after_corrupt"] = ask(serve_photo, image_bytes=photos[:1])["probabilities"][0]
     if hasattr(model, "abstain_below"):
         answers["abstain_below"] = model.abstain_below.numpy()
-    with tf.io.gfile.GFile(os.path.join(saved_model, _LABELS_FILE)) as file:
-        answers["labels"] = np.array(file.read().removesuffix("\n").split("\n"))
     for name in ("serving_default_label", "serve_examples_label"):
         answers[name] = np.array([label.decode() for label in answers[name]])  # bytes objects would be pickled
     np.savez(

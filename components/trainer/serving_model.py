@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
 import tensorflow_hub as hub
-from tfx.dsl.io import fileio
 
 from components.backbone.cut import Cut
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
-
-LABELS_FILE = os.path.join("assets.extra", "labels.txt")
+from schemas.labels import write_labels
 
 
 def answer(probabilities: tf.Tensor, labels: list[str], abstain_below: tf.Variable) -> dict[str, tf.Tensor]:
@@ -163,6 +160,4 @@ def export(
     served = ServedModel(transform, backbone, head, labels, temperature, abstain_below, cached)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
     tf.saved_model.save(served, folder, signatures={name: getattr(served, name) for name in names})
-    fileio.makedirs(os.path.join(folder, os.path.dirname(LABELS_FILE)))
-    with fileio.open(os.path.join(folder, LABELS_FILE), "w") as file:
-        file.write("".join(label + "\n" for label in labels))
+    write_labels(folder, labels)

@@ -7,7 +7,6 @@ WarmStartSettings (https://www.tensorflow.org/api_docs/python/tf/estimator/WarmS
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tfx.dsl.io import fileio
 
 from components.loaded_models import load_model
 from components.records import read_examples
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.model import HEAD_NAME
-from components.trainer.serving_model import LABELS_FILE
 from schemas.errors import BadInput
 from schemas.features import IMAGE
+from schemas.labels import LABELS_FILE, read_labels
 
 # Differences of a probability between two processes that run the same model.
 STEP_ZERO_TOLERANCE = 1e-4
@@ -92,12 +90,8 @@ def read_source(folder: str) -> Source:
     if repeated or not variables:
         found = f"two variables named {repeated[0]}" if repeated else "no variables"
         raise BadInput(f"the model {folder} has {found}; expected a SavedModel whose variables have a name each")
-    labels_file = os.path.join(folder, LABELS_FILE)
-    labels = None
-    if fileio.exists(labels_file):
-        with fileio.open(labels_file) as file:
-            labels = file.read().splitlines()
-    return Source(folder, {v.name: v.numpy() for v in variables}, labels, model, _temperature(model, folder))
+    values = {v.name: v.numpy() for v in variables}
+    return Source(folder, values, read_labels(folder), model, _temperature(model, folder))
 
 
 def some_photos(files: Sequence[str]) -> tf.Tensor:

@@ -15,11 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.example_gen.report import Key
-from components.records import compression, matching_files, read_records
+from components.records import copy_without, matching_files
 from schemas import features as f
 
 
@@ -79,7 +78,7 @@ def merge_files(
                     # Spans are read in their order: of numbers, not of texts.
                     name = os.path.join(folder, f"span-{part.span:020d}-{os.path.basename(file)}")
                     if split in has_less:
-                        _copy_without(file, name, left_out[part.span])
+                        copy_without(file, name, left_out[part.span])
                     else:
                         _link(file, name)
 
@@ -93,16 +92,6 @@ def _link(file: str, name: str) -> None:
         else:
             return
     fileio.copy(file, name)
-
-
-def _copy_without(file: str, name: str, left_out: Collection[str]) -> None:
-    # In the form of the others, but as they are: photos would not get smaller, and packing them takes the most time.
-    options = tf.io.TFRecordOptions(compression([file]), compression_level=0)
-    with tf.io.TFRecordWriter(name, options) as writer:
-        for record in read_records([file]).as_numpy_iterator():
-            [content_hash] = tf.train.Example.FromString(record).features.feature[f.CONTENT_HASH].bytes_list.value
-            if content_hash.decode() not in left_out:
-                writer.write(record)
 
 
 def merge_reports(

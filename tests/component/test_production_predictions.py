@@ -13,10 +13,11 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import PRODUCTION, read_predictions
-from components.pusher.serving_folder import LABELS_FILE, model_identity
+from components.pusher.serving_folder import model_identity
 from components.release_gate.production import ProductionPredictions, examine
 from components.verdict import read_verdict
 from schemas import schema_files
+from schemas.labels import LABELS_FILE
 
 LABELS = ["cat", "dog"]
 

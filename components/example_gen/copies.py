@@ -1,0 +1,107 @@
+"""Files with the same bytes, found when all photos have been read, whichever worker read them.
+
+- With two labels: nobody knows which is right, so none of them is used.
+- With one label in several splits, which only a data set's own lists and groups can bring about: those in the split
+  that is held back most stay, the others are not used, for a model that has learnt a photo knows its answer.
+- With one label in one split: all stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from components.example_gen.layouts import Rejected
+
+CONTRADICTORY_LABEL = "contradictory_label"
+# Of files that are left out, though nothing is wrong with the photo itself.
+REASONS = (CONTRADICTORY_LABEL, "duplicate_of_test", "duplicate_of_eval")
+# Sums of photos' identities stay numbers of 64 bits, whatever Beam does with them.
+MODULUS = 2**61 - 1
+_HELD_BACK_MOST_FIRST = ("test", "eval", "train")
+_MOST_NAMED = 3
+
+
+class ReadPhoto(NamedTuple):
+    """A photo that was accepted, as the workers tell of it."""
+
+    content_hash: str
+    split: str
+    label: str
+    dataset: str
+    file_name: str
+    image_format: str
+
+
+def identity(content_hash: str, label: str, split: str) -> int:
+    """A number of the photo, its label and its split; the sum of them, modulo MODULUS, says which photos there are."""
+    return int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % MODULUS
+
+
+def find_removals(photos: Iterable[ReadPhoto]) -> list[tuple[ReadPhoto, Rejected]]:
+    """The photos that must not be used because of their copies, each with its reason."""
+    by_content: dict[str, list[ReadPhoto]] = defaultdict(list)
+    for photo in photos:
+        by_content[photo.content_hash].append(photo)
+    found: list[tuple[ReadPhoto, Rejected]] = []
+    for _, copies in sorted(by_content.items()):
+        if len({(photo.label, photo.split) for photo in copies}) > 1:
+            found += _removals_of(sorted(copies, key=lambda photo: (photo.dataset, photo.file_name, photo)))
+    return found
+
+
+def _removals_of(copies: Sequence[ReadPhoto]) -> Iterator[tuple[ReadPhoto, Rejected]]:
+    first_of_label: dict[str, ReadPhoto] = {}
+    for photo in copies:
+        first_of_label.setdefault(photo.label, photo)
+    kept_split = min({photo.split for photo in copies}, key=_HELD_BACK_MOST_FIRST.index)
+    kept = next(photo for photo in copies if photo.split == kept_split)
+    for photo in copies:
+        if len(first_of_label) > 1:
+            reason, said = CONTRADICTORY_LABEL, _contradiction(photo, first_of_label)
+        elif photo.split != kept_split:
+            reason = f"duplicate_of_{kept_split}"
+            said = f"has the same bytes as the {kept_split} photo {_name(kept, photo)}."
+        else:
+            continue
+        yield photo, Rejected(photo.file_name, photo.dataset, reason, f"{photo.file_name} {said}", photo.label)
+
+
+def _contradiction(photo: ReadPhoto, first_of_label: dict[str, ReadPhoto]) -> str:
+    others = [other for label, other in first_of_label.items() if label != photo.label]
+    named = ", ".join(f"{other.label!r} as {_name(other, photo)}" for other in others[:_MOST_NAMED])
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    return (
+        f"is labelled {photo.label!r}, but the same photo is labelled {named}{more}; none of them is used. "
+        "Keep the right one and delete the others."
+    )
+
+
+def _name(other: ReadPhoto, beside: ReadPhoto) -> str:
+    return other.file_name if other.dataset == beside.dataset else f"{other.file_name} of {other.dataset}"
+
+
+def without_removed(facts: Iterable[str], removals: Iterable[tuple[ReadPhoto, Rejected]]) -> list[str]:
+    """The workers' counts less the removed photos; what has none of these stays to the letter.
+
+    Args:
+      facts: JSON lines: data set, split, label and format; photos, and the sum of their identities.
+      removals: of `find_removals`.
+    """
+    less: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for photo, _ in removals:
+        group = (photo.dataset, photo.split, photo.label, photo.image_format)
+        less[group].append(identity(photo.content_hash, photo.label, photo.split))
+    kept = []
+    for line in facts:
+        group, (count, total) = json.loads(line)
+        removed = less.get(tuple(group), [])
+        if removed:
+            count, total = count - len(removed), (total - sum(removed)) % MODULUS
+            line = json.dumps((group, (count, total)))
+        if count:
+            kept.append(line)
+    return kept
