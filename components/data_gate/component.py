@@ -13,6 +13,7 @@ from components.artifacts import IngestReport
 from components.data_gate.checks import find_problems
 from components.example_gen.report import read_report
 from schemas import schema_files
+from schemas.class_names import refuse_twins
 from schemas.errors import BadInput
 
 # ExampleValidator's own file name.
@@ -55,6 +56,7 @@ def schema_of_run(curated_schema_file: str, report: dict[str, Any]) -> schema_pb
     run_schema = schema_files.read_schema(curated_schema_file)
     if not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})
+        refuse_twins(found)  # those of one folder differ, but spans are from different days and machines
         schema_files.label_feature(run_schema).string_domain.value.extend(found)
     return run_schema
 

@@ -18,11 +18,9 @@ folders of classes and splits, `label_lists.py` the tables.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -464,7 +462,7 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
     annotations = re.compile(re.escape(prefix) + r"annotations/((list|trainval|test)\.txt|README|trimaps/|xmls/)")
     for files in (folder.rejected, folder.left_out):
         files[:] = [file for file in files if not annotations.match(file.file_name)]
-    photos, sizes = [], {}
+    photos = []
     for entry in folder.candidates:
         if annotations.match(entry.path):
             continue
@@ -482,12 +480,10 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
             group = _group(rules, entry.path, "/".join(folders))
             facts = {"species": species, "breed": breed, "official_split": split, "group": group}
             photos.append(_photo(folder, entry.path, breed, **facts))
-            sizes[entry.path] = entry.size
     there = {photo.file_name.lower() for photo in photos} | {r.file_name.lower() for r in folder.rejected}
     for name, of_photo in listed.items():
         if f"{prefix}images/{name}.jpg".lower() not in there:
             folder.reject(f"{prefix}images/{name}.jpg", "missing", "is listed but not in images/.", of_photo.breed)
-    photos = _without_copies_of_test(folder, photos, sizes)
     found = _found(folder, OXFORD, photos, sorted({of_photo.breed for of_photo in listed.values()}))
     found.splits = {"train": ["annotations/trainval.txt"], "test": ["annotations/test.txt"]}
     return found
@@ -533,29 +529,3 @@ def _read_oxford_lists(folder: PhotoFolder, prefix: str) -> dict[str, _Listed]:
                 )
             listed[fields[0]] = facts
     return listed
-
-
-def _without_copies_of_test(folder: PhotoFolder, photos: list[Photo], sizes: dict[str, int]) -> list[Photo]:
-    """Only files of the same size are read and compared, so the cost stays small."""
-    test_by_size = defaultdict(list)
-    for photo in photos:
-        if photo.official_split == "test":
-            test_by_size[sizes[photo.file_name]].append(photo)
-    test_digests: dict[int, dict[bytes, str]] = {}
-    kept = []
-    for photo in photos:
-        size = sizes[photo.file_name]
-        if photo.official_split != "test" and size in test_by_size:
-            if size not in test_digests:
-                test_digests[size] = {_digest(test): test.file_name for test in test_by_size[size]}
-            twin = test_digests[size].get(_digest(photo))
-            if twin:
-                detail = f"has the same bytes as the test photo {twin}."
-                folder.reject(photo.file_name, "duplicate_of_test", detail)
-                continue
-        kept.append(photo)
-    return kept
-
-
-def _digest(photo: Photo) -> bytes:
-    return hashlib.sha256(read_bytes(photo.path)).digest()

@@ -133,20 +133,6 @@ def test_oxford_photo_that_is_listed_but_absent(tmp_path):
     assert left_out(found) == {"images/pug_10.mat": "other_file"}
 
 
-def test_oxford_copy_of_a_test_photo_leaves_training(tmp_path):
-    oxford(tmp_path)
-    write(tmp_path, "images/pug_10.jpg", "images/Abyssinian_2.jpg", content=b"same")
-    write(tmp_path, "images/Abyssinian_1.jpg", content=b"size")  # as long, but another photo
-    found = layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
-    assert [photo.file_name for photo in found.photos] == [
-        "images/Abyssinian_1.jpg",
-        "images/Abyssinian_2.jpg",
-    ]
-    (rejected,) = found.rejected
-    assert (rejected.file_name, rejected.reason) == ("images/pug_10.jpg", "duplicate_of_test")
-    assert "images/Abyssinian_2.jpg" in rejected.detail
-
-
 @pytest.mark.parametrize(
     "line",
     [
