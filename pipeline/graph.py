@@ -388,6 +388,7 @@ def make_pipeline(
         production_standing=production.outputs["standing"],
         ingest_report=ingest_report,
         schema=schema,
+        vectors=vectors,
         release=json.dumps({**release, "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}),
         minimum_slice_examples=config.evaluation.minimum_slice_examples,
         confidence=config.selection.confidence,

@@ -12,7 +12,15 @@ from components.artifacts import IngestReport, Verdict
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.report import read_report
-from components.release_gate.decision import COMPARABLE, against_production, floors, further_floor
+from components.release_gate.decision import (
+    COMPARABLE,
+    against_constant,
+    against_production,
+    among_look_alikes,
+    floors,
+    further_floor,
+)
+from components.release_gate.look_alikes import find_look_alikes
 from components.verdict import RELEASE_FILE, bless, read_verdict, write_verdict
 from schemas import schema_files
 
@@ -26,6 +34,7 @@ def ReleaseGate(
     production_standing: InputArtifact[Verdict],
     ingest_report: InputArtifact[IngestReport],
     schema: InputArtifact[standard_artifacts.Schema],
+    vectors: InputArtifact[standard_artifacts.Examples],
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     verdict: OutputArtifact[Verdict],
     release: Parameter[str],
@@ -37,7 +46,8 @@ def ReleaseGate(
     code: Parameter[str],
     further_predictions: InputArtifact[standard_artifacts.Examples] = None,
 ):
-    """Blesses the winner if it reaches every floor on the test split and loses nothing against production.
+    """Blesses the winner if it reaches every floor on the test split, is better than always giving the commonest class,
+    and loses nothing against production.
 
     Args:
       predictions: of the Predictions component.
@@ -46,6 +56,7 @@ def ReleaseGate(
       production_predictions, production_standing: of ProductionPredictions.
       ingest_report: of ImageExampleGen; the data's fingerprint is in it.
       schema: of DataGate; its label domain is the winner's classes.
+      vectors: of FeatureVectorGen; test photos that look like training photos are told.
       blessing: of the winner; Pusher asks for it. `release.json` in it is what Pusher writes into the manifest of the
         version: `winner`, `reason`, `forced`, `metrics`, `data_fingerprint` and `compared_with`, the version it was
         compared with.
@@ -63,9 +74,14 @@ def ReleaseGate(
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
     winner = read_verdict(selection.uri)["winner"]
     stored = read_predictions(predictions, "test")
+    look_alikes = among_look_alikes(stored, winner, find_look_alikes(vectors))
     text, refusals = floors(
-        stored, winner, rules["minimum_accuracy"], rules["minimum_slice_accuracy"], minimum_slice_examples
+        stored, winner, look_alikes, rules["minimum_accuracy"], rules["minimum_slice_accuracy"], minimum_slice_examples
     )
+    constant, no_better = against_constant(
+        stored, winner, labels, rules["evidence"], confidence, bootstrap_samples, seed
+    )
+    refusals += no_better
     further = None
     if further_predictions is not None:
         further, missed = further_floor(
@@ -104,6 +120,8 @@ def ReleaseGate(
             "forced": forced or None,
             "accuracy": metrics["accuracy"]["value"],
             "split": "test",
+            "look_alikes": look_alikes,
+            "constant": constant,
             "production": production,
             "further": further,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ UNREADABLE, OTHER_SIGNATURE, OTHER_LABELS = "unreadable", "other_signature", "ot
 def floors(
     stored: StoredPredictions,
     winner: str,
+    look_alikes: dict[str, Any],
     minimum_accuracy: float,
     minimum_slice_accuracy: dict[str, float],
     minimum_slice_examples: int,
@@ -27,6 +29,7 @@ def floors(
     Args:
       stored: the predictions of the test split.
       winner: which of its models.
+      look_alikes: of `among_look_alikes`.
       minimum_accuracy: of all photos together, in [0, 1].
       minimum_slice_accuracy: feature of `SLICES` -> of each of its values with `minimum_slice_examples` photos.
       minimum_slice_examples: with fewer photos a slice decides nothing.
@@ -35,8 +38,9 @@ def floors(
     accuracy = float(np.mean(correct))
     reached = accuracy >= minimum_accuracy
     text = (
-        f"{winner.replace('_', ' ')} answers {accuracy:.1%} of {len(correct)} test photos rightly, "
-        f"{'at least' if reached else 'less than'} release.minimum_accuracy ({minimum_accuracy:.1%})"
+        f"{winner.replace('_', ' ')} answers {accuracy:.1%} of {len(correct)} test photos rightly"
+        + _but_for(look_alikes)
+        + f", {'at least' if reached else 'less than'} release.minimum_accuracy ({minimum_accuracy:.1%})"
     )
     missed = [] if reached else [text]
     for feature, floor in minimum_slice_accuracy.items():
@@ -48,6 +52,77 @@ def floors(
                     f"than release.minimum_slice_accuracy.{feature} ({floor:.1%})"
                 )
     return text, missed
+
+
+def among_look_alikes(stored: StoredPredictions, winner: str, look_alikes: Collection[str]) -> dict[str, Any]:
+    """How many test photos look like training photos, and what the winner reaches on the others.
+
+    Args:
+      stored: the predictions of the test split.
+      winner: which of its models.
+      look_alikes: content hashes, of `find_look_alikes`.
+
+    Returns:
+      `photos`, how many do; `others`, how many do not; `accuracy_of_others`, None where there are none.
+    """
+    others = ~np.isin(stored.keys, list(look_alikes))
+    count = int(others.sum())
+    return {
+        "photos": len(others) - count,
+        "others": count,
+        "accuracy_of_others": float(np.mean(stored.correct(winner)[others])) if count else None,
+    }
+
+
+def _but_for(look_alikes: dict[str, Any]) -> str:
+    photos, others = look_alikes["photos"], look_alikes["others"]
+    if not photos:
+        return ""
+    if not others:
+        return ", all of which look like training photos"
+    which = (
+        "one of which looks like a training photo" if photos == 1 else f"{photos} of which look like training photos"
+    )
+    return f", {which} ({look_alikes['accuracy_of_others']:.1%} of the other {others})"
+
+
+def against_constant(
+    stored: StoredPredictions,
+    winner: str,
+    labels: list[str],
+    evidence: str,
+    confidence: float,
+    bootstrap_samples: int,
+    seed: int,
+) -> tuple[dict[str, Any], list[str]]:
+    """The winner against always giving the commonest class of the test photos, and what speaks against a release.
+
+    Of the test photos, not of the train split: on these photos no other constant is right more often, so whoever beats
+    it has learnt to tell classes apart, whatever the train split is made of.
+
+    The difference itself counts; with evidence `proven`, the worse end of its interval. Where all test photos are of
+    one class nothing can be shown, and nothing is released.
+
+    Args:
+      stored: the predictions of the test split.
+      winner: which of its models.
+      labels: its classes in the order of their indices.
+      evidence: of `release` in the configuration.
+      confidence: level of the interval.
+      bootstrap_samples, seed: of the draws.
+    """
+    commonest = int(np.argmax(np.bincount(stored.classes)))
+    its = stored.classes == commonest
+    comparison = compare(stored.correct(winner), its, confidence, bootstrap_samples, seed)
+    share = float(np.mean(its))
+    found = {"label": labels[commonest], "accuracy": share, **asdict(comparison)}
+    if (comparison.low if evidence == "proven" else comparison.difference) > 0:
+        return found, []
+    which = "no better than" if comparison.difference <= 0 else "not shown to be better than"
+    said = f"{which} always answering {labels[commonest]!r}, which is right for {share:.1%} of the test photos"
+    if share == 1:
+        return found, [f"{said}, so nothing shows that it knows another class; add test photos of the others"]
+    return found, [f"{said}: {describe(comparison, winner.replace('_', ' '), confidence)}"]
 
 
 def further_floor(further: StoredPredictions, winner: str, floor: float | None) -> tuple[dict[str, Any], list[str]]:

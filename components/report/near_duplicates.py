@@ -60,17 +60,16 @@ def find_pairs(
       splits: of each photo.
       most: of the pairs that are returned.
     """
-    signs = np.array([np.zeros(BITS) if bits is None else np.where(bits, 1, -1) for bits in hashes], np.float32)
+    signs = signs_of(hashes)
     mean = None if vectors is None else vectors.mean(axis=0, dtype=np.float32)
     rows_by_split = [np.flatnonzero(np.array(splits) == split) for split in sorted(set(splits))]
     found, closest = 0, np.zeros((0, 4))
     for one, other in _blocks(rows_by_split):
-        # Each bit that differs takes 2 from a product of 64; a photo without a hash, zeros, is 32 bits from any other.
-        bits = (BITS - signs[one] @ signs[other].T) / 2
+        bits = _bits_apart(signs[one], signs[other])
         shares = bits / MOST_BITS
         cosine = np.full_like(bits, np.inf)
         if vectors is not None and mean is not None:
-            cosine = 1 - _unit(vectors[one], mean) @ _unit(vectors[other], mean).T
+            cosine = _cosine_distances(vectors[one], vectors[other], mean)
         least = np.minimum(shares, cosine / MOST_COSINE)
         i, j = np.nonzero(least <= 1)
         found += len(i)
@@ -83,6 +82,34 @@ def find_pairs(
         else Pair(int(first), int(second), VECTOR, float(max(share * MOST_COSINE, 0)))
         for share, first, second, bit_count in closest
     ]
+
+
+def alike(
+    signs: np.ndarray, vectors: np.ndarray, other_signs: np.ndarray, other_vectors: np.ndarray, mean: np.ndarray
+) -> np.ndarray:
+    """Which photos are near-duplicates of any of some others, bool [photos].
+
+    Args:
+      signs, other_signs: of `signs_of`.
+      vectors, other_vectors: float [photos, width]; width 0: they are unknown.
+      mean: of the vectors of all photos.
+    """
+    found = _bits_apart(signs, other_signs) <= MOST_BITS
+    return np.any(found | (_cosine_distances(vectors, other_vectors, mean) <= MOST_COSINE), axis=1)
+
+
+def signs_of(hashes: Sequence[np.ndarray | None]) -> np.ndarray:
+    """The bits of perceptual hashes as 1 and -1, zeros where there is none: float32 [photos, 64]."""
+    return np.array([np.zeros(BITS) if bits is None else np.where(bits, 1, -1) for bits in hashes], np.float32)
+
+
+def _bits_apart(signs: np.ndarray, others: np.ndarray) -> np.ndarray:
+    # Each bit that differs takes 2 from a product of 64; a photo without a hash, zeros, is 32 bits from any other.
+    return (BITS - signs @ others.T) / 2
+
+
+def _cosine_distances(vectors: np.ndarray, others: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return 1 - _unit(vectors, mean) @ _unit(others, mean).T
 
 
 def _blocks(rows_by_split: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
