@@ -1,9 +1,9 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-browser lint format docs lock bench clean
+.PHONY: help install services demo test test-fast test-all test-browser lint format docs lock bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
-PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests
+PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -23,11 +23,14 @@ demo: install ## draw sample photos, train, compare and push a model from them
 	@.venv/bin/warmstart sample sample
 	@.venv/bin/warmstart run --config cats_vs_dogs --data sample/cats_vs_dogs --root runs/demo
 
-test: install ## all tests
-	$(PYTEST)
+test: install ## the tests of every change
+	$(PYTEST) -m "not release"
 
-test-fast: install ## the tests that need no whole pipeline run
-	$(PYTEST) -m "not slow"
+test-fast: install ## of those, the ones that need no whole pipeline run
+	$(PYTEST) -m "not slow and not release"
+
+test-all: install ## all tests, as before a release
+	$(PYTEST)
 
 test-browser: install ## the pages in Debian's chromium (make services installs it)
 	@.tools/bin/uv venv --quiet --allow-existing --python $(PYTHON_RUN) .tools/browser

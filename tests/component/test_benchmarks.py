@@ -49,6 +49,7 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
 # plain_keras
 
 
+@pytest.mark.release
 def test_plain_keras_trains_the_head_and_then_what_matches(photo_folder, tiny_backbone):
     photos, labels = plain_keras.list_photos(photo_folder)
     assert labels == LABELS
@@ -81,6 +82,7 @@ def test_plain_keras_trains_the_head_and_then_what_matches(photo_folder, tiny_ba
     assert len(model.trainable_variables) == 3
 
 
+@pytest.mark.release
 def test_plain_keras_fine_tunes_what_the_pipeline_would(tiny_backbone):
     trained = plain_keras.feature_extraction_model(tiny_backbone, 2, IMAGE_SIZE)
 
@@ -113,6 +115,7 @@ def test_plain_keras_holds_a_fifth_out_by_file(photo_folder):
     assert plain_keras.split(photos, seed=2) != (train, validation)
 
 
+@pytest.mark.release
 def test_plain_keras_as_a_command(photo_folder, tiny_backbone, tmp_path, capsys):
     arguments = [photo_folder, "--backbone", tiny_backbone, "--unfreeze", "top_conv/", "--image-size", IMAGE_SIZE]
     arguments += ["--epochs", 1, "--fine-tuning-epochs", 1, "--test", photo_folder, "--save", tmp_path]
@@ -164,6 +167,7 @@ def test_mini_xception_is_made_of_separable_convolutions_and_shortcuts():
     assert all(layer.trainable for layer in network.layers)
 
 
+@pytest.mark.release
 def test_mini_xception_learns_from_scratch_and_answers(drawn_photos, monkeypatch):
     monkeypatch.setattr(mini_xception, "WIDTHS", (4, 8))  # quicker to trace
     photos = [photo.photo_bytes for photo in drawn_photos]

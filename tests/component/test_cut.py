@@ -423,6 +423,7 @@ def test_the_built_in_backbone_is_cut_where_its_registry_entry_says():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_mobilenet_v2_is_cut(tmp_path):
     model = tf_keras.applications.MobileNetV2([96, 96, 3], include_top=False, weights=None, pooling="avg")
     module = hub.load(saved(model, tmp_path))

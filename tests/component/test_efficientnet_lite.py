@@ -261,6 +261,7 @@ def test_names_survive_and_select_what_is_unfrozen(converted):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("backbone", [LITE1, LITE2], ids=lambda backbone: backbone.name)
 def test_the_larger_ones_are_resolved_by_name(cache, backbone):
     assert registry.on_disk(backbone) == "weights_installed"

@@ -97,11 +97,11 @@ def small(monkeypatch):
 
 # Equal to Keras
 
-slow = pytest.mark.slow
+release = pytest.mark.release
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "VGG16" else slow) for name in registry.KERAS_APPLICATIONS]
+    "name", [pytest.param(name, marks=() if name == "VGG16" else release) for name in registry.KERAS_APPLICATIONS]
 )
 def test_an_export_equals_keras_with_its_preprocessing_by_hand(exported, name):
     export, folder = exported(name)
@@ -186,7 +186,6 @@ def test_the_top_is_fine_tuned_and_no_moving_average_moves(small, tmp_path):
     assert_only_the_top_moves(tmp_path / "module", kernel_count=2, top=1, moving_averages=2)
 
 
-@slow
 def test_the_top_of_a_real_one_is_fine_tuned_and_no_moving_average_moves(exported):
     assert_only_the_top_moves(exported("MobileNetV2")[1], kernel_count=52, top=10, moving_averages=104)
 
@@ -221,7 +220,7 @@ def test_the_head_of_a_file_is_left_out(small, tmp_path, name):
     assert_same_weights(keras_applications.build(MOBILE_NET, written(whole, tmp_path / name)), below_the_head)
 
 
-@slow
+@release
 @pytest.mark.parametrize("name", ["InceptionV3", "Xception", "ResNet50"])
 def test_the_head_of_a_real_one_is_left_out(tmp_path, name):
     tf_keras.utils.set_random_seed(12)
@@ -252,7 +251,7 @@ def test_weights_of_another_model_are_one_sentence(small, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@slow
+@release
 @pytest.mark.parametrize(
     ("sibling", "application", "name"),
     [("VGG19", "VGG16", "w.h5"), ("VGG19", "VGG16", "w.weights.h5"), ("ResNet101", "ResNet50", "w.weights.h5")],

@@ -1041,6 +1041,7 @@ def test_what_is_no_image_reference_is_refused(image):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_newest_kfp_client_passes_too(tmp_path_factory):
     """These tests, and those of the package and its linter, in an environment with the newest `kfp` and without TFX."""
     environment = tmp_path_factory.mktemp("newest") / "venv"
@@ -1068,7 +1069,7 @@ def test_the_newest_kfp_client_passes_too(tmp_path_factory):
     ).stdout.split()
     assert all(version.startswith("2.") and version not in ("2.5.0", "2.0.5") for version in versions)
     for tests in TESTS_OF_KFP:
-        tested = run(python, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not slow", tests)
+        tested = run(python, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "not release", tests)
         summary = tested.stdout.strip().splitlines()[-1]
         assert " passed" in summary, tests
         assert "skipped" not in summary, tests
