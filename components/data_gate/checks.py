@@ -8,6 +8,7 @@ from typing import Any
 
 from components.example_gen.copies import CONTRADICTORY_LABEL
 from components.example_gen.copies import REASONS as COPIES
+from components.example_gen.overview import called
 from schemas.features import SPLITS
 
 _MOST_NAMED = 5
@@ -124,6 +125,8 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
       report, rejected, whole: as of `find_problems`.
     """
     notes = []
+    if left_out := report.get("left_out"):
+        notes.append("left out: " + ", ".join(called(reason, count) for reason, count in left_out.items()))
     contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
     if contradictions:
         notes.append(

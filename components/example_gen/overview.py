@@ -66,12 +66,19 @@ class Overview:
             lines.append("  splits: " + "; ".join(f"{split} {where}" for split, where in self.splits.items()))
         if self.groups:
             lines.append(f"  series: {self.groups:,}, each in one split")
-        lines += [f"  left out: {_called(reason, count, self.examples)}" for reason, count in self.left_out.items()]
+        for reason, count in self.left_out.items():
+            first = f"{self.examples[reason]}{'' if count == 1 else ', ...'}"
+            lines.append(f"  left out: {called(reason, count)} ({first})")
         lines += [f"  left out: {path}, which warmstart wrote" for path in self.own_output]
         lines += [
             f"  rejected: {count:,} {reason} ({self.examples[reason]})" for reason, count in self.rejected.items()
         ]
         return lines
+
+
+def called(reason: str, count: int) -> str:
+    """So many files that were left out for a reason, in words."""
+    return f"{count:,} {_CALLED[reason][count != 1]}"
 
 
 def make_overview(folder: str, dataset: str, found: Found, label_from: str = "label") -> Overview:
@@ -119,8 +126,3 @@ def _splits(found: Found) -> dict[str, str]:
 
 def _counted(files: Sequence[Rejected]) -> dict[str, int]:
     return dict(Counter(file.reason for file in files).most_common())
-
-
-def _called(reason: str, count: int, examples: dict[str, str]) -> str:
-    one, many = _CALLED[reason]
-    return f"{count:,} {one if count == 1 else many} ({examples[reason]}{'' if count == 1 else ', ...'})"

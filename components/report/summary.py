@@ -40,6 +40,7 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> dict[str, Any]:
         "formats": report["formats"],
         "rejected": report["reasons"],
         "rejected_files": rejected,
+        "left_out": report.get("left_out", {}),
         "notes": find_notes(report, rejected, whole),
     }
 

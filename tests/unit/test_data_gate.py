@@ -243,3 +243,9 @@ def test_a_class_that_nothing_is_tested_on_is_noted():
         "the eval split", "the test split",
     ]  # fmt: skip
     assert find_notes(report(), [], whole=False) == []
+
+
+def test_what_was_left_out_is_counted_in_a_note_and_stops_nothing():
+    with_sidecars = {**report(), "left_out": {"sidecar": 1200, "unlabelled": 1}}
+    assert find_problems(with_sidecars, [], {}, max_rejected_fraction=0.0) == []
+    assert find_notes(with_sidecars, [])[0] == "left out: 1,200 sidecars of a desktop, 1 photo without a label"
