@@ -53,8 +53,8 @@ def find_problems(
     if fraction > max_contradictions:
         problems.append(
             f"{len(contradictions)} of {accepted + len(contradictions)} photos ({fraction:.1%}) have the same bytes as "
-            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); keep each in its "
-            f"right class only, or raise the limit, and they are left out; the first: {contradictions[0]['detail']}"
+            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); mend them, or "
+            f"raise the limit to leave them out; the first: {contradictions[0]['detail']}"
         )
     problems += _lost_classes(report.get("classes", {}), rejected, max_rejected_fraction, whole)
     classes = sorted({label for counts in report["splits"].values() for label in counts})
@@ -130,8 +130,8 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
     contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
     if contradictions:
         notes.append(
-            f"{len(contradictions)} photos were left out, because the same photo is in two classes; the first: "
-            f"{contradictions[0]['detail']}"
+            f"{len(contradictions)} photos were left out, because the same photo is in two classes: "
+            f"{_files(contradictions)}"
         )
     for split in ("test", "eval"):
         copies = [line for line in rejected if line["reason"] == f"duplicate_of_{split}"]
@@ -139,7 +139,7 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
             which = "copy of a photo" if len(copies) == 1 else "copies of photos"
             notes.append(
                 f"{len(copies)} {which} in the {split} split {'was' if len(copies) == 1 else 'were'} left out of the "
-                f"others; the first: {copies[0]['detail']}"
+                f"others: {_files(copies)}"
             )
     splits = report["splits"]
     classes = sorted({label for counts in splits.values() for label in counts})
@@ -152,6 +152,10 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
 
 def _reasons(rejected: Iterable[Mapping[str, str]]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(r["reason"] for r in rejected).items()))
+
+
+def _files(rejected: Sequence[Mapping[str, str]]) -> str:
+    return _listed([line["file_name"] for line in rejected])
 
 
 def _of_class(several: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from components.example_gen.layouts import Rejected
@@ -41,15 +41,26 @@ def identity(content_hash: str, label: str, split: str) -> int:
     return int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % MODULUS
 
 
-def find_removals(photos: Iterable[ReadPhoto]) -> list[tuple[ReadPhoto, Rejected]]:
-    """The photos that must not be used because of their copies, each with its reason."""
+def find_removals(read: Callable[[], Iterable[ReadPhoto]]) -> list[tuple[ReadPhoto, Rejected]]:
+    """The photos that must not be used because of their copies, each with its reason.
+
+    Args:
+      read: gives all photos; asked twice, so that only content hashes and those few photos are in memory.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
+    at_odds = set()
+    for photo in read():
+        pair = pairs.setdefault((photo.label, photo.split), (photo.label, photo.split))
+        if first.setdefault(photo.content_hash, pair) != pair:
+            at_odds.add(photo.content_hash)
     by_content: dict[str, list[ReadPhoto]] = defaultdict(list)
-    for photo in photos:
-        by_content[photo.content_hash].append(photo)
+    for photo in read() if at_odds else ():
+        if photo.content_hash in at_odds:
+            by_content[photo.content_hash].append(photo)
     found: list[tuple[ReadPhoto, Rejected]] = []
     for _, copies in sorted(by_content.items()):
-        if len({(photo.label, photo.split) for photo in copies}) > 1:
-            found += _removals_of(sorted(copies, key=lambda photo: (photo.dataset, photo.file_name, photo)))
+        found += _removals_of(sorted(copies, key=lambda photo: (photo.dataset, photo.file_name, photo)))
     return found
 
 

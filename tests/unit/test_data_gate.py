@@ -14,7 +14,7 @@ def report(splits=None) -> dict:
 
 def rejected(label="cat", **reasons: int) -> list[dict[str, str]]:
     return [
-        {"label": label, "reason": reason, "detail": f"{label}/{i}.jpg is {reason}."}
+        {"label": label, "file_name": f"{label}/{i}.jpg", "reason": reason, "detail": f"{label}/{i}.jpg is {reason}."}
         for reason, count in reasons.items()
         for i in range(count)
     ]
@@ -149,8 +149,7 @@ def test_too_many_photos_with_two_labels():
     counts = {**report(), "accepted": 54}
     assert find_problems(counts, rejected(contradictory_label=12, empty=1), {}, 0.1, 0.01) == [
         "12 of 66 photos (18.2%) have the same bytes as a photo of another class, more than data.max_contradictions "
-        "(1.0%); keep each in its right class only, or raise the limit, and they are left out; the first: cat/0.jpg is "
-        "contradictory_label."
+        "(1.0%); mend them, or raise the limit to leave them out; the first: cat/0.jpg is contradictory_label."
     ]
 
 
@@ -225,12 +224,12 @@ def test_nothing_to_note():
 
 def test_what_was_left_out_is_noted():
     splits = {split: {"cat": 1, "dog": 1} for split in FIT}
-    files = rejected(contradictory_label=2, duplicate_of_test=1, duplicate_of_eval=2)
+    files = rejected(contradictory_label=2, duplicate_of_test=1, duplicate_of_eval=7)
     assert find_notes(report(splits), files) == [
-        "2 photos were left out, because the same photo is in two classes; the first: cat/0.jpg is "
-        "contradictory_label.",
-        "1 copy of a photo in the test split was left out of the others; the first: cat/0.jpg is duplicate_of_test.",
-        "2 copies of photos in the eval split were left out of the others; the first: cat/0.jpg is duplicate_of_eval.",
+        "2 photos were left out, because the same photo is in two classes: cat/0.jpg, cat/1.jpg",
+        "1 copy of a photo in the test split was left out of the others: cat/0.jpg",
+        "7 copies of photos in the eval split were left out of the others: cat/0.jpg, cat/1.jpg, cat/2.jpg, cat/3.jpg, "
+        "cat/4.jpg and 2 more",
     ]
 
 
