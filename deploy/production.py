@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components.example_gen.photo_folder import PhotoFolder
+from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
 from deploy.root import Root, shown
 from schemas.errors import BadInput
 
@@ -231,7 +231,10 @@ def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text
         if not Path(name).is_dir():
             found.append(name)
             continue
-        folder = PhotoFolder(name)
+        try:
+            folder = PhotoFolder(name)
+        except EmptyFolder:
+            continue
         paths = [entry.path for entry in folder.candidates] + [file.file_name for file in folder.rejected]
         found += [str(Path(name, path)) for path in sorted(paths)]
         if folder.left_out:

@@ -77,6 +77,13 @@ class Rejected:
     label: str = ""  # the class that the file was meant for, where its place says so
 
 
+class EmptyFolder(BadInput):
+    """A folder without a file."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
+
+
 def list_files(root: str) -> list[FileEntry]:
     """All files below `root`, sorted by path, but those that warmstart wrote.
 
@@ -88,7 +95,7 @@ def list_files(root: str) -> list[FileEntry]:
     """
     entries = [entry for entry in _walk(root) if entry.size >= _NOT_A_FILE]
     if not entries:
-        raise is_empty(root)
+        raise EmptyFolder(root)
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -129,10 +136,6 @@ def last_change(root: str) -> float:
       BadInput: as `list_files`, but for empty folders.
     """
     return max(entry.mtime_ns for entry in _walk(root)) / 1e9
-
-
-def is_empty(root: str) -> BadInput:
-    return BadInput(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
 
 
 def fingerprint(entries: Iterable[FileEntry]) -> str:
@@ -237,7 +240,7 @@ class PhotoFolder:
         self.empty_folders = _without_files(entries)
         files = [entry for entry in entries if entry.size >= _NOT_A_FILE]
         if all(is_marker(entry.path, success_file) for entry in files):
-            raise is_empty(root)
+            raise EmptyFolder(root)
         for entry in files:
             if is_marker(entry.path, success_file):
                 continue

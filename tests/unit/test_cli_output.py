@@ -292,7 +292,10 @@ def test_a_run_tells_a_program_its_summary(said, tmp_path):
     )
     told = json.loads(done.stdout)
     assert told == json.loads(Path(f"runs/cats_vs_dogs/reports/{told['run_id']}/summary.json").read_text())
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["warmstart", "starting", "CuratedSchema"]
+    first, *of_data, starting, step = done.stderr.splitlines()
+    assert [line.split()[0] for line in (first, starting, step)] == ["warmstart", "starting", "CuratedSchema"]
+    assert of_data[0].endswith("sample/cats_vs_dogs: 33 photos of 2 classes (cat 17, dog 16)")
+    assert any("left out: " in line for line in of_data)
 
 
 # ---- spans
@@ -313,12 +316,14 @@ def test_a_run_says_which_newer_span_it_passes_over(tmp_path):
     said: list[str] = []
     config = load_config("cats_vs_dogs", [], [f"{tmp_path}/span-{{SPAN}}"])
     local.check_sources(config, said.append)
-    [sentence] = said
+    sentence, of_span, *_ = said
+    assert of_span.startswith(f"{tmp_path}/span-1: ")
     assert sentence.startswith(f"{tmp_path}/span-2 is not read yet: it changed ")
     (tmp_path / "span-2" / "_SUCCESS").touch()
     said.clear()
     local.check_sources(config, said.append)
-    assert said == []
+    assert said[0].startswith(f"{tmp_path}/span-2: ")
+    assert not any("is not read yet" in line for line in said)
 
 
 def test_a_run_hands_these_sentences_to_its_display(tmp_path, monkeypatch):

@@ -254,7 +254,7 @@ def test_rollback_while_a_run_is_active(root, push):
         (["predict", "x.jpg", "--version", "17"], "error: version 17 is not in "),
         (["predict", "x.jpg", "--model", "x", "--version", "17"], "error: --model was given with --root or --version"),
         (["predict", "x.jpg", "--model", "x", "--root", "y"], "error: --model was given with --root or --version"),
-        (["predict", "empty"], "error: there is no file in empty; expected photos"),
+        (["predict", "empty"], "error: there is no photo in empty; expected files such as cat.jpg"),
         (["run", "--config", "cats_vs_dogs", "--force-push", " "], "error: --force-push was given without a reason"),
         (["run", "--config", "cats_vs_dogs", "--force-push", ""], "error: --force-push was given without a reason"),
     ],
