@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import asdict
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -21,6 +22,7 @@ from components.artifacts import IngestReport
 from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.layouts import SUCCESS_FILE
+from components.example_gen.photo_rules import PhotoRules
 from schemas.features import CONTENT_HASH, SPLITS
 
 # In the settings that the driver gets; the executor is told the folders instead.
@@ -90,8 +92,7 @@ class ImageExampleGen(FileBasedExampleGen):
         sources: dict[str, str],
         label_from: str,
         split_buckets: dict[str, int],
-        min_side: int,
-        max_pixels: int,
+        rules: PhotoRules,
         code: str,
         span: int | datetime.date | None = None,
         success_file: str = SUCCESS_FILE,
@@ -103,8 +104,7 @@ class ImageExampleGen(FileBasedExampleGen):
             a span (`spans.py`), of which one is read.
           label_from: `label` (each data set's own classes) or `species`.
           split_buckets: hash buckets of `train`, `eval` and `test`; of `test` alone for photos to evaluate on.
-          min_side: shorter photos are rejected, pixels.
-          max_pixels: larger photos are rejected.
+          rules: which photos are rejected, and how the others are read.
           code: fingerprint of the code this step runs; part of its cache key.
           span: number or day of the span to read; None: the latest complete one when the step runs.
           success_file: marker of a folder that is complete.
@@ -121,8 +121,7 @@ class ImageExampleGen(FileBasedExampleGen):
         settings = {
             "sources": sources,
             "label_from": label_from,
-            "min_side": min_side,
-            "max_pixels": max_pixels,
+            **asdict(rules),
             _SPAN_ASKED_FOR: spans.span_number(span),
             _SUCCESS_FILE: success_file,
             _SETTLE_SECONDS: settle_seconds,

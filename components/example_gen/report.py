@@ -19,8 +19,9 @@ REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
-# What the workers write: JSON lines, below PARTS. Of KEYS: content hash, split, label, data set, file name, format.
-PARTS, REJECTED, FACTS, KEYS = "parts", "rejected", "facts", "keys"
+# What the workers write: JSON lines, below PARTS. Of KEYS: content hash, split, label, data set, file name, format. Of
+# CONVERTED: the bare format.
+PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
 
 
 class Key(NamedTuple):
@@ -61,6 +62,8 @@ def write_report(report_uri: str, found: Mapping[str, layouts.Found], label_from
         # Of every class that was meant, also one without a photo.
         "classes": {label: {"accepted": accepted[label], "rejected": lost[label]} for label in sorted(classes)},
         "formats": dict(sorted(by_format.items())),
+        # Those among them that the examples hold as PNG.
+        "converted": dict(sorted(Counter(_lines(parts, CONVERTED)).items())),
         # Equal for equal photos with equal labels in equal splits, whatever their files are called.
         "data_fingerprint": hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16],
         "reasons": _counted(rejected),

@@ -32,6 +32,7 @@ def describe_data(ingest_report_uri: str) -> dict[str, Any]:
         "accepted": {split: sum(counts.values()) for split, counts in report["splits"].items()},
         "classes": report["splits"],
         "formats": report["formats"],
+        "converted": report.get("converted", {}),
         "rejected": report["reasons"],
         "rejected_files": rejected,
     }
