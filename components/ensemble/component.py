@@ -10,6 +10,7 @@ from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from components.example_gen.photo_rules import INPUT_FILE
 from components.trainer.serving_model import LABELS_FILE, answer
 from schemas.features import IMAGE
 
@@ -79,7 +80,7 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
     Args:
       first_folder: a model exported by `serving_model.export`, here the feature-extraction model.
       second_folder: another one with the same labels.
-      target_folder: where the `EnsembleModel` goes, with `assets.extra/labels.txt`.
+      target_folder: where the `EnsembleModel` goes, with the files of `assets.extra`.
 
     Raises:
       ValueError: the models' labels differ, by name or order; nothing is written then.
@@ -95,7 +96,8 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
     ensemble = EnsembleModel(tf.saved_model.load(first_folder), tf.saved_model.load(second_folder), labels)
     tf.saved_model.save(ensemble, target_folder, signatures={name: getattr(ensemble, name) for name in _SIGNATURES})
     fileio.makedirs(os.path.join(target_folder, os.path.dirname(LABELS_FILE)))
-    fileio.copy(os.path.join(first_folder, LABELS_FILE), os.path.join(target_folder, LABELS_FILE))
+    for name in (LABELS_FILE, INPUT_FILE):
+        fileio.copy(os.path.join(first_folder, name), os.path.join(target_folder, name))
 
 
 def _read_labels(folder: str) -> list[str]:

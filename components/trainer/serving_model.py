@@ -12,6 +12,7 @@ from tfx.dsl.io import fileio
 
 from components.backbone.cut import Cut
 from components.backbone.layer import FeatureVector
+from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
 
@@ -147,8 +148,9 @@ def export(
     temperature: float = 1.0,
     abstain_below: float = 0.0,
     cached: Cut | Literal["vectors"] | None = None,
+    rules: PhotoRules = PhotoRules(),  # noqa: B008  (it cannot be changed)
 ) -> None:
-    """Writes a `ServedModel` to `folder`, and the class names beside it for people and programs.
+    """Writes a `ServedModel` to `folder`, and beside it, for people and programs, its class names and what it takes.
 
     Args:
       folder: where it goes.
@@ -159,6 +161,7 @@ def export(
       abstain_below: the model abstains where its probability is lower, range [0, 1); 0: it never does.
       cached: what stored values it can answer from: `vectors`, where the backbone is the published one; activations at
         a cut below which it is; None: from photos only.
+      rules: by which the photos that it learnt from were read.
     """
     served = ServedModel(transform, backbone, head, labels, temperature, abstain_below, cached)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
@@ -166,3 +169,5 @@ def export(
     fileio.makedirs(os.path.join(folder, os.path.dirname(LABELS_FILE)))
     with fileio.open(os.path.join(folder, LABELS_FILE), "w") as file:
         file.write("".join(label + "\n" for label in labels))
+    with fileio.open(os.path.join(folder, INPUT_FILE), "w") as file:
+        file.write(as_json(rules))
