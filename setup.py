@@ -47,7 +47,9 @@ setup(
         "filelock>=3.12",
         "jinja2>=3.1",
         "matplotlib>=3.9",
-        "pillow>=10",
+        # Reads HEIC, by libheif (LGPL) without an encoder.
+        "pi-heif>=1.4",
+        "pillow>=11.3",
         "pydantic>=2.7",
         "pyyaml>=6",
         "rich>=13",

@@ -120,6 +120,7 @@ def _compile(folder: Path, runs: int) -> None:
     from components.curated_schema.component import CuratedSchema
     from components.example_gen.component import ImageExampleGen
     from components.example_gen.layouts import FolderRules
+    from components.example_gen.photo_rules import PhotoRules
     from deploy.assembly import compile_pipeline
     from schemas.schema_files import curated_schema_file
 
@@ -128,10 +129,9 @@ def _compile(folder: Path, runs: int) -> None:
             sources={"cats_vs_dogs": str(folder / "sample" / "cats_vs_dogs")},
             label_from="label",
             split_buckets={"train": 8, "eval": 1, "test": 1},
-            min_side=8,
-            max_pixels=10**8,
+            rules=PhotoRules(min_side=8, max_pixels=10**8),
             code="",
-            rules=FolderRules(),
+            folder_rules=FolderRules(),
         )
         pipeline = Pipeline(
             f"node_start_{side}",

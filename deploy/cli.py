@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,13 @@ VERSION = "0.1.0"
 
 
 class _Commands(click.Group):
-    """Shows a user's error as one sentence, without a traceback."""
+    """Shows a user's error as one sentence, without a traceback, and what a terminal cannot show in escapes."""
+
+    def main(self, *args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context):
         try:
@@ -332,7 +339,7 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
         click.echo(prediction.for_people(answers), nl=False)
     failed = [answer for answer in answers if answer.error]
     for answer in failed:
-        click.echo(f"error: {prediction.printable(answer.error)}", err=True)
+        click.echo(f"error: {answer.error}", err=True)
     if failed:
         click.echo(f"{len(answers) - len(failed)} of {len(answers)} files were answered", err=True)
         sys.exit(2)

@@ -157,8 +157,13 @@ def _photos(data: dict[str, Any]) -> str:
     accepted = ", ".join(f"{count} {split}" for split, count in data["accepted"].items())
     rejected = sum(data["rejected"].values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in data["rejected"].items())
-    return f"{sum(data['accepted'].values())} accepted ({accepted}), {rejected} rejected" + (
-        f" ({reasons})" if rejected else ""
+    converted = data.get("converted", {})  # reports of older versions lack it
+    formats = ", ".join(f"{count} {image_format}" for image_format, count in converted.items())
+    return (
+        f"{sum(data['accepted'].values())} accepted ({accepted}), "
+        + (f"{sum(converted.values())} converted ({formats}), " if converted else "")
+        + f"{rejected} rejected"
+        + (f" ({reasons})" if rejected else "")
     )
 
 

@@ -15,15 +15,16 @@ import yaml
 from PIL import Image
 from pydantic import ValidationError
 
-from components.example_gen.photo import PhotoRejected, inspect_photo
+from components.example_gen.conversion import read_photo
+from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import mark_as_output
+from components.example_gen.photo_rules import PhotoRules, read_rules
 from components.explanation import heat_maps, layers, page, pictures
 from components.explanation.explained_model import ExplainedModel, Layer, load_model
 from components.whole_file import write_whole
 from deploy import production
-from deploy.prediction import printable
 from deploy.root import CONFIG_FILE, Root, find_root, shown
-from pipeline.config import DataConfig, read_dumped_config
+from pipeline.config import read_dumped_config
 from schemas.errors import BadInput
 
 MAPS_OF_A_LAYER, MOST_LAYERS = 8, 16
@@ -31,20 +32,19 @@ CHANNELS, SEED = 8, 7
 MOST_LISTED = 12
 TRAINED = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
 _METHODS = {method.lower().replace(" ", "-"): method for method in heat_maps.METHODS}
-# Photos are judged as in a run whose configuration says nothing of them.
-_MIN_SIDE, _MAX_PIXELS = (DataConfig.model_fields[name].default for name in ("min_side", "max_pixels"))
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """key: for names of files. name, folder: for people."""
+    """key: for names of files. name, folder: for people. rules: by which its photos are judged and read."""
 
     key: str
     name: str
     folder: str
     model: ExplainedModel
+    rules: PhotoRules
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ def load_models(found: dict[str, Path]) -> list[NamedModel]:
             name.replace("_", " ") if name in TRAINED else name,
             str(folder),
             load_model(str(folder)),
+            read_rules(folder),
         )
         for name, folder in found.items()
     ]
@@ -226,7 +227,7 @@ def explain(
         mark_as_output(out)
         taken: set[str] = set()
         for done, file in enumerate(files, start=1):
-            photo = _read(file)
+            photo = _read(file, [named.rules for named in models])
             if isinstance(photo, str):
                 found.errors.append(photo)
             else:
@@ -271,19 +272,20 @@ def explain(
     return found
 
 
-def _read(file: str) -> bytes | str:
-    """A photo's bytes, or a sentence on what is wrong with the file."""
+def _read(file: str, rules: Sequence[PhotoRules]) -> bytes | str:
+    """A photo's bytes for the models of these rules, or a sentence on what is wrong with the file."""
     path = Path(file)
     try:
         if path.exists() and not path.is_file():
             return f"{file} is no file; expected a photo."
-        photo = path.read_bytes()
-        inspect_photo(photo, min_side=_MIN_SIDE, max_pixels=_MAX_PIXELS)
+        file_bytes = path.read_bytes()
+        # Rules decide whether a photo is read, not to which bytes.
+        photos = [read_photo(file_bytes, its_rules).photo_bytes for its_rules in dict.fromkeys(rules)]
     except PhotoRejected as rejected:
         return f"{file} {rejected.detail}"
     except OSError as error:
         return f"{file} cannot be read: {error.strerror}."
-    return photo
+    return photos[0]
 
 
 def _explain_photo(
@@ -299,7 +301,7 @@ def _explain_photo(
 ) -> page.Section:
     """The pictures of one photo; what was found is added to `found`, and the method of each model to `used`."""
     stem = _new_name(Path(file).stem, taken)
-    picture = pictures.upright_photo(photo)
+    picture = pictures.upright_photo(photo, models[0].rules.colour)
     rows, lines, made = [], [], []
     answers = []
     for named in models:
@@ -423,7 +425,7 @@ def for_people(found: Explained) -> str:
     if found.answers:
         rows = [
             [
-                printable(answer.file),
+                answer.file,
                 answer.model,
                 answer.label,
                 f"{answer.probability:.1%}",

@@ -88,7 +88,7 @@ def explain(
     found = explanation.explain(loaded, files, out, method, layers, filters, show)
     click.echo(explanation.for_programs(found) if as_json else explanation.for_people(found), nl=False)
     for error in found.errors:
-        click.echo(f"error: {explanation.printable(error)}", err=True)
+        click.echo(f"error: {error}", err=True)
     if found.errors:
         click.echo(f"{len(files) - len(found.errors)} of {len(files)} photos were explained", err=True)
         sys.exit(2)

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.example_gen.photo import PhotoRejected, inspect_photo
+from components.example_gen.conversion import read_photo
+from components.example_gen.photo import PhotoRejected
+from components.example_gen.photo_rules import PhotoRules, read_rules
 from deploy.production import columns
-from pipeline.config import DataConfig
 from schemas.errors import BadInput
 from schemas.labels import LABELS_FILE, read_labels
 
 BATCH_SIZE = 32
-# Photos are judged as in a run whose configuration says nothing of them.
-_MIN_SIDE, _MAX_PIXELS = (DataConfig.model_fields[name].default for name in ("min_side", "max_pixels"))
 _SIGNATURE, _INPUT, _OUTPUTS = "serving_default", "image_bytes", {"label", "probability", "probabilities"}
 
 
@@ -39,7 +38,11 @@ class Answer:
 
 
 class Model:
-    """A SavedModel that warmstart exported."""
+    """A SavedModel that warmstart exported.
+
+    Attributes:
+      rules: by which its photos are judged and read.
+    """
 
     def __init__(self, folder: Path):
         """Loads the model in `folder`.
@@ -65,6 +68,7 @@ class Model:
                 f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
                 f"from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
             )
+        self.rules = read_rules(folder)
         self._signature = signature
         self._labels = read_labels(folder) or []
 
@@ -98,26 +102,24 @@ def predict(model: Model, files: list[str], on_progress: Callable[[int], None] =
     """
     for start in range(0, len(files), BATCH_SIZE):
         batch = files[start : start + BATCH_SIZE]
-        found: list[Answer | bytes] = [_read(file) for file in batch]
+        found: list[Answer | bytes] = [_read(file, model.rules) for file in batch]
         photos = {i: photo for i, photo in enumerate(found) if isinstance(photo, bytes)}
         answers = iter(_answer(model, [batch[i] for i in photos], list(photos.values())))
         yield from (next(answers) if isinstance(item, bytes) else item for item in found)
         on_progress(start + len(batch))
 
 
-def _read(file: str) -> bytes | Answer:
-    """A photo's bytes, or what is wrong with the file."""
+def _read(file: str, rules: PhotoRules) -> bytes | Answer:
+    """A photo's bytes for the model, or what is wrong with the file."""
     path = Path(file)
     try:
         if path.exists() and not path.is_file():
             raise PhotoRejected("unreadable", "is no file; expected a photo.")
-        photo = path.read_bytes()
-        inspect_photo(photo, min_side=_MIN_SIDE, max_pixels=_MAX_PIXELS)
+        return read_photo(path.read_bytes(), rules).photo_bytes
     except PhotoRejected as rejected:
         return Answer(file, reason=rejected.reason, error=f"{file} {rejected.detail}")
     except OSError as error:
         return Answer(file, reason="unreadable", error=f"{file} cannot be read: {error.strerror}.")
-    return photo
 
 
 def _answer(model: Model, files: list[str], photos: list[bytes]) -> list[Answer]:
@@ -155,7 +157,7 @@ def for_people(answers: list[Answer]) -> str:
             second = max(others, key=lambda label: others[label])
             rows.append(
                 [
-                    printable(answer.file),
+                    answer.file,
                     answer.label,
                     f"{answer.probability:.1%}",
                     "abstains" if answer.abstains else "",
@@ -165,8 +167,3 @@ def for_people(answers: list[Answer]) -> str:
     if not rows:
         return ""
     return "".join(f"{line}\n" for line in columns([["file", "label", "probability", "", "runner-up"], *rows]))
-
-
-def printable(text: str) -> str:
-    """Without what a file's name may hold and no terminal can show."""
-    return text.encode("utf-8", "replace").decode()

@@ -250,7 +250,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
         },
         rejected=summary["data"]["rejected_files"] if summary["data"] else (),
         sources=json.loads(told)["sources"] if told else {},
-        max_pixels=config.data.max_pixels,
+        rules=config.photo_rules,
         models={model: path_utils.serving_model_path(artifact.uri) for model, artifact in models.items() if artifact},
         winner=summary["winner"],
         servable=summary["servable"],

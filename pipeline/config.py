@@ -11,17 +11,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 import difflib
+import operator
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import yaml
+from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
 from components.example_gen.layouts import FolderRules
 from components.example_gen.photo_folder import SUCCESS_FILE
+from components.example_gen.photo_rules import WHITE, Colour, PhotoRules
 from components.example_gen.spans import SETTLE_SECONDS, parse_pattern
 from schemas import features
 from schemas.errors import BadInput
@@ -31,6 +34,8 @@ from schemas.features import DATASETS, SLICES
 _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 CONFIGS_FOLDER = Path(__file__).parent / "configs"
 _SCHEMAS_FOLDER = Path(features.__file__).parent
+# TensorFlow decodes no larger photo.
+_MOST_PIXELS = 2**29 - 1
 
 DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder"]
 assert get_args(DatasetName) == DATASETS
@@ -135,7 +140,14 @@ class DataConfig(Section):
         "run. A few among thousands are slips; more are a mistake in how the classes were put together.",
     )
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
-    max_pixels: int = Field(100_000_000, ge=1, description="Photos with more pixels are rejected.")
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=_MOST_PIXELS, description="Photos with more pixels are rejected, before they are decoded."
+    )
+    convert: bool = Field(
+        True,
+        description="WebP, TIFF, AVIF and HEIC, and GIFs, PNGs and BMPs that TensorFlow would decode to other pixels "
+        "than viewers show, are converted to PNG; false: they are rejected.",
+    )
     splits: SplitBuckets = SplitBuckets()  # type: ignore[call-arg]
 
     @property
@@ -310,6 +322,22 @@ class ImageConfig(Section):
         description="Low-pass filter before shrinking. Off, as in the input pipelines the published feature "
         "vectors were trained with; photos much larger than `size` gain from it at about half the speed.",
     )
+    background: str = Field(
+        str(WHITE),
+        description='What transparent parts of a photo are seen on: a name such as white, "#ffffff" in quotes, or '
+        "[255, 255, 255].",
+    )
+
+    @field_validator("background", mode="before")
+    @classmethod
+    def _colour(cls, background: object) -> str:
+        if isinstance(background, list):
+            with contextlib.suppress(TypeError, ValueError):
+                return str(Colour(*map(operator.index, background)))
+        if isinstance(background, str):
+            with contextlib.suppress(TypeError, ValueError):  # the former where it has an alpha
+                return str(Colour(*ImageColor.getrgb(background)))
+        raise ValueError('expected a colour: a name such as white, "#ffffff" in quotes, or [255, 255, 255]')
 
 
 class BackboneConfig(Section):
@@ -714,6 +742,11 @@ class Config(Section):
                 "set, or task.label: species"
             )
         return self
+
+    @property
+    def photo_rules(self) -> PhotoRules:
+        """How photos are judged and read; the models carry it."""
+        return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
 
 
 def known_configs() -> list[str]:

@@ -14,7 +14,10 @@ from pathlib import Path
 _ROOT = Path(__file__).parent.parent
 _OWN_PACKAGES = ("schemas", "components")
 # What computes the results; a new version of one of them makes every step run again.
-_LIBRARIES = ("tfx", "tensorflow", "tf-keras", "tensorflow-hub", "tensorflow-transform", "apache-beam", "pillow")
+_LIBRARIES = (
+    *("tfx", "tensorflow", "tf-keras", "tensorflow-hub", "tensorflow-transform", "apache-beam"),
+    *("pillow", "pi-heif"),
+)
 
 
 def code_fingerprint(module: str) -> str:
@@ -25,11 +28,18 @@ def code_fingerprint(module: str) -> str:
     """
     digest = hashlib.sha256()
     for library in _LIBRARIES:
-        digest.update(f"{library} {metadata.version(library)}\n".encode())
+        digest.update(f"{library} {_version(library)}\n".encode())
     for path in sorted(source_files(module)):
         digest.update(f"{path.relative_to(_ROOT)}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # without pi-heif HEIC is rejected, and read once it is there
+        return ""
 
 
 def source_files(module: str) -> set[Path]:

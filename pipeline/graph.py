@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,10 @@ def make_pipeline(
         sources=sources,
         label_from=config.task.label,
         split_buckets=config.data.splits.model_dump(),
-        min_side=config.data.min_side,
-        max_pixels=config.data.max_pixels,
+        rules=config.photo_rules,
         code=code("components.example_gen.executor"),
         span=config.data.span,
-        rules=config.data.folder_rules,
+        folder_rules=config.data.folder_rules,
         settle_seconds=config.data.settle_seconds,
     )
     photos = example_gen.outputs["examples"]
@@ -236,6 +235,7 @@ def make_pipeline(
         "augmentation": augmentation,
         "calibrate": training.calibrate,
         "abstain_below": config.serving.abstain_below,
+        **asdict(config.photo_rules),
         "resume_folder": places.resume,
     }
     splits = {
@@ -334,10 +334,9 @@ def make_pipeline(
             sources=further,
             label_from=config.evaluation.further_label,
             split_buckets={"test": 1},
-            min_side=config.data.min_side,
-            max_pixels=config.data.max_pixels,
+            rules=config.photo_rules,
             code=code("components.example_gen.executor"),
-            rules=config.data.folder_rules,
+            folder_rules=config.data.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
         further_predictions = Predictions(

@@ -4,16 +4,16 @@ Every example written by ImageExampleGen is a `tf.train.Example` with one value 
 
 | feature           | dtype | value                                                                             |
 |-------------------|-------|-----------------------------------------------------------------------------------|
-| `image`           | bytes | the photo's file as it was found: JPEG, PNG, GIF or BMP                           |
+| `image`           | bytes | the photo's file as it was found, JPEG, PNG, GIF or BMP; or a PNG made of it      |
 | `label`           | bytes | name of the class, UTF-8; a name, not TFDS' index, which changes with the classes |
 | `file_name`       | bytes | path of the photo below its data folder, with `/`                                 |
 | `dataset`         | bytes | `cats_vs_dogs`, `oxford_iiit_pet` or `image_folder`                               |
 | `species`         | bytes | `cat`, `dog`, or empty where unknown                                              |
 | `breed`           | bytes | breed as Oxford-IIIT Pets writes it, or empty where unknown                       |
-| `image_format`    | bytes | true format, from the bytes: `JPEG`, `PNG`, `GIF` or `BMP`                        |
+| `image_format`    | bytes | true format of the file, from its bytes, such as `JPEG` or `WebP`                 |
 | `width`           | int64 | pixels, > 0, upright (after EXIF orientation)                                     |
 | `height`          | int64 | pixels, > 0, upright                                                              |
-| `content_hash`    | bytes | SHA-256 of `image`, 64 hexadecimal digits; the key of the example                 |
+| `content_hash`    | bytes | SHA-256 of the file, 64 hexadecimal digits; the key of the example                |
 | `perceptual_hash` | bytes | nearly the same for pictures that look the same, 16 hexadecimal digits, or empty  |
 """
 

@@ -110,8 +110,8 @@ POSE_SHARES = (0.45, 0.3, 0.25)
 class SampleSummary:
     """What was written. Both dictionaries say, per path below the folder, what is unusual about that file.
 
-    The photos are counted without these files. `broken_files` hold no image that TensorFlow decodes;
-    `odd_files` do, in a form that a careless reader gets wrong.
+    The photos are counted without these files. `broken_files` hold no image that a run takes; `odd_files` do, in a form
+    that a careless reader gets wrong.
     """
 
     cats_vs_dogs_photos: int
@@ -268,7 +268,6 @@ def write_unusual_files(folder: Path, seed: int) -> tuple[dict[str, str], dict[s
         "cats_vs_dogs/cat/cat.11565.jpg": (error_page, "HTML error page"),
         "cats_vs_dogs/cat/._cat.5.jpg": (sidecar, "AppleDouble sidecar of macOS"),
         "cats_vs_dogs/dog/dog.11702.jpg": (cut[: len(cut) // 2], "JPEG cut off in the middle"),
-        "cats_vs_dogs/dog/dog.10797.jpg": (encoded(another(DOG, 10797), "WEBP"), "WebP named .jpg"),
         "cats_vs_dogs/dog/Thumbs.db": (thumbnail_cache, "thumbnail cache of Windows"),
         "oxford_iiit_pet/images/beagle_9117.jpg": (None, "JPEG cut off in the middle"),
         "oxford_iiit_pet/images/Abyssinian_100.mat": (matlab, "MATLAB file between the images"),
@@ -282,6 +281,7 @@ def write_unusual_files(folder: Path, seed: int) -> tuple[dict[str, str], dict[s
         "cats_vs_dogs/cat/cat.10501.jpg": (twin, "the same bytes as cat.0.jpg"),
         "cats_vs_dogs/dog/dog.10237.jpg": (encoded(another(DOG, 10237).convert("L"), "JPEG"), "grey JPEG"),
         "cats_vs_dogs/dog/dog.10747.jpg": (encoded(another(DOG, 10747).convert("CMYK"), "JPEG"), "CMYK JPEG"),
+        "cats_vs_dogs/dog/dog.10797.jpg": (encoded(another(DOG, 10797), "WEBP"), "WebP named .jpg"),
         "oxford_iiit_pet/images/Abyssinian_9034.jpg": (None, "GIF named .jpg"),
         "oxford_iiit_pet/images/Persian_9005.jpg": (None, "PNG with transparency named .jpg"),
     }

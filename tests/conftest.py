@@ -192,7 +192,7 @@ def transform_graph(tmp_path_factory, curated_schema) -> str:
     from schemas.schema_files import read_schema
 
     folder = tmp_path_factory.mktemp("transform_graph")
-    settings = {"size": IMAGE_SIZE, "resize_method": "bilinear", "antialias": False}
+    settings = {"size": IMAGE_SIZE, "resize_method": "bilinear", "antialias": False, "background": "#ffffff"}
     feature_spec = schema_utils.schema_as_feature_spec(read_schema(curated_schema)).feature_spec
     metadata = tft.DatasetMetadata.from_feature_spec(feature_spec)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):

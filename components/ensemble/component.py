@@ -1,13 +1,16 @@
 """The Ensemble component: both models as one, and its export."""
 
+import os
 from itertools import zip_longest
 
 import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from components.example_gen.photo_rules import INPUT_FILE
 from components.trainer.serving_model import answer
 from schemas.features import IMAGE
 from schemas.labels import LABELS_FILE, read_labels, write_labels
@@ -78,7 +81,7 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
     Args:
       first_folder: a model exported by `serving_model.export`, here the feature-extraction model.
       second_folder: another one with the same labels.
-      target_folder: where the `EnsembleModel` goes, with `assets.extra/labels.txt`.
+      target_folder: where the `EnsembleModel` goes, with the files of `assets.extra`.
 
     Raises:
       ValueError: the models' labels differ, by name or order; nothing is written then.
@@ -94,6 +97,7 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
     ensemble = EnsembleModel(tf.saved_model.load(first_folder), tf.saved_model.load(second_folder), labels)
     tf.saved_model.save(ensemble, target_folder, signatures={name: getattr(ensemble, name) for name in _SIGNATURES})
     write_labels(target_folder, labels)
+    fileio.copy(os.path.join(first_folder, INPUT_FILE), os.path.join(target_folder, INPUT_FILE))
 
 
 @component

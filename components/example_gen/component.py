@@ -22,6 +22,7 @@ from components.artifacts import IngestReport
 from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.layouts import FolderRules
+from components.example_gen.photo_rules import PhotoRules
 from schemas.features import CONTENT_HASH, SPLITS
 
 # In the settings that the driver gets; the executor is told the folders instead.
@@ -91,10 +92,9 @@ class ImageExampleGen(FileBasedExampleGen):
         sources: dict[str, str],
         label_from: str,
         split_buckets: dict[str, int],
-        min_side: int,
-        max_pixels: int,
+        rules: PhotoRules,
         code: str,
-        rules: FolderRules,
+        folder_rules: FolderRules,
         span: int | datetime.date | None = None,
         settle_seconds: float = spans.SETTLE_SECONDS,
     ):
@@ -104,11 +104,10 @@ class ImageExampleGen(FileBasedExampleGen):
             a span (`spans.py`), of which one is read.
           label_from: `label` (each data set's own classes) or `species`.
           split_buckets: hash buckets of `train`, `eval` and `test`; of `test` alone for photos to evaluate on.
-          min_side: shorter photos are rejected, pixels.
-          max_pixels: larger photos are rejected.
+          rules: which photos are rejected, and how the others are read.
           code: fingerprint of the code this step runs; part of its cache key.
           span: number or day of the span to read; None: the latest complete one when the step runs.
-          rules: how the folders are read.
+          folder_rules: how the folders are read.
           settle_seconds: without a change, after which a folder of a span is complete all the same.
         """
         split_config = example_gen_pb2.SplitConfig(
@@ -122,10 +121,9 @@ class ImageExampleGen(FileBasedExampleGen):
         settings = {
             "sources": sources,
             "label_from": label_from,
-            "min_side": min_side,
-            "max_pixels": max_pixels,
-            _SPAN_ASKED_FOR: spans.span_number(span),
             **asdict(rules),
+            **asdict(folder_rules),
+            _SPAN_ASKED_FOR: spans.span_number(span),
             _SETTLE_SECONDS: settle_seconds,
         }
         spec = ImageExampleGenSpec(

@@ -25,7 +25,7 @@ _HELD_BACK_MOST_FIRST = ("test", "eval", "train")
 _MOST_NAMED = 3
 
 
-class ReadPhoto(NamedTuple):
+class AcceptedPhoto(NamedTuple):
     """A photo that was accepted, as the workers tell of it."""
 
     content_hash: str
@@ -41,7 +41,7 @@ def identity(content_hash: str, label: str, split: str) -> int:
     return int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % MODULUS
 
 
-def find_removals(read: Callable[[], Iterable[ReadPhoto]]) -> list[tuple[ReadPhoto, Rejected]]:
+def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[AcceptedPhoto, Rejected]]:
     """The photos that must not be used because of their copies, each with its reason.
 
     Args:
@@ -54,18 +54,18 @@ def find_removals(read: Callable[[], Iterable[ReadPhoto]]) -> list[tuple[ReadPho
         pair = pairs.setdefault((photo.label, photo.split), (photo.label, photo.split))
         if first.setdefault(photo.content_hash, pair) != pair:
             at_odds.add(photo.content_hash)
-    by_content: dict[str, list[ReadPhoto]] = defaultdict(list)
+    by_content: dict[str, list[AcceptedPhoto]] = defaultdict(list)
     for photo in read() if at_odds else ():
         if photo.content_hash in at_odds:
             by_content[photo.content_hash].append(photo)
-    found: list[tuple[ReadPhoto, Rejected]] = []
+    found: list[tuple[AcceptedPhoto, Rejected]] = []
     for _, copies in sorted(by_content.items()):
         found += _removals_of(sorted(copies, key=lambda photo: (photo.dataset, photo.file_name, photo)))
     return found
 
 
-def _removals_of(copies: Sequence[ReadPhoto]) -> Iterator[tuple[ReadPhoto, Rejected]]:
-    first_of_label: dict[str, ReadPhoto] = {}
+def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhoto, Rejected]]:
+    first_of_label: dict[str, AcceptedPhoto] = {}
     for photo in copies:
         first_of_label.setdefault(photo.label, photo)
     kept_split = min({photo.split for photo in copies}, key=_HELD_BACK_MOST_FIRST.index)
@@ -81,7 +81,7 @@ def _removals_of(copies: Sequence[ReadPhoto]) -> Iterator[tuple[ReadPhoto, Rejec
         yield photo, Rejected(photo.file_name, photo.dataset, reason, f"{photo.file_name} {said}", photo.label)
 
 
-def _contradiction(photo: ReadPhoto, first_of_label: dict[str, ReadPhoto]) -> str:
+def _contradiction(photo: AcceptedPhoto, first_of_label: dict[str, AcceptedPhoto]) -> str:
     others = [other for label, other in first_of_label.items() if label != photo.label]
     named = ", ".join(f"{other.label!r} as {_name(other, photo)}" for other in others[:_MOST_NAMED])
     more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
@@ -91,11 +91,11 @@ def _contradiction(photo: ReadPhoto, first_of_label: dict[str, ReadPhoto]) -> st
     )
 
 
-def _name(other: ReadPhoto, beside: ReadPhoto) -> str:
+def _name(other: AcceptedPhoto, beside: AcceptedPhoto) -> str:
     return other.file_name if other.dataset == beside.dataset else f"{other.file_name} of {other.dataset}"
 
 
-def without_removed(facts: Iterable[str], removals: Iterable[tuple[ReadPhoto, Rejected]]) -> list[str]:
+def without_removed(facts: Iterable[str], removals: Iterable[tuple[AcceptedPhoto, Rejected]]) -> list[str]:
     """The workers' counts less the removed photos; what has none of these stays to the letter.
 
     Args:

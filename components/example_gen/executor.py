@@ -20,8 +20,11 @@ from tfx.utils import proto_utils
 
 from components import progress
 from components.beam_records import runs_here, write_splits
-from components.example_gen import copies, layouts, photo, tfds_source
-from components.example_gen.report import FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.example_gen import copies, layouts, tfds_source
+from components.example_gen.conversion import ReadPhoto, read_photo
+from components.example_gen.photo import PhotoRejected
+from components.example_gen.photo_rules import PhotoRules
+from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
 from components.records import remove_photos
 from schemas import features as f
 
@@ -49,8 +52,9 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
     raise AssertionError("a bucket lies within the sum of the shares")
 
 
-def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFacts, label: str) -> tf.train.Example:
-    """One example with every feature of `schemas/features.py`."""
+def make_example(found: layouts.Photo, read: ReadPhoto, content_hash: str, label: str) -> tf.train.Example:
+    """One example with every feature of `schemas/features.py`; the hash is of the file as it was found."""
+    facts = read.facts
 
     def text(value: str) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")]))
@@ -61,7 +65,7 @@ def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFac
     return tf.train.Example(
         features=tf.train.Features(
             feature={
-                f.IMAGE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[photo_bytes])),
+                f.IMAGE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[read.photo_bytes])),
                 f.LABEL: text(label),
                 f.FILE_NAME: text(found.file_name),
                 f.DATASET: text(found.dataset),
@@ -70,7 +74,7 @@ def make_example(found: layouts.Photo, photo_bytes: bytes, facts: photo.PhotoFac
                 f.IMAGE_FORMAT: text(facts.image_format),
                 f.WIDTH: number(facts.width),
                 f.HEIGHT: number(facts.height),
-                f.CONTENT_HASH: text(hashlib.sha256(photo_bytes).hexdigest()),
+                f.CONTENT_HASH: text(content_hash),
                 f.PERCEPTUAL_HASH: text(facts.perceptual_hash),
             }
         )
@@ -126,29 +130,31 @@ class _ToExample(beam.DoFn):
 
     def __init__(self, settings: dict[str, Any], buckets: dict[str, int], total: int):
         self._settings, self._buckets, self._total = settings, buckets, total
+        self._rules = PhotoRules.of(settings)
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
 
     def process(self, element: tuple[layouts.Photo, bytes]) -> Iterable[Any]:
-        found, photo_bytes = element
+        found, file_bytes = element
         self._counter.add()
         label = _label(found, self._settings["label_from"])
         try:
-            facts = photo.inspect_photo(
-                photo_bytes, min_side=self._settings["min_side"], max_pixels=self._settings["max_pixels"]
-            )
-        except photo.PhotoRejected as rejected:
+            read = read_photo(file_bytes, self._rules)
+        except PhotoRejected as rejected:
             detail = f"{found.file_name} {rejected.detail}"
             yield _rejection(layouts.Rejected(found.file_name, found.dataset, rejected.reason, detail, label))
             return
-        example = make_example(found, photo_bytes, facts, label)
-        content_hash = example.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode()
+        # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
+        content_hash = hashlib.sha256(file_bytes).hexdigest()
+        example = make_example(found, read, content_hash, label)
         split = choose_split(content_hash, found.official_split, self._buckets, found.group)
         identity = copies.identity(content_hash, label, split)
-        yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, facts.image_format), (1, identity)))
-        key = copies.ReadPhoto(content_hash, split, label, found.dataset, found.file_name, facts.image_format)
+        yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, read.facts.image_format), (1, identity)))
+        key = copies.AcceptedPhoto(content_hash, split, label, found.dataset, found.file_name, read.facts.image_format)
         yield beam.pvalue.TaggedOutput(KEYS, json.dumps(key))
+        if read.converted:
+            yield beam.pvalue.TaggedOutput(CONVERTED, read.facts.image_format)
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
 
@@ -199,7 +205,9 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(*buckets, REJECTED, FACTS, KEYS)
+                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(
+                    *buckets, REJECTED, FACTS, KEYS, CONVERTED
+                )
             )
             write_splits(outputs, examples, list(buckets))
             _ = (
@@ -213,6 +221,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "FactsToJson" >> beam.Map(json.dumps)
                 | "WriteFacts" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, FACTS))
             )
+            _ = outputs[CONVERTED] | "WriteConverted" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CONVERTED))
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])

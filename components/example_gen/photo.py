@@ -2,8 +2,8 @@
 
 What TensorFlow 2.16 decodes wrongly without an error (measured): BMPs with a palette come out as the indices
 into it, CMYK JPEGs without an Adobe marker and the transparent parts of GIFs black, GIFs whose first picture
-is smaller than the canvas in that picture's size. So every photo is decoded by Pillow as well, and the two
-pictures are compared.
+is smaller than the canvas in that picture's size. So every photo is decoded by Pillow as well, as a viewer shows
+it, and the two pictures are compared.
 """
 
 import functools
@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from components.example_gen.perceptual_hash import perceptual_hash
+from components.example_gen.photo_rules import CONVERTED, SUPPORTED, WHITE, Colour
 from components.transform import image_ops
 
-SUPPORTED = ("JPEG", "PNG", "GIF", "BMP")
+# The size is compared with `max_pixels` before pixels are decoded; Pillow's own limit is lower than some of these.
+Image.MAX_IMAGE_PIXELS = None
+# The prompt of a picture that a program drew has some megabytes; viewers show it all the same.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -42,8 +46,8 @@ _SIGNATURES = (
 _OTHER_IMAGES = (
     (rb"RIFF....WEBP", "WebP"),
     (rb"II[*+]\0|MM\0[*+]", "TIFF"),
+    (rb"....ftyp(avi[fs]|m[is]f1....(....){0,16}?avi[fs])", "AVIF"),
     (rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", "HEIC"),
-    (rb"....ftypavi[fs]", "AVIF"),
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"\0\0\0\x0cJXL |\xff\x0a", "JPEG XL"),
     (rb"\x00\x00\x01\x00", "Windows icon"),
@@ -61,6 +65,11 @@ _OTHER_FILES = (
     (rb"....ftyp", "a video"),
 )
 _SAVE_AGAIN = "save it again as a plain JPEG."
+_EXPECTED = f"supported are {', '.join(SUPPORTED)}, and with data.convert {', '.join(CONVERTED)}."
+# Of 255. What differs less cannot be told from nothing.
+_LEAST_CONTRAST = 16
+# Of 255. A picture in 16 bits that is nowhere as bright was made in 12 or 13 bits, and is nearly black as it is.
+_LEAST_BRIGHT = 32
 _PICTURE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
 
 
@@ -81,26 +90,29 @@ class PhotoRejected(ValueError):
 
     Attributes:
       reason: `empty`, `apple_double`, `not_an_image`, `unsupported_format`, `truncated`, `corrupt`,
-        `too_small`, `too_large` or `decoder_disagrees`.
+        `too_small`, `too_large`, `almost_nothing_to_see` or `decoder_disagrees`.
       detail: the rest of a sentence that begins with the file's name.
+      convertible: the format, where a conversion to PNG may help; empty where it cannot.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, convertible: str = "") -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.convertible = convertible
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
 
 
-def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> PhotoFacts:
+def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, background: Colour = WHITE) -> PhotoFacts:
     """Format, upright size, colour mode, orientation and hash of a photo that TensorFlow decodes rightly.
 
     Args:
       photo_bytes: any bytes.
       min_side: smallest width and height allowed, in pixels.
       max_pixels: largest width times height allowed.
+      background: what transparent parts are seen on.
 
     Raises:
       PhotoRejected: with the reason; no other error, whatever the bytes.
@@ -108,27 +120,29 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
     image_format = _sniff(photo_bytes)
     try:
         with Image.open(io.BytesIO(photo_bytes), formats=[image_format]) as image:
-            _check_size(image.size, min_side, max_pixels)
+            check_size(image.size, min_side, max_pixels)
             color_mode = image.mode
             image.load()
             stored_size = image.size
             orientation = orientation_of(image)
-            picture = to_rgb(image)
+            alpha = _alpha(image)
+            picture = to_rgb(image, background)
             by_pillow = _coarse(picture)
     except PhotoRejected:
         raise
-    except Image.DecompressionBombError as error:
-        raise PhotoRejected("too_large", f"has more than the {max_pixels:,} pixels allowed.") from error
     except Exception as error:  # Pillow raises a dozen kinds
-        raise _broken(photo_bytes, image_format, str(error)) from error
+        raise broken(photo_bytes, image_format, str(error)) from error
+    # A damaged JPEG, too, is one that two decoders see differently.
+    convertible = image_format if image_format != "JPEG" else ""
     try:
-        pixels, orientation_by_tensorflow = _decode_by_tensorflow(photo_bytes)
+        pixels, orientation_by_tensorflow = _decode_by_tensorflow(photo_bytes, background)
     except tf.errors.OpError as error:
         if _ends_early(photo_bytes, image_format):
             raise _truncated(image_format) from error
         raise PhotoRejected(
             "unsupported_format",
             f"is a {image_format} ({color_mode}) that Pillow decodes and TensorFlow does not; {_SAVE_AGAIN}",
+            convertible,
         ) from error
     height, width, _ = pixels.shape
     if (width, height) != stored_size:
@@ -136,6 +150,7 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
             "decoder_disagrees",
             f"has {stored_size[0]} x {stored_size[1]} pixels by Pillow, {width} x {height} by TensorFlow; "
             f"{_SAVE_AGAIN}",
+            convertible,
         )
     difference = int(np.abs(by_pillow - _coarse(Image.fromarray(pixels))).max())
     if difference > _COARSE_TOLERANCE:
@@ -143,12 +158,15 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int) -> Phot
             "decoder_disagrees",
             f"is a {image_format} ({color_mode}) whose colours TensorFlow reads wrongly, by {difference} of "
             f"255; {_SAVE_AGAIN}",
+            convertible,
         )
     if orientation != orientation_by_tensorflow:
         raise PhotoRejected(
             "decoder_disagrees",
             f"has Exif orientation {orientation} by Pillow, {orientation_by_tensorflow} by TensorFlow; {_SAVE_AGAIN}",
+            image_format,
         )
+    _check_visible(photo_bytes, image_format, picture, alpha, background)
     if orientation >= 5:
         width, height = height, width
     looks = perceptual_hash(upright(picture, orientation))
@@ -162,20 +180,20 @@ def _sniff(photo_bytes: bytes) -> str:
     for signature, image_format in _SIGNATURES:
         if photo_bytes.startswith(signature):
             return image_format
-    supported = f"supported are {', '.join(SUPPORTED)}."
     start = photo_bytes[:1024]
     if start.startswith((b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")):
         raise PhotoRejected("apple_double", "is an AppleDouble sidecar of macOS, not the photo; delete it.")
     for pattern, name in _OTHER_IMAGES:
         if re.match(pattern, start, re.DOTALL):
-            raise PhotoRejected("unsupported_format", f"is a {name} image; {supported}")
+            convertible = name if name in CONVERTED else ""
+            raise PhotoRejected("unsupported_format", f"is a {name} image; {_EXPECTED}", convertible)
     for pattern, name in _OTHER_FILES:
         if re.match(pattern, start, re.DOTALL):
-            raise PhotoRejected("not_an_image", f"is {name}, not an image; {supported}")
+            raise PhotoRejected("not_an_image", f"is {name}, not an image; {_EXPECTED}")
     if b"\0" not in start and not re.search(rb"[\x01-\x08\x0e-\x1a]", start) and _is_text(start):
-        raise PhotoRejected("not_an_image", f"is a text file, not an image; {supported}")
+        raise PhotoRejected("not_an_image", f"is a text file, not an image; {_EXPECTED}")
     raise PhotoRejected(
-        "not_an_image", f"is no known kind of image: it starts with {start[:8].hex(' ')} (hex); {supported}"
+        "not_an_image", f"is no known kind of image: it starts with {start[:8].hex(' ')} (hex); {_EXPECTED}"
     )
 
 
@@ -187,7 +205,12 @@ def _is_text(start: bytes) -> bool:
     return True
 
 
-def _check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
+def check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
+    """Asks of the width and height in a file's header whether the pixels may be decoded at all.
+
+    Raises:
+      PhotoRejected: they may not.
+    """
     width, height = size
     if min(size) < min_side:
         raise PhotoRejected("too_small", f"has {width} x {height} pixels; each side must have at least {min_side}.")
@@ -211,12 +234,54 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in three colours of 8 bits; alpha is dropped."""
+def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+    """The picture in three colours of 8 bits as a viewer shows it: what is transparent on a background."""
+    alpha = _alpha(image)
     if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image.info.pop("transparency", None)  # alpha is dropped, without a warning
-    return image.convert("RGB")
+    image.info.pop("transparency", None)  # it is in `alpha`, and convert() would warn of it
+    picture = image.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return picture
+    seen = Image.new("RGB", picture.size, background)
+    seen.paste(picture, mask=alpha)
+    return seen
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """How opaque a picture is, in mode L, range [0, 255]; None where it is so by its format."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode.startswith("I"):  # one of the 65,536 greys is transparent
+        return Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8))
+    return image.convert("RGBA").getchannel("A")
+
+
+def _check_visible(
+    photo_bytes: bytes, image_format: str, picture: Image.Image, alpha: Image.Image | None, background: Colour
+) -> None:
+    """Names what no viewer shows; a photo of a dark night or of a white wall has some grain, and is none of it."""
+
+    def reject(detail: str) -> PhotoRejected:
+        return PhotoRejected("almost_nothing_to_see", detail)
+
+    if alpha is not None and np.max(alpha.getextrema()) < _LEAST_CONTRAST:
+        raise reject("is transparent all over, so there is nothing to see; save the picture with an opaque subject.")
+    extrema = np.array(picture.getextrema())
+    if image_format == "PNG" and photo_bytes[24] == 16 and 0 < extrema.max() < _LEAST_BRIGHT and alpha is None:
+        raise reject(
+            f"is nearly black: it has 16 bits a colour and uses the lowest {(int(extrema.max()) + 1) / 256:.0%} of "
+            "their range, as 12 bits stored in 16 do; save it again in the full range."
+        )
+    # Colours may be what is learnt; one shade between black and white is an empty frame.
+    if (extrema[:, 0] == extrema[:, 1]).all() and np.ptp(extrema) < _LEAST_CONTRAST:
+        shade = Colour(*(int(value) for value in extrema[:, 0]))
+        if alpha is not None:
+            raise reject(
+                f"has nothing to see on the background {background}, where all of it is {shade}; set image.background "
+                "to a colour that it stands out from."
+            )
+        raise reject(f"has nothing to see: all its pixels are {shade}; delete it, or save the picture again.")
 
 
 def _coarse(image: Image.Image) -> np.ndarray:
@@ -225,8 +290,12 @@ def _coarse(image: Image.Image) -> np.ndarray:
     return np.asarray(small, dtype=np.int16)
 
 
-def _broken(photo_bytes: bytes, image_format: str, said: str) -> PhotoRejected:
+def broken(photo_bytes: bytes, image_format: str, said: str) -> PhotoRejected:
+    """Why a file that begins like a picture cannot be decoded, from what the decoder said."""
     said = said.lower()
+    if "max_text" in said:
+        most = PngImagePlugin.MAX_TEXT_MEMORY // 2**20
+        return PhotoRejected("corrupt", f"is a {image_format} with a text of more than {most} MiB in it; {_SAVE_AGAIN}")
     if "unsupported" in said or "not supported" in said:
         return PhotoRejected("unsupported_format", f"is a {image_format} of a rare kind; {_SAVE_AGAIN}")
     if "truncated" in said or "premature" in said or _ends_early(photo_bytes, image_format):
@@ -246,14 +315,14 @@ def _truncated(image_format: str) -> PhotoRejected:
 def _tensorflow_function() -> tf.types.experimental.GenericFunction:
     """Traced once: eager calls of the many small ops would take longer than the photo itself."""
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def decode(photo_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return image_ops.decode_image(photo_bytes), image_ops.exif_orientation(photo_bytes)
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([3], tf.uint8)])
+    def decode(photo_bytes: tf.Tensor, background: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return image_ops.decode_image(photo_bytes, background), image_ops.exif_orientation(photo_bytes)
 
     return decode
 
 
-def _decode_by_tensorflow(photo_bytes: bytes) -> tuple[np.ndarray, int]:
+def _decode_by_tensorflow(photo_bytes: bytes, background: Colour) -> tuple[np.ndarray, int]:
     """Pixels as stored, uint8 [height, width, 3], and the orientation."""
-    pixels, orientation = _tensorflow_function()(tf.constant(photo_bytes))
+    pixels, orientation = _tensorflow_function()(tf.constant(photo_bytes), tf.constant(background, tf.uint8))
     return pixels.numpy(), int(orientation)

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 from tfx.dsl.io import fileio
 
 from components.example_gen import layouts
-from components.example_gen.copies import ReadPhoto, without_removed
+from components.example_gen.copies import AcceptedPhoto, without_removed
 from schemas import features as f
 
 REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
-# What the workers write: JSON lines, below PARTS. Those of KEYS are `ReadPhoto`s.
-PARTS, REJECTED, FACTS, KEYS = "parts", "rejected", "facts", "keys"
+# What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format.
+PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
 
 
 class Key(NamedTuple):
@@ -36,7 +36,7 @@ def write_report(
     report_uri: str,
     found: Mapping[str, layouts.Found],
     label_from: str,
-    removals: Sequence[tuple[ReadPhoto, layouts.Rejected]] = (),
+    removals: Sequence[tuple[AcceptedPhoto, layouts.Rejected]] = (),
 ) -> None:
     """Joins what the workers wrote into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
@@ -69,6 +69,8 @@ def write_report(
         # Of every class that was meant, also one without a photo.
         "classes": {label: {"accepted": accepted[label], "rejected": lost[label]} for label in sorted(classes)},
         "formats": dict(sorted(by_format.items())),
+        # Those among them that the examples hold as PNG.
+        "converted": dict(sorted(Counter(_lines(parts, CONVERTED)).items())),
         # Equal for equal photos with equal labels in equal splits, whatever their files are called.
         "data_fingerprint": hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16],
         "reasons": _counted(rejected),
@@ -80,9 +82,9 @@ def write_report(
     fileio.rmtree(parts)
 
 
-def read_photos(report_uri: str) -> Iterable[ReadPhoto]:
+def read_photos(report_uri: str) -> Iterable[AcceptedPhoto]:
     """What the workers wrote of the photos that they accepted; before `write_report`."""
-    return (ReadPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
+    return (AcceptedPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
 
 
 def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from components.example_gen.photo_rules import WHITE, Colour
 from components.transform import image_ops
 
 PHOTO_SIDE = 320  # pixels; longer side of a photo in a picture
@@ -21,13 +22,17 @@ _PAPER, _INK, _SOFT = (255, 255, 255), (24, 24, 24), (96, 96, 96)
 _COLOURS = "inferno"
 
 
-def upright_photo(photo_bytes: bytes) -> Image.Image:
+def upright_photo(photo_bytes: bytes, background: Colour = WHITE) -> Image.Image:
     """The photo in RGB as people see it, decoded and turned as the model's own Transform graph does it.
+
+    Args:
+      photo_bytes: JPEG, PNG, GIF or BMP.
+      background: what transparent parts are seen on.
 
     Raises:
       tf.errors.OpError: it cannot be decoded.
     """
-    pixels = image_ops.decode_image(photo_bytes)
+    pixels = image_ops.decode_image(photo_bytes, background)
     return Image.fromarray(image_ops.upright(pixels, image_ops.exif_orientation(photo_bytes)).numpy())
 
 
@@ -47,18 +52,19 @@ def overlay(photo: Image.Image, heat: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(grey * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 
-def overlay_jpeg(photo_bytes: bytes, heat: np.ndarray, max_side: int = 160) -> bytes:
+def overlay_jpeg(photo_bytes: bytes, heat: np.ndarray, max_side: int = 160, background: Colour = WHITE) -> bytes:
     """A small picture of a photo with its heat map, for a page: a JPEG.
 
     Args:
       photo_bytes: of the photo's file.
       heat: as `heat_map` gives it: float32 [size, size], range [0, 1].
       max_side: of the picture's longer side, in pixels; a smaller photo stays as small as it is.
+      background: what transparent parts are seen on.
 
     Raises:
       tf.errors.OpError: the photo cannot be decoded.
     """
-    photo = upright_photo(photo_bytes)
+    photo = upright_photo(photo_bytes, background)
     photo.thumbnail((max_side, max_side))
     return _encoded(overlay(photo, heat), "JPEG", quality=85)
 

@@ -24,6 +24,7 @@ from tfx.types import Artifact, artifact_utils
 
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.perceptual_hash import bits
+from components.example_gen.photo_rules import PhotoRules
 from components.records import read_records, split_files
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
@@ -47,7 +48,7 @@ class RunOutputs:
     the components of these names store them. labels, production_labels: classes in the order of the indices. measured:
     model -> its metrics, as in the summary. intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
     histories: model -> folder of its `model_run`. rejected: as in the summary. sources: data set -> its folder.
-    max_pixels: of `data` in the configuration. models: model -> folder of its SavedModel. winner: one of them.
+    rules: by which photos were read. models: model -> folder of its SavedModel. winner: one of them.
     servable: ServableCheck's verdict. peaks: node -> its peak memory, MB.
     """
 
@@ -62,7 +63,7 @@ class RunOutputs:
     histories: Mapping[str, str] = field(default_factory=dict)
     rejected: Sequence[Mapping[str, str]] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    max_pixels: int = 0
+    rules: PhotoRules = field(default_factory=PhotoRules)
     models: Mapping[str, str] = field(default_factory=dict)
     winner: str | None = None
     servable: Mapping[str, Any] | None = None
@@ -95,14 +96,14 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             problems.append(f"{what} could not be found: {told(error)}")
             return None
 
-    album = Album()
+    album = Album(run.rules.colour)
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
     seen = seen or part("what the photos look like", _look_at_photos, run.photos)
     found = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
-            "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.max_pixels),
+            "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.rules),
             "near_duplicates": part("near-duplicates", _near_duplicates, seen, album),
             "suspected_labels": part("suspected labels", _suspected_labels, seen, seed, album),
         },
@@ -226,7 +227,7 @@ def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
 
 
 def _rejected(
-    rejected: Sequence[Mapping[str, str]], sources: Mapping[str, str], max_pixels: int
+    rejected: Sequence[Mapping[str, str]], sources: Mapping[str, str], rules: PhotoRules
 ) -> list[dict[str, Any]]:
     """Rejected files with what can still be seen of them; the reasons take turns, so that each is shown."""
     turns: Counter[str] = Counter()
@@ -240,7 +241,7 @@ def _rejected(
             "name": file["file_name"],
             "reason": file["reason"],
             "detail": file["detail"],
-            "thumbnail": thumbnail_of_rejected(os.path.join(sources[file["dataset"]], file["file_name"]), max_pixels)
+            "thumbnail": thumbnail_of_rejected(os.path.join(sources[file["dataset"]], file["file_name"]), rules)
             if file["dataset"] in sources
             else None,
         }
@@ -334,7 +335,7 @@ def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Albu
     classes = [model.labels.index(mistake["predicted"]) for mistake, _ in photos]
     found = heat_maps.heat_maps(model, model.images([photo for _, photo in photos]), classes)
     for (mistake, photo), heat in zip(photos, found.maps, strict=True):
-        mistake["heat_map"] = pictures.jpeg_uri(pictures.overlay_jpeg(photo, heat))
+        mistake["heat_map"] = pictures.jpeg_uri(pictures.overlay_jpeg(photo, heat, background=album.background))
         mistake["heat_map_method"] = found.method
 
 

@@ -38,6 +38,7 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> dict[str, Any]:
         "accepted": {split: sum(counts.values()) for split, counts in report["splits"].items()},
         "classes": report["splits"],
         "formats": report["formats"],
+        "converted": report.get("converted", {}),
         "rejected": report["reasons"],
         "rejected_files": rejected,
         "left_out": report.get("left_out", {}),

@@ -12,6 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 from components.example_gen.photo import orientation_of, to_rgb, upright
+from components.example_gen.photo_rules import WHITE, Colour, PhotoRules
 from components.explanation.pictures import jpeg_uri
 from components.records import read_examples, split_files, text
 from schemas import features as f
@@ -25,14 +26,15 @@ _MOST_BYTES = 64 * 2**20
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
-def _open_small(photo_bytes: bytes, max_pixels: int | None) -> Image.Image:
+def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) -> Image.Image:
     """A photo, upright, in three colours, and at least `SIDE` pixels wide and high if it has as many.
 
     A JPEG is decoded at a fraction of its size where that is enough, which takes a fraction of the time.
 
     Args:
       photo_bytes: any bytes.
-      max_pixels: nothing larger is decoded; None: what Pillow decodes.
+      max_pixels: nothing larger is decoded; None: whatever its size.
+      background: what transparent parts are seen on.
 
     Raises:
       ValueError: it has more pixels than `max_pixels`.
@@ -44,13 +46,13 @@ def _open_small(photo_bytes: bytes, max_pixels: int | None) -> Image.Image:
         orientation = orientation_of(opened)
         opened.draft("RGB", (SIDE, SIDE))
         opened.load()
-        return upright(to_rgb(opened), orientation)
+        return upright(to_rgb(opened, background), orientation)
 
 
-def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
+def thumbnail(photo_bytes: bytes, max_pixels: int | None = None, background: Colour = WHITE) -> str | None:
     """A data URI of a small JPEG; None where the bytes cannot be decoded, or are of more than `max_pixels`."""
     try:
-        image = _open_small(photo_bytes, max_pixels)
+        image = _open_small(photo_bytes, max_pixels, background)
     except Exception:  # Pillow raises a dozen kinds
         return None
     image.thumbnail((SIDE, SIDE))
@@ -62,12 +64,12 @@ def thumbnail(photo_bytes: bytes, max_pixels: int | None = None) -> str | None:
     return jpeg_uri(buffer.getvalue())
 
 
-def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
+def thumbnail_of_rejected(path: str, rules: PhotoRules) -> str | None:
     """A data URI of what can still be seen of a rejected file; None where that is nothing.
 
     Args:
       path: of the file, which may be anything, and may be gone.
-      max_pixels: of `data` in the configuration; nothing larger is decoded.
+      rules: of the run; nothing larger is decoded than they allow.
     """
     try:
         if "://" not in path and not os.path.isfile(path):  # a pipe would be waited for
@@ -81,7 +83,7 @@ def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # the upper half of a photo is better than nothing
     try:
-        return thumbnail(photo_bytes, max_pixels)
+        return thumbnail(photo_bytes, rules.max_pixels, rules.colour)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
@@ -89,7 +91,8 @@ def thumbnail_of_rejected(path: str, max_pixels: int) -> str | None:
 class Album:
     """The photos that are shown: their thumbnails are made at the end, in one pass that holds one photo at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: Colour = WHITE) -> None:
+        self.background = background
         self._shown: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         self._kept: dict[int, bytes | None] = {}  # by the identity of what is shown
 
@@ -118,7 +121,7 @@ class Album:
             for example in read_examples(split_files(photos, split)):
                 if shown := missing.pop(text(example, f.CONTENT_HASH), None):
                     photo_bytes = example.features.feature[f.IMAGE].bytes_list.value[0]
-                    picture = thumbnail(photo_bytes)
+                    picture = thumbnail(photo_bytes, background=self.background)
                     for each in shown:
                         each["thumbnail"] = picture
                         if id(each) in self._kept:

@@ -15,6 +15,7 @@ from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import read_predictions
+from components.example_gen.photo_rules import read_rules
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, golden, judgement, probe, warmup
@@ -79,7 +80,8 @@ def ServableCheck(
     folder = path_utils.stamped_model_path(blessing.uri)
     io_utils.copy_dir(path_utils.serving_model_path(model.uri), folder)
     try:
-        warmup.write_requests(folder, golden.make_kinds(photos[golden.choose_original(photos)])[golden.TINY])
+        original = photos[golden.choose_original(photos)]
+        warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
         model_exports.convert(folder, formats)
     except fresh_process.ProcessFailed as error:
         findings: dict[str, Any] = {"servable": False, "text": str(error)}
@@ -126,7 +128,8 @@ def check(
       `exports`: format -> `largest_difference`, `megabytes`, `latency_milliseconds` (median, one image a call).
     """
     original = golden.choose_original(photos)
-    asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | golden.make_kinds(photos[original])
+    made = golden.make_kinds(photos[original], read_rules(saved_model).colour)
+    asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | made
     kinds = [kind for kind in asked if kind != golden.CORRUPT]
     with tempfile.TemporaryDirectory() as folder:
         images_file = os.path.join(folder, "images.npy")

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from components.example_gen.photo_rules import WHITE, Colour
 from components.transform import image_ops
 
 PNG, GREY, TINY, HUGE, CORRUPT = "png", "grey", "tiny", "huge", "corrupt"
@@ -20,8 +21,12 @@ def choose_original(photos: list[bytes]) -> int:
     return next((i for i, photo in enumerate(photos) if photo.startswith(b"\xff\xd8\xff")), 0)
 
 
-def make_kinds(photo: bytes) -> dict[str, bytes]:
+def make_kinds(photo: bytes, background: Colour = WHITE) -> dict[str, bytes]:
     """Kinds of photos that a data set may lack, made of one photo that the Transform graph decodes.
+
+    Args:
+      photo: JPEG, PNG, GIF or BMP.
+      background: what the model sees transparent parts on.
 
     Returns:
       `png`: the very pixels that the Transform graph decodes, upright, so that a model has to answer as for the
@@ -29,7 +34,8 @@ def make_kinds(photo: bytes) -> dict[str, bytes]:
       4,000 x 3,000; `corrupt`: the first half of a JPEG's bytes, which no model may answer.
     """
     # By the graph's own decoder: another one, and tf.io.decode_image's default method, give other pixels.
-    pixels = image_ops.upright(image_ops.decode_image(tf.constant(photo)), image_ops.exif_orientation(photo))
+    stored = image_ops.decode_image(tf.constant(photo), background)
+    pixels = image_ops.upright(stored, image_ops.exif_orientation(photo))
     picture = Image.fromarray(np.asarray(pixels))
     jpeg = _encoded(picture, "JPEG")
     return {

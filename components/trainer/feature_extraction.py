@@ -15,6 +15,7 @@ from tfx.dsl.io import fileio
 
 from components.backbone import feature_vector
 from components.backbone.layer import FeatureVector
+from components.example_gen.photo_rules import PhotoRules
 from components.legacy_keras import tf_keras
 from components.records import matching_files
 from components.trainer import calibration, loop, serving_model, warm_start
@@ -101,6 +102,7 @@ def run_fn(fn_args: FnArgs) -> None:
         calibrated["temperature"],
         settings["abstain_below"],
         cached="vectors",
+        rules=PhotoRules.of(settings),
     )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

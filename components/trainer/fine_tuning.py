@@ -16,6 +16,7 @@ from tfx.dsl.io import fileio
 from components.backbone import feature_vector, freezing
 from components.backbone.cut import CannotCut, Cut, cut
 from components.backbone.layer import FeatureVector, TopOfBackbone
+from components.example_gen.photo_rules import PhotoRules
 from components.legacy_keras import tf_keras
 from components.records import matching_files, read_examples, text
 from components.trainer import calibration, loop, serving_model, warm_start
@@ -128,6 +129,7 @@ def run_fn(fn_args: FnArgs) -> None:
         calibrated["temperature"],
         settings["abstain_below"],
         cached="vectors" if inputs.kind == "vectors" else inputs.cut,
+        rules=PhotoRules.of(settings),
     )
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
 import tensorflow_hub as hub
+from tfx.dsl.io import fileio
 
 from components.backbone.cut import Cut
 from components.backbone.layer import FeatureVector
+from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
 from schemas.labels import write_labels
@@ -144,8 +147,9 @@ def export(
     temperature: float = 1.0,
     abstain_below: float = 0.0,
     cached: Cut | Literal["vectors"] | None = None,
+    rules: PhotoRules = PhotoRules(),  # noqa: B008  (it cannot be changed)
 ) -> None:
-    """Writes a `ServedModel` to `folder`, and the class names beside it for people and programs.
+    """Writes a `ServedModel` to `folder`, and beside it, for people and programs, its class names and what it takes.
 
     Args:
       folder: where it goes.
@@ -156,8 +160,11 @@ def export(
       abstain_below: the model abstains where its probability is lower, range [0, 1); 0: it never does.
       cached: what stored values it can answer from: `vectors`, where the backbone is the published one; activations at
         a cut below which it is; None: from photos only.
+      rules: by which the photos that it learnt from were read.
     """
     served = ServedModel(transform, backbone, head, labels, temperature, abstain_below, cached)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
     tf.saved_model.save(served, folder, signatures={name: getattr(served, name) for name in names})
     write_labels(folder, labels)
+    with fileio.open(os.path.join(folder, INPUT_FILE), "w") as file:
+        file.write(as_json(rules))

@@ -5,7 +5,11 @@ state, no `py_function`. They expect photos that `photo.inspect_photo` accepts; 
 fail with `InvalidArgumentError`, while `exif_orientation` never fails.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
+
+from components.example_gen.photo_rules import WHITE
 
 # Exif lies in front; one segment of a JPEG has at most 64 KiB, and others may come before it.
 _EXIF_PREFIX_BYTES = 128 * 1024
@@ -64,12 +68,13 @@ def _tiff_orientation(header: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(valid, orientation, 1), tf.int32)
 
 
-def decode_image(photo_bytes: tf.Tensor) -> tf.Tensor:
+def decode_image(photo_bytes: tf.Tensor, background: tf.Tensor | Sequence[int] = WHITE) -> tf.Tensor:
     """The pixels as they are stored, without orientation.
 
     Args:
       photo_bytes: string scalar: JPEG, PNG, GIF (of an animation the first picture), or BMP (24 or 32 bits,
-        or 8 bits grey). Alpha is dropped.
+        or 8 bits grey; viewers do not look at the fourth byte either).
+      background: what transparent parts of a PNG are seen on: red, green and blue, 0 to 255.
 
     Returns:
       uint8 [height, width, 3], range [0, 255].
@@ -85,19 +90,59 @@ def decode_image(photo_bytes: tf.Tensor) -> tf.Tensor:
         pixels = tf.io.decode_image(photo_bytes, channels=3, expand_animations=False)
         return tf.ensure_shape(pixels, [None, None, 3])
 
-    def decode_jpeg_or_png() -> tf.Tensor:
+    def decode_opaque() -> tf.Tensor:
         # Despite its name this op reads PNG too. The fixed DCT makes training and serving agree.
         return tf.io.decode_jpeg(photo_bytes, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def decode_not_bmp() -> tf.Tensor:
-        return tf.cond(tf.strings.substr(photo_bytes, 0, 4) == b"GIF8", decode_gif, decode_jpeg_or_png)
+    def decode_transparent() -> tf.Tensor:
+        pixels = tf.io.decode_png(photo_bytes, channels=4)
+        opaque = tf.reduce_min(pixels[..., 3]) == 255
+        return tf.cond(opaque, lambda: pixels[..., :3], lambda: _on_background(pixels, background))
 
-    pixels = tf.cond(tf.strings.substr(photo_bytes, 0, 2) == b"BM", decode_bmp, decode_not_bmp)
+    def decode_png() -> tf.Tensor:
+        return tf.cond(_may_be_transparent(photo_bytes), decode_transparent, decode_opaque)
+
+    def decode_no_bmp() -> tf.Tensor:
+        return tf.cond(tf.strings.substr(photo_bytes, 0, 4) == b"GIF8", decode_gif, decode_no_gif)
+
+    def decode_no_gif() -> tf.Tensor:
+        return tf.cond(tf.strings.substr(photo_bytes, 0, 4) == b"\x89PNG", decode_png, decode_opaque)
+
+    pixels = tf.cond(tf.strings.substr(photo_bytes, 0, 2) == b"BM", decode_bmp, decode_no_bmp)
     pixels.set_shape([None, None, 3])
     return pixels
 
 
-def photo_to_unit_range(photo_bytes: tf.Tensor, size: int, method: str, antialias: bool) -> tf.Tensor:
+def _may_be_transparent(png: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has alpha, or a chunk that makes one of its colours transparent; bool scalar.
+
+    Of others decode_png makes up the alpha, and of those with less than 8 bits wrongly: 1, 3 or 15 for opaque
+    (TensorFlow 2.16). PNG specification, sections 11.2.2 and 11.3.2.1.
+    """
+    color_type = tf.strings.substr(png, 25, 1)
+    before_pixels = tf.strings.split(png, sep=b"IDAT", maxsplit=1)[0]
+    has_chunk = tf.size(tf.strings.split(before_pixels, sep=b"tRNS", maxsplit=1)) > 1
+    return (color_type == b"\x04") | (color_type == b"\x06") | has_chunk
+
+
+def _on_background(pixels: tf.Tensor, background: tf.Tensor | Sequence[int]) -> tf.Tensor:
+    """Colours composited by their alpha, rounded as Pillow rounds when it pastes with a mask.
+
+    Args:
+      pixels: uint8 [height, width, 4].
+      background: red, green and blue, 0 to 255.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    alpha = tf.cast(pixels[..., 3:], tf.uint16)
+    colours = tf.cast(pixels[..., :3], tf.uint16) * alpha + tf.cast(background, tf.uint16) * (255 - alpha) + 128
+    return tf.cast(tf.bitwise.right_shift(colours + tf.bitwise.right_shift(colours, 8), 8), tf.uint8)
+
+
+def photo_to_unit_range(
+    photo_bytes: tf.Tensor, size: int, method: str, antialias: bool, background: Sequence[int] = WHITE
+) -> tf.Tensor:
     """One photo as an upright square picture; the aspect ratio is not kept.
 
     Args:
@@ -105,11 +150,12 @@ def photo_to_unit_range(photo_bytes: tf.Tensor, size: int, method: str, antialia
       size: side of the result in pixels.
       method: `bilinear`, `bicubic` or `area`.
       antialias: see `tf.image.resize`; without effect on `area`.
+      background: see `decode_image`.
 
     Returns:
       float32 [size, size, 3], range [0, 1].
     """
-    pixels = tf.image.resize(decode_image(photo_bytes), [size, size], method=method, antialias=antialias)
+    pixels = tf.image.resize(decode_image(photo_bytes, background), [size, size], method=method, antialias=antialias)
     # Times 1 / 255: graphs turn a division into that, so only this is the same to the last bit everywhere.
     square = tf.clip_by_value(pixels * (1 / 255), 0.0, 1.0)  # bicubic overshoots
     # A square can be turned after the resize as well as before it, and is smaller.
@@ -138,18 +184,20 @@ def upright(square: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(orientation == 1, lambda: square, turned)
 
 
-def photos_to_unit_range(photos_bytes: tf.Tensor, size: int, method: str, antialias: bool) -> tf.Tensor:
+def photos_to_unit_range(
+    photos_bytes: tf.Tensor, size: int, method: str, antialias: bool, background: Sequence[int] = WHITE
+) -> tf.Tensor:
     """A batch of photos as upright square pictures.
 
     Args:
       photos_bytes: string [batch], see `decode_image`; the batch may be empty.
-      size, method, antialias: see `photo_to_unit_range`.
+      size, method, antialias, background: see `photo_to_unit_range`.
 
     Returns:
       float32 [batch, size, size, 3], range [0, 1].
     """
     return tf.map_fn(
-        lambda photo_bytes: photo_to_unit_range(photo_bytes, size, method, antialias),
+        lambda photo_bytes: photo_to_unit_range(photo_bytes, size, method, antialias, background),
         photos_bytes,
         fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32),
         parallel_iterations=16,

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from components.example_gen.photo_rules import Colour
 from components.transform.image_ops import photos_to_unit_range
 from schemas.features import IMAGE
 
@@ -18,7 +19,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
     Args:
       inputs: `image`, string [batch, 1]: a photo's file as it was found.
-      custom_config: `size`, `resize_method` and `antialias` of the configuration's `image`.
+      custom_config: `size`, `resize_method`, `antialias` and `background` of the configuration's `image`.
 
     Returns:
       `image`: float32 [batch, size, size, 3], range [0, 1], upright.
@@ -30,5 +31,6 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
             size=custom_config["size"],
             method=custom_config["resize_method"],
             antialias=custom_config["antialias"],
+            background=Colour.of(custom_config["background"]),
         )
     }

@@ -114,9 +114,11 @@ def merge_reports(
         for key in its_keys:
             by_split[key.split][key.label] += 1
     formats: Counter[str] = Counter()
+    converted: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for part in parts:
         formats.update(reports[part.span]["formats"])
+        converted.update(reports[part.span].get("converted", {}))  # reports of older versions lack it
         reasons.update(reports[part.span]["reasons"])
     text = "\n".join(f"{key.content_hash} {key.split} {key.label}" for key in keys)
     merged = {
@@ -125,6 +127,7 @@ def merge_reports(
         "rejected": sum(reasons.values()),
         "splits": {split: dict(sorted(counts.items())) for split, counts in by_split.items()},
         "formats": dict(sorted(formats.items())),
+        "converted": dict(sorted(converted.items())),
         "data_fingerprint": hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16],
         "reasons": dict(sorted(reasons.items())),
         "spans": {

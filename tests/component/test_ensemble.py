@@ -16,6 +16,7 @@ from components.backbone.layer import FeatureVector
 from components.ensemble.component import Ensemble, export_ensemble
 from components.evaluator.predictions import Predictions
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.example_gen.photo_rules import INPUT_FILE
 from components.legacy_keras import tf_keras
 from components.report.summary import describe_models
 from components.servable_check.component import check
@@ -163,6 +164,7 @@ def test_a_fresh_process_serves_it(first_model, second_model, ensemble, photos):
     findings = check(ensemble, photos, np.mean([first, second], axis=0), tolerance=1e-5)
     assert findings["servable"], findings["text"]
     assert Path(ensemble, "assets.extra", "labels.txt").read_bytes() == b"cat\ndog\n"
+    assert Path(ensemble, INPUT_FILE).read_bytes() == Path(first_model, INPUT_FILE).read_bytes()
     assert not check(ensemble, photos, first, tolerance=1e-5)["servable"]
 
 

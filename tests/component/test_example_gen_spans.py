@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import io
 import json
 import os
 import re
@@ -13,6 +15,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
+from PIL import Image
 from tfx.components.example_gen import utils as tfx_utils
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.span_range_strategy import SpanRangeStrategy
@@ -24,6 +27,7 @@ from tfx.types import artifact_utils, channel, standard_artifacts
 
 from components.example_gen.component import ImageExampleGen
 from components.example_gen.layouts import FolderRules
+from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import read_report
 from components.example_gen.spans import find_spans, fingerprint, parse_pattern, resolve_sources, span_number
 from components.records import read_examples, split_files, text
@@ -229,11 +233,10 @@ class Runs:
             sources=sources,
             label_from="label",
             split_buckets={"train": 2, "eval": 1, "test": 1},
-            min_side=1,
-            max_pixels=10**6,
+            rules=PhotoRules(min_side=1, max_pixels=10**6),
             code="1",
             span=span,
-            rules=FolderRules(success_file),
+            folder_rules=FolderRules(success_file),
             settle_seconds=settle_seconds,
         )
         window = Resolver(
@@ -381,9 +384,35 @@ def test_a_renamed_marker_is_none_of_the_rejected_files(tmp_path, drawn_photos):
     assert read_report(report.uri)[1] == []
 
 
+def test_what_was_converted_is_counted_and_keeps_the_identity_of_its_file(tmp_path, drawn_photos):
+    def encoded(image_format, i):
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(drawn_photos[i].photo_bytes)).save(buffer, image_format)
+        return buffer.getvalue()
+
+    folder = tmp_path / "photos" / "1"
+    write_photos(folder, drawn_photos[:4])
+    files = {"a.webp": encoded("WEBP", 4), "b.jpg": encoded("WEBP", 5), "c.tif": encoded("TIFF", 6)}
+    for name, content in files.items():
+        (folder / "cat" / name).write_bytes(content)
+    (folder / "_SUCCESS").write_bytes(b"")
+    nodes = Runs(tmp_path).run({"image_folder": f"{tmp_path}/photos/{{SPAN}}"})
+    (report,), (examples,) = (nodes["ImageExampleGen"][1][key] for key in ("ingest_report", "examples"))
+    counts, rejected = read_report(report.uri)
+    assert (counts["converted"], counts["accepted"], rejected) == ({"TIFF": 1, "WebP": 2}, 7, [])
+    assert counts["formats"] == {"JPEG": 2, "PNG": 2, "TIFF": 1, "WebP": 2}
+    found = {
+        text(example, f.CONTENT_HASH): example.features.feature[f.IMAGE].bytes_list.value[0]
+        for split in artifact_utils.decode_split_names(examples.split_names)
+        for example in read_examples(split_files(examples, split))
+    }
+    for content in files.values():
+        assert found[hashlib.sha256(content).hexdigest()].startswith(b"\x89PNG")
+
+
 def told_to_the_step(sources: dict[str, str], **keywords) -> dict:
-    rules = FolderRules(keywords.pop("success_file", "_SUCCESS"))
-    component = ImageExampleGen(sources, "label", {"train": 1}, 1, 10**6, "1", rules, **keywords)
+    folder_rules = FolderRules(keywords.pop("success_file", "_SUCCESS"))
+    component = ImageExampleGen(sources, "label", {"train": 1}, PhotoRules(1, 10**6), "1", folder_rules, **keywords)
     return component.driver_class(None).resolve_exec_properties(dict(component.exec_properties), None, None)
 
 
@@ -395,6 +424,8 @@ def test_what_the_step_is_told_does_not_say_how_the_span_was_found(tmp_path, dra
     assert told_to_the_step(sources) == settled
     assert told_to_the_step(sources, span=7, settle_seconds=1) == settled
     assert json.loads(settled["photos"]) == {
+        "background": "#ffffff",
+        "convert": True,
         "label_from": "label",
         "max_pixels": 10**6,
         "min_side": 1,

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.pusher.serving_folder import model_identity
 from deploy import cli
 from deploy.root import Root
@@ -232,18 +233,32 @@ def test_of_many_photos_the_page_shows_the_files_beside_it(photos, exported_mode
     assert 'src="2.heat_maps.png"' in text
 
 
+def test_a_webp_is_explained_where_the_model_s_rules_allow_it(photos, exported_model, tmp_path):
+    Image.open(photos / "0.jpg").save(photos / "犬.webp")
+    result = CliRunner(charset="latin-1").invoke(cli.main, ["explain", "photos/犬.webp", "--model", exported_model])
+    assert result.exit_code == 0
+    assert r"photos/\u72ac.webp" in result.stdout
+    strict = tmp_path / "strict"
+    shutil.copytree(exported_model, strict)
+    (strict / INPUT_FILE).write_text(as_json(PhotoRules(convert=False)))
+    code, _, errors = explain("photos/犬.webp", "--model", exported_model, "--model", strict)
+    assert code == 2
+    assert errors.startswith("error: photos/犬.webp is a WebP image; supported are")
+
+
 # ---- what is wrong
 
 
 def test_bad_files_are_named_with_their_reasons_and_the_others_explained(photos, exported_model):
-    (photos / "notes.txt").write_text("cats are nice")
+    (photos / "notes.jpg").write_text("cats are nice")
     (photos / "cut.jpg").write_bytes((photos / "0.jpg").read_bytes()[:300])
     code, output, errors = explain("photos", "absent.jpg", "--model", exported_model)
     assert code == 2
     assert [line.split()[0] for line in output.splitlines()[1:4]] == [f"photos/{i}.jpg" for i in range(3)]
     assert errors.splitlines() == [
         "error: photos/cut.jpg is a JPEG that ends too early; copy it again.",
-        "error: photos/notes.txt is a text file, not an image; supported are JPEG, PNG, GIF, BMP.",
+        "error: photos/notes.jpg is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
+        "data.convert WebP, TIFF, AVIF, HEIC.",
         "error: absent.jpg cannot be read: No such file or directory.",
         "3 of 6 photos were explained",
     ]

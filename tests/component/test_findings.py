@@ -22,6 +22,7 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import LABEL_INDEX, PRODUCTION, probabilities_key
+from components.example_gen.photo_rules import PhotoRules
 from components.report import findings
 from components.report.findings import RunOutputs, find, sizes
 from components.trainer.loop import HISTORY_FILE
@@ -136,7 +137,7 @@ class DrawnRun:
             "production_labels": PRODUCTION_LABELS,
             "measured": {"feature_extraction": measured, "fine_tuned": measured},
             "intervals": INTERVALS,
-            "max_pixels": 1_000_000,
+            "rules": PhotoRules(max_pixels=1_000_000),
         }
         return RunOutputs(**{**given, **changes})
 
@@ -314,7 +315,9 @@ def test_rejected_files_take_turns_by_their_reasons(tmp_path, drawn_photos):
         {"dataset": "cats_vs_dogs", "file_name": name, "reason": reason, "detail": f"{name} is {reason}"}
         for name, reason in reversed(names)
     ]
-    outputs = RunOutputs(rejected=rejected, sources={"cats_vs_dogs": str(tmp_path)}, max_pixels=1_000_000)
+    outputs = RunOutputs(
+        rejected=rejected, sources={"cats_vs_dogs": str(tmp_path)}, rules=PhotoRules(max_pixels=1_000_000)
+    )
     shown = find(outputs, seed=1)["data"]["rejected"]
     assert len(shown) == findings.MOST_REJECTED
     [small] = [file for file in shown if file["reason"] == "too_small"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from PIL import Image
 
 import components  # noqa: F401  (settings that TensorFlow reads on import)
 
@@ -22,6 +25,7 @@ from components.trainer.training_data import read_photos
 from components.trainer.warm_start import read_source
 from components.transform import image_ops
 from components.transform.graph import load_transform
+from deploy.prediction import Model, predict
 from schemas import features as f
 
 SIZE = 16
@@ -174,6 +178,49 @@ def test_the_photos_differ_enough_for_the_comparison_to_mean_something(paths, od
     stored = tf.image.resize(image_ops.decode_image(tf.constant(odd_photos["turned_jpeg"])), [SIZE, SIZE]) / 255
     np.testing.assert_allclose(images["turned_jpeg"], np.rot90(stored, -1), atol=1e-6)
     assert np.ptp(images["grey_jpeg"], axis=-1).max() < 1e-6 < np.ptp(images["jpeg"], axis=-1).max()
+
+
+def cut_out(subject: Image.Image, hidden: Image.Image) -> bytes:
+    """The middle of `subject`, and `hidden` around it, where it is transparent."""
+    width, height = subject.size
+    mask = Image.new("L", subject.size)
+    mask.paste(255, (width // 4, height // 4, 3 * width // 4, 3 * height // 4))
+    picture = Image.composite(subject, hidden, mask)
+    picture.putalpha(mask)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_looks_the_same_is_answered_the_same(
+    drawn_photos, transform_graph, exported_model, make_example, tmp_path
+):
+    """Whatever lies below the transparent part: black, noise or the photo; as with the picture that a viewer shows."""
+    subject = Image.open(io.BytesIO(drawn_photos[0].photo_bytes)).convert("RGB")
+    noise = np.random.default_rng(0).integers(0, 256, (subject.height, subject.width, 3)).astype(np.uint8)
+    photos = [cut_out(subject, hidden) for hidden in (Image.new("RGB", subject.size), Image.fromarray(noise), subject)]
+    transparent = Image.open(io.BytesIO(photos[0]))
+    shown, buffer = Image.alpha_composite(Image.new("RGBA", subject.size, "white"), transparent), io.BytesIO()
+    shown.convert("RGB").save(buffer, "PNG")
+    photos.append(buffer.getvalue())
+    examples = [make_example(drawn_photos[0]._replace(photo_bytes=photo)).SerializeToString() for photo in photos]
+    signatures = tf.saved_model.load(exported_model).signatures
+    files = [tmp_path / f"{i}.png" for i in range(len(photos))]
+    for file, photo in zip(files, photos, strict=True):
+        file.write_bytes(photo)
+    answers = list(predict(Model(Path(exported_model)), [str(file) for file in files]))
+    assert [answer.error for answer in answers] == [""] * 4
+    seen = {
+        "Transform graph": load_transform(transform_graph)(tf.constant(photos)).numpy(),
+        "transform_features": signatures["transform_features"](examples=tf.constant(examples))[f.IMAGE].numpy(),
+        "serving_default": signatures["serving_default"](image_bytes=tf.constant(photos))["probabilities"].numpy(),
+        "serve_examples": signatures["serve_examples"](examples=tf.constant(examples))["probabilities"].numpy(),
+        "predict": np.array([list((answer.probabilities or {}).values()) for answer in answers]),
+    }
+    for path, values in seen.items():
+        assert np.abs(values[:3] - values[3]).max() < 1e-3, path
+    opaque = [tf.io.decode_jpeg(photo, channels=3).numpy().astype(float) for photo in photos]
+    assert min(np.abs(one - opaque[3]).mean() for one in opaque[:3]) > 50, "below the transparent part they differ"
 
 
 def test_the_answer_names_the_most_probable_class(paths, odd_photos, exported_model):

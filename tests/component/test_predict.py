@@ -1,5 +1,6 @@
 """The command predict: every photo gets the model's own answer, every other file its reason."""
 
+import io
 import json
 import os
 import shutil
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
+from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.pusher.serving_folder import model_identity
 from deploy import cli
 from deploy.root import Root
@@ -111,7 +114,7 @@ def test_a_table_for_people(photos, exported_model, asked):
 
 def test_bad_files_are_named_with_their_reasons_and_the_others_answered(photos, exported_model):
     (photos / "a" / "00a.jpg").touch()
-    (photos / "a" / "notes.txt").write_text("cats are nice")
+    (photos / "a" / "notes.jpg").write_text("cats are nice")
     (photos / "b" / "cut.jpg").write_bytes((photos / "a" / "00.jpg").read_bytes()[:300])
     arguments = ["photos", "absent.jpg", os.devnull, "--model", exported_model]
     code, output, errors = predict(*arguments)
@@ -119,7 +122,8 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_answered(photos, 
     assert len(output.splitlines()) == 1 + 24
     assert errors.splitlines() == [
         "error: photos/a/00a.jpg is empty (0 bytes); expected a photo.",
-        "error: photos/a/notes.txt is a text file, not an image; supported are JPEG, PNG, GIF, BMP.",
+        "error: photos/a/notes.jpg is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
+        "data.convert WebP, TIFF, AVIF, HEIC.",
         "error: photos/b/cut.jpg is a JPEG that ends too early; copy it again.",
         "error: absent.jpg cannot be read: No such file or directory.",
         f"error: {os.devnull} is no file; expected a photo.",
@@ -244,9 +248,70 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(photos, exported_model):
     (photos / os.fsdecode(b"bad\xe9.jpg")).touch()
     code, output, errors = predict("photos", "--model", exported_model)
     assert code == 2
-    assert "photos/a/caf?.jpg" in output
-    assert "photos/bad?.jpg is empty" in errors
+    assert r"photos/a/caf\udce9.jpg" in output
+    assert r"photos/bad\udce9.jpg is empty" in errors
     assert odd in [answer["file"] for answer in json.loads(predict("photos", "--model", exported_model, "--json")[1])]
+
+
+def test_what_the_terminal_cannot_show_is_escaped(photos, exported_model):
+    (photos / "a" / "00.jpg").rename(photos / "犬.jpg")
+    (photos / "猫.jpg").touch()
+    result = CliRunner(charset="latin-1").invoke(cli.main, ["predict", "photos", "--model", exported_model])
+    assert result.exit_code == 2
+    assert r"photos/\u72ac.jpg" in result.stdout
+    assert r"photos/\u732b.jpg is empty" in result.stderr
+
+
+@pytest.fixture
+def ruled_model(exported_model, tmp_path):
+    """A function from rules to a copy of the model that has them."""
+
+    def copy(rules: PhotoRules) -> str:
+        folder = tmp_path / "ruled"
+        shutil.copytree(exported_model, folder)
+        (folder / INPUT_FILE).write_text(as_json(rules))
+        return str(folder)
+
+    return copy
+
+
+def test_photos_are_judged_by_the_rules_of_the_model(photos, exported_model, ruled_model, drawn_photos):
+    size = Image.open(io.BytesIO(drawn_photos[0].photo_bytes)).size
+    small = Image.new("RGB", (8, 8), "white")
+    small.paste("red", (0, 0, 4, 8))
+    small.save("small.png")
+    assert predict("small.png", "--model", exported_model)[2].splitlines()[0] == (
+        "error: small.png has 8 x 8 pixels; each side must have at least 16."
+    )
+    model = ruled_model(PhotoRules(min_side=8, max_pixels=64))
+    assert predict("small.png", "--model", model)[0] == 0
+    assert predict("photos/a/00.jpg", "--model", model)[2].splitlines()[0] == (
+        f"error: photos/a/00.jpg has {size[0]} x {size[1]} pixels; at most 64 in all are allowed."
+    )
+
+
+def test_the_rules_outlive_a_rollback(photos, cut_model, ruled_model):
+    root = Root("runs/cats_vs_dogs")
+    root.prepare("cats_vs_dogs")
+    serving, model = root.serving_folder(), ruled_model(PhotoRules(min_side=1000))
+    for folder in (model, cut_model(abstains=False)):
+        serving.push(folder, model_identity(folder), {}, serving.production())
+    assert predict("photos/a/00.jpg")[0] == 0
+    serving.rollback()
+    assert "each side must have at least 1000" in predict("photos/a/00.jpg")[2]
+
+
+def test_a_webp_gets_the_answer_of_its_pixels(photos, exported_model, ruled_model, drawn_photos):
+    picture = Image.open(io.BytesIO(drawn_photos[0].photo_bytes)).convert("RGB")
+    picture.save("cat.webp", lossless=True)
+    picture.save("cat.png")
+    code, output, _ = predict("cat.webp", "cat.png", "--model", exported_model, "--json")
+    assert code == 0
+    webp, png = json.loads(output)
+    assert webp["probabilities"] == pytest.approx(png["probabilities"], abs=1e-6)
+    code, _, errors = predict("cat.webp", "--model", ruled_model(PhotoRules(convert=False)))
+    assert code == 2
+    assert errors.startswith("error: cat.webp is a WebP image; supported are JPEG, PNG, GIF, BMP")
 
 
 def test_progress_is_shown_on_a_terminal_for_many_photos(photos, cut_model, monkeypatch):

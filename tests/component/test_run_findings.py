@@ -85,7 +85,7 @@ def test_each_output_is_found_at_its_node(config, left, tmp_path):
     assert found.labels == ["cat", "dog"]
     assert found.sources == {"cats_vs_dogs": "/photos"}
     assert found.rejected == rejected
-    assert found.max_pixels == config.data.max_pixels
+    assert found.rules == config.photo_rules
     assert found.histories == {"feature_extraction": str(tmp_path / "FeatureExtraction" / "model_run")}
     assert found.models == {"feature_extraction": str(tmp_path / "FeatureExtraction" / "model" / "Format-Serving")}
     assert found.peaks["ImageExampleGen"] == 900.5

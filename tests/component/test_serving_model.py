@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 # isort: split
 import tensorflow as tf
 
+from components.example_gen.photo_rules import PhotoRules, read_rules
 from components.transform.graph import load_transform
 
 LABELS = np.array([b"cat", b"dog"])
@@ -95,6 +99,15 @@ def test_at_the_threshold_it_answers(calibrated_model, photos):
     assert not ask(model, photos)["abstains"][middle]
     model.abstain_below.assign(np.nextafter(probability[middle], np.float32(1)))
     assert ask(model, photos)["abstains"][middle]
+
+
+def test_what_it_takes_is_written_beside_it(exported_model, export_model):
+    said = json.loads(Path(exported_model, "assets.extra/input.json").read_text())
+    assert said["input_formats"] == ["JPEG", "PNG", "GIF", "BMP"]
+    assert "converted to PNG first" in said["description"]
+    assert read_rules(exported_model) == PhotoRules()
+    rules = PhotoRules(min_side=4, max_pixels=10**6, convert=False, background="#000000")
+    assert read_rules(export_model(rules=rules)) == rules
 
 
 def test_both_signatures_answer_alike(calibrated, photos, examples):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.example_gen.photo_rules import PhotoRules
 from pipeline.config import Config, FineTuningConfig, all_keys, dump_config, known_configs, load_config
 from schemas.errors import BadInput
 
@@ -61,6 +62,32 @@ def test_values_of_a_file_arrive_and_the_rest_has_its_default():
     assert config.training.fine_tuning.patience == FineTuningConfig().patience
     merged = load_config(str(FILES / "valid" / "anchors_and_merges.yaml")).training
     assert (merged.feature_extraction.epochs, merged.fine_tuning.epochs, merged.fine_tuning.patience) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("white", "#ffffff"), ("'#0f0'", "#00ff00"), ("'#102030'", "#102030"), ("[1, 2, 255]", "#0102ff")],
+)
+def test_a_background_is_a_name_a_code_or_three_numbers(written, read):
+    config = load_config(MINIMAL, [f"image.background={written}", "data.min_side=3"])
+    assert config.image.background == read
+    assert f"background: '{read}'" in dump_config(config)
+    assert config.photo_rules == PhotoRules(min_side=3, background=read)
+
+
+@pytest.mark.parametrize("written", ["whiteish", "", "'#ffffff80'", "[1, 2]", "[1, 2, 256]", "[1, 2, x]", "7"])
+def test_what_is_no_background_is_refused(written):
+    [problem] = problems_of(MINIMAL, [f"image.background={written}"])
+    assert 'expected a colour: a name such as white, "#ffffff" in quotes, or [255, 255, 255]' in problem
+
+
+def test_the_defaults_of_the_rules_for_photos_are_those_of_the_configuration():
+    assert load_config(MINIMAL).photo_rules == PhotoRules()
+
+
+def test_more_pixels_than_tensorflow_decodes_are_not_promised():
+    [problem] = problems_of(MINIMAL, ["data.max_pixels=600000000"])
+    assert "data.max_pixels (=600000000): input should be less than or equal to 536870911" in problem
 
 
 def test_each_ready_made_config_loads_and_is_named_as_its_file():

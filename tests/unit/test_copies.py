@@ -11,7 +11,7 @@ from components.example_gen.copies import (
     CONTRADICTORY_LABEL,
     MODULUS,
     REASONS,
-    ReadPhoto,
+    AcceptedPhoto,
     find_removals,
     identity,
     without_removed,
@@ -20,11 +20,13 @@ from components.example_gen.copies import (
 HELD_BACK = ("train", "eval", "test")
 
 
-def read(content: str, label: str, file_name: str, split: str = "train", dataset: str = "image_folder") -> ReadPhoto:
-    return ReadPhoto(hashlib.sha256(content.encode()).hexdigest(), split, label, dataset, file_name, "JPEG")
+def read(
+    content: str, label: str, file_name: str, split: str = "train", dataset: str = "image_folder"
+) -> AcceptedPhoto:
+    return AcceptedPhoto(hashlib.sha256(content.encode()).hexdigest(), split, label, dataset, file_name, "JPEG")
 
 
-def told(*photos: ReadPhoto) -> dict[str, tuple[str, str]]:
+def told(*photos: AcceptedPhoto) -> dict[str, tuple[str, str]]:
     return {removed.file_name: (removed.reason, removed.detail) for _, removed in find_removals(lambda: photos)}
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from components.example_gen.photo_rules import PhotoRules
 from components.report.thumbnails import SIDE, thumbnail, thumbnail_of_rejected
 
 START = "data:image/jpeg;base64,"
-MOST_PIXELS = 1_000_000
+RULES = PhotoRules(max_pixels=1_000_000)
 
 
 def encoded(image: Image.Image, image_format: str = "JPEG", **options) -> bytes:
@@ -120,17 +121,17 @@ def test_what_is_no_photo_has_no_picture(tmp_path):
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        assert thumbnail_of_rejected(str(tmp_path / name), MOST_PIXELS) is None, name
+        assert thumbnail_of_rejected(str(tmp_path / name), RULES) is None, name
     os.mkfifo(tmp_path / "pipe")  # which nobody writes to
     os.symlink(tmp_path / "nowhere", tmp_path / "dangling")
     os.symlink("/dev/zero", tmp_path / "endless")
     for name in ("pipe", "dangling", "endless", "gone", "."):
-        assert thumbnail_of_rejected(str(tmp_path / name), MOST_PIXELS) is None, name
+        assert thumbnail_of_rejected(str(tmp_path / name), RULES) is None, name
 
 
 def test_as_many_pixels_as_allowed_are_shown(tmp_path):
     (tmp_path / "photo").write_bytes(encoded(Image.new("L", (1000, 1000), 200), "PNG"))
-    assert decoded(thumbnail_of_rejected(str(tmp_path / "photo"), MOST_PIXELS)).size == (SIDE, SIDE)
+    assert decoded(thumbnail_of_rejected(str(tmp_path / "photo"), RULES)).size == (SIDE, SIDE)
 
 
 def test_a_very_large_file_is_not_read(tmp_path):
@@ -138,7 +139,7 @@ def test_a_very_large_file_is_not_read(tmp_path):
     with (tmp_path / "photo").open("wb") as file:
         file.write(photo)
         file.truncate(65 * 2**20)  # a hole, which takes no room on the disk
-    assert thumbnail_of_rejected(str(tmp_path / "photo"), MOST_PIXELS) is None
+    assert thumbnail_of_rejected(str(tmp_path / "photo"), RULES) is None
 
 
 def test_the_upper_half_of_a_cut_photo_is_shown(tmp_path):
@@ -148,6 +149,6 @@ def test_the_upper_half_of_a_cut_photo_is_shown(tmp_path):
     cut = Path(tmp_path, "cut")
     cut.write_bytes(photo[: len(photo) // 3])
     assert thumbnail(cut.read_bytes()) is None
-    shown = np.asarray(decoded(thumbnail_of_rejected(str(cut), MOST_PIXELS)), int)
+    shown = np.asarray(decoded(thumbnail_of_rejected(str(cut), RULES)), int)
     assert np.argmax(shown[20, 80]) == 0
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False

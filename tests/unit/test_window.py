@@ -42,10 +42,12 @@ def test_a_test_split_that_is_not_used_takes_nothing_away():
 def test_counts_are_of_the_photos_that_count_and_identity_of_what_they_are():
     spans = [part(1, "a:train:cat", "b:train:dog", "t:test:cat"), part(2, "a:train:dog", "u:test:dog", tested=False)]
     left_out = choose_photos(spans)
-    merged, keys = merge_reports(spans, left_out, {1: report("a", "b", "t"), 2: report("a", "u")})
+    reports = {1: report("a", "b", "t"), 2: report("a", "u") | {"converted": {"WebP": 2}}}
+    merged, keys = merge_reports(spans, left_out, reports)
     assert merged["splits"] == {"train": {"dog": 2}, "eval": {}, "test": {"cat": 1}}
     assert merged["accepted"] == 3
     assert merged["reasons"] == {"empty": 2}
+    assert merged["converted"] == {"WebP": 2}
     assert merged["spans"]["1"] == {"photos": 3, "left_out_as_in_another_span": 1, "trained": True, "tested": True}
     assert merged["spans"]["2"] == {"photos": 1, "left_out_as_in_another_span": 0, "trained": True, "tested": False}
     assert [key.content_hash for key in keys] == ["a", "b", "t"]

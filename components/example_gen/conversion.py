@@ -1,0 +1,97 @@
+"""A file as the Transform graph reads it: as it is, or as a PNG of the same pixels where TensorFlow cannot read it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from components.example_gen import photo
+from components.example_gen.photo_rules import PhotoRules
+
+
+@dataclass(frozen=True)
+class ReadPhoto:
+    """photo_bytes: JPEG, PNG, GIF or BMP, for the graph. facts: of the photo; the format is that of the file.
+    converted: whether `photo_bytes` is not the file itself but a PNG made of it.
+    """
+
+    photo_bytes: bytes
+    facts: photo.PhotoFacts
+    converted: bool
+
+
+def read_photo(file_bytes: bytes, rules: PhotoRules) -> ReadPhoto:
+    """A photo for the graph, whatever format its file has.
+
+    WebP, TIFF, AVIF and HEIC are converted, and so are GIFs, PNGs and BMPs that viewers show otherwise than TensorFlow
+    decodes them: transparent or with a palette, say.
+
+    Args:
+      file_bytes: any bytes.
+      rules: with `convert` off, what TensorFlow cannot read is rejected.
+
+    Raises:
+      PhotoRejected: with the reason; no other error, whatever the bytes.
+    """
+    try:
+        return ReadPhoto(file_bytes, _inspect(file_bytes, rules), False)
+    except photo.PhotoRejected as rejected:
+        if not (rules.convert and rejected.convertible):
+            raise
+        file_format = rejected.convertible
+    png = _to_png(file_bytes, file_format, rules)
+    return ReadPhoto(png, replace(_inspect(png, rules), image_format=file_format), True)
+
+
+def _inspect(photo_bytes: bytes, rules: PhotoRules) -> photo.PhotoFacts:
+    return photo.inspect_photo(
+        photo_bytes, min_side=rules.min_side, max_pixels=rules.max_pixels, background=rules.colour
+    )
+
+
+def _to_png(file_bytes: bytes, file_format: str, rules: PhotoRules) -> bytes:
+    """The first picture in a file, upright, with its alpha, and with 16 bits where it is grey and has them."""
+    try:
+        with _open(file_bytes, file_format) as image:
+            photo.check_size(image.size, rules.min_side, rules.max_pixels)
+            # A TIFF may be small and its only tile huge.
+            photo.check_size(getattr(image, "_tile_size", image.size), rules.min_side, rules.max_pixels)
+            image.load()
+            orientation = photo.orientation_of(image)  # what a container says of it itself is done by now
+            picture = photo.upright(_in_a_mode_of_png(image, file_format), orientation)
+        picture.info.clear()  # profiles, comments and Exif, whose orientation would turn it again
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    except photo.PhotoRejected:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds
+        raise photo.broken(file_bytes, file_format, str(error)) from error
+    return buffer.getvalue()
+
+
+def _open(file_bytes: bytes, file_format: str) -> Image.Image:
+    """The picture, of which nothing but the header is read."""
+    if file_format != "HEIC":
+        return Image.open(io.BytesIO(file_bytes), formats=[file_format])
+    try:
+        from pi_heif import HeifImageFile
+    except ImportError:
+        raise photo.PhotoRejected(
+            "unsupported_format",
+            "is a HEIC image, which is read with the package pi-heif, and that is not installed; install it, or save "
+            "the photo again as a plain JPEG.",
+        ) from None
+    return HeifImageFile(io.BytesIO(file_bytes))
+
+
+def _in_a_mode_of_png(image: Image.Image, file_format: str) -> Image.Image:
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    if image.mode in ("I", "F"):
+        raise photo.PhotoRejected(
+            "unsupported_format",
+            f"is a {file_format} with 32 bits a pixel, of which nobody knows what is white; save it again with 8.",
+        )
+    return image.copy() if image.mode in ("1", "L", "I;16", "I;16B") else image.convert("RGB")
