@@ -555,7 +555,13 @@ class EvaluationConfig(Section):
 class ReleaseConfig(Section):
     """What the winner must show on the test split before it may be pushed."""
 
-    minimum_accuracy: float = Field(0.5, ge=0, le=1, description="Least accuracy of the winner on all test photos.")
+    minimum_accuracy: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Least accuracy of the winner on all test photos. Above 0 it must also beat always answering their "
+        "commonest class; 0 asks for neither.",
+    )
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
         default_factory=dict, description="Slice -> least accuracy of each of its values with enough photos."
     )

@@ -81,7 +81,8 @@ def ReleaseGate(
     constant, no_better = against_constant(
         stored, winner, labels, rules["evidence"], confidence, bootstrap_samples, seed
     )
-    refusals += no_better
+    if rules["minimum_accuracy"] > 0:  # 0 asks for nothing
+        refusals += no_better
     further = None
     if further_predictions is not None:
         further, missed = further_floor(

@@ -240,6 +240,7 @@ def test_a_model_has_to_beat_the_commonest_class(gate, right, dogs, refused):
         assert refusal.startswith(said + "answers ")
         assert "points, 95 % interval" in refusal
     assert gate(right, dogs=dogs, minimum_accuracy=0.4, force_push="I know")["released"]
+    assert gate(right, dogs=dogs, minimum_accuracy=0)["released"]
     incomparable = {"state": UNREADABLE, "incomparable": "floors"}
     assert gate(right, dogs=dogs, minimum_accuracy=0.4, **incomparable)["released"] != refused
 
