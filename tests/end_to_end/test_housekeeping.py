@@ -32,9 +32,9 @@ def ingested(root: Path) -> dict[int, int]:
     return found
 
 
-def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew(sample, tmp_path):
+def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew(shaded, small, tmp_path):
     photos, root = tmp_path / "photos", tmp_path / "root"
-    files = sorted(path for path in (sample / "cats_vs_dogs").rglob("*") if path.is_file())
+    files = sorted(path for path in shaded.rglob("*") if path.is_file())
     for number, path in enumerate(files):
         target = photos / f"span-{number % 3 + 1}" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +46,7 @@ def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew
     given = (
         photos / "span-{SPAN}",
         root,
+        *small,
         "--set=data.window=2",
         "--set=data.settle_seconds=0",
         "--set=data.max_rejected_fraction=0.5",

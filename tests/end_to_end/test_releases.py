@@ -14,17 +14,26 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def history_of_a_root(sample, tmp_path_factory) -> tuple[Path, list[tuple[int, str, dict]], list[int]]:
+def worse(small) -> list[str]:
+    """Settings of a run whose models are left about as they are drawn by lot."""
+    settings = [
+        "training.feature_extraction.epochs=1",
+        "training.feature_extraction.learning_rate=1e-6",
+        "training.fine_tuning.learning_rate=1e-7",
+        "release.minimum_accuracy=0.3",
+    ]
+    return [*small, *(f"--set={setting}" for setting in settings)]
+
+
+@pytest.fixture(scope="module")
+def history_of_a_root(shaded, small, worse, tmp_path_factory) -> tuple[Path, list[tuple[int, str, dict]], list[int]]:
     """A root in which a model was pushed, a worse one was refused, and pushed by force; with the three runs, and the
     models that a resolver found after the second and the third.
     """
     root = tmp_path_factory.mktemp("history") / "root"
-    # Eight pixels a side of the feature map are left of a photo of 32: too few to see much by.
-    worse = ["--set=image.size=32", "--set=release.minimum_accuracy=0.3"]
-    data = sample / "cats_vs_dogs"
-    runs = [run(data, root), run(data, root, *worse)]
+    runs = [run(shaded, root, *small), run(shaded, root, *worse)]
     resolved = [_resolved(root)]
-    runs.append(run(data, root, *worse, "--force-push=the camera was replaced"))
+    runs.append(run(shaded, root, *worse, "--force-push=the camera was replaced"))
     return root, runs, [*resolved, _resolved(root)]
 
 
@@ -113,7 +122,7 @@ def test_a_winner_worse_than_production_is_refused_and_pushed_by_force_only(hist
     assert first["model_sha256"] != second["model_sha256"]
 
 
-def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(history_of_a_root, sample):
+def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(history_of_a_root, shaded, worse):
     root, [(_, _, good), *_], _ = history_of_a_root
     code, output = warmstart("rollback", f"--root={root}", "--reason=it sees nothing")
     assert code == 0, output
@@ -123,23 +132,21 @@ def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(histo
     assert (third["state"], third["model_sha256"]) == ("production", first["model_sha256"])
     assert served(root)[-1] == str(third["version"])
 
-    worse = ["--set=image.size=32", "--set=release.minimum_accuracy=0.3", "--set=release.tolerated_loss=1"]
-    code, output, summary = run(sample / "cats_vs_dogs", root, *worse, "--set=release.guarded_slices=[]")
+    tolerant = [*worse, "--set=release.tolerated_loss=1", "--set=release.guarded_slices=[]"]
+    code, output, summary = run(shaded, root, *tolerant)
     assert code == 3, output
     assert (
         f"this very model was version {second['version']}, from which production was rolled back" in summary["reason"]
     )
     assert len(versions(root)) == 3
 
-    code, output, summary = run(
-        sample / "cats_vs_dogs", root, *worse, "--set=release.guarded_slices=[]", "--force-push=it saw enough"
-    )
+    code, output, summary = run(shaded, root, *tolerant, "--force-push=it saw enough")
     assert code == 0, output
     assert versions(root)[-1]["forced"] == "it saw enough"
     code, output = warmstart("rollback", str(first["version"]), f"--root={root}")
     assert code == 0, output
 
-    photo = sample / "cats_vs_dogs" / "cat" / "cat.10.jpg"
+    photo = shaded / "cat" / "cat.10.jpg"
     code, output = warmstart("predict", f"--root={root}", "--json", str(photo), "README.md")
     assert code == 2, output
     assert "README.md" in output
@@ -164,9 +171,9 @@ def test_resolvers_find_the_model_that_was_released(history_of_a_root):
     assert resolved == [first, second]  # while the newest was refused, and once it was forced
 
 
-def test_another_data_set_is_scored_by_species_and_breed(sample, tmp_path):
+def test_another_data_set_is_scored_by_species_and_breed(sample, shaded, small, tmp_path):
     further = [f"--set=evaluation.further.oxford_iiit_pet={sample / 'oxford_iiit_pet'}"]
-    code, output, summary = run(sample / "cats_vs_dogs", tmp_path / "root", *further, "--to=ReleaseGate")
+    code, output, summary = run(shaded, tmp_path / "root", *small, *further, "--to=ReleaseGate")
     assert code == 0, output
     found = summary["further"]["models"][summary["winner"]]
     assert found["examples"] == summary["further"]["data"]["accepted"]["test"] > 50
@@ -178,7 +185,7 @@ def test_another_data_set_is_scored_by_species_and_breed(sample, tmp_path):
     code, output = warmstart(
         "run",
         "--config=cats_vs_dogs",
-        f"--data={sample / 'cats_vs_dogs'}",
+        f"--data={shaded}",
         f"--root={tmp_path / 'other'}",
         *further,
         "--set=evaluation.further_label=label",
@@ -187,16 +194,16 @@ def test_another_data_set_is_scored_by_species_and_breed(sample, tmp_path):
     assert "are of classes that are not learnt (" in output
 
 
-def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production(sample, tmp_path):
+def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production(shaded, small, tmp_path):
     """With the ensemble as a third candidate, and the head's values found by KerasTuner."""
     data, root = tmp_path / "data", tmp_path / "root"
-    photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+    photos = sorted(shaded.glob("*/*.jpg"))
     late = photos[::10]
     for photo in photos:
         if photo not in late:
             (data / photo.parent.name).mkdir(parents=True, exist_ok=True)
             shutil.copy(photo, data / photo.parent.name)
-    code, output, first = run(data, root)
+    code, output, first = run(data, root, *small)
     assert code == 0, output
     assert first["vectors"]["reused"] == 0
     assert first["vectors"]["computed"] == sum(first["data"]["accepted"].values())
@@ -207,6 +214,7 @@ def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production
     code, output, second = run(
         data,
         root,
+        *small,
         "--set=selection.ensemble=true",
         # Few photos are lost or gained by chance; this test is not about them.
         "--set=release.tolerated_loss=0.3",

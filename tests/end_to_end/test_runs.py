@@ -1,4 +1,8 @@
-"""Whole runs through the command line, in processes of their own: what is pushed, refused, stopped, resumed."""
+"""Whole runs through the command line, in processes of their own: what is pushed, refused, stopped, resumed.
+
+Most of them with a backbone of two convolutions. The first run, the runs that are killed, and those asked before a
+release import everything themselves, as a person's do.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,13 +25,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pushed(sample, tmp_path_factory) -> tuple[Path, int, str, dict]:
+def pushed(shaded, small, tmp_path_factory) -> tuple[Path, int, str, dict]:
     root = tmp_path_factory.mktemp("pushed") / "root"
-    return root, *run(sample / "cats_vs_dogs", root)
+    return root, *run(shaded, root, *small, plain=True)
 
 
 def test_first_run_pushes_and_says_what_it_did(pushed):
     root, code, output, summary = pushed
+    assert_pushed_by_its_first_run(root, code, output, summary)
+
+
+def test_the_built_in_backbone_is_pushed(sample, tmp_path):
+    """On photos that are harder to tell apart."""
+    root = tmp_path / "root"
+    assert_pushed_by_its_first_run(root, *run(sample / "cats_vs_dogs", root))
+
+
+def assert_pushed_by_its_first_run(root: Path, code: int, output: str, summary: dict) -> None:
     assert code == 0, output
     assert summary["schema_version"] == 1
     assert summary["status"] == "pushed"
@@ -58,13 +71,13 @@ def test_first_run_pushes_and_says_what_it_did(pushed):
     assert (run_folder / "run.log").stat().st_size > 0
 
 
-def test_the_same_again_is_cached_and_pushes_nothing(pushed, sample):
+def test_the_same_again_is_cached_and_pushes_nothing(pushed, shaded, small):
     """Only what asks about production looks once: by now something is in production."""
     root, *_ = pushed
     before = served(root)
     asks = {"ProductionPredictions", "ReleaseGate", "Pusher"}
     for state in ("complete", "cached"):
-        code, output, summary = run(sample / "cats_vs_dogs", root)
+        code, output, summary = run(shaded, root, *small)
         assert code == 0, output
         assert summary["status"] == "skipped"
         assert summary["reason"] == (
@@ -75,30 +88,28 @@ def test_the_same_again_is_cached_and_pushes_nothing(pushed, sample):
         assert served(root) == before
 
 
-def test_a_part_of_the_pipeline_takes_over_earlier_results(pushed, sample):
+def test_a_part_of_the_pipeline_takes_over_earlier_results(pushed, shaded, small):
     root, *_ = pushed
-    code, output, summary = run(sample / "cats_vs_dogs", root, "--from", "ModelSelector", "--to", "ReleaseGate")
+    code, output, summary = run(shaded, root, *small, "--from", "ModelSelector", "--to", "ReleaseGate")
     assert code == 0, output
     assert summary["status"] == "skipped"
     assert summary["verdict"] is not None
-    code, output = warmstart(
-        "run", "--config=cats_vs_dogs", f"--data={sample}/cats_vs_dogs", f"--root={root}", "--from=Evalator"
-    )
+    code, output = warmstart("run", "--config=cats_vs_dogs", f"--data={shaded}", f"--root={root}", "--from=Evalator")
     assert code == 2
     assert "did you mean 'Evaluator'?" in output
 
 
-def test_wrong_labels_are_refused_and_production_stays(pushed, sample, tmp_path):
+def test_wrong_labels_are_refused_and_production_stays(pushed, shaded, small, tmp_path):
     root, *_ = pushed
     before = served(root)
     data = tmp_path / "wrong"
-    photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
+    photos = sorted(shaded.glob("*/*.jpg"))
     random.Random(0).shuffle(photos)
     for i, photo in enumerate(photos):
         target = data / ("cat", "dog")[i % 2] / f"{i}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, target)
-    code, output, summary = run(data, root)
+    code, output, summary = run(data, root, *small)
     assert code == 3, output
     assert summary["status"] == "not_pushed"
     assert "release.minimum_accuracy (70.0%)" in summary["reason"]
@@ -109,18 +120,18 @@ def test_wrong_labels_are_refused_and_production_stays(pushed, sample, tmp_path)
     assert list((root / "artifacts" / "ModelSelector" / "model").iterdir())
 
 
-def test_a_lost_version_is_pushed_anew(pushed, sample):
+def test_a_lost_version_is_pushed_anew(pushed, shaded, small):
     root, *_ = pushed
     (lost,) = served(root)
     shutil.rmtree(root / "serving" / lost)
-    code, output, summary = run(sample / "cats_vs_dogs", root)
+    code, output, summary = run(shaded, root, *small)
     assert code == 0, output
     assert summary["status"] == "pushed"
     assert len(served(root)) == 1
     assert states(summary)["ServableCheck"] == "cached"
 
 
-def test_an_unknown_breed_stops_the_run_by_name_and_the_next_one_goes_on(sample, tmp_path):
+def test_an_unknown_breed_stops_the_run_by_name_and_the_next_one_goes_on(sample, small, tmp_path):
     data, root = tmp_path / "data", tmp_path / "root"
     shutil.copytree(sample / "oxford_iiit_pet", data)
     for name in ("list.txt", "trainval.txt"):
@@ -129,7 +140,7 @@ def test_an_unknown_breed_stops_the_run_by_name_and_the_next_one_goes_on(sample,
     shutil.copy(min((data / "images").glob("Persian_*.jpg")), data / "images" / "dragon_1.jpg")
     with (data / "images" / "dragon_1.jpg").open("ab") as file:
         file.write(b"\0")  # another photo than the one it was copied from
-    code, output, summary = run(data, root, config="oxford_iiit_pet")
+    code, output, summary = run(data, root, *small, config="oxford_iiit_pet")
     assert code == 2, output
     assert summary["status"] == "stopped"
     assert "'label'" in summary["reason"]
@@ -138,15 +149,15 @@ def test_an_unknown_breed_stops_the_run_by_name_and_the_next_one_goes_on(sample,
 
     shutil.rmtree(data)
     shutil.copytree(sample / "oxford_iiit_pet", data)
-    code, output, _ = run(data, root, "--to", "Transform", config="oxford_iiit_pet")
+    code, output, _ = run(data, root, *small, "--to", "Transform", config="oxford_iiit_pet")
     assert code == 0, output
-    code, output, summary = run(data, root, "--to", "Transform", config="oxford_iiit_pet")
+    code, output, summary = run(data, root, *small, "--to", "Transform", config="oxford_iiit_pet")
     assert {states(summary)[name] for name in STEPS[:6]} == {"cached"}, output
 
 
-def kill_in(step: str, data: Path, root: Path) -> None:
+def kill_in(step: str, data: Path, root: Path, settings: list[str]) -> None:
     """Starts a run and kills it hard while `step` is at work; meanwhile a second run is turned away."""
-    process = start("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}", *QUICK)
+    process = start("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}", *QUICK, *settings)
     try:
         previous = STEPS[STEPS.index(step) - 1]
         assert process.stdout is not None
@@ -166,12 +177,23 @@ def kill_in(step: str, data: Path, root: Path) -> None:
         process.communicate()
 
 
-def test_killed_runs_are_taken_up_again(sample, tmp_path):
-    root, data = tmp_path / "root", sample / "cats_vs_dogs"
-    for step in ("ImageExampleGen", "StatisticsGen", "FeatureVectorGen", "FineTuning", "Evaluator"):
-        kill_in(step, data, root)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(("FeatureVectorGen", "FineTuning"), id="where_it_takes_longest"),
+        pytest.param(
+            ("ImageExampleGen", "StatisticsGen", "FeatureVectorGen", "FineTuning", "Evaluator"),
+            id="in_five_steps",
+            marks=pytest.mark.release,
+        ),
+    ],
+)
+def test_killed_runs_are_taken_up_again(shaded, small, tmp_path, steps):
+    root, data = tmp_path / "root", shaded
+    for step in steps:
+        kill_in(step, data, root, small)
         assert served(root) == []
-    code, output, summary = run(data, root)
+    code, output, summary = run(data, root, *small)
     assert code == 0, output
     assert summary["status"] == "pushed"
     found = states(summary)
@@ -180,7 +202,7 @@ def test_killed_runs_are_taken_up_again(sample, tmp_path):
     assert len(served(root)) == 1
     # The runs that were killed are told of, and nothing is left running in the metadata.
     told = [json.loads(path.read_text()) for path in sorted((root / "reports").glob("*/summary.json"))]
-    assert [one["status"] for one in told] == ["failed"] * 5 + ["pushed"]
+    assert [one["status"] for one in told] == ["failed"] * len(steps) + ["pushed"]
     assert all("killed" in one["reason"] for one in told[:-1])
 
     with sqlite3.connect(root / "metadata.sqlite") as database:
@@ -188,6 +210,7 @@ def test_killed_runs_are_taken_up_again(sample, tmp_path):
     assert unfinished == (0,)
 
 
+@pytest.mark.release
 def test_a_full_disk_fails_with_its_name_and_the_next_run_completes(sample, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -209,12 +232,12 @@ def test_a_full_disk_fails_with_its_name_and_the_next_run_completes(sample, tmp_
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_all_files_corrupt_stops_the_run_and_lists_each(tmp_path):
+def test_all_files_corrupt_stops_the_run_and_lists_each(small, tmp_path):
     data = tmp_path / "data"
     for name in ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(os.urandom(300))
-    code, output, summary = run(data, tmp_path / "root")
+    code, output, summary = run(data, tmp_path / "root", *small)
     assert code == 2, output
     assert summary["status"] == "stopped"
     assert "all 3 files were rejected" in summary["reason"]
@@ -223,14 +246,14 @@ def test_all_files_corrupt_stops_the_run_and_lists_each(tmp_path):
     assert states(summary)["Transform"] == "not_reached"
 
 
-def test_every_corrupt_file_found_in_the_wild_is_read_or_listed(shared_data, tmp_path):
+def test_every_corrupt_file_found_in_the_wild_is_read_or_listed(shared_data, small, tmp_path):
     data = tmp_path / "data"
     for folder in ("cat", "dog"):
         shutil.copytree(shared_data / "cats_vs_dogs" / folder, data / folder)
     corrupt = sorted((shared_data / "corrupt").iterdir())
     for file in corrupt:
         shutil.copy(file, data / "cat" / file.name)
-    code, output, summary = run(data, tmp_path / "root", "--to", "DataGate")
+    code, output, summary = run(data, tmp_path / "root", *small, "--to", "DataGate")
     assert code == 0, output
     rejected = {Path(file["file_name"]).name: file["reason"] for file in summary["data"]["rejected_files"]}
     assert sum(summary["data"]["accepted"].values()) + len(rejected) == 460 + len(corrupt) == 476
@@ -268,17 +291,16 @@ def root_serving(tmp_path: Path) -> Path:
     return tmp_path / "root" / "serving" / version
 
 
-def test_a_backbone_that_is_no_feature_vector_is_bad_input(sample, tmp_path):
+def test_a_backbone_that_is_no_feature_vector_is_bad_input(pushed, shaded, tmp_path):
+    import tensorflow as tf
+
     folder = tmp_path / "module"
-    program = (
-        "import sys, tensorflow as tf\n"
-        "module = tf.Module()\n"
-        "module.scale = tf.Variable(2.0)\n"
-        "module.double = tf.function(lambda x: x * module.scale, [tf.TensorSpec([], tf.float32)])\n"
-        "tf.saved_model.save(module, sys.argv[1])\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
-    code, output, summary = run(sample / "cats_vs_dogs", tmp_path / "root", f"--set=backbone.handle={folder}")
+    module = tf.Module()
+    module.scale = tf.Variable(2.0)
+    module.double = tf.function(lambda x: x * module.scale, [tf.TensorSpec([], tf.float32)])
+    tf.saved_model.save(module, str(folder))
+    root, *_ = pushed
+    code, output, summary = run(shaded, root, f"--set=backbone.handle={folder}", "--set=image.size=32")
     assert code == 2, output
     assert summary["status"] == "stopped"
     assert re.search(r"expected a TF-Hub image feature vector", summary["reason"])
