@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import click
 
 from deploy import output
@@ -40,5 +43,7 @@ def inspect(folder: str, config_name: str | None, overrides: tuple[str, ...], as
         output.document([overview.as_dict() for overview in look_at_folders(config, sources, config.task.label)])
         return
     check_sources(config, click.echo)
-    settings = "".join(f" --set {override}" for override in overrides)
-    click.echo(f"to train on it: warmstart run --config {name} --data {folder}{settings}")
+    words = ["warmstart", "run", "--config", name, "--data", str(Path(folder).resolve()) if folder == "." else folder]
+    for override in overrides:
+        words += ["--set", override]
+    click.echo(f"to train on it: {shlex.join(words)}")

@@ -23,8 +23,10 @@ def refuse_overlap(inputs: Mapping[str, str], outputs: Mapping[str, str | Path])
     Raises:
       BadInput: two inputs, or an input and an output, are the same folder or one lies in the other.
     """
-    read = {what: os.path.realpath(folder) for what, folder in inputs.items() if "://" not in folder}
-    written = {what: os.path.realpath(folder) for what, folder in outputs.items() if "://" not in str(folder)}
+    read, written = (
+        {what: os.path.realpath(local) for what, folder in given.items() if "://" not in (local := _local(folder))}
+        for given in (inputs, outputs)
+    )
     for (what, folder), (other, other_folder) in itertools.chain(
         itertools.combinations(read.items(), 2), itertools.product(read.items(), written.items())
     ):
@@ -42,6 +44,10 @@ def refuse_overlap(inputs: Mapping[str, str], outputs: Mapping[str, str | Path])
             f"the folder of {inner[0]} ({inner[1]}) {how} that of {outer[0]} ({outer[1]}), so one would be read as the "
             f"other; {remedy}"
         )
+
+
+def _local(folder: str | Path) -> str:
+    return str(folder).removeprefix("file://")
 
 
 def _lies_in(inner: str, outer: str) -> bool:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import csv
 import functools
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from components.example_gen.photo_folder import FileEntry, PhotoFolder, read_bytes, split_path
-from components.example_gen.splits_by_name import says_split
+from components.example_gen.splits_by_name import says_split, split_of_path
 from schemas.class_names import class_name
 from schemas.errors import BadInput
 from schemas.words import and_more
@@ -35,12 +35,13 @@ _LABEL_COLUMNS = (
     "label", "labels", "class", "classes", "classname", "classlabel", "labelname", "category", "categoryname", "target",
     "breed", "species", "dx", "diagnosis", "findinglabels", "disease", "type", "tag", "y",
 )  # fmt: skip
-_SPLIT_COLUMNS = ("split", "splits", "dataset", "subset", "partition", "set")
+_SPLIT_COLUMNS = ("split", "splits", "dataset", "subset", "partition", "set", "usage", "isvalid")
 _LARGEST_LIST = 256 * 2**20  # bytes
 _DEEPEST = 3  # folders above a list
 _SYNSET = re.compile(r"n\d{8}")
 _TABLES, _TEXTS = (".csv", ".tsv"), (".txt",)
 _MOST_TEXTS = 50  # in one folder
+_SAMPLE = 200  # lines that show whether a list is of these photos
 
 
 @dataclass
@@ -72,6 +73,7 @@ def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") ->
       BadInput: the table that is asked for is not there or cannot be used, or two lines contradict each other.
     """
     file, _, column = asked.partition(":")
+    file = os.path.normpath(file.removeprefix(photos.root.rstrip("/") + "/")) if file else ""
     known = [entry.file_name for entry in photos.left_out if entry.reason == "other_file"]
     tables = [path for path in known if path.lower().endswith(_TABLES) and path.count("/") <= _DEEPEST]
     if file and file not in known:
@@ -82,7 +84,7 @@ def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") ->
     chosen = [file] if file else [path for path in tables if not re.search("submission|sample", path.lower())]
     by_name = _ByName(photos.candidates)
     found: list[LabelList] = []
-    problems = []
+    problems: list[str] = []
     for path in chosen:
         try:
             table = _read_table(photos, path, column, group_column, by_name)
@@ -93,47 +95,30 @@ def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") ->
             continue
         if table.labels:
             found.append(table)
-    return (_joined(found) if found else None), problems
+    try:
+        return (_joined(found) if found else None), problems
+    except BadInput as error:  # tables that nobody asked for, of which one may be of something else
+        return None, [*problems, str(error)]
 
 
 def _read_table(photos: PhotoFolder, path: str, column: str, group_column: str, by_name: _ByName) -> LabelList:
-    where = photos.shown(path)
-    rows = _rows(photos, path)
-    header = rows[0]
-    keys = [re.sub(r"[\W_]+", "", cell.casefold()) for cell in header]
-    has_header = by_name.find(header[0], path) is None
-    if not has_header:
-        file_at: int | None = 0
-        label_at: int | None = 1
-        split_at: int | None = None
-        group_at: int | None = None
-        lines = list(enumerate(rows, start=1))
-    else:
-        lines = list(enumerate(rows[1:], start=2))
-        candidates = [keys.index(key) for key in _FILE_COLUMNS if key in keys]
-        some = [row for _, row in lines[:: max(len(lines) // 200, 1)]]
-        found_in = {at: sum(by_name.find(_cell(row, at), path) is not None for row in some) for at in candidates}
-        file_at = max(candidates, key=lambda at: found_in[at]) if any(found_in.values()) else None
-        label_at = _column(header, keys, column, _LABEL_COLUMNS, file_at)
-        split_at = _column(header, keys, "", _SPLIT_COLUMNS, label_at)
-        group_at = _column(header, keys, group_column, (), None)
-        if column and label_at is None:
-            raise BadInput(f"{where} has no column {column!r}; it has {', '.join(header)}")
-        if group_column and group_at is None:
-            raise BadInput(
-                f"{where} has no column {group_column!r}, which data.group asks for; it has {', '.join(header)}"
-            )
-        if file_at is None or label_at is None:
-            what = "a photo's file that is there" if file_at is None else "a label"
-            raise BadInput(
-                f"{where} has the columns {and_more(header, 8)}, none with {what}; expected columns such as file and "
-                "label"
-            )
-    table = LabelList(path, header[label_at or 0] if has_header else "2")
+    lines = _table_lines(photos, path)
+    header, *some = _rows(photos, path, [lines[0], *lines[1 :: max(len(lines) // _SAMPLE, 1)]])
+    columns = _columns(photos.shown(path), path, header, some, column, group_column, by_name)
+    first = 2 if columns.has_header else 1
+    rows = _rows(photos, path, lines)[first - 1 :]
+    table = LabelList(path, header[columns.label] if columns.has_header else "2")
+    splits = {cell for row in rows if (cell := _cell(row, columns.split))}
+    unknown = sorted(cell for cell in splits if not _split_of_cell(cell))
+    if unknown and len(unknown) < len(splits):
+        raise BadInput(
+            f"{photos.shown(path)}, column {header[columns.split or 0]}: found {and_more(unknown, 3)}, expected train, "
+            "val or test"
+        )
     seen_at: dict[str, int] = {}
-    for number, row in lines:
-        name, label = _cell(row, file_at), _cell(row, label_at)
-        if not name or not label:
+    for number, row in enumerate(rows, start=first):
+        name, label = _cell(row, columns.file), _cell(row, columns.label)
+        if not name or not label or label.casefold() == "nan":
             continue
         label = class_name(label)
         photo = by_name.find(name, path)
@@ -142,29 +127,85 @@ def _read_table(photos: PhotoFolder, path: str, column: str, group_column: str, 
             continue
         if table.labels.get(photo, label) != label:
             raise BadInput(
-                f"{where}, line {number}: {name} is {label!r}, and was {table.labels[photo]!r} on line "
+                f"{photos.shown(path)}, line {number}: {name} is {label!r}, and was {table.labels[photo]!r} on line "
                 f"{seen_at[photo]}; a photo has one label"
             )
         table.labels[photo] = label
         seen_at[photo] = number
-        split = says_split(_cell(row, split_at) if split_at is not None else split_path(path)[1])
-        if split:
+        folders, _ = split_path(photo)
+        said = _split_of_cell(_cell(row, columns.split))
+        if split := said or split_of_path(folders) or says_split(os.path.splitext(split_path(path)[1])[0]):
             table.splits[photo] = split
-        if group_at is not None and (group := _cell(row, group_at)):
+        if group := _cell(row, columns.group):
             table.groups[photo] = group
     return table
 
 
-def _rows(photos: PhotoFolder, path: str) -> list[list[str]]:
-    text = _text(photos, path)
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t|", key=first.count)
+class _Columns(NamedTuple):
+    """Which columns say what; None: none does."""
+
+    has_header: bool
+    file: int
+    label: int
+    split: int | None = None
+    group: int | None = None
+
+
+def _columns(
+    where: str,
+    path: str,
+    header: Sequence[str],
+    some: Sequence[Sequence[str]],
+    column: str,
+    group: str,
+    by_name: _ByName,
+) -> _Columns:
+    """What a table's columns say, by its header and some of its rows.
+
+    Raises:
+      BadInput: none has a photo's file, or a label, or what was asked for.
+    """
+    if len(header) == 2 and by_name.find(header[0], path) is not None:
+        return _Columns(False, 0, 1)
+    keys = [re.sub(r"[\W_]+", "", cell.casefold()) for cell in header]
+    candidates = [keys.index(key) for key in _FILE_COLUMNS if key in keys]
+    hits = {at: sum(by_name.find(_cell(row, at), path) is not None for row in some) for at in candidates}
+    file_at = max(candidates, key=lambda at: hits[at]) if any(hits.values()) else None
+    label_at = _column(header, keys, column, _LABEL_COLUMNS, file_at)
+    group_at = _column(header, keys, group, (), None)
+    for asked, at, key in ((column, label_at, "data.labels"), (group, group_at, "data.group")):
+        if asked and at is None:
+            raise BadInput(f"{where} has no column {asked!r}, which {key} asks for; it has {and_more(header, 8)}")
+    if file_at is None or label_at is None:
+        what = "a photo's file that is there" if file_at is None else "a label"
+        raise BadInput(
+            f"{where} has the columns {and_more(header, 8)}, none with {what}; expected columns such as file and label"
+        )
+    return _Columns(True, file_at, label_at, _column(header, keys, "", _SPLIT_COLUMNS, label_at), group_at)
+
+
+def _split_of_cell(cell: str) -> str:
+    """Of a column that says which split, or whether a photo is to validate on."""
+    return {"true": "eval", "false": "train"}.get(cell.casefold()) or says_split(cell)
+
+
+def _table_lines(photos: PhotoFolder, path: str) -> list[str]:
+    lines = [line for line in re.split("\r?\n|\r", _text(photos, path)) if line.strip()]
+    if lines and re.fullmatch("sep=.", lines[0]):  # Excel's word on the delimiter
+        lines = lines[1:]
+    if len(lines) < 2:
+        raise BadInput(f"{photos.shown(path)} has no rows; expected a header such as file,label, and a line a photo")
+    return lines
+
+
+def _rows(photos: PhotoFolder, path: str, lines: Sequence[str]) -> list[list[str]]:
+    delimiter = max(",;\t|", key=lines[0].count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
+        rows = list(csv.reader(lines, delimiter=delimiter))
     except csv.Error as error:
         raise BadInput(f"{photos.shown(path)} cannot be read as a table ({error}); save it again as a CSV") from error
-    if len(rows) < 2 or len(rows[0]) < 2:
-        raise BadInput(f"{photos.shown(path)} has no rows of two columns; expected columns such as file and label")
+    if len(rows[0]) < 2:
+        raise BadInput(f"{photos.shown(path)} has one column; expected columns such as file and label")
     return rows
 
 
@@ -216,40 +257,66 @@ class _ByName:
         self._paths = [entry.path for entry in candidates]
 
     @functools.cached_property
-    def _found(self) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
+    def _found(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for path in self._paths:
             parts = path.split("/")
             for start in range(len(parts)):
                 name = "/".join(parts[start:])
                 for key in {name, os.path.splitext(name)[0]}:
-                    found[key] = path if key not in found else None
+                    found.setdefault(key, []).append(path)
         # A whole path is meant before the end of another one.
-        return {**found, **{path: path for path in self._paths}}
+        return {**found, **{path: [path] for path in self._paths}}
 
     def find(self, name: str, of_list: str = "") -> str | None:
-        """The photo that a list means: by its path from the list's folder, or by the end of its path."""
+        """The photo that a list means: by its path from the list's folder, or by the end of its path.
+
+        Of several photos of a name, the one in the folder of the list's split. Of an address on another machine the end
+        counts.
+        """
         name = name.replace("\\", "/").removeprefix("./")
-        above = of_list.rpartition("/")[0]
-        near = self._found.get(f"{above}/{name}") if above else None
-        return near or self._found.get(name)
+        above, _, list_name = of_list.rpartition("/")
+        found = (above and self._found.get(f"{above}/{name}")) or self._known(name)
+        if len(found) > 1:
+            split = says_split(os.path.splitext(list_name)[0])
+            found = [path for path in found if split and split_of_path(split_path(path)[0]) == split]
+        return found[0] if len(found) == 1 else None
+
+    def _known(self, name: str) -> list[str]:
+        elsewhere = name.startswith(("/", "../")) or name[1:3] == ":/"
+        parts = name.split("/")
+        ends = ("/".join(parts[i:]) for i in range(len(parts) if elsewhere else 1))
+        keys = (key for end in ends for key in (end, os.path.splitext(end)[0]))
+        return next((self._found[key] for key in keys if key in self._found), [])
 
 
 def read_splits(photos: PhotoFolder) -> dict[str, str]:
     """Path of a photo -> `train`, `eval` or `test`, by lists such as `meta/train.txt`, a photo a line.
 
     Only where there is a list of test or eval photos, and nine of ten of its lines are photos.
+
+    Raises:
+      BadInput: two lists put a photo into different splits.
     """
     found: dict[str, str] = {}
+    said_by: dict[str, str] = {}
     by_name = _ByName(photos.candidates)
+
+    def photo_of(line: str, path: str) -> str | None:
+        return by_name.find(line, path) or by_name.find(re.split(r"[\t,; ]", line)[0], path)
+
     for path, lines in _texts(photos):
         split = says_split(os.path.splitext(split_path(path)[1])[0])
-        if not split:
+        some = lines[:: max(len(lines) // _SAMPLE, 1)]
+        if not split or sum(photo_of(line, path) is not None for line in some) < 0.9 * len(some):
             continue
-        named = [by_name.find(line, path) or by_name.find(re.split(r"[\t,; ]", line)[0], path) for line in lines]
-        there = [photo for photo in named if photo]
-        if lines and len(there) >= 0.9 * len(lines):
-            found.update(dict.fromkeys(there, split))
+        for photo in filter(None, (photo_of(line, path) for line in lines)):
+            if found.setdefault(photo, split) != split:
+                raise BadInput(
+                    f"{photo} is in {said_by[photo]} and in {path} beside the photos in {photos.root}; leave one pair "
+                    "of lists there, or set data.labels=folders, and none is read"
+                )
+            said_by[photo] = path
     return found if set(found.values()) - {"train"} else {}
 
 
@@ -258,6 +325,9 @@ def read_labels_of(photos: PhotoFolder, below: str, classes: Iterable[str]) -> d
     known = set(classes)
     by_name = _ByName(entry for entry in photos.candidates if entry.path.startswith(below))
     for _, lines in _texts(photos):
+        some = lines[:: max(len(lines) // _SAMPLE, 1)]
+        if not all(by_name.find(re.split(r"[\t,; ]+", line)[0]) for line in some):
+            continue
         pairs = [re.split(r"[\t,; ]+", line)[:2] for line in lines]
         found = {by_name.find(pair[0]): pair[1] for pair in pairs if len(pair) == 2 and pair[1] in known}
         found.pop(None, None)

@@ -33,7 +33,7 @@ from components.example_gen.photo_folder import (
     read_bytes,
     split_path,
 )
-from components.example_gen.splits_by_name import split_names
+from components.example_gen.splits_by_name import split_of_path
 from components.example_gen.structure import NoClasses, Structure, read_structure
 from schemas.class_names import class_name, refuse_twins
 from schemas.errors import BadInput
@@ -67,6 +67,7 @@ _EXPECTED = {
 _SPECIES_BY_FOLDER = {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"}
 _KAGGLE_NAME = re.compile(r"(cat|dog)\.\d+\.jpe?g", re.IGNORECASE)
 _OXFORD_NAME = re.compile(r"(?P<breed>.+)_\d+")
+_MOST_PROBLEMS = 2  # with tables, of one sentence
 _OXFORD_SPECIES = {"1": "cat", "2": "dog"}
 
 
@@ -74,8 +75,8 @@ _OXFORD_SPECIES = {"1": "cat", "2": "dog"}
 class FolderRules:
     """How a data folder is read.
 
-    success_file: directly in the folder it is a marker, and no photo. labels: `auto`; `folders`, where tables beside
-    the photos are not looked at; or a table's path below the folder, perhaps with `:` and the column of the labels.
+    success_file: directly in the folder it is a marker, and no photo. labels: `auto`; `folders`, where tables and lists
+    beside the photos are not looked at; or a table's path below the folder, perhaps with `:` and the labels' column.
     group: which photos are one series and share a split: `folder` (below the class), `prefix:SEPARATOR` (of the file's
     name, up to the first one) or `column:NAME` (of the table); empty: each stands for itself.
     """
@@ -129,6 +130,12 @@ def find_photos(root: str, dataset: str, rules: FolderRules = FolderRules()) -> 
     """
     if dataset not in DATASETS:
         raise BadInput(f"The dataset {dataset!r} is unknown; expected one of {', '.join(DATASETS)}.")
+    of_tables = rules.labels not in ("auto", "folders") or rules.group.startswith("column:")
+    if of_tables and dataset != "image_folder":
+        raise BadInput(
+            f"data.labels ({rules.labels}) or data.group ({rules.group or 'empty'}) asks for a table, which {dataset} "
+            "does not have; set it for image_folder"
+        )
     folder = PhotoFolder(root, dataset, rules.success_file)
     if _is_tfds(folder):
         return Found(TFDS, [], [])
@@ -169,7 +176,8 @@ def guess_dataset(root: str) -> str:
     if species:
         with contextlib.suppress(BadInput):
             found = find_photos(root, "cats_vs_dogs")
-            if not any(file.reason == "unknown_class" for file in found.rejected):
+            both = len(found.classes) == 2
+            if both and not any(file.reason == "unknown_class" for file in found.rejected):
                 return "cats_vs_dogs"
     return "image_folder"
 
@@ -226,12 +234,14 @@ def _find_cats_vs_dogs(folder: PhotoFolder, rules: FolderRules) -> Found:
             return _find_class_folders(folder, structure, rules, _SPECIES_BY_FOLDER)
     except NoClasses as error:
         refusal = error
+    known = any(_is_species(name) for entry in folder.candidates for name in split_path(entry.path)[0])
+    if refusal and known:
+        raise refusal
     if found := _find_kaggle_flat(folder, rules):
         return found
     if any(_looks_like_oxford(folder, prefix) for prefix in folder.prefixes()):
         raise _wrong_layout(folder, "It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
-    known = any(_is_species(name) for entry in folder.candidates for name in split_path(entry.path)[0])
-    raise refusal if refusal and known else _wrong_layout(folder)
+    raise _wrong_layout(folder)
 
 
 def _is_species(folder_name: str) -> bool:
@@ -243,32 +253,33 @@ def _plain(folder_name: str) -> str:
 
 
 def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> Found | None:
-    """`cat.0.jpg` and `dog.0.jpg` in one folder, or in folders of splits side by side; None: there are none."""
+    """`cat.0.jpg` and `dog.0.jpg`, also in folders of splits; None: there are none."""
     named = {entry.path: m for entry in folder.candidates if (m := _KAGGLE_NAME.fullmatch(split_path(entry.path)[1]))}
-    folders = sorted({path.rpartition("/")[0] for path in named}, key=lambda name: (name.count("/"), name))
-    if not folders:
+    if not named:
         return None
-    above = folders[0].rpartition("/")[0]
-    beside = [name.rpartition("/")[2] for name in folders if name.rpartition("/")[0] == above]
-    splits = split_names(beside, above.rpartition("/")[2])
-    read = {f"{above}/{name}".lstrip("/"): split for name, split in splits.items()} or {folders[0]: ""}
-    official = _official(read.values())
+    splits = {path.rpartition("/")[0]: split_of_path(split_path(path)[0]) for path in named}
+    given = {split or "train" for split in splits.values()}
+    if "train" not in given and len(given) > 1:
+        raise BadInput(
+            f"{folder.root} holds photos such as cat.0.jpg in {and_more(sorted(splits), 3)}, and none in a folder to "
+            "learn from; expected such in train/"
+        )
+    official = _official(given)
     photos = []
     for entry in folder.candidates:
         within = entry.path.rpartition("/")[0]
-        if entry.path in named and within in read:
+        if entry.path in named:
             species = named[entry.path][1].lower()
+            split = official.get(splits[within] or "train", "")
             group = _group(rules, entry.path, within)
-            split = official.get(read[within], "")
             photos.append(_photo(folder, entry.path, species, species=species, official_split=split, group=group))
-        elif within in read:
+        elif within in splits:
             folder.reject(entry.path, "unlabelled", "is not named like cat.0.jpg or dog.0.jpg.")
         else:
-            folder.leave_out(
-                entry.path, "unlabelled", f"lies in {within or folder.root}, where no name says its class."
-            )
+            where = within or folder.root
+            folder.leave_out(entry.path, "unlabelled", f"lies in {where}, where no name says its class.")
     found = _found(folder, KAGGLE_FLAT, photos, sorted({photo.label for photo in photos}))
-    found.splits = _by_split((split, within + "/") for within, split in read.items())
+    found.splits = _by_split((split or "train", within + "/") for within, split in sorted(splits.items()))
     return found
 
 
@@ -293,7 +304,7 @@ def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
     if column and (table is None or not table.groups):
         raise BadInput(
             f"data.group asks for the column {column!r}, and no table beside the photos in {folder.root} has it"
-            + "".join(f"; {problem}" for problem in problems)
+            + (f"; {and_more(problems, _MOST_PROBLEMS)}" if problems else "")
         )
     if table and rules.labels not in ("auto", "folders"):
         return _find_by_table(folder, table, rules)
@@ -303,20 +314,27 @@ def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
         if table and rules.labels == "auto":
             return _find_by_table(folder, table, rules)
         flat = any(_KAGGLE_NAME.fullmatch(split_path(entry.path)[1]) for entry in folder.candidates)
-        said = "".join(f"; {problem}" for problem in problems)
+        said = f"; {and_more(problems, _MOST_PROBLEMS)}" if problems else ""
         if flat:
             raise _wrong_layout(folder, "It looks like cats_vs_dogs; set the dataset to that." + said) from None
         if not folder.top()[0]:
             raise _wrong_layout(folder, said.removeprefix("; ")) from None
         raise BadInput(f"{refusal}{said}") from None
-    if table and rules.labels == "auto" and not _agree(structure, table):
-        if len({c.name for c in structure.classes}) < 2:
+    if len({c.name for c in structure.classes}) < 2 and rules.labels == "auto":
+        if table:
             return _find_by_table(folder, table, rules)
-        if 2 * len(table.labels) >= len(folder.candidates):
+        if problems:
+            raise BadInput(
+                f"all photos in {folder.root} lie in one folder, and no table beside them can be read: "
+                f"{and_more(problems, _MOST_PROBLEMS)}"
+            )
+    if table and rules.labels == "auto" and not _agree(structure, table):
+        of_photos = len(table.labels) / (len(table.labels) + len(table.missing))
+        if 2 * len(table.labels) >= len(folder.candidates) or of_photos >= 0.9:
             raise BadInput(
                 f"in {folder.root} the folders say {and_more(sorted({c.name for c in structure.classes}), 3)}, and "
                 f"{table.file} (column {table.column}) says {and_more(sorted(set(table.labels.values())), 3)}; set "
-                f"data.labels=folders or data.labels={table.file}"
+                f"data.labels=folders or data.labels={table.file.split(', ')[0]}"
             )
     return _find_class_folders(folder, structure, rules, None, table)
 
@@ -334,14 +352,15 @@ def _agree(structure: Structure, table: label_lists.LabelList) -> bool:
 
 def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: FolderRules) -> Found:
     """A table says the classes; photos that it does not name have none."""
-    splits = table.splits if len(set(table.splits.values())) > 1 else {}
-    official = _official(splits.values())
+    splits = table.splits if len(set(table.splits.values())) > 1 else label_lists.read_splits(folder)
+    given = {*splits.values(), "train"} if splits else set()
+    official = _official(given)
     photos = []
     for entry in folder.candidates:
         if label := table.labels.get(entry.path):
             within = entry.path.rpartition("/")[0]
             group = table.groups.get(entry.path) or _group(rules, entry.path, within)
-            split = official.get(splits.get(entry.path, ""), "")
+            split = official.get(splits.get(entry.path, "train"), "")
             photos.append(_photo(folder, entry.path, label, official_split=split, group=group))
         else:
             folder.leave_out(entry.path, "unlabelled", f"has no label in {table.file}.")
@@ -352,7 +371,8 @@ def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: Fol
     read = table.file.split(", ")
     found.left_out = [file for file in found.left_out if file.file_name not in read]
     found.labels_from = f"{table.file} (column {table.column})"
-    found.splits = {split: [table.file] for split in sorted(set(splits.values()))}
+    says = table.file if splits is table.splits else "lists beside the photos"
+    found.splits = {split: [says] for split in sorted(given)}
     return found
 
 
@@ -385,7 +405,7 @@ def _find_class_folders(
         for entry in other.folder.everything():
             if entry.path not in placed:
                 folder.leave_out(entry.path, other.reason, other.detail)
-    lists = {} if given else label_lists.read_splits(folder)
+    lists = {} if given or rules.labels == "folders" else label_lists.read_splits(folder)
     official = _official([*given, *lists.values(), *(["train"] if lists else [])])
     left_out = {file.file_name for file in folder.left_out}
     photos = []
@@ -400,7 +420,7 @@ def _find_class_folders(
         elif place:
             folder.reject(entry.path, "unknown_class", f"lies in {place.name!r}, neither cat nor dog.")
         elif entry.path not in left_out:
-            folder.reject(entry.path, "outside_class_folder", "does not lie in the folder of a class.")
+            folder.leave_out(entry.path, "unlabelled", "does not lie in the folder of a class.")
     meant = {c.folder.path: labels[c.name] for c in structure.classes if c.name in labels}
     folder.rejected = [replace(file, label=_meant_for(file, meant)) for file in folder.rejected]
     found = _found(folder, CLASS_FOLDERS, photos, sorted(set(labels.values())))

@@ -15,6 +15,7 @@ from schemas.words import and_more
 _CALLED = {
     "sidecar": ("sidecar of a desktop", "sidecars of a desktop"),
     "hidden_folder": ("file in a hidden folder", "files in hidden folders"),
+    "no_file": ("link that leads nowhere", "links that lead nowhere"),
     "other_file": ("file that is no photo by its name", "files that are no photos by their names"),
     "unlabelled": ("photo without a label", "photos without a label"),
     "beside_splits": ("photo beside the splits", "photos beside the splits"),

@@ -27,7 +27,7 @@ PHOTO_ENDINGS = frozenset((
 # Of files that lie beside photos and are none. Raw photos, JPEG 2000 and the like are not here: they are meant as
 # photos, and are rejected by name when they are read.
 _OTHER_ENDINGS = frozenset((
-    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".toml",
+    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".geojson", ".ndjson", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".html", ".htm", ".css", ".js", ".py", ".pyc", ".ipynb", ".sh", ".bat", ".m", ".r", ".c",
     ".h", ".cpp", ".java", ".mat", ".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".onnx",
     ".pb", ".tflite", ".tfrecord", ".parquet", ".arrow", ".db", ".sqlite", ".sqlite3", ".xls", ".xlsx", ".ods",
@@ -245,7 +245,9 @@ class PhotoFolder:
             if is_marker(entry.path, success_file):
                 continue
             reason, detail = why_no_photo(entry.path)
-            if reason:
+            if reason == "other_file" and entry.size == _NOT_A_FILE:
+                self.leave_out(entry.path, "no_file", "is a dangling or circular link, or no file.")
+            elif reason:
                 self.leave_out(entry.path, reason, detail)
             elif not _is_utf8(entry.path):
                 self.reject(entry.path, "name_not_utf8", "has a name that is not UTF-8; rename it.")

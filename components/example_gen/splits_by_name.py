@@ -13,12 +13,14 @@ _WORDS = {
 }  # fmt: skip
 # Says nothing beside such a word.
 _NEUTRAL = frozenset((
+    "list", "lists", "label", "labels", "annotation", "annotations", "ids",
     "set", "sets", "data", "dataset", "datasets", "ds", "image", "images", "img", "imgs", "im", "photo",
     "photos", "pic", "pics", "picture", "pictures", "folder", "dir", "split", "splits", "seg", "cls",
     "classification", "file", "files", "sample", "samples", "subset", "new", "final", "all", "full", "my",
     "the", "original", "orig", "raw", "resized", "cropped", "processed", "preprocessed", "augmented", "aug",
     "clean", "cleaned", "small", "mini", "jpg", "jpeg", "png", "of", "for",
 ))  # fmt: skip
+_SAYS_NOTHING_IN_CELLS = frozenset(("public", "private"))
 _GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})({'|'.join(sorted(_NEUTRAL))})")
 
 
@@ -35,18 +37,25 @@ def split_names(names: Sequence[str], above: str = "") -> dict[str, str]:
     """
     read = {name: _read(name) for name in names}
     neutral = set(_tokens(above))
-    found = {}
-    for name, (split, rest) in read.items():
-        if split:
-            twins = any(other and other != split and others == rest for other, others in read.values())
-            if twins or neutral.issuperset(rest):
-                found[name] = split
-    return found
+    splits_of_rest: dict[tuple[str, ...], set[str]] = {}
+    for split, rest in read.values():
+        splits_of_rest.setdefault(rest, set()).add(split)
+    return {
+        name: split
+        for name, (split, rest) in read.items()
+        if split and (splits_of_rest[rest] - {"", split} or neutral.issuperset(rest))
+    }
 
 
-def says_split(name: str) -> str:
-    """The split that a list's name says, such as `train.txt` or `val_annotations.txt`; empty: none."""
-    return _read(name)[0]
+def says_split(text: str) -> str:
+    """The split that a cell or a file's name says, such as `train`, `PublicTest` or `val_list`; empty: none."""
+    split, rest = _read(text)
+    return split if set(rest) <= _SAYS_NOTHING_IN_CELLS else ""
+
+
+def split_of_path(folders: Sequence[str]) -> str:
+    """The split that the folders above a photo say, the topmost first; empty: none."""
+    return next((split for name in folders for split in split_names([name]).values()), "")
 
 
 def rest_of(name: str) -> tuple[str, ...]:

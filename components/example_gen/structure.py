@@ -12,7 +12,6 @@ hold folders of the same names, either level could be the label, and nothing is 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,6 +19,9 @@ from components.example_gen.photo_folder import FileEntry, PhotoFolder
 from components.example_gen.splits_by_name import rest_of, split_names
 from schemas.errors import BadInput
 from schemas.words import and_more
+
+# So many times as many photos lie in the folders below a folder that is there for them as directly in it.
+_FEW = 20
 
 
 @dataclass
@@ -33,15 +35,17 @@ class Folder:
 
     def everything(self) -> Iterator[FileEntry]:
         """All files below."""
-        yield from self.files
-        for folder in self.folders.values():
-            yield from folder.everything()
+        waiting = [self]
+        while waiting:
+            folder = waiting.pop()
+            yield from folder.files
+            waiting += reversed(folder.folders.values())
 
     def with_photos(self) -> dict[str, Folder]:
         return {name: folder for name, folder in self.folders.items() if folder.has_photos()}
 
     def has_photos(self) -> bool:
-        return bool(self.files) or any(folder.has_photos() for folder in self.folders.values())
+        return next(self.everything(), None) is not None
 
 
 @dataclass(frozen=True)
@@ -135,22 +139,22 @@ class _Reader:
         given = self._labelled(folders, splits)
         if given:
             self._read_splits(folder, folders, splits, given, structure)
-        elif inner := self._one_level_down(folders, splits):
+        elif inner := self._one_level_down(folder, folders, splits):
             self._leave_beside(folder, folders, [inner], splits, structure)
             below = self.read(folders[inner])
             structure.classes, structure.splits = below.classes, below.splits
             structure.beside += below.beside
         elif splits:
             raise self._flat_splits(folder, folders, splits)
-        elif self._splits_below_classes(folders):
+        elif self._splits_below_classes(folder, folders):
             self._read_splits_below(folders, structure)
         else:
-            self._refuse_two_levels(folders)
             # Empty folders beside those of classes are classes without photos.
             structure.classes = [ClassFolder(below, name) for name, below in folder.folders.items()]
             structure.classes = [c for c in structure.classes if c.folder not in [b.folder for b in structure.beside]]
         if not any(c.folder.has_photos() for c in structure.classes):
             raise NoClasses(f"{self._photos.shown(folder.path)} has no folder of photos in it")
+        self._refuse_deeper_labels(structure)
         return structure
 
     def _knows(self, names: Iterable[str]) -> bool:
@@ -163,7 +167,7 @@ class _Reader:
             (inner,) = folder.with_photos().values()
             if self._knows([inner.name]):
                 return folder
-            if not inner.with_photos() or (inner.files and not self._knows(inner.with_photos())):
+            if not inner.with_photos() or not (_holds_folders(inner) or self._knows(inner.with_photos())):
                 # A sole folder of photos: the only class there is, the topmost if the others hold nothing else.
                 return folder if folder is start or split_names([inner.name], folder.name) else start
             folder = inner
@@ -228,22 +232,22 @@ class _Reader:
             level = self._class_level(folders[name], list(splits))
             if level and len(class_names & set(level.with_photos())) > 1:
                 if "train" in splits.values() or rest_of(name) not in {rest_of(split) for split in given}:
-                    raise self._two_levels([name, *given], sorted(class_names), folder)
+                    raise self._two_levels([name, *given], sorted(class_names), folders[name])
                 splits, given = {**splits, name: "train"}, {**given, name: level}
         others = [name for name in others if name not in given]
         beside_classes = sorted(class_names & set(others))
         roles = {splits[name] for name in given}
         if beside_classes or (others and len(roles) == 1):
-            a_split = next(iter(given))
+            a_split = min(given, key=lambda name: (splits[name] != "train", name))
             raise NoClasses(
                 f"{self._photos.shown(folder.path)} holds {a_split}/, which looks like a split with the classes "
                 f"{and_more(sorted(given[a_split].folders), 3)} in it, beside {and_more(sorted(others), 3)}; give "
                 f"{self._photos.shown(folder.path + a_split)} as the data folder, or move the others away"
             )
-        if roles == {"eval", "test"}:
+        if "train" not in roles and len(splits) > 1:
             raise NoClasses(
-                f"{self._photos.shown(folder.path)} holds {and_more(sorted(given), 3)} but no train/; expected photos "
-                "to learn from"
+                f"{self._photos.shown(folder.path)} holds {and_more([f'{name}/' for name in sorted(given)], 3)} with "
+                "folders of classes, and no train/ with such; expected photos to learn from"
             )
         for name, level in given.items():
             split = splits[name]
@@ -273,54 +277,90 @@ class _Reader:
         alone = Folder(folder.name, folder.path, folder.files)
         return [Beside(alone, "unlabelled", f"lies in {folder.path}, above the folders of classes.")]
 
-    def _one_level_down(self, folders: dict[str, Folder], splits: dict[str, str]) -> str:
+    def _one_level_down(self, folder: Folder, folders: dict[str, Folder], splits: dict[str, str]) -> str:
         """The one folder that holds splits with classes, where nothing beside it could be a class; or empty."""
-        holding = []
-        for name, folder in folders.items():
-            inner = self._unwrapped(folder)
-            below = inner.with_photos()
-            if self._labelled(below, split_names(list(below), inner.name)):
-                holding.append(name)
+        holding = [name for name, inner in folders.items() if self._splits_in(inner)]
         others = [name for name in folders if name not in holding and name not in splits]
-        return holding[0] if len(holding) == 1 and not others and len(folders) > 1 else ""
+        if holding and (others or len(holding) > 1):
+            where = self._photos.shown(folder.path)
+            within = self._splits_in(folders[holding[0]])
+            raise NoClasses(
+                f"{where} holds {holding[0]}/ with splits in it ({and_more(within, 3)}), beside "
+                f"{and_more(sorted({*holding[1:], *others}), 3)}; give "
+                f"{self._photos.shown(folders[holding[0]].path)} as the data folder"
+            )
+        return holding[0] if holding else ""
 
-    def _splits_below_classes(self, folders: dict[str, Folder]) -> bool:
-        """Whether each folder holds the photos of a class, in folders of splits."""
-        levels = [folder.with_photos() for folder in folders.values()]
-        if len(levels) < 2 or any(folder.files for folder in folders.values()) or not all(levels):
+    def _splits_in(self, folder: Folder) -> list[str]:
+        """Names of the folders in a folder that are splits with folders of classes."""
+        inner = self._unwrapped(folder)
+        below = inner.with_photos()
+        return sorted(self._labelled(below, split_names(list(below), inner.name)))
+
+    def _splits_below_classes(self, folder: Folder, folders: dict[str, Folder]) -> bool:
+        """Whether each folder holds the photos of a class, in folders of splits.
+
+        Raises:
+          NoClasses: some do, and others do not; or there is none to learn from.
+        """
+        named = {name: split_names(list(inner.with_photos()), name) for name, inner in folders.items()}
+        holding = [name for name, splits in named.items() if len(set(splits.values())) > 1]
+        if len(folders) < 2 or not holding:
             return False
-        return all(
-            len(split_names(list(level), name)) == len(level) for name, level in zip(folders, levels, strict=True)
-        ) and any(
-            "train" in split_names(list(level), name).values() for name, level in zip(folders, levels, strict=True)
-        )
+        for name, inner in folders.items():
+            if inner.files or set(named[name]) != set(inner.with_photos()) or "train" not in named[name].values():
+                raise NoClasses(
+                    f"{self._photos.shown(folder.path)} holds {holding[0]}/ with the splits "
+                    f"{and_more(sorted(named[holding[0]]), 3)} in it, and {name}/ without a train/, or with other "
+                    "photos beside it; expected the same splits in each class"
+                )
+        return True
 
     def _read_splits_below(self, folders: dict[str, Folder], structure: Structure) -> None:
-        named = {name: split_names(list(folder.with_photos()), name) for name, folder in folders.items()}
-        for name, splits in named.items():
-            for below, split in splits.items():
-                structure.classes.append(ClassFolder(folders[name].folders[below], name, split))
-                structure.splits.setdefault(split, []).append(folders[name].folders[below].path)
+        for name, folder in folders.items():
+            for below, split in split_names(list(folder.with_photos()), name).items():
+                structure.classes.append(ClassFolder(folder.folders[below], name, split))
+                structure.splits.setdefault(split, []).append(folder.folders[below].path)
 
-    def _refuse_two_levels(self, folders: dict[str, Folder]) -> None:
+    def _refuse_deeper_labels(self, structure: Structure) -> None:
+        """Refuses classes in whose folders there are classes, or splits with classes."""
         if self._has_series or self._is_class:
             return
-        below = {name: set(self._unwrapped(folder).with_photos()) for name, folder in folders.items()}
-        holders_of = Counter(inner for names in below.values() for inner in names)
-        several = {
-            name: common for name, names in below.items() if len(common := {n for n in names if holders_of[n] > 1}) > 1
-        }
-        for first, second in itertools.combinations(several, 2):
-            if len(common := several[first] & several[second]) > 1:
-                holders = [name for name, names in several.items() if len(names & common) > 1]
-                raise self._two_levels(holders, sorted(common), None)
+        for split in dict.fromkeys(c.split for c in structure.classes):
+            of_split = {c.name: c.folder for c in structure.classes if c.split == split}
+            for name, folder in of_split.items():
+                if within := self._splits_in(folder):
+                    raise NoClasses(
+                        f"{self._photos.shown(folder.path)} holds splits ({and_more(within, 3)}) with folders of "
+                        f"classes, so {name!r} is no class; give {self._photos.shown(folder.path)} as the data folder, "
+                        "or put the photos of each class together"
+                    )
+            self._refuse_two_levels(of_split)
 
-    def _two_levels(self, holders: list[str], common: list[str], above: Folder | None) -> NoClasses:
-        where = self._photos.shown(above.path) if above else self._photos.root.rstrip("/")
+    def _refuse_two_levels(self, folders: dict[str, Folder]) -> None:
+        """Refuses folders of which two hold two folders of the same names."""
+        below = {name: self._unwrapped(folder).with_photos() for name, folder in folders.items()}
+        holders: dict[str, list[str]] = {}
+        for name, names in below.items():
+            for inner in names:
+                holders.setdefault(inner, []).append(name)
+        first_common: dict[tuple[str, str], str] = {}
+        for inner, of_inner in sorted(holders.items(), key=lambda item: len(item[1])):
+            for pair in itertools.combinations(of_inner, 2):
+                if first_common.setdefault(pair, inner) != inner:
+                    common = set(below[pair[0]]) & set(below[pair[1]])
+                    alike = [name for name, names in below.items() if len(set(names) & common) > 1]
+                    raise self._two_levels(alike, sorted(common), next(iter(folders.values())))
+
+    def _two_levels(self, holders: list[str], common: list[str], one: Folder) -> NoClasses:
+        """`one` of the folders that hold the others, of which all lie in the same folder."""
+        where = self._photos.shown(one.path.rstrip("/").rpartition("/")[0])
+        splits = split_names(holders)
+        best = min(holders, key=lambda name: (splits.get(name) != "train", name in splits, name))
         return NoClasses(
             f"in {where}, {and_more([f'{name}/' for name in holders], 3)} hold folders of the same names "
             f"({and_more(common, 3)}), so either level could be the classes; give one of them as the data folder, such "
-            f"as {where}/{holders[0]}, or put the photos of each class together; where the lower folders are series "
+            f"as {where}/{best}, or put the photos of each class together; where the lower folders are series "
             "of photos, set data.group=folder"
         )
 
@@ -331,14 +371,20 @@ class _Reader:
         if others:
             return NoClasses(
                 f"{where} holds {name}/, which is named like a split, beside {and_more(sorted(others), 3)}; if its "
-                "photos have no label, move it away; if it is a class, rename it, such as to "
-                f"{name}_class"
+                f"photos have no label, move it away; if it is a class, rename it, such as to {name}s"
             )
+        named = "is named like a split" if len(splits) == 1 else "are named like splits"
         return NoClasses(
-            f"{where} holds {and_more([f'{name}/' for name in splits], 3)}, which are named like splits, with photos "
+            f"{where} holds {and_more([f'{name}/' for name in splits], 3)}, which {named}, with photos "
             "but no folders of classes in them; put the photos of each class into a folder, or a labels.csv with the "
             "columns file and label beside them"
         )
+
+
+def _holds_folders(folder: Folder) -> bool:
+    """Whether a folder is there for the folders in it: a few pictures beside them are not what it is for."""
+    below = sum(1 for _ in folder.everything()) - len(folder.files)
+    return not folder.files or (len(folder.with_photos()) > 1 and _FEW * len(folder.files) <= below)
 
 
 def _same_files(one: Folder, other: Folder) -> bool:

@@ -44,6 +44,14 @@ def test_a_table_from_a_spreadsheet_in_utf16(tmp_path):
     assert set(labels(write(tmp_path, table)).values()) == {"chat", "chien français"}
 
 
+@pytest.mark.parametrize(
+    "path", ["/data/x/images/{}.jpg", "C:\\\\x\\\\images\\\\{}.jpg", "../images/{}.jpg", "images/{}.JPG"]
+)
+def test_paths_of_another_machine(tmp_path, path):
+    rows = [f"{path.format(i)},{'cat' if i < 2 else 'dog'}" for i in range(4)]
+    assert labels(write(tmp_path, "\n".join(["sep=,", "file,label", *rows]).encode())) == CATS_AND_DOGS
+
+
 def test_a_column_that_is_asked_for(tmp_path):
     root = write(tmp_path, b"file,label,mood\n0.jpg,cat,a\n1.jpg,cat,b\n2.jpg,dog,a\n3.jpg,dog,b\n")
     assert labels(root) == CATS_AND_DOGS
@@ -74,6 +82,82 @@ def test_a_table_may_say_split_and_series(tmp_path):
     ]  # fmt: skip
 
 
+def test_the_folder_of_a_photo_says_its_split_too(tmp_path):
+    """As Hugging Face's imagefolder has it, and as one table over all has it."""
+    for split in ("train", "test"):
+        write(tmp_path, b"file_name,label\n0.jpg,cat\n1.jpg,dog\n", f"{split}/metadata.csv", 2, split)
+    expected = [("cat", "test"), ("dog", "test"), ("cat", "trainval"), ("dog", "trainval")]
+    found = find_photos(str(tmp_path), "image_folder")
+    assert [(photo.label, photo.official_split) for photo in found.photos] == expected
+    for split in ("train", "test"):
+        (tmp_path / split / "metadata.csv").unlink()
+    rows = [f"{split}/{i}.jpg,{label}" for split in ("train", "test") for i, label in enumerate(("cat", "dog"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    found = find_photos(str(tmp_path), "image_folder")
+    assert [(photo.label, photo.official_split) for photo in found.photos] == expected
+
+
+def test_lists_of_splits_beside_a_table(tmp_path):
+    write(tmp_path, b"Image Index,Finding Labels\n0.jpg,a\n1.jpg,b\n2.jpg,a\n3.jpg,b\n", "Data_Entry_2017.csv")
+    (tmp_path / "train_val_list.txt").write_text("0.jpg\n1.jpg\n")
+    (tmp_path / "test_list.txt").write_text("2.jpg\n3.jpg\n")
+    found = find_photos(str(tmp_path), "image_folder")
+    assert [photo.official_split for photo in found.photos] == ["trainval", "trainval", "test", "test"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (("Training", "PublicTest", "Training", "PrivateTest"), ["trainval", "test", "trainval", "test"]),
+        (("True", "False", "", "False"), ["eval", "traintest", "traintest", "traintest"]),
+        (("ham", "spam", "ham", "spam"), ["", "", "", ""]),
+    ],
+)
+def test_what_a_column_of_splits_may_say(tmp_path, cells, expected):
+    rows = [f"{i}.jpg,{'cat' if i < 2 else 'dog'},{cell}" for i, cell in enumerate(cells)]
+    name = "is_valid" if "True" in cells else "usage"
+    found = find_photos(write(tmp_path, "\n".join([f"file,label,{name}", *rows]).encode()), "image_folder")
+    assert [photo.official_split for photo in found.photos] == expected
+
+
+def test_of_two_photos_of_a_name_the_one_of_the_table_s_split_is_meant(tmp_path):
+    write(tmp_path, b"id,label\n0,cat\n1,dog\n", "train.csv", 2, "train")
+    (tmp_path / "test").mkdir()
+    for i in (0, 1):
+        (tmp_path / "test" / f"{i}.jpg").write_bytes(b"x")
+    found = find_photos(str(tmp_path), "image_folder")
+    assert [photo.file_name for photo in found.photos] == ["train/0.jpg", "train/1.jpg"]
+    assert found.rejected == []
+
+
+def test_a_table_of_some_photos_against_the_folders_is_asked_about_too(tmp_path):
+    for batch in (1, 2, 3):
+        write(tmp_path, b"file,label\nbatch1/0.jpg,cat\nbatch1/1.jpg,dog\n", "labels.csv", 2, f"batch{batch}")
+    with pytest.raises(BadInput, match=r"the folders say batch1, batch2, batch3, and labels.csv .* says cat, dog"):
+        find_photos(str(tmp_path), "image_folder")
+
+
+def test_two_tables_that_differ_do_not_spoil_good_folders(tmp_path):
+    for name in ("cat", "fox"):
+        write(tmp_path, f"file,label\n{name}/0.jpg,x\n".encode(), f"{name}.csv", 2, name)
+    (tmp_path / "other.csv").write_bytes(b"file,category\ncat/0.jpg,y\n")
+    assert find_photos(str(tmp_path), "image_folder", FolderRules(labels="folders")).classes == ["cat", "fox"]
+    assert find_photos(str(tmp_path), "image_folder").classes == ["cat", "fox"]
+
+
+def test_a_table_is_for_image_folder_only(tmp_path):
+    with pytest.raises(BadInput, match=r"asks for a table, which cats_vs_dogs does not have; set it for image_folder"):
+        find_photos(str(tmp_path), "cats_vs_dogs", FolderRules(labels="labels.csv"))
+
+
+def test_many_tables_that_say_nothing_are_named_in_one_short_sentence(tmp_path):
+    for i in range(30):
+        write(tmp_path, b"a,b\n1,2\n", f"{i}.csv", 2, "images")
+    with pytest.raises(BadInput, match=r"in one folder, and no table beside them can be read: .* and 28 more") as error:
+        find_photos(str(tmp_path), "image_folder")
+    assert len(str(error.value)) < 700
+
+
 def test_tables_of_splits_are_read_together(tmp_path):
     write(tmp_path, b"id,label\n0,cat\n1,dog\n", "train.csv", 2, "train")
     (tmp_path / "test").mkdir()
@@ -94,9 +178,11 @@ def test_tables_of_splits_are_read_together(tmp_path):
         (b"file,label\n0.jpg,\xe9\n", {}, r"labels.csv is not UTF-8 text; save it again as CSV in UTF-8"),
         (b"file,MEL,NV\n0.jpg,1,0\n", {}, r"labels.csv has the columns file, MEL, NV, none with a label; expected"),
         (b"when,label\nmonday,cat\n", {}, r"labels.csv has the columns when, label, none with a photo's file that"),
-        (b"only\n0.jpg\n", {}, r"labels.csv has no rows of two columns; expected columns such as file and label"),
+        (b"only\n0.jpg\n", {}, r"labels.csv has one column; expected columns such as file and label"),
+        (b"file,label\n", {}, r"labels.csv has no rows; expected a header such as file,label, and a line a photo"),
+        (b"file,label,split\n0.jpg,cat,train\n1.jpg,dog,x\n", {}, r"labels.csv, column split: found x, expected tr"),
         (b"file,label\n0.jpg,cat\n", {"labels": "other.csv"}, r"other.csv, which data.labels asks for, is not"),
-        (b"file,label\n0.jpg,cat\n", {"labels": "labels.csv:breed"}, r"labels.csv has no column 'breed'; it has fi"),
+        (b"file,label\n0.jpg,cat\n", {"labels": "labels.csv:breed"}, r"labels.csv has no column 'breed', which data.l"),
         (b"file,label\n0.jpg,cat\n", {"group": "column:dog"}, r"data.group asks for the column 'dog', and no table"),
         (b"file,label\n0.jpg,a\x07b\n", {}, r"the class 'a\\x07b' has a control character or a line break in its name"),
         (b"file,label\n0.jpg,Cat\n1.jpg,cat\n", {}, r"the classes 'Cat' and 'cat' look the same"),

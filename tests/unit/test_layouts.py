@@ -61,14 +61,15 @@ def test_nothing_disappears_silently(tmp_path):
     found = layouts.find_photos(str(tmp_path), "cats_vs_dogs")
     assert [photo.file_name for photo in found.photos] == ["cat/1.jpg", "cat/nameless", "dog/1.jpg"]
     assert reasons(found) == {
-        "bird/1.jpg": "unknown_class", "stray.jpg": "outside_class_folder", "dog/2.jpg": "unreadable",
+        "bird/1.jpg": "unknown_class", "dog/2.jpg": "unreadable",
     }  # fmt: skip
     assert left_out(found) == {
+        "stray.jpg": "unlabelled",
         "cat/odd.txt": "other_file", "notes.txt": "other_file", "cat/._1.jpg": "sidecar", ".DS_Store": "sidecar",
         "cat/Thumbs.db": "sidecar", "cat/.cache/1.jpg": "hidden_folder", "__MACOSX/cat/._1.jpg": "hidden_folder",
     }  # fmt: skip
     assert all(file.detail.startswith(file.file_name) for file in (*found.rejected, *found.left_out))
-    assert [file.label for file in found.rejected] == ["", "dog", ""]
+    assert [file.label for file in found.rejected] == ["", "dog"]
 
 
 @pytest.mark.parametrize("folder", ["", "train/"])

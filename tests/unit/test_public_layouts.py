@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -380,7 +381,7 @@ REFUSED = {
     "photos without a label beside classes": (
         photos("cat", "dog", "test"),
         r"holds test/, which is named like a split, beside cat, dog; if its photos have no label, move it away; if it "
-        r"is a class, rename it, such as to test_class",
+        r"is a class, rename it, such as to tests",
     ),
     "one split beside classes": (
         {**photos("cat", "dog"), **photos("train/cat", "train/dog", names="more.{i}.jpg")},
@@ -392,7 +393,7 @@ REFUSED = {
     ),
     "nothing to learn from": (
         photos("val/cat", "val/dog", "test/cat", "test/dog"),
-        r"holds test, val but no train/; expected photos to learn from",
+        r"holds test/, val/ with folders of classes, and no train/ with such; expected photos to learn from",
     ),
     "more of the same beside splits": (
         photos(*(f"{s}/{c}" for s in ("train", "test", "extra") for c in ("cat", "dog"))),
@@ -406,6 +407,35 @@ REFUSED = {
         {**photos("cat", "dog", "all/cat", "all/dog"), "all/cat/new.jpg": b"x"},
         r"all holds folders of the same names as lie beside it \(cat, dog\), with other photos",
     ),
+    "splits beside another folder": (
+        photos(*(f"ds/{s}/{c}" for s in ("train", "test") for c in ("fox", "owl")), "docs"),
+        r"holds ds/ with splits in it \(test, train\), beside docs; give .*/ds as the data folder",
+    ),
+    "splits in several folders": (
+        photos(*(f"flowers/{s}/{c}" for s in ("train", "val") for c in ("rose", "tulip")),
+               *(f"pets/{s}/{c}" for s in ("train", "val") for c in ("cat", "dog"))),
+        r"holds flowers/ with splits in it \(train, val\), beside pets; give .*/flowers as the data folder",
+    ),
+    "splits of splits": (
+        photos(*(f"train/{s}/{c}" for s in ("train", "val") for c in ("fox", "owl")), "test"),
+        r"train/, val/ hold folders of the same names|holds splits",
+    ),
+    "domains below splits": (
+        photos(*(f"{s}/{d}/{c}" for s in ("train", "test") for d in ("amazon", "dslr") for c in ("bike", "mug"))),
+        r"amazon/, dslr/ hold folders of the same names \(bike, mug\)",
+    ),
+    "photos to learn from without a class": (
+        photos("train", "test/fox", "test/owl"),
+        r"holds test/ with folders of classes, and no train/ with such; expected photos to learn from",
+    ),
+    "a class partly split": (
+        photos("cat/train", "cat/test", "fox"),
+        r"holds cat/ with the splits test, train in it, and fox/ without a train/",
+    ),
+    "categories with splits of states": (
+        photos(*(f"{c}/{s}" for c in ("bottle", "cable") for s in ("train/good", "test/good", "test/broken"))),
+        r"bottle/",
+    ),
     "flowers 102": (
         {**photos("jpg"), "imagelabels.mat": b"MATLAB"}, None,
     ),
@@ -414,7 +444,8 @@ REFUSED = {
         r"does not look like image_folder: found 1_0_0\.jpg, 2_1_0\.jpg; expected one folder of photos for each class",
     ),
     "a table without a label": (
-        {**photos("images"), "ground_truth.csv": lines("image,MEL,NV", "0,1.0,0.0", "1,0.0,1.0")}, None,
+        {**photos("images"), "ground_truth.csv": lines("image,MEL,NV", "0,1.0,0.0", "1,0.0,1.0")},
+        r"lie in one folder, and no table beside them can be read: .*ground_truth.csv has the columns image, MEL, NV",
     ),
 }  # fmt: skip
 
@@ -429,6 +460,85 @@ def test_what_could_mean_two_things_is_refused_with_both(name, tmp_path):
         return
     with pytest.raises(BadInput, match=says):
         find_photos(str(tmp_path), "image_folder")
+
+
+CATS_VS_DOGS = {
+    "doubled levels": (
+        {f"{s}/{s}/{c}.{i}.jpg": b"" for s in ("train", "test") for c in ("cat", "dog") for i in range(2)},
+        of(("cat", "dog"), "trainval", "test"),
+    ),
+    "a folder a species": (
+        {f"{f}/{c}.{i}.jpg": b"" for f, c in (("a", "cat"), ("b", "dog")) for i in range(2)}, of(("cat", "dog")),
+    ),
+    "the rest beside val": (
+        {f"{f}{c}.{i}.jpg": b"" for f in ("", "val/") for c in ("cat", "dog") for i in range(2)},
+        of(("cat", "dog"), "traintest", "eval"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CATS_VS_DOGS)
+def test_every_photo_with_a_species_in_its_name_is_read(tmp_path, name):
+    files, expected = CATS_VS_DOGS[name]
+    write(tmp_path, files)
+    found = find_photos(str(tmp_path), "cats_vs_dogs")
+    assert Counter((photo.label, photo.official_split) for photo in found.photos) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            {**{f"train/{c}.0.jpg": b"" for c in ("cat", "dog")}, **photos("test/cats", "test/dogs")},
+            "no train/ with such",
+        ),
+        ({f"{s}/{c}.0.jpg": b"" for s in ("val", "test") for c in ("cat", "dog")}, "none in a folder to learn from"),
+    ],
+)
+def test_species_that_could_only_be_tested_on_are_refused(tmp_path, files, says):
+    write(tmp_path, files)
+    with pytest.raises(BadInput, match=says):
+        find_photos(str(tmp_path), "cats_vs_dogs")
+
+
+def test_a_few_pictures_beside_the_classes_do_not_hide_them(tmp_path):
+    write(tmp_path, {**photos("ds/fox", "ds/owl", each=12), "ds/sample.png": b"x"})
+    found = find_photos(str(tmp_path), "image_folder")
+    assert found.classes == ["fox", "owl"]
+    assert [(file.file_name, file.reason) for file in found.left_out] == [("ds/sample.png", "unlabelled")]
+
+
+def test_lists_of_many_folds_are_not_mixed(tmp_path):
+    write(tmp_path, {**photos("images/fox", "images/owl", each=4), **{
+        f"labels/{split}{fold}.txt": lines(*(f"{c}/{(i + fold) % 4}.jpg" for c in ("fox", "owl") for i in of_split))
+        for fold in (1, 2) for split, of_split in (("train", (0, 1)), ("val", (2,)), ("test", (3,)))
+    }})  # fmt: skip
+    with pytest.raises(BadInput, match=r"is in labels/\w+.txt and in labels/\w+.txt .*set data.labels=folders"):
+        find_photos(str(tmp_path), "image_folder")
+    assert find_photos(str(tmp_path), "image_folder", FolderRules(labels="folders")).splits == {}
+
+
+def test_a_list_that_is_a_pipe_is_not_opened(tmp_path):
+    write(tmp_path, photos("cat", "dog"))
+    os.mkfifo(tmp_path / "labels.csv")
+    found = find_photos(str(tmp_path), "image_folder")
+    assert [(file.file_name, file.reason) for file in found.left_out] == [("labels.csv", "no_file")]
+
+
+def test_one_species_alone_is_not_taken_for_cats_vs_dogs(tmp_path):
+    write(tmp_path, photos("dogs/Images/n02085620-Chihuahua", "dogs/Images/n02085782-Spaniel"))
+    assert layouts.guess_dataset(str(tmp_path)) == "image_folder"
+
+
+def test_folders_as_deep_as_a_path_can_be(tmp_path):
+    deep = tmp_path
+    for _ in range(1200):
+        os.mkdir(deep / "d")
+        deep = deep / "d"
+        if len(str(deep)) > 3900:
+            break
+    write(deep, photos("cat", "dog"))
+    assert find_photos(str(tmp_path), "image_folder").classes == ["cat", "dog"]
 
 
 def test_series_below_classes_are_no_classes_where_the_user_says_so(tmp_path):
