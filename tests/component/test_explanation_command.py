@@ -257,8 +257,8 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_explained(photos,
     assert [line.split()[0] for line in output.splitlines()[1:4]] == [f"photos/{i}.jpg" for i in range(3)]
     assert errors.splitlines() == [
         "error: photos/cut.jpg is a JPEG that ends too early; copy it again.",
-        "error: photos/notes.txt is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with data.convert "
-        "WebP, TIFF, AVIF, HEIC.",
+        "error: photos/notes.txt is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
+        "data.convert WebP, TIFF, AVIF, HEIC.",
         "error: absent.jpg cannot be read: No such file or directory.",
         "3 of 6 photos were explained",
     ]
