@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import yaml
-from PIL import ImageColor
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.backbone import registry
@@ -334,7 +333,11 @@ class ImageConfig(Section):
         if isinstance(background, list):
             with contextlib.suppress(TypeError, ValueError):
                 return str(Colour(*map(operator.index, background)))
+        if isinstance(background, str) and re.fullmatch("#[0-9a-fA-F]{6}", background):
+            return background.lower()
         if isinstance(background, str):
+            from PIL import ImageColor  # only for what is written otherwise: Pillow is slow to import
+
             with contextlib.suppress(TypeError, ValueError):  # the former where it has an alpha
                 return str(Colour(*ImageColor.getrgb(background)))
         raise ValueError('expected a colour: a name such as white, "#ffffff" in quotes, or [255, 255, 255]')

@@ -196,7 +196,9 @@ def test_many_photos_are_answered_in_batches_and_in_order(photos, exported_model
     assert [each.file for each in answers] == files
     assert sizes == [32, 32, 8]
     assert progress == [32, 64, 72]
-    assert answers[:24] == answers[24:48]
+    for once, again in zip(answers[:24], answers[24:48], strict=True):
+        # The last bits of a product depend on a photo's place in its batch.
+        assert again.probabilities == pytest.approx(once.probabilities, abs=1e-5)
 
 
 def test_the_version_in_production_answers_unless_another_is_asked_for(photos, cut_model, exported_model, tmp_path):

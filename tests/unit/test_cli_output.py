@@ -1,5 +1,6 @@
 """What the command line writes, and where: files, terminals, pipes to programs, and the shell's completion."""
 
+import io
 import json
 import os
 import pty
@@ -399,6 +400,23 @@ def test_the_other_shells_have_scripts_of_their_own(shell, words):
     assert result.exit_code == 0
     assert words in result.stdout
     assert f"_WARMSTART_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path):
+    command = [str(WARMSTART), "sample", "犬", "--photos", "24"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr[-500:]) == (0, b"")
+    assert rb"\u72ac/cats_vs_dogs: 24 photos" in done.stdout
+
+
+def test_converted_photos_are_counted_by_format(tmp_path):
+    data = {"accepted": {"train": 5, "test": 1}, "rejected": {"empty": 1}, "converted": {"TIFF": 1, "WebP": 2}}
+    shown = io.StringIO()
+    ConsoleDisplay(shown).closing({**SUMMARY, "data": data}, tmp_path)
+    assert "6 accepted (5 train, 1 test), 3 converted (1 TIFF, 2 WebP), 1 rejected" in " ".join(
+        shown.getvalue().split()
+    )
 
 
 def test_help_imports_nothing_slow():
