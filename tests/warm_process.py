@@ -108,11 +108,7 @@ def _forking_process() -> str:
             stderr=stream,
         )
 
-    def end() -> None:
-        process.communicate()
-        shutil.rmtree(folder)
-
-    atexit.register(end)
+    atexit.register(process.communicate)  # which ends its input; where this process is killed, so does the system
     assert process.stdout is not None
     assert process.stdout.readline(), log.read_text(errors="replace")
     return str(address)
@@ -135,8 +131,11 @@ def _serve(address: str) -> None:
             if listening in ready:
                 connection, _ = listening.accept()
                 if os.fork() == 0:
-                    listening.close()
-                    _wait_for_command(connection, set_by_imports)
+                    try:
+                        listening.close()
+                        _wait_for_command(connection, set_by_imports)
+                    finally:  # whatever happened: what comes after the loop is for the parent
+                        os._exit(1)
                 connection.close()
 
 
@@ -213,4 +212,7 @@ def _run(given: dict, set_by_imports: Mapping[str, str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    try:
+        _serve(sys.argv[1])
+    finally:
+        shutil.rmtree(Path(sys.argv[1]).parent)

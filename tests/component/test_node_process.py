@@ -1,4 +1,7 @@
-"""One process a node: what works as on a laptop, and the traps that lie there."""
+"""One process a node: what works as on a laptop, and the traps that lie there; on SQLite and on MariaDB.
+
+The processes of the first round import everything themselves, as in a Pod; most others are forked from one that has.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.kubeflow.plan import Plan, read_notes, write_plan
+from deploy.metadata_address import PASSWORD_VARIABLE
 from deploy.root import Root
+from tests.mariadb import mariadb
+from tests.warm_process import run_warm
 
 pytestmark = pytest.mark.slow  # many processes, each of which imports TFX
 
@@ -24,10 +31,10 @@ NAME = "zoo"
 class Zoo:
     """A root with the zoo's pipeline, and its metadata store."""
 
-    def __init__(self, folder: Path, schema_file: str):
+    def __init__(self, folder: Path, schema_file: str, metadata: str, password: str = ""):
         self.folder, self.root = folder, Root(folder / "root")
         self.root.prepare(NAME)
-        self.metadata = f"sqlite://{folder / 'metadata.sqlite'}"
+        self.metadata, self._password = metadata, password
         self._schema_file = schema_file
         external = folder / "external"
         external.mkdir()
@@ -53,26 +60,48 @@ class Zoo:
         write_plan(folder, Plan(NAME, nodes, time.time(), None, artifacts), compiled.SerializeToString())
         return run_id
 
-    def start(self, run_id: str, node: str, *more: str, metadata: str = "") -> subprocess.Popen:
+    @property
+    def _elsewhere(self) -> Path:
         elsewhere = self.folder / "elsewhere"
         elsewhere.mkdir(exist_ok=True)
+        return elsewhere
+
+    @property
+    def _environment(self) -> dict[str, str]:
         code = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._elsewhere),
+            "PYTHONPATH": code,
+            PASSWORD_VARIABLE: self._password,
+        }
+
+    def _arguments(self, run_id: str, node: str, *more: str, metadata: str = "") -> list[str]:
+        root, metadata = str(self.root.folder), metadata or self.metadata
+        return ["--node", node, "--root", root, "--run-id", run_id, "--metadata", metadata, *more]
+
+    def start(self, run_id: str, node: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [
-                sys.executable, "-m", "deploy.kubeflow.node", "--node", node, "--root", str(self.root.folder),
-                "--run-id", run_id, "--metadata", metadata or self.metadata, *more,
-            ],
-            cwd=elsewhere,
-            env={"PATH": os.environ["PATH"], "HOME": str(elsewhere), "PYTHONPATH": code},
+            [sys.executable, "-m", "deploy.kubeflow.node", *self._arguments(run_id, node)],
+            cwd=self._elsewhere,
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )  # fmt: skip
+        )
 
-    def run(self, run_id: str, node: str, *more: str, metadata: str = "") -> tuple[int, str]:
-        process = self.start(run_id, node, *more, metadata=metadata)
+    def run_plain(self, run_id: str, node: str) -> tuple[int, str]:
+        """Exit code and output of a process that imports everything itself."""
+        process = self.start(run_id, node)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
+
+    def run(self, run_id: str, node: str, *more: str, metadata: str = "") -> tuple[int, str]:
+        """The same of a forked one."""
+        output = self.folder / "output"
+        arguments = self._arguments(run_id, node, *more, metadata=metadata)
+        code = run_warm("deploy.kubeflow.node", arguments, output, self._elsewhere, self._environment, timeout=300)
+        return code, output.read_text()
 
     def note(self, run_id: str, node: str) -> tuple[str, str]:
         note = read_notes(self.root.reports / run_id)[node]
@@ -100,18 +129,24 @@ class Zoo:
         return found
 
 
-@pytest.fixture
-def zoo(tmp_path, curated_schema, monkeypatch) -> Zoo:
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.release)])
+def zoo(request, tmp_path, curated_schema, monkeypatch) -> Iterator[Zoo]:
     monkeypatch.syspath_prepend(REPOSITORY / "tests")
-    return Zoo(tmp_path, curated_schema)
+    if request.param == "sqlite":
+        yield Zoo(tmp_path, curated_schema, f"sqlite://{tmp_path / 'metadata.sqlite'}")
+        return
+    (tmp_path / "mariadb").mkdir()
+    with mariadb(tmp_path / "mariadb") as server:
+        monkeypatch.setenv(PASSWORD_VARIABLE, server.password)
+        yield Zoo(tmp_path, curated_schema, server.address, server.password)
 
 
 def test_every_kind_of_node_runs_and_is_cached_the_next_time(zoo):
     nodes = ("Make", "Latest", "Use", "Publish", "ImportSchemaGen", "External")
     first, second = zoo.plan(), zoo.plan()
-    for run_id, wanted in ((first, "complete"), (second, "cached")):
+    for run_id, wanted, run in ((first, "complete", zoo.run_plain), (second, "cached", zoo.run)):
         for node in nodes:
-            code, output = zoo.run(run_id, node)
+            code, output = run(run_id, node)
             assert code == 0, output
             # A resolver looks anew each time.
             assert zoo.note(run_id, node)[0] == ("complete" if node == "Latest" else wanted)
