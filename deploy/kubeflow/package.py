@@ -15,6 +15,7 @@ from deploy.kubeflow.compiler import SEPARATORS, Cluster, Defaults, compile_pack
 from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import check_address
+from deploy.overlap import refuse_pattern
 from pipeline.config import Config, StepResources, known_configs, load_config
 from schemas.errors import BadInput
 
@@ -69,6 +70,8 @@ def resolve(wanted: Wanted) -> Resolved:
     if os.path.isabs(source := config.training.warm_start.source):
         _require_visible(f"the model to start from, {source},", source, cluster.mount)
     root = wanted.root or f"{cluster.mount}/runs/{config.name}"
+    for what, folder in (("the root", root), ("the pipeline root", wanted.tfx_pipeline_root)):
+        refuse_pattern(what, folder)
     if not _below(root, cluster.mount):
         raise BadInput(
             f"the root {root} is not below {cluster.mount}, where the cluster finds the volume; production is read "

@@ -241,6 +241,7 @@ BAD = {
     "separator": (["--data", "/warmstart/a;b"], "has a semicolon"),
     "span": (["--span", "17"], "there are no spans in /warmstart/photos"),
     "root": (["--root", "runs"], "the root runs is not below /warmstart"),
+    "root with a pattern": (["--root", "/warmstart/runs [v2]"], "the root /warmstart/runs [v2] has [ in its path"),
     "pipeline root": (["--tfx-pipeline-root", "/tfx"], "the pipeline root /tfx is neither below /warmstart"),
     "mount": (["--mount", "/"], "is no folder that a volume can be mounted at"),
     "claim": (["--volume-claim", "My_Claim"], "--volume-claim 'My_Claim' is no name that Kubernetes takes"),

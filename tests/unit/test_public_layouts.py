@@ -11,6 +11,8 @@ import pytest
 
 from components.example_gen import layouts
 from components.example_gen.layouts import FolderRules, find_photos
+from components.example_gen.overview import make_overview
+from deploy.production import find_files
 from schemas.errors import BadInput
 
 FLOWERS = ("daisy", "dandelion", "roses")
@@ -341,6 +343,42 @@ def write(root: Path, files: dict[str, bytes]) -> None:
         file.write_bytes(content or Path(path).name.encode())
 
 
+LAYOUTS |= {
+    "splits beside pictures of something else": Layout(
+        {**photos(*(f"{s}/{c}" for s in ("train", "test") for c in ("cat", "dog"))), **photos("masks")},
+        of(("cat", "dog"), "trainval", "test"),
+        {"unlabelled": 2},
+        ("test", "train"),
+    ),
+    "an image_folder beside test1 and a list": Layout(
+        {
+            **photos(*(f"{s}/{c}" for s in ("train", "valid") for c in ("cat", "dog"))),
+            **photos("test1", names="x{i}.jpg"), "labels.csv": lines("id,label", "0,cat", "1,dog"),
+        },
+        of(("cat", "dog"), "traintest", "eval"),
+        {"unlabelled": 2, "other_file": 1},
+        ("eval", "train"),
+    ),
+    "sidecars beside every photo": Layout(
+        {
+            **photos("cat", "dog"), **photos("cat", "dog", names="._{i}.jpg"), **photos("cat", names="{i}.jpg.json"),
+            **photos("dog", names="{i}.jpg:Zone.Identifier"), ".DS_Store": b"x", "cat/.DS_Store": b"x",
+        },
+        of(("cat", "dog")),
+        {"sidecar": 8, "other_file": 2},
+    ),
+    "one photo in a class": Layout(
+        {**photos("cat", "dog"), "lynx/1.jpg": b"x"}, {**of(("cat", "dog")), ("lynx", ""): 1}
+    ),
+    "blanks and capitals of cats and dogs": Layout(
+        photos("Cat", "dog "), of(("cat", "dog")), {}, (), "cats_vs_dogs"
+    ),
+    "a name in normal form D": Layout(
+        photos("chat", "chien_franc\u0327ais"), of(("chat", "chien_fran\u00e7ais"))
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_public_data_set_is_read_as_it_comes(name, tmp_path):
     layout = LAYOUTS[name]
@@ -560,6 +598,39 @@ def test_a_table_against_the_folders_is_asked_about(tmp_path):
     )
     by_folder = find_photos(str(tmp_path), "image_folder", FolderRules(labels="folders"))
     assert by_folder.classes == ["HAM10000_images_part_1", "HAM10000_images_part_2"]
+
+
+def test_every_class_that_is_meant_is_known_and_so_is_what_each_lost(tmp_path):
+    write(tmp_path, {**photos("cat", "dog"), "rabbit/1.webp": b"x"})
+    (tmp_path / "hamster").mkdir()
+    os.symlink(tmp_path / "nowhere", tmp_path / "dog" / "9.jpg")
+    found = find_photos(str(tmp_path), "image_folder")
+    assert found.classes == ["cat", "dog", "hamster", "rabbit"]
+    [lost] = found.rejected
+    assert (lost.file_name, lost.reason, lost.label) == ("dog/9.jpg", "unreadable", "dog")
+    assert make_overview(str(tmp_path), "image_folder", found).lines()[:2] == [
+        f"{tmp_path}: 5 photos of 4 classes (cat 2, dog 2, rabbit 1, hamster 0)",
+        "  no photo: hamster",
+    ]
+
+
+def test_linked_folders_are_classes_for_a_run_and_for_predict(tmp_path):
+    write(tmp_path / "elsewhere", photos("a", "b"))
+    (tmp_path / "photos").mkdir()
+    for name, target in (("cat", "a"), ("dog", "b")):
+        (tmp_path / "photos" / name).symlink_to(tmp_path / "elsewhere" / target)
+    found = find_photos(str(tmp_path / "photos"), "image_folder")
+    assert Counter(photo.label for photo in found.photos) == {"cat": 2, "dog": 2}
+    assert find_files((str(tmp_path / "photos"),)) == [photo.path for photo in found.photos]
+
+
+@pytest.mark.parametrize(
+    "names", [("Cat", "cat"), ("dog", "dog "), ("chien_franc\u0327ais", "chien_fran\u00e7ais"), ("a\u2028b", "c")]
+)
+def test_class_folders_that_nobody_could_tell_apart_are_refused(tmp_path, names):
+    write(tmp_path, photos("other", *names))
+    with pytest.raises(BadInput, match=r"look the same|has a control character or a line break"):
+        find_photos(str(tmp_path), "image_folder")
 
 
 @pytest.mark.parametrize(
