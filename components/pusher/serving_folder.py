@@ -105,7 +105,7 @@ class ServingFolder:
         for path in (self._of(version) / MANIFEST_FILE, self._kept_manifest(version)):
             with contextlib.suppress(OSError, ValueError):
                 found = json.loads(path.read_text(encoding="utf-8"))
-                if isinstance(found, dict) and found.keys() >= _NO_MANIFEST.keys() and found["version"] == version:
+                if _is_manifest(found) and found["version"] == version:
                     return found
         return None
 
@@ -424,6 +424,33 @@ _NO_MANIFEST: dict[str, Any] = {
     "metrics": None,
     "data_fingerprint": None,
 }
+
+
+# Besides null.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("schema_version", "version", "replaced", "restores"), int),
+    **dict.fromkeys(("kind", "pushed_at", "reason", "forced", "run_id", "winner"), str),
+    **dict.fromkeys(("model_sha256", "data_fingerprint"), str),
+    **dict.fromkeys(("files", "metrics"), dict),
+    "labels": list,
+}
+
+
+def _is_manifest(found: Any) -> bool:
+    """Whether what a file holds is a manifest: what anybody may have written there is not trusted."""
+    if not isinstance(found, dict) or not found.keys() >= _NO_MANIFEST.keys():
+        return False
+    if any(found[key] is not None and not isinstance(found[key], kind) for key, kind in _TYPES.items()):
+        return False
+    labels, files = found["labels"] or [], found["files"] or {}
+    return all(isinstance(label, str) for label in labels) and all(
+        is_plain_name(name) and isinstance(digest, str) for name, digest in files.items()
+    )
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a relative path, with `/`, leads to a file below the folder that it is relative to, by its text alone."""
+    return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 class _DamagedError(Exception):

@@ -1,5 +1,6 @@
 """ServingFolder: production is always one whole version, whoever pushes, dies, fills the disk or rolls back."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -343,6 +344,38 @@ def test_a_damaged_version_is_refused_and_production_stays(serving, push, damage
     assert leftovers(serving) == []
     (serving.folder / str(first) / "notes.txt").write_text("mine")  # harms nobody, and is not taken along
     assert "notes.txt" not in content(serving.folder / str(serving.rollback(first)))
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.txt", "/outside.txt", "assets/../../outside.txt", "a//b", "", ".", "assets/.", "a\0b"]
+)
+def test_a_manifest_that_names_files_elsewhere_is_none(serving, push, name):
+    outside = serving.folder.parent / "outside.txt"
+    outside.write_text("not ours")
+    first, second = push("a").version, push("b").version
+    for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
+        manifest = json.loads(file.read_text())
+        manifest["files"][name] = hashlib.sha256(b"not ours").hexdigest()
+        file.write_text(json.dumps(manifest))
+    assert serving.manifest(first) is None
+    with pytest.raises(BadInput, match=f"version {first} is damaged: its manifest is unreadable"):
+        serving.rollback(first)
+    assert outside.read_text() == "not ours"
+    assert serving.versions() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("files", ["a"]), ("files", {"a": 1}), ("labels", "cat"), ("labels", [1]), ("restores", "1"), ("metrics", 3),
+     ("kind", 1), ("model_sha256", []), ("pushed_at", 7)],
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_none(serving, push, key, value):
+    first = push("a").version
+    push("b")
+    for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    assert serving.manifest(first) is None
+    assert [version["state"] for version in serving.history()] == ["kept", "production"]
 
 
 def test_a_damaged_manifest_is_made_good_by_its_copy(serving, push):
