@@ -25,6 +25,8 @@ from typing import Any
 
 import yaml
 
+from tests.warm_process import run_warm
+
 JOB_ID = "{{$.pipeline_job_uuid}}"
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _ARTIFACT = re.compile(r"\{\{\$\.outputs\.artifacts\['([^']+)'\]\.(path|uri)\}\}")
@@ -71,10 +73,13 @@ class Cluster:
       folder: for output artifacts and working directories.
       environment: of every task, besides PATH, HOME and the locale; as a Pod has what its image and secrets say.
       parallel: how many tasks run at once.
+      warm: a task's process is forked from one that has TFX imported, unless it is to be killed.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, parallel: int = 2):
-        self._folder, self._parallel = folder, parallel
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str] | None = None, parallel: int = 2, warm: bool = False
+    ):
+        self._folder, self._parallel, self._warm = folder, parallel, warm
         home = folder / "home"
         home.mkdir(parents=True, exist_ok=True)
         self._environment = {
@@ -109,16 +114,16 @@ class Cluster:
         given |= parameters or {}
         assert None not in given.values(), f"parameters without a value: {given}"
         tasks: dict[str, TaskRun] = {}
-        job = _Job(spec, run_id, self._folder / run_id, self._environment, dict(kill or {}), tasks)
+        job = _Job(spec, run_id, self._folder / run_id, self._environment, dict(kill or {}), tasks, self._warm)
         with ThreadPoolExecutor(self._parallel) as pool:
             succeeded = job.run_graph(spec["root"]["dag"], given, pool)
         return Run(run_id, "succeeded" if succeeded else "failed", tasks)
 
 
 class _Job:
-    def __init__(self, spec, run_id, folder, environment, kill, tasks):
+    def __init__(self, spec, run_id, folder, environment, kill, tasks, warm):
         self._spec, self._run_id, self._folder = spec, run_id, folder
-        self._environment, self._kill, self._tasks = environment, kill, tasks
+        self._environment, self._kill, self._tasks, self._warm = environment, kill, tasks, warm
         self._lock = threading.Lock()
 
     def run_graph(self, graph: dict[str, Any], given: Mapping[str, Any], pool: ThreadPoolExecutor) -> bool:
@@ -220,6 +225,11 @@ class _Job:
 
     def _process(self, command: list[str], folder: Path, kill: Callable[[], bool] | None) -> tuple[int, str]:
         log = folder.parent / "log"
+        if self._warm and kill is None:
+            python, option, module, *arguments = command
+            assert (Path(python).name, option) in (("python", "-m"), ("python3", "-m")), command
+            code = run_warm(module, arguments, log, folder, self._environment)
+            return code, log.read_text(errors="replace")
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,

@@ -26,6 +26,20 @@ REPOSITORY = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "apache_beam", "tensorflow_model_analysis", "numpy", "pandas")
 BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
 CHANGED = "TFX has changed: read deploy/quick_start.py"
+PLAIN_OR_QUICK = """
+import json, sys
+from deploy import quick_start
+{before}
+went_quickly = quick_start.import_launcher({arguments})
+from tfx.dsl.io import fileio
+from tfx.dsl.io.plugins import tensorflow_gfile
+print(json.dumps([
+    went_quickly,
+    "tensorflow" in sys.modules,
+    fileio._get_filesystem("/x") is tensorflow_gfile.TensorflowFilesystem,
+    sys.argv[1:],
+]))
+"""
 
 
 def started(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -114,6 +128,27 @@ print(json.dumps({{
     )
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """The same of a plain start that was asked for: what it says on its way, and what is so afterwards."""
+    done = started(
+        PLAIN_OR_QUICK.format(before="", arguments="hide=False")
+        + """
+from tfx.types import artifact, artifact_utils
+import pipeline.graph
+print(json.dumps(sorted(
+    f"{each.__module__}.{each.__name__}"
+    for each in artifact_utils._get_subclasses(artifact.Artifact) if each.TYPE_NAME
+)))
+""",
+        "--word",
+        "two words",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    start, artifacts = map(json.loads, done.stdout.splitlines())
+    return {"start": start, "artifacts": artifacts, "stderr": done.stderr}
+
+
 def test_the_launcher_is_imported_without_what_only_executors_need(quick):
     assert quick["went_quickly"], CHANGED
     assert quick["heavy"] == []
@@ -161,21 +196,9 @@ def test_the_constants_of_the_core_are_those_of_the_components():
     assert own == [utils.SPAN_PROPERTY_NAME], CHANGED
 
 
-def test_the_launcher_knows_the_artifact_types_that_it_knows_after_a_plain_start(quick):
-    plain = told(
-        """
-import json
-from tfx.orchestration.portable import launcher
-from tfx.types import artifact, artifact_utils
-import pipeline.graph
-print(json.dumps(sorted(
-    f"{each.__module__}.{each.__name__}"
-    for each in artifact_utils._get_subclasses(artifact.Artifact) if each.TYPE_NAME
-)))
-"""
-    )
-    assert "components.artifacts.IngestReport" in plain
-    assert set(plain) <= set(quick["artifacts"])
+def test_the_launcher_knows_the_artifact_types_that_it_knows_after_a_plain_start(quick, plain):
+    assert "components.artifacts.IngestReport" in plain["artifacts"]
+    assert set(plain["artifacts"]) <= set(quick["artifacts"])
 
 
 def test_the_launcher_takes_other_operators_and_asks_no_more_of_them():
@@ -269,8 +292,10 @@ print(json.dumps({
     assert after["missing"] == [False, False]
 
 
-def test_a_beam_executor_makes_real_pipelines():
-    made = told(
+@pytest.fixture(scope="module")
+def first_uses():
+    """What is so when something of Beam is used for the first time, and then a file of another system."""
+    return told(
         """
 import json, sys
 from deploy import quick_start
@@ -283,18 +308,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 before = "apache_beam" in sys.modules
 pipeline = Executor()._make_beam_pipeline()
 import apache_beam
-print(json.dumps([before, isinstance(pipeline, apache_beam.Pipeline)]))
-"""
-    )
-    assert made == [False, True]
-
-
-def test_files_of_other_systems_are_tensorflows_from_the_first_use_on():
-    files = told(
-        """
-import json, sys
-from deploy import quick_start
-assert quick_start.import_launcher()
+pipelines = [before, isinstance(pipeline, apache_beam.Pipeline)]
 from tfx.dsl.io import fileio, filesystem_registry
 from tfx.dsl.io.plugins import tensorflow_gfile
 registry = filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY
@@ -304,12 +318,21 @@ with fileio.open("ram://folder/file", "w") as file:
     file.write("kept in memory")
 import tensorflow as tf
 print(json.dumps({
+    "pipelines": pipelines,
     "before": before,
     "content": tf.io.gfile.GFile("ram://folder/file").read(),
     "tensorflows": [registry.get_filesystem_for_path(path) is tensorflow_gfile.TensorflowFilesystem for path in paths],
 }))
 """
     )
+
+
+def test_a_beam_executor_makes_real_pipelines(first_uses):
+    assert first_uses["pipelines"] == [False, True]
+
+
+def test_files_of_other_systems_are_tensorflows_from_the_first_use_on(first_uses):
+    files = {key: first_uses[key] for key in ("before", "content", "tensorflows")}
     assert files == {"before": False, "content": "kept in memory", "tensorflows": [True] * 5}
 
 
@@ -328,37 +351,25 @@ def test_a_package_that_does_more_than_export_is_known(source, expected):
     assert quick_start.only_exports(source) is expected
 
 
-@pytest.mark.parametrize("only_exports", [True, False])
-def test_such_a_package_runs_before_an_executor_is_imported(only_exports):
+def test_such_a_package_runs_before_an_executor_is_imported():
     ran = told(
-        f"""
+        """
 import json, sys
 from deploy import quick_start
 assert quick_start.import_launcher()
-quick_start.only_exports = lambda source: {only_exports}
 package = sys.modules["tfx.components"]
-quick_start._make_operator(lambda: print(json.dumps("BulkInferrer" in vars(package))))
+ran = {}
+for only_exports in (True, False):
+    quick_start.only_exports = lambda source: only_exports
+    quick_start._make_operator(lambda: ran.update({str(only_exports): "BulkInferrer" in vars(package)}))
+print(json.dumps(ran))
 """
     )
-    assert ran is not only_exports
+    assert ran == {"True": False, "False": True}
 
 
 # When it cannot start quickly
 
-PLAIN_OR_QUICK = """
-import json, sys
-from deploy import quick_start
-{before}
-went_quickly = quick_start.import_launcher({arguments})
-from tfx.dsl.io import fileio
-from tfx.dsl.io.plugins import tensorflow_gfile
-print(json.dumps([
-    went_quickly,
-    "tensorflow" in sys.modules,
-    fileio._get_filesystem("/x") is tensorflow_gfile.TensorflowFilesystem,
-    sys.argv[1:],
-]))
-"""
 PLAIN = [False, True, True, ["--word", "two words"]]
 
 
@@ -381,13 +392,13 @@ def test_it_starts_again_plainly_and_says_why(before, reason):
     assert reason in line
 
 
-@pytest.mark.parametrize(
-    ("before", "arguments"),
-    [("", "hide=False"), ("import tensorflow", "")],
-    ids=["asked_for", "tensorflow_is_imported_already"],
-)
-def test_a_plain_start(before, arguments):
-    done = started(PLAIN_OR_QUICK.format(before=before, arguments=arguments), "--word", "two words")
+def test_a_plain_start_that_was_asked_for(plain):
+    assert plain["start"] == PLAIN
+    assert "starting again" not in plain["stderr"]
+
+
+def test_a_plain_start_where_tensorflow_is_imported_already():
+    done = started(PLAIN_OR_QUICK.format(before="import tensorflow", arguments=""), "--word", "two words")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == PLAIN
     assert "starting again" not in done.stderr
@@ -551,8 +562,17 @@ def test_a_pipeline_root_of_another_file_system(tmp_path, curated_schema):
     assert side.states("first") == {"CuratedSchema": "complete"}
 
 
-# Every kind of executor there is: with a driver, with Beam, a function, a function with Beam, a training.
 CHAIN = STEPS[: STEPS.index("Evaluator") + 1]
+# A process each, in the order of the plain start, of which the ids are; the first node of each meets nothing imported.
+# Every kind of executor there is comes first in one: a function, a driver of its own, Beam, a function with Beam, a
+# training.
+PROCESSES = (
+    ("CuratedSchema",),
+    ("ImageExampleGen",),
+    ("StatisticsGen", "ExampleValidator", "DataGate", "Transform"),
+    ("FeatureVectorGen",),
+    ("FeatureExtraction", "FineTuning", "Predictions", "Evaluator"),
+)
 # Hold the time of day, names that TensorFlow draws by lot, or metrics in the order of a hash.
 NEVER_THE_SAME = re.compile(r"saved_model\.pb$|fingerprint\.pb$|events\.out|training\.json$|^Evaluator/evaluation/")
 
@@ -591,10 +611,11 @@ def test_nodes_do_the_same_after_a_quick_start_as_after_a_plain_one(tmp_path, dr
 
     plain, quick = Side(tmp_path / "plain", make), Side(tmp_path / "quick", make)
     assert not plain.launch("first", *CHAIN, hide=False)["went_quickly"]
-    for node_id in CHAIN:
-        facts = quick.launch("first", node_id)
-        assert (facts["went_quickly"], facts["at_the_start"]) == (True, []), node_id
-        assert facts["files"] == "TensorflowFilesystem", node_id
+    assert [node_id for node_ids in PROCESSES for node_id in node_ids] == CHAIN
+    for node_ids in PROCESSES:
+        facts = quick.launch("first", *node_ids)
+        assert (facts["went_quickly"], facts["at_the_start"]) == (True, []), node_ids
+        assert facts["files"] == "TensorflowFilesystem", node_ids
     assert plain.states("first") == quick.states("first") == dict.fromkeys(CHAIN, "complete")
     outputs = [
         {
@@ -622,8 +643,8 @@ def test_nodes_do_the_same_after_a_quick_start_as_after_a_plain_one(tmp_path, dr
     assert metrics[0] == metrics[1]
     assert metrics[0]
 
-    for node_id in CHAIN:
-        facts = quick.launch("again", node_id)
-        # ImageExampleGen's own driver looks at the photos before the cache is asked.
-        assert facts["in_the_end"] == (["tensorflow", "apache_beam"] if node_id == "ImageExampleGen" else []), node_id
+    # ImageExampleGen's own driver looks at the photos before the cache is asked.
+    assert quick.launch("again", "ImageExampleGen")["in_the_end"] == ["tensorflow", "apache_beam"]
+    others = [node_id for node_id in CHAIN if node_id != "ImageExampleGen"]
+    assert quick.launch("again", *others)["in_the_end"] == []
     assert quick.states("again") == dict.fromkeys(CHAIN, "cached")

@@ -1,4 +1,7 @@
-"""The whole pipeline from its Kubeflow package, a process a task, against ML Metadata on SQLite and on MariaDB."""
+"""The whole pipeline from its Kubeflow package, a process a task, against ML Metadata on SQLite and on MariaDB.
+
+The tasks of the first run import everything themselves, as in a Pod.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def spans(sample, tmp_path_factory) -> dict[int, Path]:
     return {1: sample / "cats_vs_dogs", 2: folder / "more" / "cats_vs_dogs"}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.release)])
 def volume(request, spans, tiny_backbone, tmp_path_factory) -> Iterator[Volume]:
     """A story of three runs: pushed, with a task killed in its middle; the same again; a new span, and a model that
     cannot be served."""
@@ -94,16 +97,17 @@ def tell(volume: Volume, spans: dict[int, Path]) -> None:
     )  # fmt: skip
     assert code == 0, output
     volume.package = file.read_text()
-    kubeflow = Cluster(volume.folder / "kubeflow", {PASSWORD_VARIABLE: volume.password})
+    password = {PASSWORD_VARIABLE: volume.password}
+    kubeflow, warm = (Cluster(volume.folder / "kubeflow", password, warm=warm) for warm in (False, True))
 
     def is_fine_tuning() -> bool:
         return bool(volume.artifacts("FineTuning"))
 
     volume.runs["first"] = kubeflow.run(volume.package, kill={"FineTuning": is_fine_tuning})
-    volume.runs["again"] = kubeflow.run(volume.package)
+    volume.runs["again"] = warm.run(volume.package)
     shutil.copytree(spans[2], volume.folder / "photos" / "span-2")
     overrides = "; ".join([*volume.settings, "serving.maximum_megabytes=0.001"])
-    volume.runs["new span"] = kubeflow.run(volume.package, {"overrides": overrides})
+    volume.runs["new span"] = warm.run(volume.package, {"overrides": overrides})
 
 
 def test_the_first_run_pushes_though_a_task_is_killed_in_its_middle(volume):
@@ -191,6 +195,7 @@ def test_a_local_run_gives_the_same_metrics_and_the_same_lineage(volume, spans, 
     assert lineage(store, local["run_id"]) == lineage(store_of(volume), cluster["run_id"])
 
 
+@pytest.mark.release
 def test_over_the_metadata_service_of_kubeflow_the_same_again_is_cached(volume):
     if volume.password:
         pytest.skip("the service stands over SQLite here")
@@ -198,7 +203,7 @@ def test_over_the_metadata_service_of_kubeflow_the_same_again_is_cached(volume):
         package = volume.package.replace(volume.metadata, address)
         assert address in package
         overrides = "; ".join([*volume.settings, "serving.maximum_megabytes=0.001"])
-        run = Cluster(volume.folder / "service").run(package, {"overrides": overrides})
+        run = Cluster(volume.folder / "service", warm=True).run(package, {"overrides": overrides})
     assert run.state == "succeeded", run.told()
     volume.runs["service"] = run
     found = states(volume.summary("service"))
