@@ -115,10 +115,10 @@ def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, 
     """Only a PNG of other pixels can tell: the photos themselves answer as expected."""
     make_kinds = golden.make_kinds
 
-    def other_pixels(photo):
+    def other_pixels(photo, background):
         assert photo == next(each for each in photos if each.startswith(b"\xff\xd8"))
-        kinds = make_kinds(photo)
-        return kinds | {"png": make_kinds(photos[-1])["png"]}
+        kinds = make_kinds(photo, background)
+        return kinds | {"png": make_kinds(photos[-1], background)["png"]}
 
     monkeypatch.setattr(golden, "make_kinds", other_pixels)
     findings = component.check(exported_model, photos, expected, TOLERANCE)
