@@ -235,8 +235,7 @@ def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text
             folder = PhotoFolder(name)
         except EmptyFolder:
             continue
-        paths = [entry.path for entry in folder.candidates] + [file.file_name for file in folder.rejected]
-        found += [str(Path(name, path)) for path in sorted(paths)]
+        found += [str(Path(name, path)) for path in folder.meant]
         if folder.left_out:
             first = folder.left_out[0].file_name
             said(f"{name}: {len(folder.left_out)} files are no photos by their names and are left out ({first}, ...)")

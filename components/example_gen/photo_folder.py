@@ -219,9 +219,9 @@ def read_bytes(path: str, at_most: int = -1) -> bytes:
 class PhotoFolder:
     """The files of one data folder, sorted by path, each in one of three lists.
 
-    candidates: may be photos. rejected: were meant as photos, and cannot be used. left_out: are none. empty_folders:
-    paths of folders without any file below, of which none is above another. own_output: of folders that warmstart
-    wrote.
+    candidates: may be photos. rejected: were meant as photos, and cannot be used. left_out: are none. meant: paths of the
+    first two, as the file system has them. empty_folders: paths of folders without any file below, of which none is
+    above another. own_output: of folders that warmstart wrote.
     """
 
     def __init__(self, root: str, dataset: str = "", success_file: str = SUCCESS_FILE) -> None:
@@ -241,6 +241,7 @@ class PhotoFolder:
         files = [entry for entry in entries if entry.size >= _NOT_A_FILE]
         if all(is_marker(entry.path, success_file) for entry in files):
             raise EmptyFolder(root)
+        unusable: list[str] = []
         for entry in files:
             if is_marker(entry.path, success_file):
                 continue
@@ -250,12 +251,15 @@ class PhotoFolder:
             elif reason:
                 self.leave_out(entry.path, reason, detail)
             elif not _is_utf8(entry.path):
+                unusable.append(entry.path)
                 self.reject(entry.path, "name_not_utf8", "has a name that is not UTF-8; rename it.")
             elif entry.size == _NOT_A_FILE:
+                unusable.append(entry.path)
                 self.reject(entry.path, "unreadable", "is a dangling or circular link, or no file.")
             else:
                 self.candidates.append(entry)
         self._leave_out_annotations()
+        self.meant = sorted([*unusable, *(entry.path for entry in self.candidates)])
 
     def reject(self, path: str, reason: str, detail: str, label: str = "") -> None:
         """Notes a file that was meant as a photo; `detail` is the rest of a sentence that begins with its name."""

@@ -338,8 +338,9 @@ def refused(place: Place, name: str = NAME) -> str:
     with pytest.raises(BadInput) as error:
         bind(place.root, name, place.store(), place.address)
     assert place.store().get_contexts() == contexts
-    assert {file: kept for file, kept in place.content().items() if not file.endswith(".pipeline")} == {
-        file: kept for file, kept in content.items() if not file.endswith(".pipeline")
+    marks = (".pipeline", ".warmstart")
+    assert {file: kept for file, kept in place.content().items() if not file.endswith(marks)} == {
+        file: kept for file, kept in content.items() if not file.endswith(marks)
     }
     return sentence(error)
 
