@@ -219,8 +219,8 @@ def read_bytes(path: str, at_most: int = -1) -> bytes:
 class PhotoFolder:
     """The files of one data folder, sorted by path, each in one of three lists.
 
-    candidates: may be photos. rejected: were meant as photos, and cannot be used. left_out: are none. meant: paths of the
-    first two, as the file system has them. empty_folders: paths of folders without any file below, of which none is
+    candidates: may be photos. rejected: were meant as photos, and cannot be used. left_out: are none. meant: paths of
+    the first two, as the file system has them. empty_folders: paths of folders without any file below, of which none is
     above another. own_output: of folders that warmstart wrote.
     """
 
