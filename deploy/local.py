@@ -21,7 +21,7 @@ from components.example_gen.overview import Overview, make_overview
 from components.servable_check.packages import require_packages
 from deploy import output, quick_start
 from deploy.overlap import refuse_overlap, refuse_pattern
-from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
+from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config, dump_config
 from schemas.errors import BadInput
@@ -141,10 +141,12 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
     Raises:
       BadInput: as `layouts.find_photos`.
     """
-    return [
-        make_overview(folder, dataset, layouts.find_photos(folder, dataset, config.data.folder_rules), label_from)
-        for dataset, folder in folders.items()
-    ]
+    overviews = []
+    for dataset, folder in folders.items():
+        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
+        name = folder if "://" in folder else shown(Path(folder))
+        overviews.append(make_overview(name, dataset, found, label_from))
+    return overviews
 
 
 def _classes(
