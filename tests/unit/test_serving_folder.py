@@ -352,7 +352,7 @@ def test_a_damaged_version_is_refused_and_production_stays(serving, push, damage
 def test_a_manifest_that_names_files_elsewhere_is_none(serving, push, name):
     outside = serving.folder.parent / "outside.txt"
     outside.write_text("not ours")
-    first, second = push("a").version, push("b").version
+    first, second = push("a"), push("b")
     for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
         manifest = json.loads(file.read_text())
         manifest["files"][name] = hashlib.sha256(b"not ours").hexdigest()
@@ -370,7 +370,7 @@ def test_a_manifest_that_names_files_elsewhere_is_none(serving, push, name):
      ("kind", 1), ("model_sha256", []), ("pushed_at", 7)],
 )  # fmt: skip
 def test_a_manifest_of_other_types_is_none(serving, push, key, value):
-    first = push("a").version
+    first = push("a")
     push("b")
     for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))

@@ -560,4 +560,5 @@ def test_a_renamed_marker_is_no_photo_and_no_rejected_file(tmp_path):
     )
     assert [photo.file_name for photo in renamed.photos] == ["cat/1.jpg", "cat/DONE", "dog/1.jpg"]
     assert (renamed.photos, renamed.rejected) == (usual.photos, [])
-    assert [rejected.file_name for rejected in usual.rejected] == ["DONE"]
+    assert renamed.left_out == []
+    assert [(file.file_name, file.reason) for file in usual.left_out] == [("DONE", "unlabelled")]
