@@ -10,6 +10,7 @@ from components.example_gen.copies import CONTRADICTORY_LABEL
 from components.example_gen.copies import REASONS as COPIES
 from components.example_gen.overview import called
 from schemas.features import SPLITS
+from schemas.words import and_more
 
 _MOST_NAMED = 5
 
@@ -167,5 +168,4 @@ def _their_folder(classes: Sequence[str]) -> str:
 
 
 def _listed(several: Sequence[str]) -> str:
-    more = len(several) - _MOST_NAMED
-    return ", ".join(several[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return and_more(several, _MOST_NAMED)

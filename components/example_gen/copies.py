@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from components.example_gen.layouts import Rejected
+from schemas.words import and_more
 
 CONTRADICTORY_LABEL = "contradictory_label"
 # Of files that are left out, though nothing is wrong with the photo itself.
@@ -83,10 +84,9 @@ def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhot
 
 def _contradiction(photo: AcceptedPhoto, first_of_label: dict[str, AcceptedPhoto]) -> str:
     others = [other for label, other in first_of_label.items() if label != photo.label]
-    named = ", ".join(f"{other.label!r} as {_name(other, photo)}" for other in others[:_MOST_NAMED])
-    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    named = and_more([f"{other.label!r} as {_name(other, photo)}" for other in others], _MOST_NAMED)
     return (
-        f"is labelled {photo.label!r}, but the same photo is labelled {named}{more}; none of them is used. "
+        f"is labelled {photo.label!r}, but the same photo is labelled {named}; none of them is used. "
         "Keep the right one and delete the others."
     )
 
