@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-_STATES = metadata_store_pb2.Execution.State
-_DONE = (_STATES.COMPLETE, _STATES.CACHED)
+from pipeline import executions
 
 
 def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> list[str] | None:
@@ -29,27 +28,29 @@ def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> lis
 
 def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iterator[tuple[str, bool, str]]:
     """Runs, newest first: their id, whether they had a window, and its description or the photos' fingerprint."""
-    windows = _executions(store, pipeline_name, "Window")
+    windows = executions.of_node(store, pipeline_name, "Window")
     of_window = {execution.id for execution in windows}
-    for execution in sorted([*windows, *_executions(store, pipeline_name, "ReleaseGate")], key=lambda e: -e.id):
+    judged = executions.of_node(store, pipeline_name, "ReleaseGate")
+    for execution in sorted([*windows, *judged], key=lambda e: -e.id):
         runs = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "pipeline_run"]
-        if execution.last_known_state not in _DONE or not runs:
+        if execution.last_known_state not in executions.DONE or not runs:
             continue
         if execution.id in of_window:
             yield runs[0], True, execution.custom_properties["spans"].string_value
         else:
-            ingested = _execution_of_run(store, pipeline_name, "ImageExampleGen", runs[0])
-            if ingested and not _execution_of_run(store, pipeline_name, "Window", runs[0]):
+            ingested = executions.of_node_in_run(store, pipeline_name, "ImageExampleGen", runs[0])
+            if ingested and not executions.of_node_in_run(store, pipeline_name, "Window", runs[0]):
+                ingested = executions.maker(store, ingested)
                 yield runs[0], False, ingested.custom_properties["input_fingerprint"].string_value
 
 
 def _came_to_a_decision(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str) -> bool:
     """Whether a model was judged, and pushed if it was to be."""
-    pusher = _execution_of_run(store, pipeline_name, "Pusher", run_id)
+    pusher = executions.of_node_in_run(store, pipeline_name, "Pusher", run_id)
     if pusher is not None:
-        return pusher.last_known_state in _DONE
-    gates = [_execution_of_run(store, pipeline_name, node, run_id) for node in ("ReleaseGate", "ServableCheck")]
-    done = [gate for gate in gates if gate is not None and gate.last_known_state in _DONE]
+        return pusher.last_known_state in executions.DONE
+    gates = [executions.of_node_in_run(store, pipeline_name, node, run_id) for node in ("ReleaseGate", "ServableCheck")]
+    done = [gate for gate in gates if gate is not None and gate.last_known_state in executions.DONE]
     return len(done) == len(gates) and not all(_is_blessed(store, gate.id) for gate in done)
 
 
@@ -61,20 +62,3 @@ def _is_blessed(store: metadata_store.MetadataStore, execution_id: int) -> bool:
         if event.type == metadata_store_pb2.Event.OUTPUT and event.path.steps[0].key == "blessing"
     ]
     return any(a.custom_properties["blessed"].int_value == 1 for a in store.get_artifacts_by_id(blessings))
-
-
-def _executions(
-    store: metadata_store.MetadataStore, pipeline_name: str, node_id: str
-) -> list[metadata_store_pb2.Execution]:
-    context = store.get_context_by_type_and_name("node", f"{pipeline_name}.{node_id}")
-    return store.get_executions_by_context(context.id) if context else []
-
-
-def _execution_of_run(
-    store: metadata_store.MetadataStore, pipeline_name: str, node_id: str, run_id: str
-) -> metadata_store_pb2.Execution | None:
-    """The newest execution of a node in a run."""
-    run = store.get_context_by_type_and_name("pipeline_run", run_id)
-    of_run = {execution.id for execution in store.get_executions_by_context(run.id)} if run else set()
-    found = [execution for execution in _executions(store, pipeline_name, node_id) if execution.id in of_run]
-    return max(found, key=lambda execution: execution.id, default=None)

@@ -9,6 +9,8 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from tfx.types import Artifact, artifact_utils
 
+from pipeline import executions
+
 # Property of an execution: the peak memory of the process that ran it.
 PEAK_MEGABYTES = "peak_megabytes"
 
@@ -54,13 +56,13 @@ def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: st
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     if context is None:
         return {}
-    executions = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
-    events = store.get_events_by_execution_ids([e.id for e in executions]) if executions else []
+    found = sorted(store.get_executions_by_context(context.id), key=lambda e: e.id)
+    events = store.get_events_by_execution_ids([e.id for e in found]) if found else []
     outputs = [e for e in events if e.type == metadata_store_pb2.Event.OUTPUT]
     artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in outputs])} if outputs else {}
     types = {t.id: t for t in store.get_artifact_types()}
     record = {}
-    for execution in executions:  # a later execution of the same node replaces an earlier one
+    for execution in found:  # a later execution of the same node replaces an earlier one
         node_id = _node_id(store, execution.id, pipeline_name)
         by_key: dict[str, list[Artifact]] = {}
         for event in outputs:
@@ -71,7 +73,8 @@ def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: st
         milliseconds = execution.last_update_time_since_epoch - execution.create_time_since_epoch
         state = _NAMES.get(execution.last_known_state, "unknown")
         properties = dict(execution.custom_properties)
-        texts = {name: value.string_value for name, value in properties.items() if value.HasField("string_value")}
+        told = {**executions.maker(store, execution).custom_properties, **properties}
+        texts = {name: value.string_value for name, value in told.items() if value.HasField("string_value")}
         peak = properties[PEAK_MEGABYTES].double_value if PEAK_MEGABYTES in properties else None
         record[node_id] = NodeRun(state, milliseconds / 1000, by_key, texts, peak)
     return record
@@ -97,10 +100,9 @@ def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, 
     """
     pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
     context = pipeline if run_id is None else store.get_context_by_type_and_name("pipeline_run", run_id)
-    executions = store.get_executions_by_context(context.id) if pipeline and context else []
     unfinished = [
         e
-        for e in executions
+        for e in (store.get_executions_by_context(context.id) if pipeline and context else ())
         if e.last_known_state in (_STATES.RUNNING, _STATES.NEW)
         and pipeline.id in {c.id for c in store.get_contexts_by_execution(e.id)}
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -97,8 +98,20 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return photos, identity
 
 
+def _is_of_the_file(error: Exception) -> bool:
+    """Whether reading failed for what the file is, and so would fail tomorrow too."""
+    of_the_file = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in of_the_file
+    return isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, fileio.NotFoundError))
+
+
 class _ReadFile(beam.DoFn):
-    """layouts.Photo -> (layouts.Photo, bytes)."""
+    """layouts.Photo -> (layouts.Photo, bytes).
+
+    A file that is gone or that nobody may read is rejected. A disk or network that fails for a moment fails the step:
+    kept as a rejection, the photo would not count as long as its folder stays as it is.
+    """
 
     def __init__(self, settings: dict[str, Any]):
         self._settings = settings
@@ -108,6 +121,8 @@ class _ReadFile(beam.DoFn):
             with fileio.open(found.path, "rb") as file:
                 photo_bytes = file.read()
         except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
+            if not _is_of_the_file(error):
+                raise
             detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
             yield _rejection(
                 layouts.Rejected(

@@ -27,6 +27,8 @@ from components.verdict import write_verdict
 from schemas import schema_files
 from schemas.labels import LABELS_FILE, read_labels
 
+_OF_THE_MACHINE = (MemoryError, tf.errors.ResourceExhaustedError)
+
 
 @component(use_beam=True)
 def ProductionPredictions(
@@ -87,6 +89,9 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
       production_model: folder of a SavedModel, by whomever.
       labels: the new models' classes.
       example: a serialised example with a photo, string scalar.
+
+    Raises:
+      MemoryError, ResourceExhaustedError: memory is short.
     """
 
     def no(state: str, why: str) -> dict[str, Any]:
@@ -94,6 +99,8 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
 
     try:
         loaded = load_model(production_model)
+    except _OF_THE_MACHINE:  # it says nothing of the model, and must not be kept
+        raise
     except Exception as error:  # damaged protocol buffers and variables fail in many ways
         return no(UNREADABLE, f"{production_model} cannot be loaded ({_first_line(error)})")
     signature = getattr(loaded, "signatures", {}).get("serve_examples")
@@ -104,6 +111,8 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
         return no(OTHER_LABELS, f"it has no {LABELS_FILE}, so its classes are unknown")
     try:
         probabilities = signature(examples=tf.reshape(example, [-1]))["probabilities"].numpy()
+    except _OF_THE_MACHINE:
+        raise
     except Exception as error:  # somebody else's signature may take and give anything
         return no(OTHER_SIGNATURE, f"its signature serve_examples does not answer a photo ({_first_line(error)})")
     if probabilities.shape != (1, len(its_labels)) or not np.isfinite(probabilities).all():

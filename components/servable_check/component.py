@@ -25,6 +25,10 @@ from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
 from schemas.labels import read_labels
 
+# How many fresh processes are asked before a limit of time refuses a model.
+_TRIES = 3
+_CHECKED_AGAIN = "nothing is decided by that, and the next run checks again"
+
 
 @component
 def ServableCheck(
@@ -63,6 +67,10 @@ def ServableCheck(
       exports: `tflite`, `onnx`, both with a comma between them, or empty.
       export_tolerance: largest difference of a probability between the model and an export.
       code: fingerprint of the code this step runs; part of the cache key.
+
+    Raises:
+      ProcessFailed: the model could not be asked or exported. That says nothing of the model: the process may have been
+        killed. So the step fails, nothing is kept, and the next run checks again.
     """
     del code
     formats = [name for name in exports.split(",") if name]
@@ -79,14 +87,10 @@ def ServableCheck(
 
     folder = path_utils.stamped_model_path(blessing.uri)
     io_utils.copy_dir(path_utils.serving_model_path(model.uri), folder)
-    try:
-        original = photos[golden.choose_original(photos)]
-        warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
-        model_exports.convert(folder, formats)
-    except fresh_process.ProcessFailed as error:
-        findings: dict[str, Any] = {"servable": False, "text": str(error)}
-    else:
-        findings = check(folder, photos, expected, tolerance, limits, formats, export_tolerance)
+    original = photos[golden.choose_original(photos)]
+    warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
+    model_exports.convert(folder, formats)
+    findings = check(folder, photos, expected, tolerance, limits, formats, export_tolerance)
     write_verdict(verdict.uri, findings)
     if findings["servable"]:
         blessing.set_int_custom_property(HAS_MODEL, 1)
@@ -106,7 +110,8 @@ def check(
 ) -> dict[str, Any]:
     """Loads the model in a fresh process and judges its answers, those of its exports, and what they cost.
 
-    Besides the photos it is asked about kinds that there may be none of among them (`golden.make_kinds`).
+    Besides the photos it is asked about kinds that there may be none of among them (`golden.make_kinds`). A limit of
+    time is exceeded only if the shortest of three fresh processes' times exceeds it: a machine may be busy for a while.
 
     Args:
       saved_model: folder of the model, with `assets.extra/labels.txt` and its exports.
@@ -118,14 +123,18 @@ def check(
       export_tolerance: largest difference of their probabilities from the model's.
 
     Returns:
-      `servable`; `text`, one sentence; and where the process answered:
+      `servable`; `text`, one sentence;
       `golden_photos`, how many; `kinds`, of the photos made besides;
       `largest_difference` of a probability from the expected one;
       `largest_disagreement` of a probability between the signatures;
       `load_seconds`; `latency_milliseconds` (median, one photo a call);
       `batch_latency_milliseconds` (median, 32 photos a call); `megabytes` (millions of bytes, of the folder);
       `warm_up_requests`, how many were replayed;
+      `measured`, how many fresh processes were asked;
       `exports`: format -> `largest_difference`, `megabytes`, `latency_milliseconds` (median, one image a call).
+
+    Raises:
+      ProcessFailed: the model or an export could not be asked.
     """
     original = golden.choose_original(photos)
     made = golden.make_kinds(photos[original], read_rules(saved_model).colour)
@@ -133,28 +142,21 @@ def check(
     kinds = [kind for kind in asked if kind != golden.CORRUPT]
     with tempfile.TemporaryDirectory() as folder:
         images_file = os.path.join(folder, "images.npy")
-        try:
-            answers = _ask(saved_model, asked, folder, *([images_file] if formats else []))
-        except fresh_process.ProcessHangs as error:
-            return {"servable": False, "text": f"a fresh process {error}"}
-        except fresh_process.ProcessFailed as error:
-            return {"servable": False, "text": f"a fresh process could not serve the model: {error}"}
-        try:
-            compared = {
-                name: model_exports.compare(saved_model, name, images_file, answers["serving_default_probabilities"])
-                for name in formats
-            }
-        except fresh_process.ProcessFailed as error:
-            return {"servable": False, "text": str(error)}
+        answers = _ask(saved_model, asked, folder, *([images_file] if formats else []))
+        compared = {
+            name: model_exports.compare(saved_model, name, images_file, answers["serving_default_probabilities"])
+            for name in formats
+        }
+    measured = {**_times(answers), "megabytes": _megabytes(saved_model)}
+    tries = 1
+    while tries < _TRIES and judgement.is_too_slow(measured, limits):
+        with tempfile.TemporaryDirectory() as folder:
+            again = _times(_ask(saved_model, asked, folder))
+        measured.update({name: min(measured[name], seconds) for name, seconds in again.items()})
+        tries += 1
 
     # The PNG has the pixels of the photo it was made of.
     difference = judgement.largest_difference(answers, np.concatenate([expected, expected[[original]]]))
-    measured = {
-        "load_seconds": float(answers["load_seconds"]),
-        "latency_milliseconds": float(np.median(answers["latency_seconds"]) * 1000),
-        "batch_latency_milliseconds": float(np.median(answers["batch_latency_seconds"]) * 1000),
-        "megabytes": _megabytes(saved_model),
-    }
     faults = judgement.wrong_answers(answers, kinds, tolerance) + judgement.exceeded_limits(measured, limits)
     differences = [("the probabilities differ", difference, tolerance)]
     differences += [
@@ -169,7 +171,8 @@ def check(
     return {
         "servable": servable,
         "text": (
-            f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos; "
+            f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos"
+            f"{f' (the best of {tries})' if tries > 1 else ''}; "
             + "; ".join(sentences + faults)
         ),
         "golden_photos": len(photos),
@@ -177,6 +180,7 @@ def check(
         "largest_difference": difference,
         "largest_disagreement": judgement.largest_disagreement(answers),
         **measured,
+        "measured": tries,
         "warm_up_requests": int(answers["warm_up_requests"]),
         "exports": compared,
     }
@@ -190,9 +194,24 @@ def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: 
     np.savez(photos_file, **{name: np.frombuffer(photo, np.uint8) for name, photo in photos.items()})
     with open(types_file, "wb") as file:
         file.write(warmup.message_types())
-    fresh_process.run(probe, saved_model, photos_file, types_file, answers_file, *images_file)
+    try:
+        fresh_process.run(probe, saved_model, photos_file, types_file, answers_file, *images_file)
+    except fresh_process.ProcessHangs as error:
+        raise fresh_process.ProcessHangs(f"a fresh process {error}; {_CHECKED_AGAIN}") from None
+    except fresh_process.ProcessFailed as error:
+        text = f"a fresh process could not serve the model: {error}; {_CHECKED_AGAIN}"
+        raise fresh_process.ProcessFailed(text) from None
     with np.load(answers_file) as answers:
         return {**answers, "labels": np.array(read_labels(saved_model) or [])}
+
+
+def _times(answers: dict[str, np.ndarray]) -> dict[str, float]:
+    """What a fresh process took to load and to answer."""
+    return {
+        "load_seconds": float(answers["load_seconds"]),
+        "latency_milliseconds": float(np.median(answers["latency_seconds"]) * 1000),
+        "batch_latency_milliseconds": float(np.median(answers["batch_latency_seconds"]) * 1000),
+    }
 
 
 def _megabytes(folder: str) -> float:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from types import ModuleType
 
 TIMEOUT_SECONDS = 600
+# Ends with its parent (prctl's PR_SET_PDEATHSIG is 1), which may have died by now; then is the program.
+_START = """
+import os, runpy, signal, sys
+parent = int(sys.argv[1])
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != parent:
+    sys.exit("the process that started this one has ended")
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 class ProcessFailed(RuntimeError):
@@ -21,6 +34,8 @@ class ProcessHangs(ProcessFailed):
 def run(program: ModuleType, *arguments: str) -> None:
     """Runs a module that is written as a program, without the working folder and PYTHONPATH.
 
+    On Linux the program is killed when the thread that called this ends, however it ends.
+
     Args:
       program: the module; its file is run.
       arguments: of its command line.
@@ -31,7 +46,7 @@ def run(program: ModuleType, *arguments: str) -> None:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(program.__file__), *arguments],
+            [sys.executable, "-I", "-c", _START, str(os.getpid()), str(program.__file__), *arguments],
             capture_output=True,
             text=True,
             errors="replace",

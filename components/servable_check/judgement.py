@@ -107,10 +107,18 @@ def exceeded_limits(measured: Mapping[str, float], limits: Limits) -> list[str]:
       measured: the limits' names without `maximum_` -> what was found.
       limits: 0: any value will do.
     """
-    faults = []
-    for limit in fields(limits):
-        key = limit.name.removeprefix("maximum_")
-        found, allowed = measured[key], getattr(limits, limit.name)
-        if allowed and not found <= allowed:
-            faults.append(f"{key.replace('_', ' ')}: {found:.3g}, more than serving.{limit.name} ({allowed:g})")
-    return faults
+    return [
+        f"{key.replace('_', ' ')}: {measured[key]:.3g}, more than serving.maximum_{key} ({allowed:g})"
+        for key, allowed in _exceeded(measured, limits).items()
+    ]
+
+
+def is_too_slow(measured: Mapping[str, float], limits: Limits) -> bool:
+    """Whether a limit of time is exceeded: another measurement of the same model may give less."""
+    return any(key != "megabytes" for key in _exceeded(measured, limits))
+
+
+def _exceeded(measured: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """What exceeds its limit -> the limit."""
+    allowed = {limit.name.removeprefix("maximum_"): getattr(limits, limit.name) for limit in fields(limits)}
+    return {key: most for key, most in allowed.items() if most and not measured[key] <= most}

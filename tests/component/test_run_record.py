@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.last_trained import last_trained
 from pipeline.run_record import abandon_unfinished, last_pushed_version, read_run
 
 # One name is the beginning of the other, and of the other's nodes.
@@ -32,14 +33,32 @@ class Store:
         return self.store.get_context_by_type_and_name(kind, name)
 
     def run_node(
-        self, pipeline: str, run_id: str, node: str, state: str, outputs: dict[str, dict] | None = None
+        self,
+        pipeline: str,
+        run_id: str,
+        node: str,
+        state: str,
+        outputs: dict[str, dict] | None = None,
+        told: dict[str, str] | None = None,
+        reused: dict[str, int] | None = None,
     ) -> int:
-        """Records an execution; outputs: key -> custom properties of a PushedModel. Its id."""
+        """Records an execution, and gives its id.
+
+        outputs: key -> custom properties of a PushedModel. told: custom properties of the execution. reused: key ->
+        number of an artifact that another execution made.
+        """
         kind = self.pb.ExecutionType(name=f"tfx.{node}")
         execution = self.pb.Execution(
             type_id=self.store.put_execution_type(kind), last_known_state=self.states.Value(state)
         )
+        for name, value in (told or {}).items():
+            execution.custom_properties[name].string_value = value
         artifacts = []
+        for key, number in (reused or {}).items():
+            event = self.pb.Event(type=self.pb.Event.OUTPUT)
+            event.path.steps.add().key = key
+            event.path.steps.add().index = 0
+            artifacts.append((self.store.get_artifacts_by_id([number])[0], event))
         for key, properties in (outputs or {}).items():
             type_id = self.store.put_artifact_type(self.pb.ArtifactType(name="PushedModel"))
             artifact = self.pb.Artifact(type_id=type_id, uri=f"/{run_id}/{node}", state=self.pb.Artifact.LIVE)
@@ -57,6 +76,10 @@ class Store:
         ]
         execution_id, *_ = self.store.put_execution(execution, artifacts, contexts)
         return execution_id
+
+    def outputs(self, execution_id: int) -> dict[str, int]:
+        events = self.store.get_events_by_execution_ids([execution_id])
+        return {event.path.steps[0].key: event.artifact_id for event in events}
 
     def push(self, pipeline: str, run_id: str, version: str, pushed: int = 1) -> None:
         self.run_node(
@@ -191,3 +214,38 @@ def test_the_last_try_of_a_node_counts_and_its_outputs_go_with_it(store):
     assert (run.state, run.succeeded) == ("complete", True)
     [model] = run.outputs["pushed_model"]
     assert model.get_string_custom_property("pushed_version") == "17"
+
+
+# ---- what a cached execution does not say
+
+
+def refused_run(store, run_id, photos=None):
+    """A whole run whose model was refused; photos: of the run whose ingestion it took from the cache, None: its own."""
+    if photos is None:
+        told = {"input_fingerprint": f"photos of {run_id}", "photos": "{}"}
+        ingested = store.run_node(CATS, run_id, "ImageExampleGen", "COMPLETE", {"examples": {}}, told)
+    else:  # as TFX registers it: with what the graph says, and without what the driver finds
+        told, reused = {"photos": "{}"}, store.outputs(photos)
+        ingested = store.run_node(CATS, run_id, "ImageExampleGen", "CACHED", told=told, reused=reused)
+    for gate, blessed in (("ReleaseGate", 0), ("ServableCheck", 1)):
+        store.run_node(CATS, run_id, gate, "COMPLETE", {"blessing": {"blessed": blessed}})
+    return ingested
+
+
+def test_what_was_trained_on_is_known_though_ingestion_came_from_the_cache(store):
+    """Otherwise a refused model would be trained and refused again every night."""
+    first = refused_run(store, "2026-11-01")
+    assert last_trained(store.store, CATS) == ["photos of 2026-11-01"]
+    refused_run(store, "2026-11-02", first)
+    assert last_trained(store.store, CATS) == ["photos of 2026-11-01"]
+    second = refused_run(store, "2026-11-03")
+    assert last_trained(store.store, CATS) == ["photos of 2026-11-03"]
+    refused_run(store, "2026-11-04", second)
+    refused_run(store, "2026-11-05", first)  # the photos went back to what they were
+    assert last_trained(store.store, CATS) == ["photos of 2026-11-01"]
+
+
+def test_a_run_from_the_cache_has_the_fingerprint_of_its_photos(store):
+    refused_run(store, "2026-11-02", refused_run(store, "2026-11-01"))
+    node = read_run(store.store, CATS, "2026-11-02")["ImageExampleGen"]
+    assert (node.state, node.parameters["input_fingerprint"]) == ("cached", "photos of 2026-11-01")

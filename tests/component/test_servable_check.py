@@ -127,22 +127,52 @@ def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, 
 
 
 @pytest.mark.slow
-def test_what_is_no_saved_model_is_refused_with_the_last_line_of_the_process(tmp_path, photos, expected):
-    findings = component.check(str(tmp_path), photos, expected, TOLERANCE)
-    assert findings.keys() == {"servable", "text"}
-    assert not findings["servable"]
-    assert findings["text"].startswith("a fresh process could not serve the model: OSError: ")
-    assert str(tmp_path) in findings["text"]
-    assert "\n" not in findings["text"]
+def test_what_cannot_be_loaded_fails_the_check_with_the_last_line_of_the_process(tmp_path, photos, expected):
+    with pytest.raises(fresh_process.ProcessFailed) as failed:
+        component.check(str(tmp_path), photos, expected, TOLERANCE)
+    text = str(failed.value)
+    assert text.startswith("a fresh process could not serve the model: OSError: ")
+    assert str(tmp_path) in text
+    assert text.endswith("; nothing is decided by that, and the next run checks again")
+    assert "\n" not in text
 
 
-def test_a_process_that_hangs_is_refused(monkeypatch, tmp_path, photos, expected):
+def test_a_process_that_hangs_decides_nothing(monkeypatch, tmp_path, photos, expected):
     def never_ends(command, timeout, **options):
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", never_ends)
-    findings = component.check(str(tmp_path), photos, expected, TOLERANCE)
-    assert findings == {"servable": False, "text": "a fresh process did not answer within 600 s"}
+    with pytest.raises(fresh_process.ProcessHangs, match=r"^a fresh process did not answer within 600 s; nothing is "):
+        component.check(str(tmp_path), photos, expected, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "servable"),
+    [([0.5], 1, True), ([3, 0.5], 2, True), ([3, 4, 0.5], 3, True), ([3, 2, 4], 3, False)],
+)
+@pytest.mark.parametrize("what", ["load_seconds", "latency_seconds", "batch_latency_seconds"])
+def test_a_machine_that_is_busy_for_a_while_refuses_no_model(
+    monkeypatch, exported_model, photos, expected, what, seconds, asked, servable
+):
+    """The times are the shortest of several processes'."""
+    process_of = iter(seconds)
+    answers = np.concatenate([expected, expected[[golden.choose_original(photos)]]])
+
+    def ask(saved_model, made, folder, *images_file):
+        times = dict.fromkeys(("load_seconds", "latency_seconds", "batch_latency_seconds"), np.array(0.1))
+        times[what] = np.array(next(process_of))
+        given = {f"{name}_probabilities": answers for name in ("serving_default", "serve_examples")}
+        return {**given, **times, "warm_up_requests": np.array(0)}
+
+    monkeypatch.setattr(component, "_ask", ask)
+    monkeypatch.setattr(component.judgement, "wrong_answers", lambda *arguments: [])
+    findings = component.check(exported_model, photos, expected, TOLERANCE, Limits(1, 1000, 1000))
+    assert findings["servable"] is servable
+    assert findings["measured"] == asked
+    assert next(process_of, None) is None
+    key = what.replace("latency_seconds", "latency_milliseconds")
+    assert findings[key] == pytest.approx(min(seconds) * (1 if what == "load_seconds" else 1000))
+    assert ("(the best of" in findings["text"]) == (asked > 1)
 
 
 class Faulty(tf.Module):
@@ -231,15 +261,14 @@ def test_warm_up_requests_are_of_each_signature_alone_and_in_a_batch_and_each_is
 
 
 @pytest.mark.slow
-def test_a_warm_up_request_that_the_model_cannot_answer_is_refused(stamped, photos, expected, tmp_path):
+def test_a_warm_up_request_that_the_model_cannot_answer_fails_the_check(stamped, photos, expected, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(stamped, folder)
     logs = read_requests(stamped)
     logs[-1].predict_log.request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([b"no photo"]))
     io_utils.write_tfrecord_file(path_utils.warmup_file_path(str(folder)), *logs)
-    findings = component.check(str(folder), photos, expected, TOLERANCE)
-    assert findings.keys() == {"servable", "text"}
-    assert findings["text"].startswith("a fresh process could not serve the model: ")
+    with pytest.raises(fresh_process.ProcessFailed, match=r"^a fresh process could not serve the model: "):
+        component.check(str(folder), photos, expected, TOLERANCE)
 
 
 def golden_candidates():
@@ -383,7 +412,8 @@ def test_a_servable_model_is_blessed_and_lies_in_the_blessing_with_its_warm_up_r
         ({"maximum_megabytes": 1e-9}, "more than serving.maximum_megabytes (1e-09)"),
     ],
 )
-def test_a_refused_model_is_not_blessed_and_not_kept(servable_check, settings, reason):
+def test_a_refused_model_is_not_blessed_and_not_kept(servable_check, monkeypatch, settings, reason):
+    monkeypatch.setattr(component, "_TRIES", 1 if "maximum_load_seconds" not in settings else 3)
     verdict, blessing, folder = servable_check(**settings)
     assert not verdict["servable"]
     assert reason in verdict["text"]
@@ -394,12 +424,22 @@ def test_a_refused_model_is_not_blessed_and_not_kept(servable_check, settings, r
     assert not folder.exists()
 
 
-def test_a_model_that_cannot_be_exported_is_refused(servable_check, monkeypatch):
-    def aborts(program, *arguments):
-        raise fresh_process.ProcessFailed("ended by SIGABRT: no message")
+@pytest.mark.parametrize(
+    ("exports", "text"),
+    [
+        ("", "a fresh process could not serve the model: ended by SIGKILL: no message; nothing is decided by that"),
+        ("tflite", "the export to tflite failed: ended by SIGKILL: no message"),
+    ],
+)
+def test_a_process_that_is_killed_leaves_no_verdict(servable_check, monkeypatch, tmp_path, exports, text):
+    """Whoever lacked memory for a moment must not have a good model refused for ever."""
 
-    monkeypatch.setattr(fresh_process, "run", aborts)
-    verdict, blessing, folder = servable_check(exports="tflite")
-    assert verdict == {"servable": False, "text": "the export to tflite failed: ended by SIGABRT: no message"}
-    assert not blessing.has_custom_property("has_model")
-    assert not folder.exists()
+    def is_killed(program, *arguments):
+        raise fresh_process.ProcessFailed("ended by SIGKILL: no message")
+
+    monkeypatch.setattr(fresh_process, "run", is_killed)
+    with pytest.raises(fresh_process.ProcessFailed) as failed:
+        servable_check(exports=exports)
+    assert str(failed.value).startswith(text)
+    assert not (tmp_path / "verdict").exists()
+    assert not list((tmp_path / "blessing").glob("INFRA_*"))

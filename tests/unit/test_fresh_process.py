@@ -1,6 +1,10 @@
 """A program in a process of its own: what it sees, and how its end is told."""
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 import types
 
 import pytest
@@ -49,3 +53,32 @@ def test_a_process_that_hangs_is_ended(program, monkeypatch):
     monkeypatch.setattr(fresh_process, "TIMEOUT_SECONDS", 1)
     with pytest.raises(fresh_process.ProcessHangs, match=r"^did not answer within 1 s$"):
         fresh_process.run(program("import time\ntime.sleep(600)\n"))
+
+
+def test_a_process_ends_with_its_parent_even_if_that_is_killed(program, tmp_path):
+    """What a run that was killed had started must not go on, holding memory and files."""
+    told = tmp_path / "told"
+    text = "import os, sys, time\nopen(sys.argv[1], 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    parent = multiprocessing.get_context("fork").Process(target=fresh_process.run, args=(program(text), str(told)))
+    parent.start()
+    _wait_until(lambda: told.exists() and told.read_text())
+    child = int(told.read_text())
+    assert _runs(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    _wait_until(lambda: not _runs(child))
+
+
+def _runs(process):
+    try:
+        state = open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def _wait_until(true):
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
