@@ -15,6 +15,7 @@ from deploy.explanation_commands import explain
 from deploy.housekeeping_commands import clean
 from deploy.inspect_command import inspect
 from deploy.kubeflow.commands import kubeflow
+from deploy.repair_command import repair
 from deploy.report_commands import open_page, report
 from deploy.schedule_commands import schedule
 from schemas.errors import BadInput
@@ -579,6 +580,7 @@ def completion(shell: str) -> None:
 
 main.add_command(inspect)
 main.add_command(explain)
+main.add_command(repair)
 main.add_command(report)
 main.add_command(schedule)
 main.add_command(clean)

@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -29,13 +28,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 import filelock
 from rich.markup import escape
 
 from components.backbone import registry
-from deploy import schedule
+from deploy import metadata_file, schedule
+from deploy.disks import nearest_existing
 from deploy.root import ROOTS_FOLDER, SUMMARY_FILE, Root, find_root, shown
 from pipeline.config import BackboneConfig, Config, ImageConfig, TrainingConfig, load_config
 from schemas.errors import BadInput
@@ -110,6 +109,7 @@ def examine(asked: Asked) -> Iterator[Check]:
         ("file locks", lambda: _file_locks(root.folder)),
         ("other runs", lambda: _active_run(root)),
         ("ML Metadata", lambda: _metadata(root)),
+        ("production", lambda: _production(root)),
         ("disk of root", lambda: _disk("disk of root", root.folder)),
         ("disk of cache", lambda: _disk("disk of cache", registry.cache_folder())),
         ("disk of temporary files", lambda: _disk("disk of temporary files", Path(tempfile.gettempdir()))),
@@ -293,10 +293,10 @@ def _configuration(asked: Asked) -> tuple[Config | None, list[Check]]:
 
 
 def _photos(config: Config) -> Check:
-    from deploy import local
+    from deploy.data_folders import check_sources
 
     try:
-        sources, _ = local.check_sources(config)
+        sources, _ = check_sources(config)
     except BadInput as error:
         return Check("photos", "fail", str(error), "see README.md, `Your photos`, for the layouts that are read")
     return Check("photos", "ok", ", ".join(f"{dataset} in {folder}" for dataset, folder in sources.items()))
@@ -355,7 +355,7 @@ def _writable(name: str, folder: Path, todo: str) -> Check:
 
 def _why_not_writable(folder: Path) -> str:
     """Why no file can be made in a folder, which need not be there yet; empty: one can."""
-    place = _nearest_existing(folder)
+    place = nearest_existing(folder)
     if not place.is_dir():
         return f"{place} is a file, where a folder is needed"
     try:
@@ -367,14 +367,6 @@ def _why_not_writable(folder: Path) -> str:
             return f"the disk of {place} is full"
         return f"{place} cannot be written ({error.strerror})"
     return ""
-
-
-def _nearest_existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    place = Path(os.path.expanduser(folder)).absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return place
 
 
 def _belongs(root: Root, config: Config | None) -> Check:
@@ -395,7 +387,7 @@ def _belongs(root: Root, config: Config | None) -> Check:
 
 def _file_locks(folder: Path) -> Check:
     """Whether a second process would be kept out: some network file systems have no locks, or none that lock."""
-    place = _nearest_existing(folder)
+    place = nearest_existing(folder)
     todo = "put the root on another file system"
     if not place.is_dir():
         return Check("file locks", "fail", f"{place} is a file, where a folder is needed", "give another with --root")
@@ -467,19 +459,28 @@ def _metadata(root: Root) -> Check:
         return Check(name, "ok", "in a store elsewhere, to which the pipeline on Kubeflow belongs; not asked")
     if not root.metadata.exists():
         return Check(name, "ok", "none yet; the first run makes them")
-    todo = "put back a copy of the file, or move the root away and run anew: the versions in serving/ can be kept"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(root.metadata))}?mode=ro", uri=True)) as database:
-            said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-            executions = database.execute("SELECT count(*) FROM Execution").fetchone()[0]
-    except sqlite3.Error as error:
-        return Check(name, "fail", f"{shown(root.metadata)} cannot be read ({error})", todo)
-    if said != "ok":
-        return Check(name, "fail", f"{shown(root.metadata)} is damaged ({' '.join(said.split())})", todo)
+    if problem := metadata_file.problem_of(root.metadata):
+        copy = metadata_file.copy_of(root.metadata)
+        whole = copy.exists() and not metadata_file.problem_of(copy)
+        anew = "there is no whole copy of it; move the file away, and the next run starts anew"
+        todo = "`warmstart repair` puts its copy in its place" if whole else anew
+        return Check(name, "fail", f"{shown(root.metadata)} {problem}", todo)
+    executions = metadata_file.last_execution(root.metadata)
     if problem := _why_mlmd_refuses(root):
         todo = "install the version of warmstart that wrote it, or move the root away and run anew"
         return Check(name, "fail", f"{shown(root.metadata)} is none of this ML Metadata's ({problem})", todo)
     return Check(name, "ok", f"{shown(root.metadata)}, {executions} executions")
+
+
+def _production(root: Root) -> Check:
+    """Whether production reads what was pushed."""
+    name = "production"
+    standing = root.serving_folder().standing()
+    if standing.version is None:
+        return Check(name, "ok", "nothing was pushed yet")
+    if standing.problem:
+        return Check(name, "fail", f"version {standing.version} {standing.problem}", "warmstart repair")
+    return Check(name, "ok", f"version {standing.version} is whole")
 
 
 def _why_mlmd_refuses(root: Root) -> str:
@@ -500,7 +501,7 @@ def _why_mlmd_refuses(root: Root) -> str:
 
 
 def _disk(name: str, folder: Path) -> Check:
-    place = _nearest_existing(folder)
+    place = nearest_existing(folder)
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:

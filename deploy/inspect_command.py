@@ -32,7 +32,7 @@ def inspect(folder: str, config_name: str | None, overrides: tuple[str, ...], as
       warmstart inspect flowers --json
     """
     from components.example_gen.layouts import guess_dataset
-    from deploy.local import check_sources, look_at_folders
+    from deploy.data_folders import check_sources, look_at_folders
     from pipeline.config import load_config
 
     # Each data set has a configuration of its name.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
+from components.pusher.serving_folder import ROLLBACK
 from deploy.root import Root, shown
 from schemas.errors import BadInput
 
@@ -38,18 +39,20 @@ def history(root: Root) -> dict[str, Any]:
     """All versions and runs of a root folder, oldest first.
 
     Returns:
-      `production`: the version, or None. `versions`: the manifests (`components/pusher/serving_folder.py`), with
+      `production`: the version, or None. `problem`: what is wrong with the version that should be there, a sentence;
+      empty: nothing is. `versions`: the manifests (`components/pusher/serving_folder.py`), with
       `state` and `pinned`. `runs`: of each `run_id`, `status` (of `summary.json`, or `unreadable` or `unfinished`),
       `reason`, `winner`, `accuracy` of the winner on the test split (`value`, `low`, `high`), `difference` and
       `interval` of ModelSelector, `verdict`, its sentence, `production_before`, `production_after` (versions) and
       `duration_seconds`; what is not known is None.
     """
     serving = root.serving_folder()
-    versions = serving.history()
+    standing = serving.standing()
     folders = sorted(root.reports.iterdir()) if root.reports.is_dir() else []
     return {
-        "production": next((v["version"] for v in versions if v["state"] == "production"), None),
-        "versions": versions,
+        "production": serving.production(),
+        "problem": f"version {standing.version} {standing.problem}" if standing.problem else "",
+        "versions": serving.history(),
         "runs": [_read_run(folder) for folder in folders if folder.is_dir()],
     }
 
@@ -115,9 +118,11 @@ def history_text(found: dict[str, Any], root: Root) -> str:
     header = ["run", "status", "winner", "fine tuned gains", "production"]
     lines += _table(header, rows, [run["reason"] for run in found["runs"]]) if rows else ["  none yet"]
 
-    if found["production"] is None:
-        return "\n".join([*lines, "", "nothing is in production"])
-    return "\n".join([*lines, "", f"in production: {shown(root.serving / str(found['production']))}"])
+    where = "" if found["production"] is None else shown(root.serving / str(found["production"]))
+    lines += ["", f"in production: {where}" if where else "nothing is in production"]
+    if found["problem"]:
+        lines.append(f"{found['problem']}; `warmstart repair` puts a whole copy in its place")
+    return "\n".join(lines)
 
 
 def _table(header: list[str], rows: list[list[str]], reasons: list[str | None]) -> list[str]:
@@ -137,7 +142,7 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def _what(version: dict[str, Any]) -> str:
     if version["restores"] is not None:
-        return f"rollback to {version['restores']}"
+        return f"{'rollback to' if version['kind'] == ROLLBACK else 'restored copy of'} {version['restores']}"
     return "forced push" if version["forced"] else version["kind"] or "unreadable"
 
 

@@ -8,31 +8,36 @@ data to be trained on, and the next call goes on where it ended. After a run, wh
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from components.example_gen import spans
 from components.example_gen.spans import Unfinished
-from deploy import local
-from deploy.root import EXIT_CODES, SUMMARY_FILE, Root, RunActiveError
+from deploy import local, metadata_file
+from deploy.data_folders import check_places, resolve_tfds
+from deploy.notify import notify
+from deploy.repair import repair_production
+from deploy.root import CONFIG_FILE, EXIT_CODES, SUMMARY_FILE, Root, RunActiveError, failure
 from deploy.window import find_window, planned
-from pipeline.config import Config
+from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
 
 LOG_FILE = "retrain.jsonl"
-# A refusal is no fault; several in a row are somebody's business.
+# A refusal is no fault; several in a row are somebody's business, and so is a version that is damaged for good.
 ALERT_CODE = 4
-_SKIPPED, _STOPPED, _NOT_PUSHED = "skipped", "stopped", "not_pushed"
+_SKIPPED, _STOPPED, _NOT_PUSHED, _FAILED, _RESTORED = "skipped", "stopped", "not_pushed", "failed", "restored"
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """status, reason: as in `summary.json`; `skipped` also where nothing ran. exit_code: of the command line. alert: a
-    message for whoever is called when something is wrong; empty: nothing is. summary, folder: of the run; None: none
-    ran. notes: what else is to be said, such as a notifier that failed.
+    """status, reason: as in `summary.json`; `skipped` also where nothing ran; `restored`: nothing ran, but a whole copy
+    of production's content was put in its place. exit_code: of the command line. alert: a message for whoever is called
+    when something is wrong; empty: nothing is. summary, folder: of the run; None: none ran. notes: what else is to be
+    said, such as a notifier that failed.
     """
 
     status: str
@@ -47,48 +52,107 @@ class Retrained:
 def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
     """Runs the pipeline if there is something new to train on; safe to call from anywhere at any time.
 
+    First it looks whether production reads what was pushed, and puts a whole copy in its place where it does not.
+    However the call ends, there is a line in the log of the root, a page, and whoever is to be told is told.
+
     Raises:
       BadInput: the configuration, the data or the root are wrong. Everything else is in what is returned.
     """
     try:
-        local.check_places(config, root)
+        check_places(config, root)
         root.prepare(config.name)
         root.refuse_local_run()
     except BadInput as error:  # the root is another's; nothing is noted down there
-        raise _told(config, root, error) from None
+        raise _told(config, root, {"run_id": None, "status": _STOPPED, "reason": str(error)}, error) from None
     try:
-        why_not = _nothing_to_do(config, root)
-        done = Retrained(_SKIPPED, why_not, 0) if why_not else _run(config, root, display)
+        if root.is_active():
+            done = Retrained(_SKIPPED, f"another run is active on {root.folder}", 0)
+        else:
+            done = _look_and_run(config, root, display)
     except BadInput as error:
-        _log(root, Retrained(_STOPPED, str(error), EXIT_CODES[_STOPPED]))
-        raise _told(config, root, error) from None
-    _log(root, done)
-    return done
+        summary = _write_report(config, root, _STOPPED, str(error))
+        _log(root, Retrained(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary))
+        raise _told(config, root, summary, error) from None
+    except Exception as error:  # whatever it is, somebody has to hear of it
+        traceback.print_exc()
+        done = _failed(config, root, failure(error, root))
+    problem = _log(root, done)
+    return replace(done, notes=(*done.notes, problem)) if problem else done
 
 
-def _told(config: Config, root: Root, error: BadInput) -> BadInput:
+def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrained:
+    repaired = repair_production(root)
+    why_not = _nothing_to_do(config, root)
+    if not why_not:
+        done = _run(config, root, display)
+        if repaired is None:
+            return done
+        alert = "; ".join(filter(None, [f"{config.name}: {repaired.text}", done.alert]))
+        return replace(done, alert=alert, exit_code=done.exit_code if repaired.done else done.exit_code or ALERT_CODE)
+    if repaired is None:
+        return Retrained(_SKIPPED, why_not, 0)
+    status = _RESTORED if repaired.done else _FAILED
+    reason = f"{repaired.text}; {why_not}"
+    alert = f"{config.name}: {repaired.text}"
+    note = notify(config.notify, {"run_id": None, "status": status, "reason": reason, "alert": alert}, root.reports)
+    code = EXIT_CODES[status] if repaired.done else ALERT_CODE
+    return Retrained(status, reason, code, alert, notes=(note,) if note else ())
+
+
+def _failed(config: Config, root: Root, reason: str) -> Retrained:
+    """An end that no run could write down."""
+    summary = _write_report(config, root, _FAILED, reason)
+    alert = f"{config.name}: retrain failed: {reason}"
+    folder = root.reports / str(summary["run_id"])
+    note = notify(config.notify, {**summary, "alert": alert}, folder)
+    return Retrained(_FAILED, reason, EXIT_CODES[_FAILED], alert, notes=(note,) if note else ())
+
+
+def _told(config: Config, root: Root, summary: Mapping[str, Any], error: BadInput) -> BadInput:
     """The error, of which the notifier was told; it says so if that went wrong."""
-    from deploy.notify import notify
-
     alert = f"{config.name}: retrain was stopped: {error}"
-    summary = {"run_id": None, "status": _STOPPED, "reason": str(error), "alert": alert}
-    problem = notify(config.notify, summary, root.reports)
+    folder = root.reports / summary["run_id"] if summary["run_id"] else root.reports
+    problem = notify(config.notify, {**summary, "alert": alert}, folder)
     return BadInput(f"{error}; {problem}") if problem else error
 
 
+def _write_report(config: Config, root: Root, status: str, reason: str) -> dict[str, Any]:
+    """The summary of a call that ended before a run began, and its page, as far as they can be written."""
+    summary: dict[str, Any] = {"run_id": None, "status": status, "reason": reason}
+    try:
+        run_id = root.new_run_id()
+        folder = root.reports / run_id
+        folder.mkdir()
+        (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+        from deploy import run_summary
+
+        before = root.production_version()
+        summary = run_summary.summarise(config, run_id, {}, [], root, before, status, reason)
+        summary["duration_seconds"] = 0.0
+        run_summary.write_results(summary, folder)
+    except Exception:  # the disk is full, say: the reason itself is what counts
+        traceback.print_exc()
+    return summary
+
+
 def _nothing_to_do(config: Config, root: Root) -> str:
-    """Why there is nothing to train on, or an empty string."""
-    if root.is_active():
-        return f"another run is active on {root.folder}"
+    """Why there is nothing to train on, or an empty string.
+
+    Raises:
+      BadInput: the data folders are wrong, or ML Metadata is damaged.
+    """
     now, waiting = _data_now(config)
+    metadata_file.refuse_damaged(root.metadata)
     if not root.metadata.exists():
         return ""
     from deploy.metadata_address import connect
-    from pipeline.last_trained import last_trained
+    from pipeline.last_trained import has_pushed, last_trained
 
-    before = last_trained(connect(f"sqlite://{root.metadata}"), config.name)
-    if before != now:
+    store = connect(f"sqlite://{root.metadata}")
+    if last_trained(store, config.name) != now:
         return ""
+    if root.production_version() is None and has_pushed(store, config.name):
+        return ""  # what was pushed is lost, and everything that is known of it: a run pushes it again
     what = "spans" if config.data.window is not None else "photos"
     return f"nothing is new: these {what} were trained on already" + "".join(
         f"; {one.folder} is not read yet: it {one.reason}" for one in waiting
@@ -105,13 +169,11 @@ def _data_now(config: Config) -> tuple[list[str], tuple[Unfinished, ...]]:
     if data.window is not None:
         window, further, found = find_window(config)
         return planned(window, further, data.success_file), found.unfinished
-    span = spans.resolve_sources(local.resolve_tfds(config, data.sources), data.span, **data.completeness)
+    span = spans.resolve_sources(resolve_tfds(config, data.sources), data.span, **data.completeness)
     return [spans.fingerprint(span, data.success_file)], span.passed_over
 
 
 def _run(config: Config, root: Root, display: local.Display) -> Retrained:
-    from deploy.notify import notify
-
     try:
         result = local.run(config, root, display)
     except RunActiveError as error:  # it began a moment ago
@@ -120,7 +182,7 @@ def _run(config: Config, root: Root, display: local.Display) -> Retrained:
     status, reason, code, alert = summary["status"], summary["reason"], result.exit_code, ""
     in_a_row = _refusals_in_a_row(root) if status == _NOT_PUSHED else 0
     limit = config.notify.alert_after_refusals
-    if status in (_STOPPED, "failed"):
+    if status in (_STOPPED, _FAILED):
         alert = f"{config.name}: the run was {status}: {reason}"
     elif in_a_row >= limit:
         code = ALERT_CODE
@@ -160,8 +222,10 @@ def _refusals_in_a_row(root: Root) -> int:
     return refused
 
 
-def _log(root: Root, done: Retrained) -> None:
-    """A line for every call, so that the nights in which nothing happened are accounted for too."""
+def _log(root: Root, done: Retrained) -> str:
+    """A line for every call, so that the nights in which nothing happened are accounted for too; what went wrong with
+    it, or an empty string.
+    """
     line = {
         "at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "status": done.status,
@@ -169,5 +233,9 @@ def _log(root: Root, done: Retrained) -> None:
         "exit_code": done.exit_code,
         "run_id": done.summary["run_id"] if done.summary else None,
     }
-    with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    try:
+        with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    except OSError as error:
+        return f"no line was added to {root.folder / LOG_FILE} ({error.strerror})"
+    return ""

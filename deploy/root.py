@@ -14,11 +14,12 @@ import filelock
 
 from components.example_gen.photo_folder import mark_as_output
 from components.pusher.serving_folder import ServingFolder
+from deploy import disks
 from schemas.errors import BadInput
 
 ROOTS_FOLDER = "runs"
 # Status of a run -> exit code of the process.
-EXIT_CODES = {"pushed": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed": 3}
+EXIT_CODES = {"pushed": 0, "restored": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed": 3}
 # Of a run, in its folder below `reports`.
 LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
@@ -37,13 +38,9 @@ def shown(path: Path) -> str:
 def failure(error: BaseException, root: Root) -> str:
     """What made a run fail, in one sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if (
-        (isinstance(error, OSError) and error.errno == 28)
-        or "No space left on device" in text
-        or "disk is full" in text
-    ):
+    if disks.is_full(error):
         return (
-            f"no space is left on the disk of {root.folder}; free some and run again: finished steps are kept and "
+            f"no space is left on {disks.full_disk(root.folder)}; free some and run again: finished steps are kept and "
             "the run goes on from there"
         )
     return f"{type(error).__name__}: {text[:500]}"
@@ -58,7 +55,7 @@ class Root:
 
     metadata: ML Metadata's SQLite file. artifacts: what the steps wrote. serving: what production reads, in
     TensorFlow Serving's layout. reports: one folder a run. vectors: feature vectors by content hash. resume: the
-    state of interrupted trainings.
+    state of interrupted trainings. set_aside: what steps wrote of which ML Metadata knows nothing any more.
     """
 
     def __init__(self, folder: str | Path):
@@ -69,6 +66,7 @@ class Root:
         self.reports = self.folder / "reports"
         self.vectors = self.folder / "vectors"
         self.resume = self.folder / "resume"
+        self.set_aside = self.folder / "set-aside"
 
     def prepare(self, pipeline_name: str) -> None:
         """Makes the folder.
@@ -202,7 +200,7 @@ class Root:
         return [
             folder
             for folder in sorted(self.reports.iterdir())
-            if folder.name != except_for and (folder / CONFIG_FILE).exists() and not (folder / SUMMARY_FILE).exists()
+            if folder.is_dir() and folder.name != except_for and not (folder / SUMMARY_FILE).exists()
         ]
 
 

@@ -118,6 +118,9 @@ def summarise(
         servable = read_verdict(verdict.uri)
     pushed_model = output("Pusher", "pushed_model")
     after = root.production_version()
+    if status == "failed" and (version := root.serving_folder().pushed_by(run_id)):
+        status = "pushed"
+        reason = f"a model is in production as version {version}; after that the run did not end as it should: {reason}"
 
     if not status:
         refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
@@ -260,8 +263,12 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
 
 def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
     """A killed run cannot write its summary; the next one does."""
-    config = read_dumped_config(folder / CONFIG_FILE)
-    nodes = run_record.read_run(store, config.name, folder.name)
+    config, nodes = None, {}
+    try:  # the configuration may be of another version, or not have been written any more
+        config = read_dumped_config(folder / CONFIG_FILE)
+        nodes = run_record.read_run(store, config.name, folder.name)
+    except Exception:  # pydantic, YAML and ML Metadata have each their own
+        traceback.print_exc()
     reason = "the run was killed; the next run went on from its last finished step"
     summary = summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)
     summary["duration_seconds"] = round(sum(node.seconds for node in nodes.values()), 1)

@@ -64,14 +64,14 @@ def schedule(
         missing = "--cron" if cron is None else "--config"
         raise BadInput(f'{missing} is missing; expected such as --cron "0 3 * * *" --config cats_vs_dogs')
 
-    from deploy import local
+    from deploy.data_folders import check_places, check_sources
     from deploy.root import ROOTS_FOLDER, Root
     from pipeline.config import load_config
 
     config = load_config(config_name, list(overrides), list(data))
     place = Root(root or Path(ROOTS_FOLDER) / config.name)
-    local.check_places(config, place)
-    local.check_sources(config)
+    check_places(config, place)
+    check_sources(config)
     folder = place.folder
     made = schedules.make_schedule(cron, time_zone, config, config_name, data, folder, overrides, name, scope)
     if as_crontab or not schedules.systemd_runs():

@@ -645,7 +645,7 @@ class RuntimeConfig(Section):
         return self.steps.get(step, self.every_step)
 
 
-RunStatus = Literal["pushed", "not_pushed", "stopped", "failed", "skipped"]
+RunStatus = Literal["pushed", "not_pushed", "stopped", "failed", "restored", "skipped"]
 
 
 class NotifyConfig(Section):
@@ -658,7 +658,7 @@ class NotifyConfig(Section):
     timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="Until it is killed, with all that it started.")
     # Not `on`, which YAML reads as true.
     when: list[RunStatus] = Field(
-        ["pushed", "not_pushed", "stopped", "failed"], description="After runs that ended so."
+        ["pushed", "not_pushed", "stopped", "failed", "restored"], description="After runs that ended so."
     )
 
     alert_after_refusals: int = Field(

@@ -26,6 +26,11 @@ def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> lis
     return None
 
 
+def has_pushed(store: metadata_store.MetadataStore, pipeline_name: str) -> bool:
+    """Whether any run came as far as pushing a model."""
+    return any(each.last_known_state in executions.DONE for each in executions.of_node(store, pipeline_name, "Pusher"))
+
+
 def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iterator[tuple[str, bool, str]]:
     """Runs, newest first: their id, whether they had a window, and its description or the photos' fingerprint."""
     windows = executions.of_node(store, pipeline_name, "Window")

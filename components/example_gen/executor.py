@@ -100,7 +100,15 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
 
 def _is_of_the_file(error: Exception) -> bool:
     """Whether reading failed for what the file is, and so would fail tomorrow too."""
-    of_the_file = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+    of_the_file = (
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+    )
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in of_the_file
     return isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, fileio.NotFoundError))

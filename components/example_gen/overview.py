@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,14 +31,16 @@ class Overview:
     """What a data folder holds.
 
     classes: class -> files that are meant as photos of it, whatever is in them; None where only reading the photos
-    tells. splits: `train`, `eval`, `test` -> where it comes from, in words. left_out, rejected: reason -> files.
-    examples: reason -> the first such file. never_learnt: classes of whose photos none is given to train.
+    tells. bytes: of their files, as far as they are on a disk. splits: `train`, `eval`, `test` -> where it comes from,
+    in words. left_out, rejected: reason -> files. examples: reason -> the first such file. never_learnt: classes of
+    whose photos none is given to train.
     """
 
     dataset: str
     folder: str
     layout: str
     photos: int
+    bytes: int
     classes: dict[str, int] | None
     labels_from: str
     splits: dict[str, str]
@@ -104,6 +107,7 @@ def make_overview(folder: str, dataset: str, found: Found, label_from: str = "la
         folder,
         found.layout,
         len(found.photos),
+        sum(_size(photo.path) for photo in found.photos),
         None if found.layout == TFDS else classes,
         found.labels_from,
         _splits(found),
@@ -114,6 +118,13 @@ def make_overview(folder: str, dataset: str, found: Found, label_from: str = "la
         len({photo.group for photo in found.photos if photo.group}),
         tuple(sorted(set(counts) - learnt)),
     )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # remote, or gone by now
+        return 0
 
 
 def _splits(found: Found) -> dict[str, str]:

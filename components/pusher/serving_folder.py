@@ -32,6 +32,7 @@ import filelock
 
 from schemas.errors import BadInput
 from schemas.labels import read_labels
+from schemas.words import and_more
 
 PUSHED, ALREADY_IN_PRODUCTION, PRODUCTION_CHANGED, ROLLED_BACK = (
     "pushed",
@@ -39,13 +40,17 @@ PUSHED, ALREADY_IN_PRODUCTION, PRODUCTION_CHANGED, ROLLED_BACK = (
     "production_changed",
     "rolled_back",
 )
-PUSH, ROLLBACK = "push", "rollback"
-PRODUCTION, KEPT, REMOVED = "production", "kept", "removed"
+PUSH, ROLLBACK, RESTORATION = "push", "rollback", "restoration"
+PRODUCTION, KEPT, REMOVED, DAMAGED, GONE = "production", "kept", "removed", "damaged", "gone"
 SCHEMA_VERSION = 1
 # SavedModel's folder for files that are not the model's own; loaders pass over it.
 MANIFEST_FILE = "assets.extra/manifest.json"
 
-_LOCK, _MANIFESTS, _PINNED = ".lock", ".manifests", ".pinned"
+# SavedModel's own file, without which nobody can load a version.
+_MODEL_FILE = "saved_model.pb"
+_LOCK, _PINNED = ".lock", ".pinned"
+# Beside the folder, so that it outlives it; within it in older warmstarts.
+_MANIFESTS, _OLD_MANIFESTS = "-manifests", ".manifests"
 _INCOMING, _LEAVING = ".incoming-", ".removed-"
 _LOCK_TIMEOUT_SECONDS = 300
 _BLOCK = 1 << 20  # bytes
@@ -61,6 +66,19 @@ class PushResult:
     outcome: str
     version: int | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether production reads what was pushed. version: the newest there ever was, which production should read; None:
+    there never was one. state: `production`, `damaged` (files are missing or changed) or `gone` (its folder is not
+    there; then production reads an older version, or none). problem: what is wrong with it, in words that follow
+    "version 7"; empty: nothing is.
+    """
+
+    version: int | None
+    state: str = PRODUCTION
+    problem: str = ""
 
 
 def checksums(folder: str | Path) -> dict[str, str]:
@@ -82,15 +100,17 @@ class ServingFolder:
     Whatever changes the folder runs under one lock, which the operating system frees when its process is killed; what
     such a process left behind is cleared by the next one. Reading takes no lock.
 
-    A version's manifest, `<version>/assets.extra/manifest.json`, says: `schema_version`; `version`; `kind`, `push` or
-    `rollback`; `pushed_at`, UTC; `replaced`, the version before; `restores`, of a rollback: the pushed version whose
-    content it has; `reason`; `forced`, the reason given for a forced push; `run_id`; `winner`; `model_sha256`, the
-    identity of the trained model, before anything was put beside it; `files`, path -> SHA-256; `labels`; `metrics`;
-    `data_fingerprint`. What does not apply is null. Copies in `.manifests` outlive the versions.
+    A version's manifest, `<version>/assets.extra/manifest.json`, says: `schema_version`; `version`; `kind`, `push`,
+    `rollback` or `restoration`; `pushed_at`, UTC; `replaced`, the version before; `restores`, of the last two: the
+    pushed version whose content it has; `reason`; `forced`, the reason given for a forced push; `run_id`; `winner`;
+    `model_sha256`, the identity of the trained model, before anything was put beside it; `files`, path -> SHA-256;
+    `labels`; `metrics`; `data_fingerprint`. What does not apply is null. Copies beside this folder, in
+    `<folder>-manifests`, outlive the versions and the folder.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._manifests_folder = self.folder.with_name(self.folder.name + _MANIFESTS)
 
     def versions(self) -> list[int]:
         """The versions that TensorFlow Serving finds, oldest first."""
@@ -102,7 +122,8 @@ class ServingFolder:
 
     def manifest(self, version: int) -> dict[str, Any] | None:
         """What is known of a version, also of a removed one; None: nothing, or not in a readable way."""
-        for path in (self._of(version) / MANIFEST_FILE, self._kept_manifest(version)):
+        in_older_ones = self.folder / _OLD_MANIFESTS / f"{version}.json"
+        for path in (self._of(version) / MANIFEST_FILE, self._kept_manifest(version), in_older_ones):
             with contextlib.suppress(OSError, ValueError):
                 found = json.loads(path.read_text(encoding="utf-8"))
                 if _is_manifest(found) and found["version"] == version:
@@ -117,24 +138,85 @@ class ServingFolder:
         found = checksums(self._of(version))
         return manifest["model_sha256"] if found == manifest["files"] else None
 
+    def standing(self) -> Standing:
+        """Whether the newest version there ever was is there, and whole; reads all its files."""
+        newest = max(self._manifests(), default=None)
+        if newest is None:
+            return Standing(None)
+        folder = self._of(newest)
+        if not folder.is_dir():
+            production = self.production()
+            now = "nothing" if production is None else f"version {production}"
+            return Standing(newest, GONE, f"is gone, so {now} is in production in its place")
+        manifest = self.manifest(newest)
+        if manifest is None and (folder / MANIFEST_FILE).exists():
+            return Standing(newest, DAMAGED, f"is damaged: {MANIFEST_FILE} cannot be read")
+        found = checksums(folder)
+        wanted = (manifest or {}).get("files") or ({} if _MODEL_FILE in found else {_MODEL_FILE: ""})
+        wrong = [f"{name} is missing" for name in wanted if name not in found]
+        wrong += [f"{name} was changed" for name, digest in wanted.items() if found.get(name, digest) != digest]
+        if manifest:
+            wrong += [f"{name} was added" for name in found if name not in wanted]
+        return Standing(newest, DAMAGED, f"is damaged: {and_more(wrong, 3)}") if wrong else Standing(newest)
+
+    def restore(self, places: Iterable[str | Path]) -> int | None:
+        """Puts the content of the version that production should read into production once more, as a new version.
+
+        Args:
+          places: folders that may hold a copy of the model, such as what was pushed; the versions that are there are
+            looked at first.
+
+        Returns:
+          the number of the new version; None: nothing is wrong, or there is no whole copy.
+        """
+        with self._locked():
+            standing = self.standing()
+            manifest = self.manifest(standing.version) if standing.problem and standing.version is not None else None
+            if standing.version is None or manifest is None or not manifest["files"]:
+                return None
+            others = [self._of(version) for version in reversed(self.versions()) if version != standing.version]
+            for place in map(Path, [*others, *places]):
+                if not all((place / name).is_file() for name in manifest["files"]):
+                    continue
+                new = {
+                    **manifest,
+                    "version": self._new_number(),
+                    "kind": RESTORATION,
+                    "pushed_at": _now(),
+                    "replaced": self.production(),
+                    "restores": _origin(standing.version, self._manifests()),
+                    "reason": f"version {standing.version} {standing.problem}",
+                    "forced": None,
+                }
+                with contextlib.suppress(_DamagedError):
+                    self._add(place, list(manifest["files"]), new, manifest["files"])
+                    return new["version"]
+            return None
+
     def pinned(self) -> list[int]:
         """The versions that are never removed, oldest first."""
         return sorted(_as_numbers(_names(self.folder / _PINNED)))
 
+    def pushed_by(self, run_id: str) -> int | None:
+        """The version that a run pushed, whether it is still there or not; None: it pushed none."""
+        of_run = [v for v, each in self._manifests().items() if each["run_id"] == run_id and each["kind"] == PUSH]
+        return max(of_run, default=None)
+
     def history(self) -> list[dict[str, Any]]:
-        """The manifests of all versions there ever were, oldest first, each with `state` (`production`, `kept`,
-        `removed`) and `pinned`. Of a version without a manifest, of an older warmstart, most is null; of one whose
-        manifest is damaged `kind` is, too.
+        """The manifests of all versions there ever were, oldest first, each with `state` and `pinned`.
+
+        The state is `production`, `kept` or `removed`; that of the newest may be `damaged` or `gone`, see `standing`.
+        Of a version without a manifest, of an older warmstart, most is null; of one whose manifest is damaged `kind`
+        is, too.
         """
-        manifests = self._manifests()
+        standing, manifests = self.standing(), self._manifests()
         there = [version for version in self.versions() if version in manifests]  # another may have come by now
         production, pinned = max(there, default=None), self.pinned()
+        states = {version: KEPT if version in there else REMOVED for version in manifests}
+        states |= {production: PRODUCTION} if production is not None else {}
+        states |= {standing.version: standing.state} if standing.problem and standing.version is not None else {}
         return [
-            {
-                **manifest,
-                "state": PRODUCTION if version == production else KEPT if version in there else REMOVED,
-                "pinned": version in pinned,
-            }
+            {**manifest, "state": states[version], "pinned": version in pinned}
             for version, manifest in manifests.items()
         ]
 
@@ -200,7 +282,8 @@ class ServingFolder:
 
         Args:
           version: which; None: what production read before the content that it reads now, or, where that is damaged,
-            another version of the same content if there is one.
+            another version of the same content if there is one, or, where the newest version is gone, the one that is
+            left in its place.
           reason: for the manifest.
 
         Returns:
@@ -213,12 +296,15 @@ class ServingFolder:
             production, manifests = self.production(), self._manifests()
             if production is None:
                 raise BadInput(f"nothing is in production in {self.folder}; there is nothing to roll back")
-            is_whole = self.identity(production) is not None
-            others = [v for v in self.versions() if v != production]
-            same = [v for v in others if _same_content(v, production, manifests)]
+            is_whole, standing = self.identity(production) is not None, self.standing()
+            is_gone = standing.state == GONE  # then what is in production is no more than what was left
+            others = [v for v in self.versions() if v != production or is_gone]
+            same = [v for v in others if v != production and _same_content(v, production, manifests)]
             choices = [v for v in others if not is_whole or v not in same]
             target = version
-            if version is None:
+            if version is None and is_gone:
+                target = production
+            elif version is None:
                 target = max(same) if same and not is_whole else self._before(production, manifests)
             if target is None:
                 raise BadInput(
@@ -240,7 +326,7 @@ class ServingFolder:
                 "version": self._new_number(),
                 "kind": ROLLBACK,
                 "pushed_at": _now(),
-                "replaced": production,
+                "replaced": standing.version if is_gone else production,
                 "restores": _origin(target, manifests),
                 "reason": reason or None,
                 "forced": None,
@@ -297,15 +383,15 @@ class ServingFolder:
         return self.folder / str(version)
 
     def _kept_manifest(self, version: int) -> Path:
-        return self.folder / _MANIFESTS / f"{version}.json"
+        return self._manifests_folder / f"{version}.json"
 
     def _numbers(self) -> list[int]:
         """All numbers that are names here, also of files, which TensorFlow Serving takes for versions."""
         return sorted(_as_numbers(_names(self.folder)))
 
     def _ever(self) -> set[int]:
-        kept = _as_numbers(name.removesuffix(".json") for name in _names(self.folder / _MANIFESTS))
-        return {*self._numbers(), *kept}
+        names = [*_names(self._manifests_folder), *_names(self.folder / _OLD_MANIFESTS)]
+        return {*self._numbers(), *_as_numbers(name.removesuffix(".json") for name in names)}
 
     def _new_number(self) -> int:
         """The time, or more if a clock was ahead once: a number is never given twice."""
@@ -352,7 +438,7 @@ class ServingFolder:
             for name in _names(self.folder):
                 if name.startswith((_INCOMING, _LEAVING)):  # of a process that was killed
                     shutil.rmtree(self.folder / name, ignore_errors=True)
-            for version in self.versions():
+            for version in self._ever():
                 if not self._kept_manifest(version).is_file():
                     self._keep_manifest(version)
             yield
@@ -364,7 +450,7 @@ class ServingFolder:
         manifest = self.manifest(version)
         if manifest is None:
             folder = self._of(version)
-            if (folder / MANIFEST_FILE).exists():
+            if (folder / MANIFEST_FILE).exists() or not folder.is_dir():
                 return  # damaged: nobody knows what the version should hold
             manifest = {
                 **_NO_MANIFEST,
@@ -374,7 +460,7 @@ class ServingFolder:
                 "files": checksums(folder),
                 "labels": read_labels(folder),
             }
-        self._kept_manifest(version).parent.mkdir(exist_ok=True)
+        self._manifests_folder.mkdir(exist_ok=True)
         temporary = self._kept_manifest(version).with_suffix(".new")
         _write(temporary, manifest)
         os.replace(temporary, self._kept_manifest(version))

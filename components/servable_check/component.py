@@ -172,8 +172,7 @@ def check(
         "servable": servable,
         "text": (
             f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos"
-            f"{f' (the best of {tries})' if tries > 1 else ''}; "
-            + "; ".join(sentences + faults)
+            f"{f' (the best of {tries})' if tries > 1 else ''}; " + "; ".join(sentences + faults)
         ),
         "golden_photos": len(photos),
         "kinds": [kind for kind in asked if not kind.startswith("golden_")],

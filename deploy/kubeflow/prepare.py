@@ -14,9 +14,9 @@ from typing import Any
 
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
+from deploy.data_folders import check_places, check_sources
 from deploy.kubeflow.compiler import SEPARATORS
 from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan
-from deploy.local import check_places, check_sources
 from deploy.metadata_address import connect, connection_config
 from deploy.overlap import refuse_pattern
 from deploy.root import CONFIG_FILE, Root

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import local
+from deploy import data_folders, local
 from deploy.display import ConsoleDisplay
 from deploy.kubeflow import prepare as preparing
 from deploy.kubeflow.compiler import Cluster
@@ -300,7 +300,7 @@ def test_no_password_and_no_address_of_the_store_is_in_the_plan(place, config, n
     # TFX would write it down, if it knew it.
     from deploy.metadata_address import connection_config
 
-    sources = local.check_sources(config)
+    sources = data_folders.check_sources(config)
     known = connection_config("mysql://warmstart@db.example/metadb")
     leaky = compiler.Compiler().compile(assemble(config, place.root, sources, place.store(), known))
     assert PASSWORD.encode() in leaky.SerializeToString()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import local, output
+from deploy import data_folders, local, output
 from deploy.cli import VERSION, main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
@@ -249,7 +249,7 @@ def test_what_a_program_may_read_is_one_json_document(said):
     write_sample_photos(Path("sample"), photos=24, seed=1)
     Root("runs/cats_vs_dogs").prepare("cats_vs_dogs")
     of_schedule = ["--config", "cats_vs_dogs", "--data", "sample/cats_vs_dogs", "--json"]
-    assert set(document_of(said("history", "--json"))) == {"production", "versions", "runs"}
+    assert set(document_of(said("history", "--json"))) == {"production", "problem", "versions", "runs"}
     assert set(document_of(said("clean", "--json"))) >= {"removed", "dry_run"}
     assert {one["name"] for one in document_of(said("backbone", "list", "--json"))["built_in"]} >= {
         "efficientnet_lite0"
@@ -316,13 +316,13 @@ def test_a_run_says_which_newer_span_it_passes_over(tmp_path):
         os.utime(path, (old, old))
     said: list[str] = []
     config = load_config("cats_vs_dogs", [], [f"{tmp_path}/span-{{SPAN}}"])
-    local.check_sources(config, said.append)
+    data_folders.check_sources(config, said.append)
     sentence, of_span, *_ = said
     assert of_span.startswith(f"{tmp_path}/span-1: ")
     assert sentence.startswith(f"{tmp_path}/span-2 is not read yet: it changed ")
     (tmp_path / "span-2" / "_SUCCESS").touch()
     said.clear()
-    local.check_sources(config, said.append)
+    data_folders.check_sources(config, said.append)
     assert said[0].startswith(f"{tmp_path}/span-2: ")
     assert not any("is not read yet" in line for line in said)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_process_ends_with_its_parent_even_if_that_is_killed(program, tmp_path
 
 def _runs(process):
     try:
-        state = open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
     return state not in "ZX"

@@ -81,7 +81,7 @@ def test_history_before_anything_ran(root):
         "nothing is in production\n"
     )
     code, output, _ = warmstart("history", "--json")
-    assert json.loads(output) == {"production": None, "versions": [], "runs": []}
+    assert json.loads(output) == {"production": None, "problem": "", "versions": [], "runs": []}
     shutil.rmtree(root.reports)
     assert warmstart("history")[0] == 0
 
@@ -112,10 +112,10 @@ def test_history_shows_removed_and_unreadable_versions(root, push):
     first, second = push("a"), push("b")
     root.serving_folder().remove_old(0)
     (root.serving / str(second) / "assets.extra/manifest.json").write_text("{")
-    (root.serving / ".manifests" / f"{second}.json").unlink()
+    (root.folder / "serving-manifests" / f"{second}.json").unlink()
     output = told(warmstart("history")[1])
     assert [output[2][0], output[2][-1]] == [str(first), "removed"]
-    assert output[4] == [str(second), "unreadable", "production"]
+    assert output[4] == [str(second), "unreadable", "damaged"]
 
 
 def test_history_shows_each_run(root):
@@ -163,7 +163,7 @@ def test_history_for_programs(root, push):
     code, output, _ = warmstart("history", "--json")
     assert code == 0
     found = json.loads(output)
-    assert set(found) == {"production", "versions", "runs"}
+    assert set(found) == {"production", "problem", "versions", "runs"}
     assert found["production"] == second
     assert [(v["version"], v["state"], v["pinned"]) for v in found["versions"]] == [
         (first, "kept", False),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import local
+from deploy import data_folders
 from deploy.cli import main
 from deploy.overlap import refuse_overlap, refuse_pattern
 from deploy.root import Root
@@ -31,18 +31,18 @@ def test_a_root_and_photos_in_each_other_are_refused_and_nothing_is_made(photos,
     before = sorted(photos.parent.rglob("*"))
     config = load_config("image_folder", data=[str(photos)])
     with pytest.raises(BadInput, match=says + r".*; give another with --root"):
-        local.check_places(config, Root(f"{photos}{inner}"))
+        data_folders.check_places(config, Root(f"{photos}{inner}"))
     assert sorted(photos.parent.rglob("*")) == before
 
 
 def test_a_link_hides_nothing(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     with pytest.raises(BadInput, match="lies in that of"):
-        local.check_places(load_config("image_folder", data=[str(tmp_path / "link")]), Root(photos / "runs"))
+        data_folders.check_places(load_config("image_folder", data=[str(tmp_path / "link")]), Root(photos / "runs"))
 
 
 def test_folders_side_by_side_are_fine(photos, tmp_path):
-    local.check_places(load_config("image_folder", data=[str(photos)]), Root(tmp_path / "photos2"))
+    data_folders.check_places(load_config("image_folder", data=[str(photos)]), Root(tmp_path / "photos2"))
     refuse_overlap({"a": "/x/photos", "b": "gs://x"}, {"c": "/x/photos2"})
 
 
@@ -54,9 +54,9 @@ def test_a_root_in_a_span_is_refused_and_beside_the_spans_it_is_fine(photos, tmp
     place = Root(os.path.normpath(tmp_path / "all" / root))
     if refused:
         with pytest.raises(BadInput, match="the root"):
-            local.check_places(config, place)
+            data_folders.check_places(config, place)
     else:
-        local.check_places(config, place)
+        data_folders.check_places(config, place)
 
 
 def test_photos_to_evaluate_on_lie_apart_from_those_to_learn_from(photos, tmp_path):
@@ -65,7 +65,7 @@ def test_photos_to_evaluate_on_lie_apart_from_those_to_learn_from(photos, tmp_pa
         [str(photos)],
     )  # fmt: skip
     with pytest.raises(BadInput, match=r"the photos to evaluate on of image_folder .* lies in that of the photos"):
-        local.check_places(config, Root(tmp_path / "root"))
+        data_folders.check_places(config, Root(tmp_path / "root"))
 
 
 @pytest.mark.parametrize("sign", list("*?["))

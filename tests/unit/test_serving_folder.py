@@ -353,7 +353,10 @@ def test_a_manifest_that_names_files_elsewhere_is_none(serving, push, name):
     outside = serving.folder.parent / "outside.txt"
     outside.write_text("not ours")
     first, second = push("a"), push("b")
-    for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
+    for file in (
+        serving.folder / str(first) / MANIFEST,
+        serving.folder.with_name(serving.folder.name + "-manifests") / f"{first}.json",
+    ):
         manifest = json.loads(file.read_text())
         manifest["files"][name] = hashlib.sha256(b"not ours").hexdigest()
         file.write_text(json.dumps(manifest))
@@ -372,7 +375,10 @@ def test_a_manifest_that_names_files_elsewhere_is_none(serving, push, name):
 def test_a_manifest_of_other_types_is_none(serving, push, key, value):
     first = push("a")
     push("b")
-    for file in (serving.folder / str(first) / MANIFEST, serving.folder / ".manifests" / f"{first}.json"):
+    for file in (
+        serving.folder / str(first) / MANIFEST,
+        serving.folder.with_name(serving.folder.name + "-manifests") / f"{first}.json",
+    ):
         file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     assert serving.manifest(first) is None
     assert [version["state"] for version in serving.history()] == ["kept", "production"]
@@ -385,7 +391,7 @@ def test_a_damaged_manifest_is_made_good_by_its_copy(serving, push):
         manifest.write_text(text)
         assert serving.manifest(first)["restores"] is None
         assert serving.manifest(first)["version"] == first
-    kept = serving.folder / ".manifests" / f"{first}.json"
+    kept = serving.folder.with_name(serving.folder.name + "-manifests") / f"{first}.json"
     for spoil in (lambda: kept.write_text("{"), kept.unlink):
         spoil()
         assert serving.manifest(first) is None
@@ -794,7 +800,7 @@ def test_a_file_that_is_gone_or_new_is_damage_too(serving, push):
     (serving.folder / str(version) / "saved_model.pb").unlink()
     assert serving.identity(version) is None
     (serving.folder / str(version) / MANIFEST).write_text("{")
-    shutil.rmtree(serving.folder / ".manifests")
+    shutil.rmtree(serving.folder.with_name(serving.folder.name + "-manifests"))
     assert serving.identity(version) is None
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.example_gen.spans import SpanFolders, SpanPattern, parse_pattern, resolve_sources, span_number
-from deploy.local import check_sources
+from deploy.data_folders import check_sources
 from pipeline.config import load_config
 from schemas.errors import BadInput
 

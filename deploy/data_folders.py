@@ -1,0 +1,201 @@
+"""The data folders and the root of a configuration, looked at before anything slow is imported."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from components.example_gen import layouts, spans
+from components.example_gen.overview import Overview, make_overview
+from deploy.overlap import refuse_overlap, refuse_pattern
+from deploy.root import Root, shown
+from deploy.window import find_window
+from pipeline.config import CompletenessOfSpans, Config
+from schemas.errors import BadInput
+from schemas.words import and_more
+
+
+def check_places(config: Config, root: Root) -> None:
+    """Looks at the paths of the data folders and of the root, before anything is made.
+
+    Raises:
+      BadInput: the root's path would be read as a pattern, or one of the folders lies in another.
+    """
+    refuse_pattern("the root folder", root.folder)
+    inputs = {}
+    for what, sources in (
+        ("the photos", config.data.sources),
+        ("the photos to evaluate on", config.evaluation.further),
+    ):
+        for dataset, source in sources.items():
+            if source and not source.startswith("tfds:"):
+                inputs[f"{what} of {dataset}"] = spans.folder_of_all(source, str(root.folder))
+    refuse_overlap(inputs, {"the root": root.folder})
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What is to be learnt from. sources, further: data set -> folder, as `check_sources` gives them. classes: of the
+    photos to learn from; None: only reading them tells. whole: whether these are all classes; of a window only the
+    newest span is looked at. photos, photo_bytes: of what is new, as far as names tell.
+    """
+
+    sources: dict[str, str]
+    further: dict[str, str]
+    classes: frozenset[str] | None
+    whole: bool
+    photos: int
+    photo_bytes: int
+
+
+def check_sources(
+    config: Config, said: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Data set -> folder, of those to learn from and of those to evaluate on only; see `understand`."""
+    understood = understand(config, said)
+    return understood.sources, understood.further
+
+
+def understand(config: Config, said: Callable[[str], None] = lambda text: None) -> Understood:
+    """Looks at every data folder before anything slow is imported.
+
+    Args:
+      config: says where they are.
+      said: told what each data folder holds, and of every newer span that is passed over, since it is not complete.
+
+    Returns:
+      in `sources` and `further` names with `tfds:` are resolved (and downloaded where needed), and patterns of spans
+      are as they are, since ImageExampleGen looks for the span again.
+
+    Raises:
+      BadInput: a folder or span is missing, unreadable, empty or in no known layout, there is one class only, or a
+        class to evaluate on is not learnt.
+    """
+    sources = resolve_tfds(config, config.data.sources)
+    data, whole = config.data, config.data.window is None
+    # The newest span need not have all classes.
+    newest = None if whole else find_window(config)[0][-1]
+    folders = newest.folders if newest else _resolve(sources, data.span, data.completeness, said)
+    overviews = look_at_folders(config, folders, config.task.label)
+    found = _classes(overviews, said, whole)
+    classes = found if whole else None
+    if classes is not None and len(classes) == 1:
+        raise BadInput(
+            f"all photos in {', '.join(folders.values())} are of one class, {min(classes)!r}; expected at least two "
+            "classes, such as one folder each"
+        )
+    further = resolve_tfds(config, config.evaluation.further)
+    folders = _resolve(further, None, data.completeness, said)
+    more = _classes(look_at_folders(config, folders, config.evaluation.further_label), said, whole=False)
+    unknown = sorted(more - classes) if more is not None and classes is not None else []
+    if unknown:
+        raise BadInput(
+            f"the photos in {', '.join(folders.values())}, to be evaluated on, are of classes that are not learnt "
+            f"({', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; learnt are "
+            f"{', '.join(sorted(classes or ())[:5])}); choose another evaluation.further_label, or leave them out"
+        )
+    photos, photo_bytes = (sum(getattr(each, name) for each in overviews) for name in ("photos", "bytes"))
+    return Understood(sources, further, found, whole, photos, photo_bytes)
+
+
+def refuse_other_classes(config: Config, root: Root, understood: Understood) -> None:
+    """Asks whether the photos are of what the model in production knows, before anything is learnt from them.
+
+    Raises:
+      BadInput: production was trained on other classes, so that nothing could be compared with it.
+    """
+    version = root.production_version()
+    if version is None or understood.classes is None or config.release.incomparable != "refuse":
+        return
+    known = (root.serving_folder().manifest(int(version)) or {}).get("labels") or ()
+    common = understood.classes.intersection(known)
+    # A span may have one class only, and is of this root if production knows it.
+    if known and len(common) < (2 if understood.whole else 1):
+        raise BadInput(
+            f"the root folder {root.folder} has a model of {and_more(sorted(known), 5)} in production, and these "
+            f"photos are of {and_more(sorted(understood.classes), 5)}, so the two could not be compared; give "
+            "other photos another folder with --root, or set release.incomparable=floors to let them take this one over"
+        )
+
+
+def _resolve(
+    sources: Mapping[str, str], span: int | date | None, completeness: CompletenessOfSpans, said: Callable[[str], None]
+) -> dict[str, str]:
+    """Data set -> folder of the span that is read."""
+    found = spans.resolve_sources(sources, span, **completeness)
+    for waiting in found.passed_over:
+        said(f"{waiting.folder} is not read yet: it {waiting.reason}")
+    return found.folders
+
+
+def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, str]:
+    """The source of each data set, prepared by TensorFlow Datasets where it is one of theirs."""
+    sources: dict[str, str] = {}
+    for dataset, source in given.items():
+        assert source is not None  # load_config has seen to it
+        if source.startswith("tfds:"):
+            from components.example_gen import tfds_source
+
+            source = tfds_source.resolve_tfds(source, config.data.tfds_dir)
+        sources[dataset] = source
+    return sources
+
+
+def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str) -> list[Overview]:
+    """What the folder of each data set holds.
+
+    Raises:
+      BadInput: as `layouts.find_photos`.
+    """
+    overviews = []
+    for dataset, folder in folders.items():
+        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
+        name = folder if "://" in folder else shown(Path(folder))
+        overviews.append(make_overview(name, dataset, found, label_from))
+    return overviews
+
+
+def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool) -> frozenset[str] | None:
+    """The classes of the photos in the folders; None where only reading the photos tells them.
+
+    Raises:
+      BadInput: the folders are the `whole` data and hold a class that cannot be learnt.
+    """
+    classes: frozenset[str] | None = frozenset()
+    for overview in overviews:
+        for line in overview.lines():
+            said(line)
+        if overview.never_learnt and whole:
+            held_back = " and ".join(split for split, where in overview.splits.items() if split != "train")
+            raise BadInput(
+                f"in {overview.folder} all photos of {and_more(overview.never_learnt, 5)} are given to {held_back}; "
+                "expected photos of every class in train"
+            )
+        if overview.classes is None:
+            classes = None
+        elif classes is not None:
+            classes |= {label for label, count in overview.classes.items() if count}
+    return classes
+
+
+def ways_out(config: Config) -> str:
+    """What to do about a new span that was stopped, to go on from the sentence that says why; empty: it is no span."""
+    patterns = [source for source in config.data.sources.values() if source and spans.parse_pattern(source)]
+    if not patterns or config.data.span is not None:
+        return ""
+    with contextlib.suppress(BadInput):
+        if config.data.window is not None:
+            newest = find_window(config)[0][-1]
+        else:
+            sources = {str(dataset): source or "" for dataset, source in config.data.sources.items()}
+            newest = spans.resolve_sources(sources, None, **config.data.completeness)
+        folders = and_more(list(newest.folders.values()), 3)
+        return (
+            f"; this is span {newest.shown} ({folders}): mend it there, or rename the folder to leave it out, or "
+            "accept it by setting the limit that is named higher"
+        )
+    return ""

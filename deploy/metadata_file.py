@@ -1,0 +1,116 @@
+"""The file that ML Metadata keeps below a root, and the copy of it that is made after every run.
+
+Neither TFX nor ML Metadata's own client is needed: SQLite copies a database while others have it open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+from schemas.errors import BadInput
+
+COPY_SUFFIX = ".copy"
+# What the client of ML Metadata asks first. A database without it is somebody else's, or was cut off.
+_TABLE = "Execution"
+_NO_TABLE = f"no such table: {_TABLE}"
+
+
+def problem_of(file: Path) -> str:
+    """What is wrong with the file, in words that follow its name; empty: nothing is, or it is not there."""
+    if not file.exists():
+        return ""
+    try:
+        with contextlib.closing(_open(file)) as database:
+            said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            database.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
+    except sqlite3.Error as error:
+        return f"cannot be read ({error})"
+    return "" if said == "ok" else f"is damaged ({' '.join(said.split())})"
+
+
+def last_execution(file: Path) -> int:
+    """The highest number of an execution; 0: there is none, or no file."""
+    if not file.exists() or _NO_TABLE in problem_of(file):
+        return 0
+    with contextlib.closing(_open(file)) as database:
+        return database.execute(f"SELECT coalesce(max(id), 0) FROM {_TABLE}").fetchone()[0]
+
+
+def refuse_damaged(file: Path) -> None:
+    """Asks whether the file can be used.
+
+    Raises:
+      BadInput: it is damaged.
+    """
+    problem = problem_of(file)
+    if problem and _NO_TABLE not in problem:  # a run that was killed as it made the file: ML Metadata goes on there
+        raise BadInput(f"ML Metadata's file {file} {problem}; {_remedy(file)}")
+
+
+def _remedy(file: Path) -> str:
+    copy = copy_of(file)
+    if copy.exists() and not problem_of(copy):
+        return f"`warmstart repair` puts the copy of {_time_of(copy)} in its place"
+    return (
+        "there is no whole copy of it, so move the file away: the next run starts anew, and the versions in serving/ "
+        "stay"
+    )
+
+
+def copy_of(file: Path) -> Path:
+    """Where the copy lies."""
+    return file.with_name(file.name + COPY_SUFFIX)
+
+
+def make_copy(file: Path) -> None:
+    """Copies the file beside itself, whole or not at all; a damaged one leaves the copy as it is.
+
+    Raises:
+      OSError: the copy cannot be written.
+    """
+    if not file.exists() or problem_of(file):
+        return
+    new = file.with_name(file.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        with contextlib.closing(_open(file)) as source, contextlib.closing(sqlite3.connect(new)) as target:
+            source.backup(target)
+        os.replace(new, copy_of(file))
+    except sqlite3.Error as error:  # such as a disk that is full
+        raise OSError(None, f"{copy_of(file)} cannot be written ({error})") from None
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def repair(file: Path) -> str:
+    """Puts the copy in the place of a damaged file, which is kept; gives a sentence, or an empty one: nothing is wrong.
+
+    Raises:
+      BadInput: there is no whole copy.
+    """
+    problem, copy = problem_of(file), copy_of(file)
+    if not problem:
+        return ""
+    if not copy.exists() or problem_of(copy):
+        raise BadInput(f"ML Metadata's file {file} {problem}; {_remedy(file)}")
+    aside = file.with_name(f"{file.name}.damaged-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}")
+    when = _time_of(copy)
+    os.rename(file, aside)
+    for leftover in ("-journal", "-wal", "-shm"):  # of the damaged one
+        file.with_name(file.name + leftover).unlink(missing_ok=True)
+    with contextlib.closing(_open(copy)) as source, contextlib.closing(sqlite3.connect(file)) as target:
+        source.backup(target)
+    return f"ML Metadata's file {problem}; the copy of {when} is in its place, and the damaged one is {aside.name}"
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)
+
+
+def _time_of(copy: Path) -> str:
+    return f"{datetime.fromtimestamp(copy.stat().st_mtime, timezone.utc):%Y-%m-%d %H:%M} UTC"
