@@ -127,6 +127,8 @@ class ConsoleDisplay:
         out.print()
         if data := summary["data"]:
             out.print(f"[bold]photos[/]   {_photos(data)}")
+        if dropped := (summary["vectors"] or {}).get("dropped_as_damaged"):
+            out.print(f"         {dropped} stored vectors were damaged; they were dropped and computed anew")
         if window := summary["window"]:
             out.print(f"[bold]window[/]   {escape(_window(window))}")
         for counts in (data, (window or {}).get("data")):
@@ -149,7 +151,7 @@ class ConsoleDisplay:
 
     def status(self, status: str, reason: str) -> None:
         """The one line that everybody reads."""
-        colour = {"pushed": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(status, "red")
+        colour = {"pushed": "green", "restored": "green", "skipped": "cyan", "not_pushed": "yellow"}.get(status, "red")
         self.console.print(f"[bold]status: [{colour}]{status}[/][/]  {escape(reason)}")
 
 

@@ -1,5 +1,7 @@
 """From a backbone's handle to a local SavedModel that is known to be an image feature vector."""
 
+import contextlib
+import json
 import os
 import shutil
 import tarfile
@@ -11,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_hub as hub
+from absl import logging
 
 from components.backbone import efficientnet_lite, saved_feature_vector
 from components.backbone.registry import (
@@ -22,11 +25,13 @@ from components.backbone.registry import (
     fingerprint,
     is_address,
     require_handle,
+    sha256_of_files,
     weights_file,
 )
 from components.backbone.torch_checkpoint import read_torch_checkpoint
 from schemas.errors import BadInput
 
+_CHECKSUMS_FILE = "checksums.json"
 DEFAULT_PROBE_PIXELS = 96  # No less than any Keras application takes: InceptionV3 takes no less than 75.
 
 
@@ -46,17 +51,43 @@ def write_whole(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def _once(target: Path, write: Callable[[Path], None]) -> Path:
-    """`target`, written whole by `write` unless it is there.
+    """`target`, written whole by `write` unless it is there and as it was written.
 
-    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way.
+    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way. The folder is
+    of a cache, where anything may be deleted or damaged: what does not fit its checksums is made anew.
     """
+
+    def write_with_checksums(folder: Path) -> None:
+        write(folder)
+        (folder / _CHECKSUMS_FILE).write_text(json.dumps(_checksums(folder)), encoding="utf-8")
+
+    if target.is_dir() and not _is_whole(target):
+        logging.warning("%s is not as it was written; it is made anew", target)
+        damaged = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            target.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
     if not target.is_dir():
         try:
-            write_whole(target, write)
+            write_whole(target, write_with_checksums)
         except OSError:
             if not target.is_dir():
                 raise
     return target
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256, of every file but the list of them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUMS_FILE)
+    return {path.relative_to(folder).as_posix(): sha256_of_files(path) for path in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        wanted = json.loads((folder / _CHECKSUMS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return wanted == _checksums(folder)
 
 
 def _convert(backbone: Backbone, folder: Path) -> None:

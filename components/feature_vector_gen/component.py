@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
@@ -36,7 +37,7 @@ from schemas.errors import BadInput
 
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
-_COMPUTED, _REUSED = "computed", "reused"
+_COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class _Vectors(beam.DoFn):
         self._counter = progress.Counter("photos through the backbone")
         self._computed = beam.metrics.Metrics.counter("vectors", _COMPUTED)
         self._reused = beam.metrics.Metrics.counter("vectors", _REUSED)
+        self._dropped = beam.metrics.Metrics.counter("vectors", _DROPPED)
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
         examples = [tf.train.Example.FromString(record) for _, record in batch]
@@ -134,7 +136,10 @@ class _Vectors(beam.DoFn):
     ) -> list[bytes]:
         """Of each row: the bytes of the vector and the brightness, float32, and those of the activations."""
         store = self._stores and self._stores[view > 0]
+        before = store.dropped if store else 0
         values = {i: found for i in rows if store and (found := store.get(hashes[i], view, self._size(splits[i])))}
+        if store and store.dropped > before:
+            self._dropped.inc(store.dropped - before)
         missing = [i for i in rows if i not in values]
         self._reused.inc(len(values))
         self._computed.inc(len(missing))
@@ -249,6 +254,9 @@ def FeatureVectorGen(
         _COMPUTED: counts.get(_COMPUTED, 0),
         _REUSED: counts.get(_REUSED, 0),
     }
+    if dropped := counts.get(_DROPPED, 0):
+        note[_DROPPED] = dropped
+        logging.warning("%d stored vectors were damaged; they were dropped and computed anew", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)
     with fileio.open(os.path.join(feature_vectors.uri, PASS_FILE), "w") as file:
         file.write(json.dumps(note, indent=2))

@@ -7,26 +7,36 @@ import uuid
 
 from tfx.dsl.io import fileio
 
+from components.sealed import seal, unseal
+
 
 class VectorStore:
     """A folder of small files, one a photo and view, named by the photo's content hash.
 
     Whatever decides the values besides the photo is in the folder's name, so an entry is valid for ever, and any
-    number of processes may read and write it at once: an entry appears whole, and twice the same.
+    number of processes may read and write it at once: an entry appears whole, and twice the same. It is sealed with a
+    checksum: one that was changed, cut off or swapped is none.
+
+    dropped: how many of those `get` met.
     """
 
     def __init__(self, folder: str):
         self._folder = folder
         self._known: set[str] = set()
+        self.dropped = 0
 
     def get(self, content_hash: str, view: int, size: int) -> bytes | None:
-        """The entry, or None where there is none of `size` bytes."""
+        """The entry; None where there is none, or none of `size` bytes that is as it was written."""
         path = self._path(content_hash, view)
         if not fileio.exists(path):
             return None
         with fileio.open(path, "rb") as file:
-            value = file.read()
-        return value if len(value) == size else None
+            value = unseal(file.read(), self._name(path))
+        if value is None or len(value) != size:
+            # One of another size may be whole: photos change their splits, which are kept in different precision.
+            self.dropped += value is None
+            return None
+        return value
 
     def put(self, content_hash: str, view: int, value: bytes) -> None:
         """Writes an entry, whole or not at all."""
@@ -37,8 +47,13 @@ class VectorStore:
             self._known.add(folder)
         temporary = f"{path}.{uuid.uuid4().hex}"
         with fileio.open(temporary, "wb") as file:
-            file.write(value)
+            file.write(seal(value, self._name(path)))
         fileio.rename(temporary, path, overwrite=True)
+
+    @staticmethod
+    def _name(path: str) -> str:
+        """What an entry is sealed for: its store, whose name has an address in it, its photo and view."""
+        return "/".join(path.split(os.sep)[-3:])
 
     def _path(self, content_hash: str, view: int) -> str:
         return os.path.join(self._folder, content_hash[:2], f"{content_hash}-{view}" if view else content_hash)

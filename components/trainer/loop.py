@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tfx.dsl.io import fileio
 
 from components import progress
 from components.legacy_keras import tf_keras
+from components.sealed import seal, unseal
 from components.trainer.devices import even_batch_size
 from components.trainer.model import NOT_FINITE, Classifier, make_loss
 from components.trainer.optimization import OpenStages, make_optimizer
@@ -66,13 +68,17 @@ class _State:
         buffer = io.BytesIO()
         np.savez(buffer, facts=np.array(facts), **lists)
         with fileio.open(path + ".new", "wb") as file:
-            file.write(buffer.getvalue())
+            file.write(seal(buffer.getvalue(), os.path.basename(path)))
         fileio.rename(path + ".new", path, overwrite=True)
 
     @classmethod
-    def read(cls, path: str) -> _State:
+    def read(cls, path: str) -> _State | None:
+        """The state that was written; None: the file was changed or cut off since."""
         with fileio.open(path, "rb") as file:
-            stored = np.load(io.BytesIO(file.read()))
+            content = unseal(file.read(), os.path.basename(path))
+        if content is None:
+            return None
+        stored = np.load(io.BytesIO(content))
         lists: dict[str, Any] = {
             name: [stored[key] for key in sorted(stored.files) if key.startswith(name + "-")]
             for name in ("variables", "best", "optimizer", "generators")
@@ -188,7 +194,8 @@ def train(
       log_folder: for TensorBoard.
       multipliers: variable name -> multiple of the learning rate.
       stages: variable name -> stage of gradual unfreezing from which it learns.
-      resume_file: where the state after each epoch is kept until the end; a state found there is gone on from.
+      resume_file: where the state after each epoch is kept until the end; a state found there is gone on from, unless
+        the file was damaged.
       scale_loss: keeps small gradients from vanishing in float16.
 
     Returns:
@@ -221,9 +228,13 @@ def train(
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):
-        optimizer.build(model.trainable_variables)
-        keep_best.restore(_State.read(resume_file))
-        first = len(keep_best.epochs)
+        state = _State.read(resume_file)
+        if state is None:
+            logging.warning("%s is damaged and is dropped; the training begins anew", resume_file)
+        else:
+            optimizer.build(model.trainable_variables)
+            keep_best.restore(state)
+            first = len(keep_best.epochs)
     if first < epochs and not (first and keep_best.is_over):
         callbacks = [keep_best, clock, tf_keras.callbacks.TensorBoard(log_folder, write_graph=False)]
         if stages:

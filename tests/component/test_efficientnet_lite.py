@@ -284,6 +284,31 @@ def test_the_conversion_is_done_once(converted, monkeypatch):
     assert feature_vector.resolve(str(folder)) == folder
 
 
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "list"])
+def test_a_conversion_that_was_damaged_in_the_cache_is_made_anew(cache, monkeypatch, damage):
+    made = []
+
+    def convert(backbone, folder):
+        made.append(backbone.name)
+        (folder / "variables").mkdir()
+        (folder / "saved_model.pb").write_text("graph")
+        (folder / "variables" / "variables.index").write_text("values")
+
+    monkeypatch.setattr(feature_vector, "_convert", convert)
+    folder = feature_vector.resolve("efficientnet_lite0")
+    assert feature_vector.resolve("efficientnet_lite0") == folder
+    assert len(made) == 1
+    file = folder / ("checksums.json" if damage == "list" else "variables/variables.index")
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_text({"changed": "VALUES", "cut": "", "list": "{}"}[damage])
+    assert feature_vector.resolve("efficientnet_lite0") == folder
+    assert len(made) == 2
+    assert (folder / "variables" / "variables.index").read_text() == "values"
+    assert [path.name for path in (cache / "backbones").iterdir()] == [folder.name]
+
+
 def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr(feature_vector, "check_feature_vector", lambda _: 7)
     monkeypatch.setattr(saved_feature_vector, "save_feature_vector", lambda _, folder: (folder / "half").touch())

@@ -38,6 +38,7 @@ WIDTH = 8
 ACTIVATION_VALUES = 8 * 8 * 8  # of the tiny backbone's stem, for 16-pixel photos
 NUMBERS = 4 * (WIDTH + 1)  # bytes of a vector and a brightness
 WHOLE = NUMBERS + 4 * ACTIVATION_VALUES  # bytes of an entry of the splits eval and test
+CHECKSUM = 16
 FREEZE = json.dumps({"strategy": "top", "pattern": "top_conv/"})
 AUGMENTATION = {"flip": True, "rotation_degrees": 20.0, "zoom": 0.2, "scale_jitter": 0.3, "colour": 0.3}
 VIEWS = json.dumps({**AUGMENTATION, "views": 2, "seed": 5})
@@ -295,15 +296,30 @@ def test_a_photo_of_another_name_or_class_is_the_same_photo(generate, homes, vec
     np.testing.assert_array_equal(vectors_of(found.examples["eval"]), vectors_of(made.examples["eval"]))
 
 
-@pytest.mark.parametrize("size", [NUMBERS, WHOLE + 1])
-def test_an_entry_of_the_wrong_size_is_computed_again_and_mended(made, generate, homes, vector_store, tmp_path, size):
+@pytest.mark.parametrize(
+    ("damage", "count"),
+    [
+        (lambda whole, other: whole[:NUMBERS], 1),
+        (lambda whole, other: whole + b"\0", 1),
+        (lambda whole, other: b"", 1),
+        (lambda whole, other: bytes(len(whole)), 1),
+        (lambda whole, other: whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], 1),
+        (lambda whole, other: other, 1),
+    ],
+    ids=["cut", "longer", "empty", "zeroed", "one_bit", "swapped"],
+)
+def test_an_entry_that_is_not_as_it_was_written_is_computed_again_and_mended(
+    made, generate, homes, vector_store, tmp_path, damage, count
+):
+    """A model must not learn from whatever lies in a folder that anybody may delete."""
     stored = copied(vector_store, tmp_path)
-    [damaged] = stored.rglob(text(made.examples["eval"][1], f.CONTENT_HASH))
+    [damaged], [other] = (stored.rglob(text(made.examples["eval"][i], f.CONTENT_HASH)) for i in (1, 2))
     whole = damaged.read_bytes()
-    assert len(whole) == WHOLE
-    damaged.write_bytes((whole + b"\0")[:size])
+    assert len(whole) == WHOLE + CHECKSUM
+    damaged.write_bytes(damage(whole, other.read_bytes()))
     found = generate({"eval": homes["eval"]}, stored)
     assert found.counts == (1, 5)
+    assert found.note["dropped_as_damaged"] == count
     assert found.batches == [1]
     np.testing.assert_allclose(vectors_of(found.examples["eval"]), vectors_of(made.examples["eval"]), atol=1e-6)
     assert len(damaged.read_bytes()) == len(whole)

@@ -786,6 +786,26 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(
     assert not kept.exists(), "once the model is there, nothing is left to go on from"
 
 
+@pytest.mark.parametrize("damage", [lambda state: state[:-100], lambda state: b"", lambda state: bytes(len(state))])
+def test_a_state_that_was_damaged_is_dropped_and_the_training_begins_anew(tmp_path, damage):
+    """A file that may be thrown away must not fail every run that is to come."""
+    train_data, eval_data = FewNumbers(np.array([1] * 8)), FewNumbers(np.array([1] * 6 + [0] * 2))
+    file = tmp_path / "state.npz"
+
+    def train(epochs):
+        inputs = tf_keras.Input([1])
+        model = Classifier(inputs, tf_keras.layers.Dense(2, kernel_initializer="zeros")(inputs))
+        settings = {**PHASE_ONE, "epochs": epochs, "learning_rate": 0.1, "batch_size": 8}
+        return loop.train(model, train_data, eval_data, settings, str(tmp_path / "logs"), resume_file=str(file))
+
+    whole = train(2)
+    file.write_bytes(damage(file.read_bytes()))
+    again = train(2)
+    assert again["resumed_from"] == 0
+    assert again["epochs"] == whole["epochs"]
+    assert train(2)["resumed_from"] == 2, "what was written anew is whole"
+
+
 def test_another_training_does_not_go_on_from_what_was_interrupted(tmp_path):
     first = loop.resume_file(str(tmp_path), "fine_tuning", {"learning_rate": 0.1})
     Path(first).write_bytes(b"state")
