@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from pydantic import ValidationError
 
-from components.example_gen.conversion import read_photo
+from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import mark_as_output
 from components.example_gen.photo_rules import PhotoRules, read_rules
@@ -278,9 +278,8 @@ def _read(file: str, rules: Sequence[PhotoRules]) -> bytes | str:
     try:
         if path.exists() and not path.is_file():
             return f"{file} is no file; expected a photo."
-        file_bytes = path.read_bytes()
         # Rules decide whether a photo is read, not to which bytes.
-        photos = [read_photo(file_bytes, its_rules).photo_bytes for its_rules in dict.fromkeys(rules)]
+        photos = [read_photo(read_path(path, its_rules), its_rules).photo_bytes for its_rules in dict.fromkeys(rules)]
     except PhotoRejected as rejected:
         return f"{file} {rejected.detail}"
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.example_gen.conversion import read_photo
+from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules, read_rules
 from deploy.production import columns
@@ -115,7 +115,7 @@ def _read(file: str, rules: PhotoRules) -> bytes | Answer:
     try:
         if path.exists() and not path.is_file():
             raise PhotoRejected("unreadable", "is no file; expected a photo.")
-        return read_photo(path.read_bytes(), rules).photo_bytes
+        return read_photo(read_path(path, rules), rules).photo_bytes
     except PhotoRejected as rejected:
         return Answer(file, reason=rejected.reason, error=f"{file} {rejected.detail}")
     except OSError as error:

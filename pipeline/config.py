@@ -140,7 +140,17 @@ class DataConfig(Section):
     )
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
     max_pixels: int = Field(
-        100_000_000, ge=1, le=_MOST_PIXELS, description="Photos with more pixels are rejected, before they are decoded."
+        100_000_000,
+        ge=1,
+        le=_MOST_PIXELS,
+        description="Photos with more pixels are rejected, before they are decoded. Ingestion holds one photo at a "
+        "time, at up to 25 bytes a pixel.",
+    )
+    max_file_megabytes: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Larger files are rejected, and of files that do not begin like a photo no more is read than that.",
     )
     convert: bool = Field(
         True,
@@ -758,6 +768,10 @@ class Config(Section):
         return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
 
 
+# A configuration has some hundred keys, four levels deep.
+_MOST_LEVELS, _MOST_VALUES = 32, 20_000
+
+
 def known_configs() -> list[str]:
     """Names of the configurations that come with warmstart."""
     return sorted(path.stem for path in CONFIGS_FOLDER.glob("*.yaml"))
@@ -837,7 +851,9 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
             f"{', '.join(known_configs())}, or the path of a YAML file"
         )
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        _refuse_excess(text)
+        raw = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise BadInput(f"configuration file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if raw is None:
@@ -845,6 +861,34 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise BadInput(f"configuration file {path} holds {type(raw).__name__}; expected keys such as `data:`")
     return raw
+
+
+def _refuse_excess(text: str) -> None:
+    """Refuses YAML that is nested so deep, or repeats so much by its aliases, that nobody can have meant it.
+
+    Raises:
+      ValueError: it is so.
+    """
+    values, within = 0, dict[str | None, int]()
+    opened = list[tuple[str | None, int]]()  # of every collection that is open: its anchor, and the values up to it
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            values += within.get(event.anchor, 0)
+            if event.anchor in (anchor for anchor, _ in opened):
+                raise ValueError(f"the alias *{event.anchor} is a part of what it stands for")
+        elif isinstance(event, yaml.CollectionStartEvent):
+            values += 1
+            opened.append((event.anchor, values))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            if anchor:
+                within[anchor] = values - before + 1
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+        if len(opened) > _MOST_LEVELS:
+            raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
+        if values > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values, those counted that its aliases repeat")
 
 
 class _Loader(yaml.SafeLoader):

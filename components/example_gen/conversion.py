@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -20,6 +23,39 @@ class ReadPhoto:
     photo_bytes: bytes
     facts: photo.PhotoFacts
     converted: bool
+
+
+def read_file(file: IO[bytes], size: int, rules: PhotoRules) -> bytes:
+    """The bytes of a file that may be a photo; of any other no more than its first ones are read.
+
+    Args:
+      file: at its beginning.
+      size: its bytes.
+      rules: with `convert` off, what TensorFlow cannot read is rejected.
+
+    Raises:
+      PhotoRejected: it begins like nothing that is read, or is larger than any photo.
+      OSError, OpError: it cannot be read.
+    """
+    start = file.read(photo.SNIFFED_BYTES)
+    try:
+        photo.sniff(start)
+    except photo.PhotoRejected as rejected:
+        if not (rules.convert and rejected.convertible):
+            raise
+    if size > rules.max_file_megabytes * 1e6:
+        raise photo.PhotoRejected(
+            "too_large",
+            f"has {size / 1e6:,.0f} MB, and at most {rules.max_file_megabytes} MB are read; save it smaller, or raise "
+            "data.max_file_megabytes.",
+        )
+    return start + file.read()
+
+
+def read_path(path: Path, rules: PhotoRules) -> bytes:
+    """`read_file` of a file of this machine; raises as that does."""
+    with path.open("rb") as file:
+        return read_file(file, os.fstat(file.fileno()).st_size, rules)
 
 
 def read_photo(file_bytes: bytes, rules: PhotoRules) -> ReadPhoto:

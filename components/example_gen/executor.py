@@ -22,7 +22,7 @@ from tfx.utils import proto_utils
 from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import copies, layouts, tfds_source
-from components.example_gen.conversion import ReadPhoto, read_photo
+from components.example_gen.conversion import ReadPhoto, read_file, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
@@ -86,6 +86,12 @@ def _rejection(rejected: layouts.Rejected) -> beam.pvalue.TaggedOutput:
     return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
 
 
+def _rejected(found: layouts.Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
+    detail = f"{found.file_name} {why.detail}"
+    label = _label(found, label_from)
+    return _rejection(layouts.Rejected(found.file_name, found.dataset, why.reason, detail, label))
+
+
 def _label(of: layouts.Photo, label_from: str) -> str:
     return of.species if label_from == "species" else of.label
 
@@ -122,12 +128,16 @@ class _ReadFile(beam.DoFn):
     """
 
     def __init__(self, settings: dict[str, Any]):
-        self._settings = settings
+        self._settings, self._rules = settings, PhotoRules.of(settings)
 
     def process(self, found: layouts.Photo):
         try:
+            size = tf.io.gfile.stat(found.path).length
             with fileio.open(found.path, "rb") as file:
-                photo_bytes = file.read()
+                photo_bytes = read_file(file, size, self._rules)
+        except PhotoRejected as rejected:
+            yield _rejected(found, rejected, self._settings["label_from"])
+            return
         except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
             if not _is_of_the_file(error):
                 raise
@@ -165,8 +175,7 @@ class _ToExample(beam.DoFn):
         try:
             read = read_photo(file_bytes, self._rules)
         except PhotoRejected as rejected:
-            detail = f"{found.file_name} {rejected.detail}"
-            yield _rejection(layouts.Rejected(found.file_name, found.dataset, rejected.reason, detail, label))
+            yield _rejected(found, rejected, self._settings["label_from"])
             return
         # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
         content_hash = hashlib.sha256(file_bytes).hexdigest()

@@ -24,6 +24,7 @@ Image.MAX_IMAGE_PIXELS = None
 # The prompt of a picture that a program drew has some megabytes; viewers show it all the same.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
+SNIFFED_BYTES = 1024
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,6 +69,14 @@ _SAVE_AGAIN = "save it again as a plain JPEG."
 _EXPECTED = f"supported are {', '.join(SUPPORTED)}, and with data.convert {', '.join(CONVERTED)}."
 # Of 255. What differs less cannot be told from nothing.
 _LEAST_CONTRAST = 16
+# Of 255. A flat ground as bright or as dark as that is one that somebody chose.
+_NEARLY_BLACK, _NEARLY_WHITE = 4, 251
+# What is flat at the bottom of a JPEG that was cut off: rows, and their share of all.
+_LEAST_FLAT_ROWS, _LEAST_FLAT_SHARE = 16, 0.1
+# Pixels of a block, without and with chroma at half the size.
+_BLOCK, _LARGE_BLOCK = 8, 16
+# Shares of the row of blocks in which it was cut off.
+_MOST_FLAT_ON_THE_LEFT, _LEAST_FLAT_ON_THE_RIGHT = 0.5, 0.8
 # Of 255. A picture in 16 bits that is nowhere as bright was made in 12 or 13 bits, and is nearly black as it is.
 _LEAST_BRIGHT = 32
 _PICTURE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
@@ -89,8 +98,8 @@ class PhotoRejected(ValueError):
     """The bytes are no photo to learn from.
 
     Attributes:
-      reason: `empty`, `apple_double`, `not_an_image`, `unsupported_format`, `truncated`, `corrupt`,
-        `too_small`, `too_large`, `almost_nothing_to_see` or `decoder_disagrees`.
+      reason: `empty`, `apple_double`, `not_an_image`, `unsupported_format`, `truncated`, `cut_off`,
+        `corrupt`, `too_small`, `too_large`, `almost_nothing_to_see` or `decoder_disagrees`.
       detail: the rest of a sentence that begins with the file's name.
       convertible: the format, where a conversion to PNG may help; empty where it cannot.
     """
@@ -117,10 +126,11 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, backgro
     Raises:
       PhotoRejected: with the reason; no other error, whatever the bytes.
     """
-    image_format = _sniff(photo_bytes)
+    image_format = sniff(photo_bytes)
     try:
         with Image.open(io.BytesIO(photo_bytes), formats=[image_format]) as image:
             check_size(image.size, min_side, max_pixels)
+            _check_frames(image, max_pixels)
             color_mode = image.mode
             image.load()
             stored_size = image.size
@@ -167,20 +177,26 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, backgro
             image_format,
         )
     _check_visible(photo_bytes, image_format, picture, alpha, background)
+    if image_format == "JPEG":
+        _check_whole(picture)
     if orientation >= 5:
         width, height = height, width
     looks = perceptual_hash(upright(picture, orientation))
     return PhotoFacts(image_format, width, height, color_mode, orientation, looks)
 
 
-def _sniff(photo_bytes: bytes) -> str:
-    """The true format, one of SUPPORTED."""
+def sniff(photo_bytes: bytes) -> str:
+    """The true format, one of SUPPORTED, of which the first `SNIFFED_BYTES` are looked at.
+
+    Raises:
+      PhotoRejected: it is none of them.
+    """
     if not photo_bytes:
         raise PhotoRejected("empty", "is empty (0 bytes); expected a photo.")
     for signature, image_format in _SIGNATURES:
         if photo_bytes.startswith(signature):
             return image_format
-    start = photo_bytes[:1024]
+    start = photo_bytes[:SNIFFED_BYTES]
     if start.startswith((b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")):
         raise PhotoRejected("apple_double", "is an AppleDouble sidecar of macOS, not the photo; delete it.")
     for pattern, name in _OTHER_IMAGES:
@@ -216,6 +232,24 @@ def check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
         raise PhotoRejected("too_small", f"has {width} x {height} pixels; each side must have at least {min_side}.")
     if width * height > max_pixels:
         raise PhotoRejected("too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed.")
+
+
+def _check_frames(image: Image.Image, max_pixels: int) -> None:
+    """Asks of an animation whether TensorFlow may decode it: it decodes all frames, to give the first one.
+
+    Raises:
+      PhotoRejected: they have too many pixels together.
+    """
+    frames = getattr(image, "n_frames", 1) if image.format == "GIF" else 1
+    width, height = image.size
+    if frames * width * height > max_pixels:
+        image.seek(0)
+        raise PhotoRejected(
+            "too_large",
+            f"has {frames:,} frames of {width} x {height} pixels; at most {max_pixels:,} pixels in all are allowed, "
+            "unless its first frame is converted (data.convert).",
+            "GIF",
+        )
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -282,6 +316,36 @@ def _check_visible(
                 "to a colour that it stands out from."
             )
         raise reject(f"has nothing to see: all its pixels are {shade}; delete it, or save the picture again.")
+
+
+def _check_whole(picture: Image.Image) -> None:
+    """Names a JPEG that was cut off and closed again, which decoders take for whole.
+
+    They go on with the last colour they read: from somewhere within a row of blocks on, all is one shade. A margin, or
+    the ground of a product photo, begins with a row, and is white or black as a rule.
+
+    Args:
+      picture: as it is stored, in mode RGB.
+    """
+    pixels = np.asarray(picture)
+    height = len(pixels)
+    shade = pixels[-1, -1]
+    if shade.max() <= _NEARLY_BLACK or shade.min() >= _NEARLY_WHITE:
+        return
+    is_flat = (pixels == shade).all(axis=(1, 2))
+    rows = int(height if is_flat.all() else np.argmin(is_flat[::-1]))
+    if rows < max(_LEAST_FLAT_ROWS, _LEAST_FLAT_SHARE * height):
+        return
+    # Chroma is smoothed into the first row or two of a block.
+    above = pixels[max(0, height - rows - _BLOCK) : height - rows]
+    flat = (above == shade).all(axis=2)
+    right, left = flat[:, -_LARGE_BLOCK:].mean(), flat[:, :_LARGE_BLOCK].mean()
+    if len(above) and right > _LEAST_FLAT_ON_THE_RIGHT and left < _MOST_FLAT_ON_THE_LEFT:
+        raise PhotoRejected(
+            "cut_off",
+            f"is a JPEG whose lower {rows / height:.0%} are one shade, {Colour(*(int(v) for v in shade))}, as they are "
+            "where a file was cut off; copy it again.",
+        )
 
 
 def _coarse(image: Image.Image) -> np.ndarray:

@@ -50,6 +50,7 @@ class PhotoRules:
 
     min_side: int = 16
     max_pixels: int = 100_000_000
+    max_file_megabytes: int = 100
     convert: bool = True
     background: str = str(WHITE)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from components.example_gen import layouts
-from components.example_gen.conversion import read_photo
+from components.example_gen.conversion import read_file, read_path, read_photo
 from components.example_gen.executor import make_example
 from components.example_gen.photo import PhotoRejected, to_rgb
 from components.example_gen.photo_rules import INPUT_FILE, WHITE, Colour, PhotoRules, as_json, read_rules
@@ -397,3 +397,63 @@ def test_damaged_rules_are_said_to_be(tmp_path, damaged):
     (tmp_path / INPUT_FILE).write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with pytest.raises(BadInput, match=r"input\.json is damaged: expected what warmstart wrote"):
         read_rules(tmp_path)
+
+
+# ---- what is not even read
+
+
+class Film(io.RawIOBase):
+    """A file of any size; `taken`: how much of it was read."""
+
+    def __init__(self, start):
+        self._start, self.taken = start, 0
+
+    def read(self, size=-1):
+        assert size >= 0, "nobody may ask for all of it"
+        self.taken += size
+        return (self._start + bytes(size))[:size]
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"\0\0\0\x20ftypisom", "not_an_image"),
+        (b"PK\x03\x04", "not_an_image"),
+        (b"8BPS", "unsupported_format"),
+        (b"\xff\xd8\xff\xe0", "too_large"),
+        (b"RIFF\0\0\0\0WEBP", "too_large"),
+    ],
+)
+def test_of_a_film_of_two_gigabytes_the_beginning_is_read(start, reason):
+    film = Film(start)
+    with pytest.raises(PhotoRejected) as rejected:
+        read_file(film, 2**31, PhotoRules())
+    assert rejected.value.reason == reason
+    assert film.taken == 1024
+    if reason == "too_large":
+        assert rejected.value.detail.startswith("has 2,147 MB, and at most 100 MB are read; save it smaller, or raise ")
+
+
+def test_what_may_be_a_photo_is_read_whole(tmp_path):
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(encode(SCENE, "JPEG") + bytes(5000))
+    assert read_path(file, PhotoRules()) == file.read_bytes()
+    (tmp_path / "large.jpg").write_bytes(encode(SCENE, "JPEG") + bytes(1_000_000))
+    with pytest.raises(PhotoRejected, match="at most 1 MB"):
+        read_path(tmp_path / "large.jpg", PhotoRules(max_file_megabytes=1))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    with pytest.raises(PhotoRejected, match="is empty"):
+        read_path(tmp_path / "empty.jpg", PhotoRules())
+
+
+def test_of_a_long_animation_the_first_frame_is_converted():
+    frames = [SCENE.rotate(7 * i).quantize(32) for i in range(12)]
+    gif = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    rules = PhotoRules(max_pixels=11 * WIDTH * HEIGHT)
+    read = read_photo(gif, rules)
+    assert (read.converted, read.facts.image_format) == (True, "GIF")
+    with Image.open(io.BytesIO(read.photo_bytes)) as png, Image.open(io.BytesIO(gif)) as first:
+        assert (png.format, getattr(png, "n_frames", 1)) == ("PNG", 1)
+        np.testing.assert_array_equal(np.asarray(png.convert("RGB")), np.asarray(first.convert("RGB")))
+    with pytest.raises(PhotoRejected, match="has 12 frames"):
+        read_photo(gif, PhotoRules(max_pixels=11 * WIDTH * HEIGHT, convert=False))

@@ -1,6 +1,7 @@
 """Which files are photos: real ones, hand-made odd ones, and arbitrary bytes."""
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -19,7 +20,7 @@ SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 WIDTH, HEIGHT = 64, 48
 REASONS = {
     "empty", "apple_double", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_small",
-    "too_large", "decoder_disagrees",
+    "too_large", "decoder_disagrees", "cut_off",
 }  # fmt: skip
 
 
@@ -286,3 +287,57 @@ def test_every_odd_file_found_in_the_wild():
 def test_real_photos_are_accepted(folder):
     for path in sorted((SHARED / folder).rglob("*.jpg"))[::8]:
         assert isinstance(outcome(path.read_bytes()), PhotoFacts), path
+
+
+# ---- cut off, and closed again
+
+NOISY = np.clip(
+    np.stack(np.mgrid[:200, :300] % 256, -1).repeat(2, -1)[..., :3] * 0.7
+    + np.random.default_rng(3).normal(30, 20, (200, 300, 3)), 0, 255
+).astype(np.uint8)  # fmt: skip
+
+
+def cut_and_closed(jpeg, share):
+    return jpeg[: int(len(jpeg) * share)].rstrip(b"\xff") + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_photo_that_was_cut_off_and_closed_again_is_named(share, subsampling):
+    """Both decoders take it for whole, and show a picture whose lower part is one shade."""
+    jpeg = cut_and_closed(encode(Image.fromarray(NOISY), "JPEG", quality=90, subsampling=subsampling), share)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        image.load()
+    rejected = rejection(jpeg)
+    assert rejected.reason == "cut_off"
+    assert re.fullmatch(
+        r"is a JPEG whose lower \d\d% are one shade, #[0-9a-f]{6}, .*; copy it again\.", rejected.detail
+    )
+
+
+def with_margin(shade, left=0):
+    """The lower half of one shade; `left`: columns of it beside the picture too."""
+    pixels = NOISY.copy()
+    pixels[100:] = shade
+    pixels[:, :left] = shade
+    pixels[80:100, 200:] = shade
+    return encode(Image.fromarray(pixels), "JPEG", quality=95)
+
+
+def test_a_margin_is_no_cut():
+    for jpeg in (with_margin(0), with_margin(255), with_margin(90, left=60)):
+        assert inspect(jpeg).image_format == "JPEG"
+    straight = NOISY.copy()
+    straight[120:] = 90
+    assert inspect(encode(Image.fromarray(straight), "JPEG", quality=95)).image_format == "JPEG"
+
+
+def test_many_frames_are_more_pixels_than_one():
+    frames = [Image.fromarray(np.roll(PIXELS, 3 * i, 1)).quantize(32) for i in range(20)]
+    gif = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], disposal=1)
+    with Image.open(io.BytesIO(gif)) as opened:
+        assert opened.n_frames == 20
+    assert inspect(gif, max_pixels=20 * WIDTH * HEIGHT).image_format == "GIF"
+    rejected = rejection(gif, max_pixels=20 * WIDTH * HEIGHT - 1)
+    assert (rejected.reason, rejected.convertible) == ("too_large", "GIF")
+    assert rejected.detail.startswith(f"has 20 frames of {WIDTH} x {HEIGHT} pixels; at most 61,439 pixels in all")

@@ -54,6 +54,29 @@ def test_an_invalid_file_is_refused_in_the_words_of_its_first_lines(path):
     assert len(listed) == max(0, len(expected) - 1), "a problem nobody expects, or one that is not told"
 
 
+def _repeated(levels: int, times: int) -> str:
+    """Each level repeats the one below it so many times."""
+    lines = ["a0: &a0 [photo]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * times)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (_repeated(12, 9), "it holds more than 20,000 values, those counted that its aliases repeat"),
+        (f"notify: {{command: {'[' * 5000 + ']' * 5000}}}", "it is nested more than 32 levels deep"),
+        ("notify: &notify\n  command: [*notify]\n", "the alias *notify is a part of what it stands for"),
+    ],
+    ids=["repeated", "nested", "endless"],
+)
+def test_yaml_that_nobody_can_have_meant_is_one_sentence(tmp_path, text, sentence):
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    [said] = problems_of(str(file))
+    assert said == f"configuration file {file} cannot be read as YAML: {sentence}"
+
+
 def test_values_of_a_file_arrive_and_the_rest_has_its_default():
     config = load_config(str(FILES / "valid" / "every_section.yaml"))
     assert (config.image.size, config.image.resize_method, config.image.antialias) == (32, "area", True)
