@@ -127,6 +127,8 @@ def test_the_boundary_lies_right_below_what_learns(tiny, learning, boundary, sha
     assert_equals_whole(parts, tiny, learning)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("learning", "boundary", "shape"),
     [

@@ -320,6 +320,7 @@ def real_earlier(real_photos, compared):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("count", [20, 40])
 @pytest.mark.parametrize(
     ("change", "action", "told"),

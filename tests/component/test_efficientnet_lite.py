@@ -237,6 +237,8 @@ def test_a_frozen_layer_trains_nothing(converted):
     assert len(layer.non_trainable_weights) == 245
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_fine_tuning_reaches_every_weight_and_leaves_moving_averages_alone(converted):
     layer = hub.KerasLayer(str(converted[1]), trainable=True)
     moving = [v for v in layer.variables if "/moving_" in v.name]

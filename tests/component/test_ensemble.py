@@ -95,6 +95,8 @@ def test_it_answers_with_the_mean(first_model, second_model, ensemble, photos, s
     assert np.any((both["label"] == first["label"]) & (both["label"] != second["label"]))
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
 def test_it_abstains_by_its_own_probability(first_model, second_model, ensemble, photos, signature):
     first, second, both = (ask(folder, photos, signature) for folder in (first_model, second_model, ensemble))
@@ -104,6 +106,8 @@ def test_it_abstains_by_its_own_probability(first_model, second_model, ensemble,
         assert np.any(both["abstains"] != one["abstains"])
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_images_are_answered_with_the_mean_too(first_model, ensemble, photos, transform_graph):
     both = tf.saved_model.load(ensemble)
     images = load_transform(transform_graph)(tf.constant(photos))
@@ -124,6 +128,8 @@ def test_its_signatures_are_those_of_one_model(first_model, ensemble):
         assert both.signatures[name].structured_outputs == one.signatures[name].structured_outputs
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("signature", ["transform_features", "feature_vector"])
 def test_preprocessing_and_vectors_are_the_first_models(first_model, second_model, ensemble, photos, signature):
     [first], [second], [both] = (
@@ -133,6 +139,8 @@ def test_preprocessing_and_vectors_are_the_first_models(first_model, second_mode
     assert (signature == "feature_vector") == bool(np.any(np.abs(second - first) > 0.01))
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_next_model_starts_from_the_second(second_model, ensemble):
     second, both = (
         {variable.name: variable.numpy() for variable in tf.saved_model.load(folder).model_variables}
@@ -144,6 +152,8 @@ def test_the_next_model_starts_from_the_second(second_model, ensemble):
         np.testing.assert_array_equal(value, second[name])
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_that_starts_from_it_answers_as_the_second(second_model, ensemble, photos):
     """Before it is calibrated, that is, so at the second one's temperature."""
     source = warm_start.read_source(ensemble)
@@ -158,6 +168,8 @@ def test_a_model_that_starts_from_it_answers_as_the_second(second_model, ensembl
             warm_start.check_step_zero(source, list(LABELS), tf.constant(photos), wrong)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_fresh_process_serves_it(first_model, second_model, ensemble, photos):
     """Without the two models' folders, and as ServableCheck will ask: against the mean of what was stored."""
     first, second = (ask(folder, photos)["probabilities"] for folder in (first_model, second_model))
@@ -194,6 +206,8 @@ def model_artifact(folder, saved_model=None):
     return model
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_component_takes_features_from_the_cheaper_model(first_model, second_model, photos, tmp_path):
     made = model_artifact(tmp_path / "both")
     Ensemble.EXECUTOR_SPEC.executor_class().Do(
@@ -248,6 +262,8 @@ def three_models(predict):
     return predict(with_ensemble=True)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_what_is_stored_is_what_the_ensemble_answers(three_models, ensemble, drawn_photos):
     photo_of = {photo.name: photo.photo_bytes for photo in drawn_photos}
     for split, count in (("eval", 9), ("test", 15)):
@@ -259,6 +275,8 @@ def test_what_is_stored_is_what_the_ensemble_answers(three_models, ensemble, dra
         np.testing.assert_allclose(stored.probabilities[ENSEMBLE], answers, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_without_an_ensemble_nothing_of_it_is_stored(predict):
     stored = read_predictions(predict(with_ensemble=False), "test")
     assert list(stored.probabilities) == [FEATURE_EXTRACTION, FINE_TUNED]

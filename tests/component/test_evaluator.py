@@ -119,6 +119,8 @@ def is_blessed(evaluator):
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_blessed_for_a_gain_even_if_a_slice_is_below_the_floor(is_blessed):
     """5 of 8 against 4 of 8. Of the dogs one in four is right, which would fail a threshold on every slice."""
     assert is_blessed(fine_tuned={0, 1, 2, 3, 4}, feature_extraction={0, 1, 2, 4}, minimum_accuracy=0.6)
@@ -128,6 +130,8 @@ def test_a_tie_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4, 5}, feature_extraction={1, 2, 3, 6, 7})
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_ensembles_answers_do_not_count(is_blessed):
     """As candidate it would be blessed. Evaluator compares the other two, of which fine-tuned is the worse one."""
     assert not is_blessed(fine_tuned={0, 1, 2, 4}, feature_extraction={0, 1, 2, 4, 5}, ensemble=set(range(EXAMPLES)))
@@ -143,6 +147,7 @@ def test_a_better_model_below_the_floor_is_not_blessed(is_blessed):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("right", "blessed"), [({0, 1, 2, 4}, False), ({0, 1, 2, 4, 5}, True)])
 def test_a_gain_of_less_than_the_minimum_is_not_blessed(is_blessed, right, blessed):
     """The minimum lies between the gains 1/8 and 2/8 on 3 of 8."""
@@ -195,6 +200,7 @@ def failures(run) -> dict[tuple, set[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_plain_threshold_holds_for_every_slice(evaluator):
     """The case that is blessed above: of the dogs one in four is right."""
     config = make_eval_config(0.6, 0.0)
@@ -208,6 +214,7 @@ def test_a_plain_threshold_holds_for_every_slice(evaluator):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("least_size", "blessed"), [(1, True), (2, False)])
 def test_a_slice_below_the_least_size_fails_whatever_it_is_like(evaluator, least_size, blessed):
     """Why floors of slices are not given to Evaluator: all is right, and the threshold does not hold for slices."""
@@ -221,6 +228,7 @@ def test_a_slice_below_the_least_size_fails_whatever_it_is_like(evaluator, least
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_without_thresholds_there_is_no_verdict(evaluator):
     config = make_eval_config(0.6, 0.0)
     del accuracy_metric(config).per_slice_thresholds[:]
@@ -228,6 +236,7 @@ def test_without_thresholds_there_is_no_verdict(evaluator):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("right", "blessed"), [({0, 1, 2, 4, 5}, True), ({0, 1, 2, 4}, False)])
 def test_without_a_baseline_the_floor_alone_decides(is_blessed, right, blessed):
     """As the baseline is right about everything, there is no gain; nobody asks."""
@@ -236,6 +245,7 @@ def test_without_a_baseline_the_floor_alone_decides(is_blessed, right, blessed):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("missing_from", [range(EXAMPLES), [3]])
 def test_predictions_that_are_not_there_are_an_error(evaluator, missing_from, tmp_path):
     """As when a model has gone, or its signature is another; even if of one example alone."""
@@ -248,6 +258,7 @@ def test_predictions_that_are_not_there_are_an_error(evaluator, missing_from, tm
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_thresholds_without_a_model_are_an_error(evaluator, tmp_path):
     """Stored predictions need no model, but the blessing names it: graph.py has to give it."""
     with pytest.raises(KeyError, match="model"):
@@ -339,6 +350,7 @@ def test_the_numbers_do_not_depend_on_how_the_examples_are_spread_over_workers(c
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("classes", [2, 4])
 def test_evaluators_numbers_are_those_of_our_intervals(evaluator, classes):
     """Of both models, over all and on each slice; and TensorFlow Model Analysis' own metrics say the same.

@@ -105,6 +105,8 @@ def test_a_pattern_is_read_as_tfx_reads_it(pieces):
     assert tfx_utils.verify_split_pattern_specs(split) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @settings(max_examples=150, deadline=None)
 @given(
     pattern=st.sampled_from(PATTERNS),
@@ -143,6 +145,8 @@ VALUES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @settings(max_examples=250, deadline=None)
 @given(
     pattern=st.sampled_from(PATTERNS),
@@ -320,6 +324,8 @@ def test_spans_are_read_once_each_and_collected_by_tfx_s_resolver(tmp_path, draw
     assert photos_state(runs.run(sources, span=9)) == ("COMPLETE", (9, None), ninth | more)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_days_and_versions(tmp_path, drawn_photos):
     runs, arriving = Runs(tmp_path), tmp_path / "arriving"
     sources = {"image_folder": f"{arriving}/{{YYYY}}-{{MM}}-{{DD}}/version-{{VERSION}}"}
@@ -360,6 +366,8 @@ def test_an_empty_span_stops_the_step(tmp_path, drawn_photos):
         Runs(tmp_path).run({"image_folder": f"{tmp_path}/photos/{{SPAN}}"})
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_span_is_read_once_however_it_became_complete(tmp_path, drawn_photos):
     runs = Runs(tmp_path)
     sources = {"image_folder": f"{tmp_path}/photos/{{SPAN}}"}

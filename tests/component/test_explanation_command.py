@@ -97,6 +97,8 @@ def root(photos, exported_model, calibrated_model) -> Root:
 # ---- what is written
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_both_models_of_the_newest_run_that_has_them_are_explained_side_by_side(root):
     code, output, errors = explain("photos/0.jpg", "photos/1.jpg")
     assert (code, errors) == (0, "")
@@ -156,6 +158,8 @@ def test_the_model_in_production_is_explained(root, exported_model):
     assert re.search(r"photos/0.jpg +production +(cat|dog) .* Grad-CAM", output)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_whose_layers_cannot_be_reached_is_said_to_be(photos, older_model):
     code, output, errors = explain("photos/0.jpg", "--model", older_model)
     assert (code, errors) == (0, "")
@@ -175,6 +179,8 @@ def test_a_method_can_be_asked_for(photos, exported_model):
     assert output.splitlines()[1].endswith("integrated gradients")
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_layers_are_listed_and_chosen(photos, exported_model, older_model):
     code, output, _ = explain("--list-layers", "--model", exported_model)
     assert code == 0

@@ -343,6 +343,8 @@ def test_grad_cam_lies_in_the_corner_where_the_animal_is(case, grad_cams, corner
     assert min(shares) > 0.5, shares
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
 def test_integrated_gradients_lie_in_the_corner_where_the_animal_is(case, corner):
     row = int(np.flatnonzero(case.corners == corner)[0])
@@ -350,6 +352,8 @@ def test_integrated_gradients_lie_in_the_corner_where_the_animal_is(case, corner
     assert share_in_corner(found.maps[0], corner) > 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
 def test_occlusion_lies_in_the_corner_where_the_animal_is(case, corner):
     row = int(np.flatnonzero(case.corners == corner)[0])
@@ -374,6 +378,8 @@ def test_of_a_cat_and_a_dog_in_one_picture_each_is_what_speaks_for_its_own_class
     assert np.mean(np.array(more) > 0) > 0.6, more
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_random_head_looks_elsewhere_and_a_head_that_learnt_the_same_does_not(case, grad_cams):
     """Sanity checks for saliency maps (Adebayo et al. 2018, arXiv:1810.03292)."""
     rng = np.random.default_rng(1)
@@ -411,6 +417,8 @@ def test_a_backbone_whose_upper_weights_are_shuffled_looks_elsewhere(case, grad_
 # ---- photographs
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_on_photographs_more_of_the_heat_lies_on_the_pet_than_chance_would_put_there(shared_data):
     """Of Oxford-IIIT Pets, whose trimaps say where the pet is; the head learnt from other photos."""
     from sklearn.linear_model import LogisticRegression

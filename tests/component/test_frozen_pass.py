@@ -218,6 +218,7 @@ def test_the_built_in_backbone_is_folded():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_mobilenet_v2_is_folded():
     module = tf_keras.applications.MobileNetV2([96, 96, 3], include_top=False, weights=None, pooling="avg")
     rng = np.random.default_rng(8)

@@ -120,6 +120,8 @@ def test_the_preprocessing_is_not_left_out(exported):
     assert np.max(np.abs(found - bare(images))) > 0.01 * np.max(np.abs(found))
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_max_pooling(exported):
     export, folder = exported("VGG16", "max", 64)
     images = photos(64, 64)
@@ -127,6 +129,8 @@ def test_max_pooling(exported):
     assert_equal_features(hub.KerasLayer(str(folder))(images).numpy(), reference("VGG16", images, "max"))
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_flattening_keeps_the_places_and_fixes_the_size(exported):
     export, folder = exported("VGG16", "flatten", 64)
     images = photos(64, 64)
@@ -186,6 +190,8 @@ def test_the_top_is_fine_tuned_and_no_moving_average_moves(small, tmp_path):
     assert_only_the_top_moves(tmp_path / "module", kernel_count=2, top=1, moving_averages=2)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_top_of_a_real_one_is_fine_tuned_and_no_moving_average_moves(exported):
     assert_only_the_top_moves(exported("MobileNetV2")[1], kernel_count=52, top=10, moving_averages=104)
 
@@ -299,6 +305,8 @@ def test_offline_is_one_sentence_and_writes_nothing(keras_cache, tmp_path):
     assert list(keras_cache.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_downloaded_weights_are_used(keras_cache, tmp_path, monkeypatch):
     other_weights = keras_applications.build(MOBILE_NET, "none", seed=11)
     served = tmp_path / "served"

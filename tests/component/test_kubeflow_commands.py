@@ -200,6 +200,8 @@ def test_compile_writes_a_package_that_breaks_no_rule(image):
     assert Path("again.yaml").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_compile_takes_a_file_and_everything_that_can_be_said(image):
     text = "# of several lines\nname: mine\ntask: {schema_name: image_folder}\ndata:\n  sources:\n    image_folder:\n"
     Path("mine.yaml").write_text(text)
@@ -260,6 +262,8 @@ def test_compile_refuses_bad_input_in_one_line_and_writes_nothing(image, options
     assert os.listdir() == []
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("place", ["absent/package.yaml", "."])
 def test_a_package_that_cannot_be_written_is_one_line(image, place):
     line = refused("compile", *wanted(image), "--output", place)
@@ -275,6 +279,8 @@ def test_without_configuration_or_image_the_usage_is_shown(missing):
     assert f"Missing option '{missing}'" in result.output
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_image_may_stand_in_the_environment(monkeypatch, image):
     monkeypatch.setenv("WARMSTART_IMAGE", image)
     done("compile", "--config", "cats_vs_dogs")
@@ -290,6 +296,7 @@ def test_for_vertex_the_steps_that_cannot_run_there_are_named_and_nothing_is_wri
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_as_a_process_compile_says_one_line_and_libraries_say_nothing(tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "deploy.cli", "kubeflow", "compile", "--config", "species", "--image", "a/b:1"]
@@ -327,6 +334,8 @@ def test_submitting_the_same_again_uploads_nothing(stub, image):
     assert stub.state.counts() == (1, 2, 1, 3, 0)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_span_and_force_are_of_this_run_and_not_of_the_version(stub, image):
     photos = ["--data", "/warmstart/span-{SPAN}"]
     done("submit", *wanted(image), *photos)
@@ -390,6 +399,8 @@ def test_followed_to_a_good_end(stub, image, monkeypatch):
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("state", "status", "code"),
     [
@@ -486,6 +497,8 @@ def test_an_image_that_is_not_there_is_one_line_and_nobody_else_is_asked(stub, r
     assert stub.requests == []
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_an_image_that_cannot_be_asked_for_is_noted_and_taken(stub):
     output = done("submit", *wanted("127.0.0.1:1/me/warmstart:1.0"))
     assert output.startswith("note: whether the image 127.0.0.1:1/me/warmstart:1.0 is there could not be checked")
@@ -625,6 +638,8 @@ def test_a_schedule_is_set_shown_changed_and_deleted(stub, image):
     assert json.loads(done("schedule", "list", "--json")) == []
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_another_image_replaces_a_schedule_and_the_span_goes_into_it(stub, registry, image):
     photos = ["--data", "/warmstart/span-{SPAN}"]
     done(*SCHEDULE, *wanted(image), *photos)
@@ -664,6 +679,8 @@ def test_a_schedule_that_is_not_there_or_not_ours_is_one_line(stub):
     assert len(stub.state.recurring_runs) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_schedule_of_another_pipeline_is_not_replaced(stub, image):
     done(*SCHEDULE, *wanted(image))
     before = stub.writes()

@@ -219,6 +219,8 @@ def test_odd_nodes_make_a_package_that_the_backend_takes_and_keep_their_own_name
         assert package.by_step()[node]["dependentTasks"] == sorted(waits)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_forty_nodes_that_wait_for_all_before_them_are_still_a_package():
     nodes = [f"Node{number}" for number in range(40)]
     package = compiled({node: nodes[:number] for number, node in enumerate(nodes)})
@@ -257,6 +259,8 @@ def test_cores_memory_and_accelerators_are_asked_for_and_limited(package):
     assert "resources" not in package.container("Pusher")
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("cpu", "memory"),
     [("1", "4000000000"), ("0.5", "500M"), ("250m", "4G"), ("96", "2T"), ("2", "512Mi"), ("1500m", "4Gi")],
@@ -316,6 +320,8 @@ def test_parameters_reach_prepare_and_the_root_reaches_everybody(package):
             assert set(package.by_step()[step]["inputs"]["parameters"]) == {"root", "run_id"}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     "text",
     [
@@ -360,6 +366,8 @@ sys.stdout.write(compile_package("cats", graph, resources, Cluster("image:1", me
 """
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_same_graph_gives_the_same_text_in_every_process():
     found = set()
     for seed in ("0", "1", "2"):

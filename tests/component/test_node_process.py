@@ -141,6 +141,8 @@ def zoo(request, tmp_path, curated_schema, monkeypatch) -> Iterator[Zoo]:
         yield Zoo(tmp_path, curated_schema, server.address, server.password)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_every_kind_of_node_runs_and_is_cached_the_next_time(zoo):
     nodes = ("Make", "Latest", "Use", "Publish", "ImportSchemaGen", "External")
     first, second = zoo.plan(), zoo.plan()
@@ -211,6 +213,8 @@ def test_a_node_that_found_no_inputs_at_first_keeps_its_lineage(zoo):
     assert len(outputs) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_twins_of_a_node_do_its_work_once(zoo):
     run_id = zoo.plan()
     twins = [zoo.start(run_id, "Slow") for _ in range(2)]

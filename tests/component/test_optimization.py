@@ -409,6 +409,7 @@ for epoch in range(2):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_multipliers_and_stages_hold_on_several_devices():
     done = subprocess.run(
         [sys.executable, "-c", ON_TWO_DEVICES], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True

@@ -107,6 +107,8 @@ def test_further_photos_are_all_test_photos_and_those_learnt_from_are_left_out(p
     assert set(stored.file_names) == {photo.name for photo in drawn_photos[3:8]}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_label_that_the_models_do_not_know_is_named(predict, drawn_photos, make_example):
     example = make_example(drawn_photos[0])
     example.features.feature[f.LABEL].bytes_list.value[:] = [b"dragon"]
@@ -199,6 +201,8 @@ def test_the_models_answer_from_what_is_stored_of_the_photos(predict, stored, mo
             }
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     "fault", ["another backbone's vectors", "another photo's vector", "no vector", "no test split"]
 )
@@ -220,6 +224,8 @@ def test_where_the_answers_are_not_alike_the_photos_are_asked_about(predict, sto
     assert len(read_predictions(predictions, "test").keys) == 10
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_that_knows_photos_only_is_asked_about_them(predict, stored, exported_model):
     _, photos, with_vectors = stored
     predictions = predict(photos, stored=with_vectors, asked_twice=4, tolerance=1e-5)

@@ -196,6 +196,8 @@ def test_the_constants_of_the_core_are_those_of_the_components():
     assert own == [utils.SPAN_PROPERTY_NAME], CHANGED
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_launcher_knows_the_artifact_types_that_it_knows_after_a_plain_start(quick, plain):
     assert "components.artifacts.IngestReport" in plain["artifacts"]
     assert set(plain["artifacts"]) <= set(quick["artifacts"])
@@ -233,6 +235,8 @@ def test_every_kind_of_executor_and_driver_is_imported_late():
 # What is there afterwards
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_everything_is_real_afterwards():
     after = told(
         """
@@ -327,6 +331,8 @@ print(json.dumps({
     )
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_beam_executor_makes_real_pipelines(first_uses):
     assert first_uses["pipelines"] == [False, True]
 
@@ -351,6 +357,8 @@ def test_a_package_that_does_more_than_export_is_known(source, expected):
     assert quick_start.only_exports(source) is expected
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_such_a_package_runs_before_an_executor_is_imported():
     ran = told(
         """
@@ -373,6 +381,8 @@ print(json.dumps(ran))
 PLAIN = [False, True, True, ["--word", "two words"]]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
@@ -397,6 +407,8 @@ def test_a_plain_start_that_was_asked_for(plain):
     assert "starting again" not in plain["stderr"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_plain_start_where_tensorflow_is_imported_already():
     done = started(PLAIN_OR_QUICK.format(before="import tensorflow", arguments=""), "--word", "two words")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -523,6 +535,8 @@ def one_node(schema_file: str):
     return make
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_cached_node_imports_no_executor(tmp_path, curated_schema):
     side = Side(tmp_path, one_node(curated_schema))
     first = side.launch("first", "CuratedSchema")
@@ -536,6 +550,8 @@ def test_a_cached_node_imports_no_executor(tmp_path, curated_schema):
     assert again == {"went_quickly": True, "at_the_start": [], "in_the_end": [], "files": "LocalFilesystem"}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_node_whose_executor_cannot_be_imported_fails_in_the_metadata_too(tmp_path, curated_schema):
     side = Side(tmp_path, one_node(curated_schema))
     broken = side.compiled.read_bytes()
@@ -548,6 +564,8 @@ def test_a_node_whose_executor_cannot_be_imported_fails_in_the_metadata_too(tmp_
     assert side.states("first") == {"CuratedSchema": "failed"}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_pipeline_root_of_another_file_system(tmp_path, curated_schema):
     # TensorFlow's file system in memory is reached as those of clouds are; it ends with the process.
     side = Side(tmp_path, one_node(curated_schema), artifacts="ram://artifacts")
@@ -586,6 +604,8 @@ def evaluation(folder: str) -> list[str]:
     return sorted(str(metrics_for_slice_pb2.MetricsForSlice.FromString(record.numpy())) for record in records)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_nodes_do_the_same_after_a_quick_start_as_after_a_plain_one(tmp_path, drawn_photos, tiny_backbone):
     from pipeline.config import load_config
     from pipeline.graph import Places, make_pipeline

@@ -245,6 +245,8 @@ def test_a_model_has_to_beat_the_commonest_class(gate, right, dogs, refused):
     assert gate(right, dogs=dogs, minimum_accuracy=0.4, **incomparable)["released"] != refused
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_that_it_beats_the_commonest_class_may_have_to_be_proven(gate):
     findings = gate(range(10, 116), evidence="proven")  # 16 better, 10 worse
     [refusal] = findings["refusals"]
@@ -348,6 +350,8 @@ def test_the_winner_may_lose_what_is_tolerated_against_production(gate, lost, ga
         assert f"more than release.tolerated_loss ({tolerated:g})" in findings["text"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_evidence_may_have_to_be_proven(gate):
     """As many lost as gained: nothing is lost, but a loss of some points cannot be excluded."""
     production, winner = set(range(10, 190)), set(range(5, 185))
@@ -388,6 +392,8 @@ def test_a_loss_on_a_slice_that_proves_nothing_does_not_refuse(gate):
     assert dogs["high"] >= 0
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_more_guarded_slices_ask_for_more_evidence_each(gate):
     """Four of 190 JPEGs lost and four PNGs gained: 1.8 % of the draws of JPEGs lose none, (1 - 4 / 190) ** 190. That is
     below the 2.5 % of one slice at the level of 95 %, and above the 0.8 % of one of three.

@@ -111,6 +111,7 @@ def test_a_probability_that_is_off_by_a_thousandth_is_refused(exported_model, ph
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, exported_model, photos, expected):
     """Only a PNG of other pixels can tell: the photos themselves answer as expected."""
     make_kinds = golden.make_kinds
@@ -127,6 +128,7 @@ def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, 
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_what_cannot_be_loaded_fails_the_check_with_the_last_line_of_the_process(tmp_path, photos, expected):
     with pytest.raises(fresh_process.ProcessFailed) as failed:
         component.check(str(tmp_path), photos, expected, TOLERANCE)
@@ -261,6 +263,7 @@ def test_warm_up_requests_are_of_each_signature_alone_and_in_a_batch_and_each_is
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_warm_up_request_that_the_model_cannot_answer_fails_the_check(stamped, photos, expected, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(stamped, folder)
@@ -403,13 +406,24 @@ def test_a_servable_model_is_blessed_and_lies_in_the_blessing_with_its_warm_up_r
     ("settings", "reason"),
     [
         ({"winner": ENSEMBLE}, "the probabilities differ by at most"),
-        ({"maximum_load_seconds": 1e-9}, "more than serving.maximum_load_seconds (1e-09)"),
-        ({"maximum_latency_milliseconds": 1e-9}, "more than serving.maximum_latency_milliseconds (1e-09)"),
-        (
+        pytest.param(
+            {"maximum_load_seconds": 1e-9},
+            "more than serving.maximum_load_seconds (1e-09)",
+            marks=pytest.mark.release,
+        ),
+        pytest.param(
+            {"maximum_latency_milliseconds": 1e-9},
+            "more than serving.maximum_latency_milliseconds (1e-09)",
+            marks=pytest.mark.release,
+        ),
+        pytest.param(
             {"maximum_batch_latency_milliseconds": 1e-9},
             "more than serving.maximum_batch_latency_milliseconds (1e-09)",
+            marks=pytest.mark.release,
         ),
-        ({"maximum_megabytes": 1e-9}, "more than serving.maximum_megabytes (1e-09)"),
+        pytest.param(
+            {"maximum_megabytes": 1e-9}, "more than serving.maximum_megabytes (1e-09)", marks=pytest.mark.release
+        ),
     ],
 )
 def test_a_refused_model_is_not_blessed_and_not_kept(servable_check, monkeypatch, settings, reason):

@@ -90,6 +90,7 @@ def test_the_parity_report(export_format, images_file, expected, request):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_one_probability_that_differs_is_told(with_tflite, images_file, expected):
     changed = expected.copy()
     changed[-1] += [0.01, -0.01]
@@ -98,12 +99,14 @@ def test_one_probability_that_differs_is_told(with_tflite, images_file, expected
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_an_export_with_other_classes_differs_beyond_measure(with_tflite, images_file, expected):
     found = exports.compare(with_tflite, "tflite", images_file, np.repeat(expected, 2, axis=1) / 2)
     assert found["largest_difference"] == np.inf
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_an_onnx_file_that_is_right_for_one_image_and_wrong_for_a_batch_differs(tmp_path, images_file, images):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -153,6 +156,7 @@ class OtherModel(tf.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("export_format", ["tflite", "onnx"])
 def test_a_model_whose_export_is_another_models_is_refused(
     export_format, request, tmp_path, odd_photos, exported_model

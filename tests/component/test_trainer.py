@@ -274,6 +274,7 @@ def test_both_phases_store_the_temperature_that_suits_the_eval_split(request, ph
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("phase", ["base", "fine_tuned"])
 def test_calibration_can_be_left_out_and_the_threshold_of_abstention_is_kept(request, run, base, phase, drawn_photos):
     calibrated = request.getfixturevalue(phase)
@@ -406,6 +407,7 @@ def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tune
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_feature_extraction_can_start_from_the_head_in_production(run, base, drawn_photos):
     settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_folder": base.folder, "epochs": 9}
     again = run(feature_extraction, {**settings, "warm_start_epochs": 0})
@@ -421,6 +423,7 @@ def test_feature_extraction_can_start_from_the_head_in_production(run, base, dra
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("why", ["none", "fine-tuned", "another head", "chosen variables"])
 def test_feature_extraction_begins_anew_where_the_head_in_production_does_not_fit(run, base, fine_tuned, why):
     settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_epochs": 0, "epochs": 1}
@@ -436,6 +439,7 @@ def test_feature_extraction_begins_anew_where_the_head_in_production_does_not_fi
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tuned, tmp_path):
     """From its second model, with that one's temperature."""
     export_ensemble(base.folder, fine_tuned.folder, str(tmp_path / "both"))
@@ -447,6 +451,7 @@ def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tu
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fine_tuning_can_start_from_a_model_exported_before_there_were_temperatures(run, base, older_model):
     settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": older_model, "epochs": 0}
     started = run(fine_tuning, settings, base.folder)
@@ -456,6 +461,7 @@ def test_fine_tuning_can_start_from_a_model_exported_before_there_were_temperatu
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_place(run, base, tmp_path):
     class Other(tf.Module):
         def __init__(self):
@@ -477,6 +483,7 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_source_changed_below_the_boundary_is_trained_whole(run, base):
     """Its cached activations would be those of another model."""
     everything = run(fine_tuning, {**PHASE_TWO, "strategy": "all"}, base.folder)
@@ -558,6 +565,7 @@ def test_strategies(run, base, strategy, learns, trained_on):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_auto_says_what_it_chose_and_why(run, base):
     trained = run(fine_tuning, {**PHASE_TWO, "strategy": "auto", "epochs": 1}, base.folder)
     assert trained.history["strategy"] in ("feature_extraction", "top")  # 15 photos are little
@@ -565,6 +573,7 @@ def test_auto_says_what_it_chose_and_why(run, base):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_photos):
     online = {"augmentation_mode": "online", "epochs": 2}
     first = run(feature_extraction, {**PHASE_ONE, **online})
@@ -584,6 +593,7 @@ def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_p
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_hidden_layer_is_warm_started_too(run):
     first = run(feature_extraction, {**PHASE_ONE, "hidden_units": 4})
     second = run(fine_tuning, {**PHASE_TWO, "hidden_units": 4, "epochs": 0}, first.folder)
@@ -592,6 +602,7 @@ def test_a_hidden_layer_is_warm_started_too(run):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_options_of_the_loss_and_the_optimizer_reach_the_training(run, base):
     options = {
         "label_smoothing": 0.1,
@@ -616,6 +627,7 @@ def test_the_options_of_the_loss_and_the_optimizer_reach_the_training(run, base)
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_tuned_values_take_the_place_of_the_configured_ones(run):
     found = {"space": [], "values": {"learning_rate": 0.02, "dropout": 0.5, "hidden_units": 4}}
     first = run(feature_extraction, PHASE_ONE, hyperparameters=found)
@@ -626,6 +638,7 @@ def test_tuned_values_take_the_place_of_the_configured_ones(run):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, base, drawn_photos):
     unchanged = run(fine_tuning, {**PHASE_TWO, "epochs": 0}, base.folder)
     assert changed_variables(base.variables, unchanged.variables) == set()

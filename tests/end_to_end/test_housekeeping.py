@@ -32,6 +32,8 @@ def ingested(root: Path) -> dict[int, int]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew(shaded, small, tmp_path):
     photos, root = tmp_path / "photos", tmp_path / "root"
     files = sorted(path for path in shaded.rglob("*") if path.is_file())
