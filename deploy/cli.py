@@ -104,7 +104,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
                 metavar="[DATASET=]DIR",
                 help="Folder of photos, or a pattern such as DIR/span-{SPAN}; repeat it for several data sets.",
             ),
-            click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<configuration>]"),
+            click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<folder of photos>]"),
             click.option(
                 "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key; may be repeated."
             ),
@@ -151,12 +151,13 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push, as_j
     config = load_config(config_name, list(overrides), list(data))
 
     from deploy import local
+    from deploy.data_folders import default_root
     from deploy.display import ConsoleDisplay
     from deploy.root import EXIT_CODES, Root, failure
 
     display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
     display.heading(VERSION, config.name)
-    place = Root(root or Path("runs") / config.name)
+    place = Root(root) if root else default_root(config)
     try:
         result = local.run(config, place, display, from_node, to_node, (force_push or "").strip())
     except OSError as error:  # the disk may be too full even for the summary
@@ -197,13 +198,14 @@ def retrain(config_name, data, root, overrides, as_json) -> None:
     config = load_config(config_name, list(overrides), list(data))
 
     from deploy import local
+    from deploy.data_folders import default_root
     from deploy.display import ConsoleDisplay
     from deploy.retrain import retrain as retrain_root
     from deploy.root import EXIT_CODES, Root, failure
 
     display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
     display.heading(VERSION, config.name)
-    place = Root(root or Path("runs") / config.name)
+    place = Root(root) if root else default_root(config)
     try:
         done = retrain_root(config, place, display)
     except OSError as error:
@@ -519,7 +521,7 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
 )
 @click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As in `warmstart run`; looked at if given.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As there.")
-@click.option("--root", metavar="DIR", help="As there.  [default: runs/<configuration>]")
+@click.option("--root", metavar="DIR", help="As there.  [default: runs/<folder of photos>]")
 @click.option("--kubeflow-endpoint", metavar="URL", help="Of a cluster to ask.  [env: KFP_ENDPOINT; default: none]")
 @click.option("--no-start", is_flag=True, help="Leaves out starting TensorFlow and TFX, which takes ten seconds.")
 @_json_option

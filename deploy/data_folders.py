@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +14,7 @@ from typing import Any
 from components.example_gen import layouts, spans
 from components.example_gen.overview import Overview, make_overview
 from deploy.overlap import refuse_overlap, refuse_pattern
-from deploy.root import Root, shown
+from deploy.root import ROOTS_FOLDER, Root, shown
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config
 from schemas.errors import BadInput
@@ -50,6 +52,29 @@ class Understood:
     whole: bool
     photos: int
     photo_bytes: int
+
+
+def default_root(config: Config) -> Root:
+    """The root of a run that was given none: `runs/` and the name of the folder of photos.
+
+    Two data sets have two roots then, of which neither replaces the other's production. A root with the name of the
+    configuration, as older versions made it, goes on being used while there is none of the data's name.
+    """
+    names = [_name_of(source or "") for source in config.data.sources.values()]
+    of_data = Root(Path(ROOTS_FOLDER) / "+".join(filter(None, names))) if any(names) else None
+    of_config = Root(Path(ROOTS_FOLDER) / config.name)
+    return of_config if of_data is None or (of_config.exists() and not of_data.exists()) else of_data
+
+
+def _name_of(source: str) -> str:
+    """The last part of a folder's path, without patterns of spans; of `tfds:NAME` the name; empty: there is none."""
+    if source.startswith("tfds:"):
+        return source.split(":")[1]
+    before, pattern, _ = source.partition("{")
+    folder = os.path.dirname(before) if pattern else source
+    if folder and "://" not in folder:
+        folder = os.path.abspath(folder)
+    return re.sub(r"[^\w.+-]+", "_", folder.rstrip("/").rpartition("/")[2]).strip("._")
 
 
 def check_sources(

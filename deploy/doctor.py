@@ -34,6 +34,7 @@ from rich.markup import escape
 
 from components.backbone import registry
 from deploy import metadata_file, schedule
+from deploy.data_folders import check_sources, default_root
 from deploy.disks import nearest_existing
 from deploy.root import ROOTS_FOLDER, SUMMARY_FILE, Root, find_root, shown
 from pipeline.config import BackboneConfig, Config, ImageConfig, TrainingConfig, load_config
@@ -293,8 +294,6 @@ def _configuration(asked: Asked) -> tuple[Config | None, list[Check]]:
 
 
 def _photos(config: Config) -> Check:
-    from deploy.data_folders import check_sources
-
     try:
         sources, _ = check_sources(config)
     except BadInput as error:
@@ -339,7 +338,7 @@ def _root(asked: Asked, config: Config | None) -> Root:
     if asked.root is not None:
         return Root(asked.root)
     if config is not None:
-        return Root(Path(ROOTS_FOLDER) / config.name)
+        return default_root(config)
     try:
         return find_root(None)
     except BadInput:  # none yet, or several

@@ -93,6 +93,10 @@ class Root:
                 "would replace its model in production; give another folder with --root"
             )
 
+    def exists(self) -> bool:
+        """Whether a pipeline keeps anything here."""
+        return (self.folder / _PIPELINE).is_file()
+
     def refuse_local_run(self) -> None:
         """Refuses to run here with metadata of our own if the root's metadata are elsewhere.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
 @click.option("--config", "config_name", metavar="NAME|FILE", help="As in `warmstart retrain`, which is what runs.")
 @click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As there.")
-@click.option("--root", metavar="DIR", help="As there.  [default: runs/<configuration>]")
+@click.option("--root", metavar="DIR", help="As there.  [default: runs/<folder of photos>]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As there.")
 @click.option("--name", help="Of the schedule.  [default: the configuration's]")
 @click.option("--time-zone", metavar="ZONE", help="That --cron is in, such as Europe/Berlin.  [default: the machine's]")
@@ -64,12 +63,12 @@ def schedule(
         missing = "--cron" if cron is None else "--config"
         raise BadInput(f'{missing} is missing; expected such as --cron "0 3 * * *" --config cats_vs_dogs')
 
-    from deploy.data_folders import check_places, check_sources
-    from deploy.root import ROOTS_FOLDER, Root
+    from deploy.data_folders import check_places, check_sources, default_root
+    from deploy.root import Root
     from pipeline.config import load_config
 
     config = load_config(config_name, list(overrides), list(data))
-    place = Root(root or Path(ROOTS_FOLDER) / config.name)
+    place = Root(root) if root else default_root(config)
     check_places(config, place)
     check_sources(config)
     folder = place.folder

@@ -681,6 +681,7 @@ module.run_fn(FnArgs(**json.loads(sys.argv[2])))
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_both_phases_train_on_several_devices(data, tmp_path, curated_schema, transform_graph, tiny_backbone):
     """Two logical ones of the same processor, in a process of its own."""
     arguments = {

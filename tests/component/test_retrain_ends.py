@@ -1,0 +1,207 @@
+"""How a call of `retrain` ends that no whole run stands behind: what is written down, who is told, the exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.pusher.serving_folder import model_identity
+from deploy import retrain as night
+from deploy.root import Root
+from pipeline.config import load_config
+from schemas.errors import BadInput
+from schemas.sample_photos import write_sample_photos
+
+NOTHING_NEW = "nothing is new: these photos were trained on already"
+TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"
+
+
+class Night:
+    """A root with one version in production, whose model lies among the artifacts too; nothing is new."""
+
+    def __init__(self, folder: Path, monkeypatch):
+        write_sample_photos(folder / "sample", photos=24, seed=1)
+        self.root, self.told = Root(folder / "root"), folder / "told"
+        self.settings = [f"notify.command=[{sys.executable},-c,{json.dumps(TELL)},{json.dumps(str(self.told))}]"]
+        self.data = [str(folder / "sample" / "cats_vs_dogs")]
+        self.root.prepare("cats_vs_dogs")
+        self.copy = self.root.artifacts / "Pusher" / "pushed_model" / "7"
+        (self.copy / "variables").mkdir(parents=True)
+        (self.copy / "saved_model.pb").write_text("graph")
+        (self.copy / "variables" / "variables.index").write_text("values")
+        pushed = self.root.serving_folder().push(
+            self.copy, model_identity(self.copy), {"winner": "fine_tuned"}, None, "r"
+        )
+        self.version = pushed.version
+        self.why_not = NOTHING_NEW
+        monkeypatch.setattr(night, "_nothing_to_do", lambda config, root: self.why_not)
+
+    def retrain(self, *settings: str) -> night.Retrained:
+        config = load_config("cats_vs_dogs", [*self.settings, *settings], self.data)
+        return night.retrain(config, self.root, None)
+
+    @property
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in (self.root.folder / "retrain.jsonl").read_text().splitlines()]
+
+    @property
+    def notified(self) -> list[str]:
+        return self.told.read_text().split("\0")[:-1] if self.told.exists() else []
+
+    @property
+    def served(self) -> Path:
+        return self.root.serving / str(self.version)
+
+
+@pytest.fixture
+def nights(tmp_path, monkeypatch) -> Night:
+    return Night(tmp_path, monkeypatch)
+
+
+def test_with_production_as_it_was_pushed_nothing_is_said(nights):
+    done = nights.retrain()
+    assert (done.status, done.reason, done.exit_code, done.alert) == ("skipped", NOTHING_NEW, 0, "")
+    assert nights.notified == []
+    assert [path.name for path in nights.root.serving.iterdir() if path.name.isdecimal()] == [str(nights.version)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda n: shutil.rmtree(n.served), "is gone, so nothing is in production in its place"),
+        (lambda n: shutil.rmtree(n.root.serving), "is gone, so nothing is in production in its place"),
+        (lambda n: (n.served / "saved_model.pb").unlink(), "is damaged: saved_model.pb is missing"),
+        (lambda n: (n.served / "saved_model.pb").write_text("GRAPH"), "is damaged: saved_model.pb was changed"),
+        (lambda n: shutil.rmtree(n.served / "variables"), "is damaged: variables/variables.index is missing"),
+        (lambda n: (n.served / "more.txt").touch(), "is damaged: more.txt was added"),
+    ],
+    ids=["version_deleted", "serving_deleted", "file_deleted", "file_changed", "half_copied", "file_added"],
+)
+def test_production_that_was_damaged_is_restored_and_somebody_hears_of_it(nights, damage, said):
+    damage(nights)
+    done = nights.retrain()
+    assert (done.status, done.exit_code) == ("restored", 0)
+    assert done.reason.startswith(f"version {nights.version} {said}; its content is in production again, as version ")
+    assert done.reason.endswith(f"; {NOTHING_NEW}")
+    assert done.alert.startswith(f"cats_vs_dogs: version {nights.version} {said}")
+    assert nights.lines[-1]["status"] == "restored"
+    [told] = nights.notified
+    assert told.startswith("restored: ")
+    serving = nights.root.serving_folder()
+    standing = serving.standing()
+    assert (standing.version, standing.problem) == (serving.production(), "")
+    assert serving.production() > nights.version
+    served = nights.root.serving / str(serving.production())
+    assert (served / "saved_model.pb").read_text() == "graph"
+    assert serving.manifest(serving.production())["kind"] == "restoration"
+    # What is known of the version outlives its loss, and the morning after is a quiet one.
+    assert serving.manifest(nights.version)["winner"] == "fine_tuned"
+    assert nights.retrain().status == "skipped"
+
+
+def test_without_a_whole_copy_somebody_is_called_every_night(nights):
+    shutil.rmtree(nights.served)
+    (nights.copy / "saved_model.pb").write_text("another")
+    for _ in range(2):
+        done = nights.retrain()
+        assert (done.status, done.exit_code) == ("failed", 4)
+        assert "; no whole copy of it is left, so put it back from a backup, or `warmstart rollback`" in done.alert
+    assert [line["exit_code"] for line in nights.lines] == [4, 4]
+    assert len(nights.notified) == 2
+
+
+def test_who_goes_back_to_what_is_left_is_left_alone(nights):
+    first, model = nights.version, nights.copy.parent / "9"
+    shutil.copytree(nights.copy, model)
+    (model / "saved_model.pb").write_text("a better one")
+    serving = nights.root.serving_folder()
+    second = serving.push(model, model_identity(model), {}, first, "s").version
+    shutil.rmtree(nights.root.serving / str(second))
+    shutil.rmtree(model)
+    assert nights.retrain().exit_code == 4
+    third = serving.rollback(reason="the better one is lost")
+    assert (serving.production(), serving.manifest(third)["restores"]) == (third, first)
+    assert nights.retrain().exit_code == 0
+
+
+def raising(error):
+    def run(config, root, display):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "OSError: [Errno 5] Input/output error"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk of the root ("),
+        (RuntimeError("nobody\nthought of it"), "RuntimeError: nobody thought of it"),
+        (MemoryError(), "MemoryError: MemoryError"),
+    ],
+)
+def test_whatever_goes_wrong_is_written_down_and_told(nights, monkeypatch, error, said):
+    nights.why_not = ""
+    monkeypatch.setattr(night.local, "run", raising(error))
+    done = nights.retrain()
+    assert (done.status, done.exit_code) == ("failed", 1)
+    assert done.reason.startswith(said)
+    assert done.alert == f"cats_vs_dogs: retrain failed: {done.reason}"
+    [line], [told] = nights.lines, nights.notified
+    assert (line["status"], line["reason"], line["exit_code"]) == ("failed", done.reason, 1)
+    summary = json.loads(told.removeprefix("failed: "))
+    assert (summary["status"], summary["alert"]) == ("failed", done.alert)
+    [report] = nights.root.reports.iterdir()
+    assert json.loads((report / "summary.json").read_text())["reason"] == done.reason
+    assert said.split(":")[0] in (report / "index.html").read_text()
+
+
+def test_wrong_input_has_a_page_too(nights, monkeypatch):
+    nights.why_not = ""
+    monkeypatch.setattr(night.local, "run", raising(BadInput("the photos are gone; give others")))
+    with pytest.raises(BadInput, match=r"^the photos are gone; give others$"):
+        nights.retrain()
+    [line], [told] = nights.lines, nights.notified
+    assert (line["status"], line["exit_code"]) == ("stopped", 2)
+    assert told.startswith("stopped: ")
+    [report] = nights.root.reports.iterdir()
+    assert line["run_id"] == report.name
+    assert "the photos are gone" in (report / "index.html").read_text()
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_the_notifier_from_being_called(nights, monkeypatch):
+    nights.why_not = ""
+    monkeypatch.setattr(night.local, "run", raising(OSError(errno.ENOSPC, "No space left on device")))
+    shutil.rmtree(nights.root.reports)
+    nights.root.reports.write_text("no folder can be made here")
+    (nights.root.folder / "retrain.jsonl").mkdir()
+    monkeypatch.setattr(Root, "prepare", lambda self, name: None)
+    done = nights.retrain()
+    assert (done.status, done.exit_code) == ("failed", 1)
+    assert len(nights.notified) == 1
+    assert any("no line was added to" in note for note in done.notes)
+
+
+def test_a_notifier_that_fails_is_a_note(nights):
+    (nights.served / "saved_model.pb").unlink()
+    nights.settings = ["notify.command=[sh, -c, 'echo no mail today; exit 3']"]
+    done = nights.retrain()
+    assert (done.status, done.exit_code) == ("restored", 0)
+    assert done.notes == ("nobody was notified: notify.command sh ended with exit code 3: no mail today",)
+
+
+def test_damaged_metadata_are_one_sentence(nights, monkeypatch):
+    monkeypatch.undo()
+    nights.root.metadata.write_bytes(b"photos of cats\n" * 100)
+    with pytest.raises(BadInput) as error:
+        nights.retrain()
+    assert str(error.value).startswith(
+        f"ML Metadata's file {nights.root.metadata} cannot be read (file is not a database)"
+    )
+    assert nights.lines[-1]["status"] == "stopped"
+    assert len(nights.notified) == 1

@@ -1,0 +1,124 @@
+"""Where a run keeps everything, and what it may take over there."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.pusher.serving_folder import model_identity
+from deploy import data_folders
+from deploy.data_folders import default_root, refuse_other_classes, understand
+from deploy.root import Root
+from pipeline.config import load_config
+from schemas.errors import BadInput
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "name"),
+    [
+        ("image_folder", ["flowers"], "flowers"),
+        ("image_folder", ["/photos/My pets [2026]/"], "My_pets_2026"),
+        ("cats_vs_dogs", ["/photos/PetImages/span-{SPAN}"], "PetImages"),
+        ("cats_vs_dogs", ["/photos/{YYYY}-{MM}-{DD}"], "photos"),
+        ("oxford_iiit_pet", ["gs://bucket/pets/"], "pets"),
+        ("species", ["cats_vs_dogs=/a/cats", "oxford_iiit_pet=/b/pets"], "cats+pets"),
+    ],
+)
+def test_the_root_is_named_after_the_data(here, config, data, name):
+    assert default_root(load_config(config, data=data)).folder == here / "runs" / name
+
+
+def test_a_root_of_an_older_version_goes_on_being_used(here):
+    config = load_config("image_folder", data=["flowers"])
+    old = Root("runs/image_folder")
+    old.prepare("image_folder")
+    assert default_root(config).folder == old.folder
+    Root("runs/flowers").prepare("image_folder")
+    assert default_root(config).folder == here / "runs" / "flowers"
+
+
+def photos(folder, *classes):
+    for label in classes:
+        (folder / label).mkdir(parents=True)
+        for i in range(4):
+            (folder / label / f"{label}{i}.jpg").write_bytes(b"a photo by its name")
+    return folder
+
+
+@pytest.fixture
+def root(here):
+    """In production: a model of cats and dogs."""
+    root, model = Root(here / "root"), here / "model"
+    (model / "assets.extra").mkdir(parents=True)
+    (model / "saved_model.pb").touch()
+    (model / "assets.extra" / "labels.txt").write_text("cat\ndog\n")
+    root.prepare("image_folder")
+    root.serving_folder().push(model, model_identity(model), {}, None)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("classes", "settings", "passes"),
+    [
+        (["cat", "dog"], [], True),
+        (["cat", "dog", "rabbit"], [], True),
+        (["cat", "rabbit"], [], False),
+        (["rose", "tulip"], [], False),
+        (["rose", "tulip"], ["release.incomparable=floors"], True),
+    ],
+)
+def test_photos_of_what_production_does_not_know_are_refused_before_anything_is_learnt(
+    here, root, classes, settings, passes
+):
+    config = load_config("image_folder", settings, [str(photos(here / "photos", *classes))])
+    if passes:
+        refuse_other_classes(config, root, understand(config))
+        return
+    with pytest.raises(BadInput) as error:
+        refuse_other_classes(config, root, understand(config))
+    assert str(error.value) == (
+        f"the root folder {root.folder} has a model of cat, dog in production, and these photos are of "
+        f"{', '.join(classes)}, so the two could not be compared; give other photos another folder with --root, or set "
+        "release.incomparable=floors to let them take this one over"
+    )
+
+
+def test_a_span_may_have_one_class_of_those_that_production_knows(here, root):
+    pattern = f"{here}/span-{{SPAN}}"
+    photos(here / "span-1", "dog")
+    config = load_config("image_folder", ["data.window=2", "data.settle_seconds=0"], [pattern])
+    refuse_other_classes(config, root, understand(config))
+    photos(here / "span-2", "rose")
+    with pytest.raises(BadInput, match="these photos are of rose"):
+        refuse_other_classes(config, root, understand(config))
+
+
+def test_a_first_run_and_an_unknown_model_are_not_in_the_way(here, root):
+    config = load_config("image_folder", data=[str(photos(here / "photos", "rose", "tulip"))])
+    refuse_other_classes(config, Root(here / "new"), understand(config))
+    (root.serving / "99999999999").mkdir()
+    refuse_other_classes(config, root, understand(config))
+
+
+def test_what_is_to_be_read_is_counted(here):
+    config = load_config("image_folder", data=[str(photos(here / "photos", "rose", "tulip"))])
+    understood = understand(config)
+    assert (understood.photos, understood.photo_bytes) == (8, 8 * len(b"a photo by its name"))
+    assert (understood.classes, understood.whole) == ({"rose", "tulip"}, True)
+
+
+def test_a_stopped_span_is_named_with_the_ways_out(here):
+    photos(here / "span-1", "cat", "dog")
+    photos(here / "span-7", "cat", "dog")
+    for settings in (["data.window=2"], []):
+        config = load_config("image_folder", ["data.settle_seconds=0", *settings], [f"{here}/span-{{SPAN}}"])
+        assert data_folders.ways_out(config) == (
+            f"; this is span 7 ({here}/span-7): mend it there, or rename the folder to leave it out, or accept it by "
+            "setting the limit that is named higher"
+        )
+    assert data_folders.ways_out(load_config("image_folder", data=[str(here / "span-1")])) == ""
