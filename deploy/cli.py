@@ -177,7 +177,8 @@ def retrain(config_name, data, root, overrides, as_json) -> None:
     """Trains if there are new data, and otherwise says why not; made for a schedule, and safe to call at any time.
 
     New is what differs from the data of the last run that came to a decision: a span more, another version of one, one
-    that was withdrawn, files that changed. What every call came to is noted in <root>/retrain.jsonl.
+    that was withdrawn, files that changed. Every call looks whether production is whole, and restores it where it is
+    not. What it came to is noted in <root>/retrain.jsonl, and told to notify.command.
 
     \b
     Examples:
@@ -191,7 +192,7 @@ def retrain(config_name, data, root, overrides, as_json) -> None:
       1  a step failed
       2  the input is wrong, or the data were stopped at a gate
       3  the run finished and pushed nothing, by verdict
-      4  as 3, for the third time in a row (notify.alert_after_refusals)
+      4  as 3, for the third time in a row (notify.alert_after_refusals); or production is damaged for good
     """
     from pipeline.config import load_config
 
