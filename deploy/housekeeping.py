@@ -159,6 +159,7 @@ def clean(
         *_old_vectors(root, _kept_photos(places, record, artifacts), now, days),
         *_old_logs(root, needs, now, days),
         *_old_training_states(root, now, days),
+        *_set_aside(root, now, days),
     ]
     cleaned = Cleaned(days, dry_run, removals, _bytes_freed(removals), left_alone=left_alone)
     if not dry_run:
@@ -513,6 +514,15 @@ def _old_training_states(root: Root, now: float, days: float) -> Iterator[Remova
         if age >= days:
             why = f"state of a training that was interrupted {_days(age)} ago"
             yield Removal(_shown(root, path), why, _size(path), (path,))
+
+
+def _set_aside(root: Root, now: float, days: float) -> Iterator[Removal]:
+    """What was written before ML Metadata's file was deleted or put back; a folder's time is when it came there."""
+    for folder in _folders(root.set_aside):
+        age = (now - _time_or_now(folder, now)) / _DAY
+        if age >= days:
+            why = f"of steps that ML Metadata does not know any more, set aside {_days(age)} ago"
+            yield Removal(_shown(root, folder), why, _size(folder), (folder,))
 
 
 def _mark_deleted(store: metadata_store.MetadataStore, numbers: list[int]) -> None:

@@ -163,7 +163,10 @@ def _run_locked(
         )
     summary["duration_seconds"] = round(time.time() - started, 1)
     run_summary.write_results(summary, folder, config, nodes)
-    metadata_file.make_copy(root.metadata)
+    try:
+        metadata_file.make_copy(root.metadata)
+    except OSError:  # the disk is full, say: the copy before stays
+        traceback.print_exc()
     return RunResult(summary, folder, EXIT_CODES[summary["status"]])
 
 

@@ -697,6 +697,20 @@ def test_states_of_interrupted_trainings_go_when_they_are_old(history):
     assert os.listdir(history.root.resume / "fine_tuning") == ["new.npz"]
 
 
+def test_what_was_set_aside_goes_when_it_has_lain_there_long_enough(history):
+    for name, age in (("long-ago", 31), ("lately", 29)):
+        file = history.root.set_aside / name / "Trainer" / "model" / "3" / "saved_model.pb"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"graph")
+        os.utime(file, (0, 0))  # as old as the step that made it
+        folder = history.root.set_aside / name
+        os.utime(folder, (history.now - age * DAY, history.now - age * DAY))
+    [one] = history.clean().removed
+    assert one.what == "set-aside/long-ago"
+    assert one.why == "of steps that ML Metadata does not know any more, set aside 31 days ago"
+    assert os.listdir(history.root.set_aside) == ["lately"]
+
+
 def test_a_file_that_a_window_links_is_not_free_until_its_last_name_is_gone(history):
     history.run("refused")
     history.day += 10

@@ -5,11 +5,17 @@ Most of these processes are forked from one that has TFX imported (`tests/warm_p
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.warm_process import run_warm
 
@@ -79,3 +85,39 @@ def states(summary: dict) -> dict[str, str]:
 def served(root: Path) -> list[str]:
     """The versions, as TensorFlow Serving finds them."""
     return sorted(path.name for path in (root / "serving").iterdir() if path.name.isdecimal())
+
+
+def start_until(seen: str, *arguments: str) -> tuple[subprocess.Popen, str]:
+    """A plain process that has come as far as printing `seen`, and what it printed."""
+    process = start(*arguments)
+    assert process.stdout is not None
+    output = ""
+    while seen not in output:
+        line = process.stdout.readline()
+        if not line:
+            process.communicate()
+            raise AssertionError(f"it ended without {seen!r}:\n{output}")
+        output += line
+    return process, output
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own; the test is skipped where none can be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("a small file system can only be mounted by root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Takes all the room on a disk; the file that takes it, for who frees it again."""
+    file = disk / "filled"
+    free = shutil.disk_usage(disk).free
+    with file.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, free)
+    return file

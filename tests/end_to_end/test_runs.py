@@ -13,13 +13,12 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.commands import QUICK, STEPS, run, served, start, states, warmstart
+from tests.end_to_end.commands import QUICK, STEPS, fill, run, served, small_disk, start, start_until, states, warmstart
 
 pytestmark = pytest.mark.slow
 
@@ -211,25 +210,39 @@ def test_killed_runs_are_taken_up_again(shaded, small, tmp_path, steps):
 
 
 @pytest.mark.release
-def test_a_full_disk_fails_with_its_name_and_the_next_run_completes(sample, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("a small file system can only be mounted by root")
-    try:
+@pytest.mark.parametrize("step", ["ImageExampleGen", "FeatureVectorGen", "FeatureExtraction", "Evaluator", "Pusher"])
+def test_a_disk_that_fills_up_fails_with_its_name_and_the_next_run_completes(shaded, small, tmp_path, step):
+    """The summary and the page are written on the full disk: room for them was kept."""
+    with small_disk(tmp_path / "disk", 700) as disk:
         root = disk / "root"
-        code, output, summary = run(sample / "cats_vs_dogs", root)
-        assert code == 1, output
+        arguments = ["run", "--config=cats_vs_dogs", f"--data={shaded}", f"--root={root}", *QUICK, *small]
+        process, _ = start_until(f"{STEPS[STEPS.index(step) - 1]} ", *arguments)
+        filled = fill(disk)
+        output = process.communicate(timeout=600)[0]
+        assert process.returncode == 1, output
+        [report] = (root / "reports").iterdir()
+        summary = json.loads((report / "summary.json").read_text())
         assert summary["status"] == "failed"
-        assert "no space is left on the disk" in summary["reason"]
+        assert f"no space is left on the disk of the root ({root})" in summary["reason"]
+        assert "no space is left" in (report / "index.html").read_text()
+        assert not (report / ".reserve").exists()
         assert served(root) == []
-        subprocess.run(["mount", "-o", "remount,size=600m", str(disk)], check=True)
-        code, output, summary = run(sample / "cats_vs_dogs", root)
-        assert code == 0, output
-        assert states(summary)["ImageExampleGen"] == "cached"
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        filled.unlink()
+        code, output, summary = run(shaded, root, *small)
+        assert (code, summary["status"]) == (0, "pushed"), output
+        done_before = STEPS[: STEPS.index(step)]
+        assert {states(summary)[name] for name in done_before} <= {"cached", "complete"}
+        assert states(summary)[done_before[0]] == "cached"
+
+
+def test_a_run_that_finds_no_room_does_not_begin(sample, tmp_path):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        code, output = warmstart(
+            "run", "--config=cats_vs_dogs", f"--data={sample / 'cats_vs_dogs'}", f"--root={disk / 'root'}"
+        )
+        assert code == 2, output
+        assert f"the disk of the root ({disk / 'root'}) has 17 MB free, and this run needs about " in output
+        assert list((disk / "root" / "reports").iterdir()) == []
 
 
 def test_all_files_corrupt_stops_the_run_and_lists_each(small, tmp_path):
