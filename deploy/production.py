@@ -16,7 +16,7 @@ from components.pusher.serving_folder import ROLLBACK
 from deploy.root import Root, shown
 from schemas.errors import BadInput
 
-UNREADABLE, UNFINISHED = "unreadable", "unfinished"
+UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
 _RUN: dict[str, Any] = dict.fromkeys(
     (
@@ -40,25 +40,26 @@ def history(root: Root) -> dict[str, Any]:
 
     Returns:
       `production`: the version, or None. `problem`: what is wrong with the version that should be there, a sentence;
-      empty: nothing is. `versions`: the manifests (`components/pusher/serving_folder.py`), with
-      `state` and `pinned`. `runs`: of each `run_id`, `status` (of `summary.json`, or `unreadable` or `unfinished`),
-      `reason`, `winner`, `accuracy` of the winner on the test split (`value`, `low`, `high`), `difference` and
-      `interval` of ModelSelector, `verdict`, its sentence, `production_before`, `production_after` (versions) and
+      empty: nothing is. `versions`: the manifests (`components/pusher/serving_folder.py`), with `state` and `pinned`.
+      `runs`: of each `run_id`, `status` (of `summary.json`, or `unreadable`, `unfinished` or `running`), `reason`,
+      `winner`, `accuracy` of the winner on the test split (`value`, `low`, `high`), `difference` and `interval` of
+      ModelSelector, `verdict`, its sentence, `production_before`, `production_after` (versions) and
       `duration_seconds`; what is not known is None.
     """
     serving = root.serving_folder()
     standing = serving.standing()
     folders = sorted(root.reports.iterdir()) if root.reports.is_dir() else []
+    active = root.active_run()
     return {
         "production": serving.production(),
         "problem": f"version {standing.version} {standing.problem}" if standing.problem else "",
         "versions": serving.history(),
-        "runs": [_read_run(folder) for folder in folders if folder.is_dir()],
+        "runs": [_read_run(folder, active) for folder in folders if folder.is_dir()],
     }
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
-    """What a run's `summary.json` says."""
+def _read_run(folder: Path, active: str) -> dict[str, Any]:
+    """What a run's `summary.json` says; `active` is the name of the run that is at work now."""
     run = {**_RUN, "run_id": folder.name}
     file = folder / "summary.json"
     try:
@@ -77,7 +78,9 @@ def _read_run(folder: Path) -> dict[str, Any]:
             "production_after": _number(production["after"]),
         }
     except FileNotFoundError:
-        return {**run, "status": UNFINISHED, "reason": "it has no summary: it was killed, or is running now"}
+        if folder.name == active:
+            return {**run, "status": RUNNING, "reason": "it is at work now"}
+        return {**run, "status": UNFINISHED, "reason": "it was killed; the next run says how far it came"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return {**run, "status": UNREADABLE, "reason": f"{file} cannot be read ({what})"}

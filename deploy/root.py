@@ -165,6 +165,15 @@ class Root:
         lock.release()
         return False
 
+    def active_run(self) -> str:
+        """The name of the run that holds the root now, or an empty string."""
+        if not self.exists() or not self.is_active():
+            return ""
+        try:
+            return str(json.loads((self.folder / _OWNER).read_text())["run_id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def _owner(self) -> str:
         try:
             owner = json.loads((self.folder / _OWNER).read_text())

@@ -163,7 +163,7 @@ def test_history_as_a_page_names_every_run(runs):
     page = Path(output.strip()).read_text(encoding="utf-8")
     for run in ("2026-11-01", "b7e1", "c0de", "&lt;b&gt;bold", "killed"):
         assert f"<bdi>{run}</bdi>" in page
-    assert "it was killed, or is running now" in page
+    assert "it was killed; the next run says how far it came" in page
     assert "Accuracy of the winner on the test split" in page
     # It is not taken for a run.
     assert len(json.loads(warmstart("history", "--json")[1])["runs"]) == 5

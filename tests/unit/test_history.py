@@ -200,7 +200,7 @@ def test_a_damaged_summary_is_named_and_harms_no_other(root, text):
     runs = json.loads(output)["runs"]
     assert [run["status"] for run in runs] == ["pushed", "unreadable", "unfinished"]
     assert runs[1]["reason"].startswith(f"{damaged / 'summary.json'} cannot be read (")
-    assert runs[2]["reason"] == "it has no summary: it was killed, or is running now"
+    assert runs[2]["reason"] == "it was killed; the next run says how far it came"
     assert "summary.json cannot be read" in warmstart("history")[1]
 
 
