@@ -205,3 +205,35 @@ def test_damaged_metadata_are_one_sentence(nights, monkeypatch):
     )
     assert nights.lines[-1]["status"] == "stopped"
     assert len(nights.notified) == 1
+
+
+# ---- runs that could not write their own end
+
+
+def test_a_run_that_was_killed_before_it_wrote_anything_is_closed(nights):
+    from deploy import run_summary
+
+    folder = nights.root.reports / "2026-11-01T03-00-00Z"
+    folder.mkdir()
+    (nights.root.reports / "a file").touch()
+    assert nights.root.runs_without_summary(except_for="another") == [folder]
+    run_summary.write_summary_of_killed_run(folder, None, nights.root)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["reason"]) == (
+        "failed",
+        "the run was killed; the next run went on from its last finished step",
+    )
+    assert "the run was killed" in (folder / "index.html").read_text()
+    assert nights.root.runs_without_summary(except_for="another") == []
+
+
+def test_a_run_that_had_pushed_is_pushed_however_it_ended(nights):
+    from deploy import run_summary
+
+    told = run_summary.summarise(None, "r", {}, [], nights.root, None, "failed", "no space is left")
+    assert (told["status"], told["reason"]) == (
+        "pushed",
+        f"a model is in production as version {nights.version}; after that the run did not end as it should: no space "
+        "is left",
+    )
+    assert run_summary.summarise(None, "other", {}, [], nights.root, None, "failed", "no")["status"] == "failed"
