@@ -34,8 +34,8 @@ from rich.markup import escape
 
 from components.backbone import registry
 from deploy import metadata_file, schedule
-from deploy.data_folders import check_sources, default_root
-from deploy.disks import nearest_existing
+from deploy.data_folders import default_root, understand
+from deploy.disks import bytes_of_run, nearest_existing
 from deploy.root import ROOTS_FOLDER, SUMMARY_FILE, Root, find_root, shown
 from pipeline.config import BackboneConfig, Config, ImageConfig, TrainingConfig, load_config
 from schemas.errors import BadInput
@@ -91,6 +91,7 @@ class Asked:
 def examine(asked: Asked) -> Iterator[Check]:
     """All checks, one after another; none of them raises for what it finds."""
     config, said = _configuration(asked)
+    needed = _LEAST_DISK_BYTES
     yield _python()
     yield _packages()
     yield _locked_packages(_LOCK_FILE)
@@ -100,7 +101,8 @@ def examine(asked: Asked) -> Iterator[Check]:
     yield _cores()
     yield from said
     if config is not None and not any((source or "").startswith(_NOWHERE) for source in config.data.sources.values()):
-        yield _photos(config)
+        check, needed = _photos(config)
+        yield check
     yield _looked_at("backbone", lambda: _backbone(config))
     root = _root(asked, config)
     for name, look in (
@@ -111,7 +113,7 @@ def examine(asked: Asked) -> Iterator[Check]:
         ("other runs", lambda: _active_run(root)),
         ("ML Metadata", lambda: _metadata(root)),
         ("production", lambda: _production(root)),
-        ("disk of root", lambda: _disk("disk of root", root.folder)),
+        ("disk of root", lambda: _disk("disk of root", root.folder, needed)),
         ("disk of cache", lambda: _disk("disk of cache", registry.cache_folder())),
         ("disk of temporary files", lambda: _disk("disk of temporary files", Path(tempfile.gettempdir()))),
     ):
@@ -293,12 +295,15 @@ def _configuration(asked: Asked) -> tuple[Config | None, list[Check]]:
     return config, [Check(name, "ok", f"{config.name}, {len(asked.overrides)} keys set by hand")]
 
 
-def _photos(config: Config) -> Check:
+def _photos(config: Config) -> tuple[Check, float]:
+    """The photos, and how many bytes a run on them writes below its root."""
     try:
-        sources, _ = check_sources(config)
+        understood = understand(config)
     except BadInput as error:
-        return Check("photos", "fail", str(error), "see README.md, `Your photos`, for the layouts that are read")
-    return Check("photos", "ok", ", ".join(f"{dataset} in {folder}" for dataset, folder in sources.items()))
+        todo = "see README.md, `Your photos`, for the layouts that are read"
+        return Check("photos", "fail", str(error), todo), _LEAST_DISK_BYTES
+    found = ", ".join(f"{dataset} in {folder}" for dataset, folder in understood.sources.items())
+    return Check("photos", "ok", found), bytes_of_run(understood.photos, understood.photo_bytes)
 
 
 def _backbone(config: Config | None) -> Check:
@@ -499,17 +504,16 @@ def _why_mlmd_refuses(root: Root) -> str:
     return ""
 
 
-def _disk(name: str, folder: Path) -> Check:
+def _disk(name: str, folder: Path, needed: float = _LEAST_DISK_BYTES) -> Check:
+    """Whether there is room for `needed` bytes."""
     place = nearest_existing(folder)
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
         return Check(name, "fail", f"{place} cannot be looked at ({error.strerror})", "check the path")
     found = f"{_size(free)} free at {shown(place)}"
-    if free < _LEAST_DISK_BYTES:
-        return Check(
-            name, "fail", found, f"free some: a run needs at least {_size(_LEAST_DISK_BYTES)}; `warmstart clean` helps"
-        )
+    if free < needed:
+        return Check(name, "fail", found, f"free some: a run needs about {_size(needed)}; `warmstart clean` helps")
     if free < _ENOUGH_DISK_BYTES:
         return Check(name, "warn", found, "enough for some thousand photos; `warmstart clean` frees what nobody needs")
     return Check(name, "ok", found)

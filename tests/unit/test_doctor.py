@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from components.backbone import registry
+from components.pusher.serving_folder import model_identity
 from deploy import doctor, schedule
 from deploy.cli import main
 from deploy.doctor import Asked, Check
@@ -388,6 +389,26 @@ def test_metadata_on_kubeflow_are_not_looked_for_here(root):
 
 def usage_of(free: float):
     return lambda place: SimpleNamespace(total=9e12, used=9e12 - free, free=free)
+
+
+def test_production_is_looked_at(root, tmp_path):
+    assert doctor._production(root) == Check("production", "ok", "nothing was pushed yet")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_text("graph")
+    version = root.serving_folder().push(model, model_identity(model), {}, None).version
+    assert doctor._production(root) == Check("production", "ok", f"version {version} is whole")
+    (root.serving / str(version) / "saved_model.pb").write_text("another graph")
+    assert_fails(doctor._production(root), "is damaged: saved_model.pb was changed", "warmstart repair")
+
+
+def test_of_known_photos_the_disk_has_to_take_as_much_as_a_run_writes(root, tmp_path, monkeypatch):
+    write_sample_photos(tmp_path / "sample", photos=24, seed=1)
+    given = {"config": "cats_vs_dogs", "data": (str(tmp_path / "sample" / "cats_vs_dogs"),), "root": str(root.folder)}
+    monkeypatch.setattr(shutil, "disk_usage", usage_of(0.1e9))
+    assert_fails(examined(**given)["disk of root"], "0.1 GB free", "a run needs about 0.2 GB")
+    monkeypatch.setattr(shutil, "disk_usage", usage_of(0.3e9))
+    assert examined(**given)["disk of root"].state == "warn"
 
 
 def test_a_full_disk_fails_and_a_fuller_one_is_a_warning(root, monkeypatch):
