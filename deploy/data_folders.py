@@ -219,8 +219,5 @@ def ways_out(config: Config) -> str:
             sources = {str(dataset): source or "" for dataset, source in config.data.sources.items()}
             newest = spans.resolve_sources(sources, None, **config.data.completeness)
         folders = and_more(list(newest.folders.values()), 3)
-        return (
-            f"; this is span {newest.shown} ({folders}): mend it there, or rename the folder to leave it out, or "
-            "accept it by setting the limit that is named higher"
-        )
+        return f"; it is span {newest.shown} in {folders}, and is left out as soon as its folder has another name"
     return ""

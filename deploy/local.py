@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import threading
 import time
 import traceback
@@ -21,7 +22,7 @@ from deploy.data_folders import Understood, check_places, refuse_other_classes, 
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from pipeline.config import Config, dump_config
-from schemas.errors import BadInput
+from schemas.errors import BadInput, DataRefused
 
 _STARTING = "starting TensorFlow and TFX"
 
@@ -80,7 +81,11 @@ def run(
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
-        with _output_to(folder / LOG_FILE), temporary.folder_of_run(root.folder, run_id):
+        with (
+            _interrupted_by_termination(),
+            _output_to(folder / LOG_FILE),
+            temporary.folder_of_run(root.folder, run_id),
+        ):
             return _run_locked(
                 config, root, run_id, folder, started, understood, display, from_node, to_node, force_push
             )
@@ -138,11 +143,12 @@ def _run_locked(
         runner = LocalRunner(run_id, display)
         runner.run_nodes(pipeline, from_node, to_node)
     except BadInput as error:
-        status, reason = "stopped", str(error) + ways_out(config)
+        status, reason = "stopped", str(error) + (ways_out(config) if isinstance(error, DataRefused) else "")
         reserve.release()
         traceback.print_exc()
     except KeyboardInterrupt:
         status, reason = "failed", "interrupted; the next run goes on from the last finished step"
+        reserve.release()
     except BaseException as error:  # the summary is written for every end of a run
         status, reason = "failed", failure(error, root)
         reserve.release()
@@ -168,6 +174,23 @@ def _run_locked(
     except OSError:  # the disk is full, say: the copy before stays
         traceback.print_exc()
     return RunResult(summary, folder, EXIT_CODES[summary["status"]])
+
+
+@contextlib.contextmanager
+def _interrupted_by_termination() -> Iterator[None]:
+    """Makes of SIGTERM, by which machines and schedules end a process, what Ctrl-C is: a run that says how it ended."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Reserve:

@@ -25,6 +25,7 @@ from deploy.root import CONFIG_FILE, EXIT_CODES, SUMMARY_FILE, Root, RunActiveEr
 from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
+from schemas.words import and_more
 
 LOG_FILE = "retrain.jsonl"
 # A refusal is no fault; several in a row are somebody's business, and so is a version that is damaged for good.
@@ -82,13 +83,15 @@ def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
 
 def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrained:
     repaired = repair_production(root)
+    # Whoever is on call has not heard of them: they could tell nobody.
+    killed = [folder.name for folder in root.runs_without_summary(except_for="")]
     why_not = _nothing_to_do(config, root)
     if not why_not:
-        done = _run(config, root, display)
-        if repaired is None:
-            return done
-        alert = "; ".join(filter(None, [f"{config.name}: {repaired.text}", done.alert]))
-        return replace(done, alert=alert, exit_code=done.exit_code if repaired.done else done.exit_code or ALERT_CODE)
+        said = [repaired.text] if repaired else []
+        said += [f"{and_more(killed, 3)} {'was' if len(killed) == 1 else 'were'} killed"] if killed else []
+        done = _run(config, root, display, said)
+        damaged = repaired is not None and not repaired.done
+        return replace(done, exit_code=done.exit_code or ALERT_CODE) if damaged else done
     if repaired is None:
         return Retrained(_SKIPPED, why_not, 0)
     status = _RESTORED if repaired.done else _FAILED
@@ -173,20 +176,22 @@ def _data_now(config: Config) -> tuple[list[str], tuple[Unfinished, ...]]:
     return [spans.fingerprint(span, data.success_file)], span.passed_over
 
 
-def _run(config: Config, root: Root, display: local.Display) -> Retrained:
+def _run(config: Config, root: Root, display: local.Display, said: list[str]) -> Retrained:
+    """Runs the pipeline; `said`: what whoever is on call is to hear besides."""
     try:
         result = local.run(config, root, display)
     except RunActiveError as error:  # it began a moment ago
         return Retrained(_SKIPPED, str(error), 0)
     summary = result.summary
-    status, reason, code, alert = summary["status"], summary["reason"], result.exit_code, ""
+    status, reason, code = summary["status"], summary["reason"], result.exit_code
     in_a_row = _refusals_in_a_row(root) if status == _NOT_PUSHED else 0
-    limit = config.notify.alert_after_refusals
     if status in (_STOPPED, _FAILED):
-        alert = f"{config.name}: the run was {status}: {reason}"
-    elif in_a_row >= limit:
+        said = [*said, f"the run was {status}: {reason}"]
+    elif in_a_row >= config.notify.alert_after_refusals:
         code = ALERT_CODE
-        alert = f"{config.name}: {in_a_row} models in a row were refused, production stays as it is; the last: {reason}"
+        refused = f"{in_a_row} models in a row were refused, production stays as it is; the last: {reason}"
+        said = [*said, refused]
+    alert = f"{config.name}: {'; '.join(said)}" if said else ""
     summary = {**summary, "alert": alert or None}
     notes = [note for note in (notify(config.notify, summary, result.folder), _clean(config, root)) if note]
     return Retrained(status, reason, code, alert, summary, result.folder, tuple(notes))

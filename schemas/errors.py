@@ -7,3 +7,7 @@ class BadInput(ValueError):
     The message is one or a few sentences: what was found, what was expected, where, what to do. The command
     line prints it without a traceback and exits with code 2.
     """
+
+
+class DataRefused(BadInput):
+    """A gate stopped the photos themselves: other photos, or other limits, would pass."""

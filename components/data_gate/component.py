@@ -14,7 +14,7 @@ from components.data_gate.checks import find_problems
 from components.example_gen.report import read_report
 from schemas import schema_files
 from schemas.class_names import refuse_twins
-from schemas.errors import BadInput
+from schemas.errors import DataRefused
 
 # ExampleValidator's own file name.
 _ANOMALIES_FILE = "SchemaDiff.pb"
@@ -36,7 +36,7 @@ def DataGate(
     `of_window` is 1 where the photos are a span of a window: then classes and splits may be missing in them.
 
     Raises:
-      BadInput: nothing was accepted, there is one class only, a split is empty, too many files were rejected, of all
+      DataRefused: nothing was accepted, there is one class only, a split is empty, too many files were rejected, of all
         or of a class, too many photos have two labels, or ExampleValidator found an ERROR; every problem is named.
     """
     del code
@@ -46,7 +46,7 @@ def DataGate(
         found = {split: errors for split, errors in found.items() if report["splits"].get(split)}
     problems = find_problems(report, rejected, found, max_rejected_fraction, max_contradictions, whole=not of_window)
     if problems:
-        raise BadInput("the data were stopped at the gate: " + "; ".join(problems))
+        raise DataRefused("the data were stopped at the gate: " + "; ".join(problems))
     run_schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), report)
     schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
 

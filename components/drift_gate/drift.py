@@ -12,7 +12,7 @@ import numpy as np
 
 from components.drift_gate import two_samples
 from components.drift_gate.two_samples import Distance
-from schemas.errors import BadInput
+from schemas.errors import DataRefused
 
 GO, NOTE, STOP = ACTIONS = ("go", "note", "stop")
 # Of the earlier photos; they say how far a photo usually is from the nearest other one.
@@ -127,10 +127,10 @@ def stop_if_told(verdict: dict[str, Any]) -> None:
     """Ends a run whose verdict is `stop`.
 
     Raises:
-      BadInput: it is; with everything there is to say, for it may be all that is left of the verdict.
+      DataRefused: it is; with everything there is to say, for it may be all that is left of the verdict.
     """
     if verdict["action"] == STOP:
-        raise BadInput(_stop_sentence(verdict))
+        raise DataRefused(_stop_sentence(verdict))
 
 
 def _stop_sentence(verdict: dict[str, Any]) -> str:

@@ -237,3 +237,17 @@ def test_a_run_that_had_pushed_is_pushed_however_it_ended(nights):
         "is left",
     )
     assert run_summary.summarise(None, "other", {}, [], nights.root, None, "failed", "no")["status"] == "failed"
+
+
+def test_of_a_run_that_was_killed_the_next_one_tells(nights, monkeypatch):
+    nights.why_not = ""
+    (nights.root.reports / "2026-11-01T03-00-00Z").mkdir()
+    summary = {"run_id": "x", "status": "pushed", "reason": "a model is in production"}
+    monkeypatch.setattr(
+        night.local, "run", lambda config, root, display: night.local.RunResult(summary, root.reports / "x", 0)
+    )
+    done = nights.retrain()
+    assert (done.status, done.exit_code) == ("pushed", 0)
+    assert done.alert == "cats_vs_dogs: 2026-11-01T03-00-00Z was killed"
+    [told] = nights.notified
+    assert json.loads(told.removeprefix("pushed: "))["alert"] == done.alert

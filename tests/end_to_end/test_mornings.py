@@ -117,7 +117,7 @@ def test_mornings(mornings):
         morning = nights.night()
         assert morning.called("stopped", 2), morning.output
         assert "files were rejected" in morning.reason
-        assert f"; this is span 2 ({span}): mend it there, or rename the folder to leave it out" in morning.reason
+        assert f"; it is span 2 in {span}, and is left out as soon as its folder has another name" in morning.reason
     (nights.data / "span-2").rename(nights.data / "left-out-2")
     assert nights.night().is_quiet()
 

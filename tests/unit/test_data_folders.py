@@ -118,7 +118,6 @@ def test_a_stopped_span_is_named_with_the_ways_out(here):
     for settings in (["data.window=2"], []):
         config = load_config("image_folder", ["data.settle_seconds=0", *settings], [f"{here}/span-{{SPAN}}"])
         assert data_folders.ways_out(config) == (
-            f"; this is span 7 ({here}/span-7): mend it there, or rename the folder to leave it out, or accept it by "
-            "setting the limit that is named higher"
+            f"; it is span 7 in {here}/span-7, and is left out as soon as its folder has another name"
         )
     assert data_folders.ways_out(load_config("image_folder", data=[str(here / "span-1")])) == ""
