@@ -135,8 +135,7 @@ class ServingFolder:
         manifest = self.manifest(version)
         if manifest is None:
             return None if (self._of(version) / MANIFEST_FILE).exists() else model_identity(self._of(version))
-        found = checksums(self._of(version))
-        return manifest["model_sha256"] if found == manifest["files"] else None
+        return None if _differences(checksums(self._of(version)), manifest["files"]) else manifest["model_sha256"]
 
     def standing(self) -> Standing:
         """Whether the newest version there ever was is there, and whole; reads all its files."""
@@ -152,11 +151,10 @@ class ServingFolder:
         if manifest is None and (folder / MANIFEST_FILE).exists():
             return Standing(newest, DAMAGED, f"is damaged: {MANIFEST_FILE} cannot be read")
         found = checksums(folder)
-        wanted = (manifest or {}).get("files") or ({} if _MODEL_FILE in found else {_MODEL_FILE: ""})
-        wrong = [f"{name} is missing" for name in wanted if name not in found]
-        wrong += [f"{name} was changed" for name, digest in wanted.items() if found.get(name, digest) != digest]
-        if manifest:
-            wrong += [f"{name} was added" for name in found if name not in wanted]
+        if manifest and manifest["files"] is not None:
+            wrong = _differences(found, manifest["files"])
+        else:  # of an older warmstart, or somebody else's
+            wrong = [] if _MODEL_FILE in found else [f"{_MODEL_FILE} is missing"]
         return Standing(newest, DAMAGED, f"is damaged: {and_more(wrong, 3)}") if wrong else Standing(newest)
 
     def restore(self, places: Iterable[str | Path]) -> int | None:
@@ -537,6 +535,15 @@ def _is_manifest(found: Any) -> bool:
 def is_plain_name(name: str) -> bool:
     """Whether a relative path, with `/`, leads to a file below the folder that it is relative to, by its text alone."""
     return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def _differences(found: Mapping[str, str], wanted: Mapping[str, str] | None) -> list[str]:
+    """What is not as it was pushed, by path and checksum; hidden files, as file systems make them, do not count."""
+    wanted = wanted or {}
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [f"{name} was changed" for name, digest in wanted.items() if found.get(name, digest) != digest]
+    added = [name for name in found if name not in wanted and not name.rpartition("/")[2].startswith(".")]
+    return wrong + [f"{name} was added" for name in added]
 
 
 class _DamagedError(Exception):
