@@ -530,6 +530,7 @@ def test_feature_extraction_leaves_the_backbone_as_it_was(base, tiny_backbone):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_training_from_activations_is_training_the_whole_model(run, base):
     """In one batch an epoch, for the two have different orders."""
     settings = {**PHASE_TWO, "batch_size": 64, "dropout": 0.0, "learning_rate": 0.05}
@@ -753,6 +754,7 @@ def test_the_classes_lie_beside_the_model_in_the_order_of_its_outputs(fine_tuned
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["base", "fine_tuned"])
+@pytest.mark.release
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(request, run, base, phase):
     first = request.getfixturevalue(phase)
     arguments = (feature_extraction, PHASE_ONE) if phase == "base" else (fine_tuning, PHASE_TWO, base.folder)

@@ -19,7 +19,7 @@ from tests.end_to_end.commands import STEPS, served, states, warmstart
 from tests.mariadb import mariadb
 from tests.metadata_service import metadata_service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 SETTINGS = [
     "image.size=32",
@@ -70,7 +70,7 @@ def spans(sample, tmp_path_factory) -> dict[int, Path]:
     return {1: sample / "cats_vs_dogs", 2: folder / "more" / "cats_vs_dogs"}
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.release)])
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
 def volume(request, spans, tiny_backbone, tmp_path_factory) -> Iterator[Volume]:
     """A story of three runs: pushed, with a task killed in its middle; the same again; a new span, and a model that
     cannot be served."""
@@ -195,7 +195,6 @@ def test_a_local_run_gives_the_same_metrics_and_the_same_lineage(volume, spans, 
     assert lineage(store, local["run_id"]) == lineage(store_of(volume), cluster["run_id"])
 
 
-@pytest.mark.release
 def test_over_the_metadata_service_of_kubeflow_the_same_again_is_cached(volume):
     if volume.password:
         pytest.skip("the service stands over SQLite here")

@@ -13,7 +13,7 @@ from deploy.metadata_address import connect
 from tests.conformance import Cluster, Run
 from tests.end_to_end.commands import states, warmstart
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 SETTINGS = [
     "data.window=2",
@@ -96,7 +96,6 @@ def assert_each_day_was_read_once(volume: Path) -> None:
     assert sorted(read.values()) == [1, 1, 1]
 
 
-@pytest.mark.release
 def test_last_nights_run_again_trains_on_last_nights_window(nights):
     volume, runs, summaries = nights
     again, summary = scheduled(volume, DAYS[2])

@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.commands import run, served, states, warmstart
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 
 @pytest.fixture(scope="module")

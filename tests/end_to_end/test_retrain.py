@@ -120,6 +120,7 @@ def test_nights_one_after_another(nights):
     assert nights.summary()["window"]["spans"] == ["1", "2", "3"]
 
 
+@pytest.mark.release
 def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_out(nights):
     photos = len(nights.photos)
     nights.add(5, slice(0, photos // 2))  # of one class
@@ -148,6 +149,7 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     shutil.rmtree(nights.data / "span-5")
 
 
+@pytest.mark.release
 def test_of_two_calls_at_once_one_trains(nights):
     nights.add(7, slice(7, None, 8))
     calls = [start(*nights.arguments()) for _ in range(2)]

@@ -34,6 +34,7 @@ def test_first_run_pushes_and_says_what_it_did(pushed):
     assert_pushed_by_its_first_run(root, code, output, summary)
 
 
+@pytest.mark.release
 def test_the_built_in_backbone_is_pushed(sample, tmp_path):
     """On photos that are harder to tell apart."""
     root = tmp_path / "root"
@@ -130,6 +131,7 @@ def test_a_lost_version_is_pushed_anew(pushed, shaded, small):
     assert states(summary)["ServableCheck"] == "cached"
 
 
+@pytest.mark.release
 def test_an_unknown_breed_stops_the_run_by_name_and_the_next_one_goes_on(sample, small, tmp_path):
     data, root = tmp_path / "data", tmp_path / "root"
     shutil.copytree(sample / "oxford_iiit_pet", data)
@@ -176,16 +178,14 @@ def kill_in(step: str, data: Path, root: Path, settings: list[str]) -> None:
         process.communicate()
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param(("FeatureVectorGen", "FineTuning"), id="where_it_takes_longest"),
-        pytest.param(
-            ("ImageExampleGen", "StatisticsGen", "FeatureVectorGen", "FineTuning", "Evaluator"),
-            id="in_five_steps",
-            marks=pytest.mark.release,
-        ),
+        ("FeatureVectorGen", "FineTuning"),
+        ("ImageExampleGen", "StatisticsGen", "FeatureVectorGen", "FineTuning", "Evaluator"),
     ],
+    ids=["where_it_takes_longest", "in_five_steps"],
 )
 def test_killed_runs_are_taken_up_again(shaded, small, tmp_path, steps):
     root, data = tmp_path / "root", shaded
@@ -259,6 +259,7 @@ def test_all_files_corrupt_stops_the_run_and_lists_each(small, tmp_path):
     assert states(summary)["Transform"] == "not_reached"
 
 
+@pytest.mark.release
 def test_every_corrupt_file_found_in_the_wild_is_read_or_listed(shared_data, small, tmp_path):
     data = tmp_path / "data"
     for folder in ("cat", "dog"):
@@ -278,6 +279,7 @@ def test_every_corrupt_file_found_in_the_wild_is_read_or_listed(shared_data, sma
     assert {"BMP", "GIF", "PNG", "JPEG"} == set(summary["data"]["formats"])
 
 
+@pytest.mark.release
 def test_an_archive_of_any_feature_vector_and_any_class_folders(tiny_backbone, sample, tmp_path):
     data = tmp_path / "data"
     for i, photo in enumerate(sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))):
@@ -304,6 +306,7 @@ def root_serving(tmp_path: Path) -> Path:
     return tmp_path / "root" / "serving" / version
 
 
+@pytest.mark.release
 def test_a_backbone_that_is_no_feature_vector_is_bad_input(pushed, shaded, tmp_path):
     import tensorflow as tf
 
