@@ -434,6 +434,7 @@ def test_what_the_step_is_told_does_not_say_how_the_span_was_found(tmp_path, dra
     assert json.loads(settled["photos"]) == {
         "background": "#ffffff",
         "convert": True,
+        "max_file_megabytes": 100,
         "label_from": "label",
         "max_pixels": 10**6,
         "min_side": 1,
