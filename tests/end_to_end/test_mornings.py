@@ -136,7 +136,7 @@ def test_mornings(mornings):
         assert nights.history()["problem"] == ""
         assert nights.night().is_quiet()
     code, output = warmstart("predict", f"--root={nights.root}", str(nights.data / "span-1"))
-    assert "cat" in output, output
+    assert code == 0, output
 
     # ML Metadata is damaged; `repair` puts it right, and nothing is trained again.
     content = bytearray((nights.root / "metadata.sqlite").read_bytes())
