@@ -224,6 +224,8 @@ def test_weights_of_another_model_change_nothing(classifier, tensors, change, pr
 # The SavedModel
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_savedmodel_takes_any_size_and_equals_the_model(converted):
     layer = hub.KerasLayer(str(converted[1]))
     for size in (160, 224):

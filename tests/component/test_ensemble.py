@@ -83,6 +83,8 @@ def ask(folder, photos, signature="serving_default"):
     return {name: value.numpy() for name, value in answers.items()}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
 def test_it_answers_with_the_mean(first_model, second_model, ensemble, photos, signature):
     first, second, both = (ask(folder, photos, signature) for folder in (first_model, second_model, ensemble))

@@ -126,6 +126,8 @@ def test_blessed_for_a_gain_even_if_a_slice_is_below_the_floor(is_blessed):
     assert is_blessed(fine_tuned={0, 1, 2, 3, 4}, feature_extraction={0, 1, 2, 4}, minimum_accuracy=0.6)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_tie_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4, 5}, feature_extraction={1, 2, 3, 6, 7})
 
@@ -142,6 +144,8 @@ def test_a_worse_model_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4}, feature_extraction={0, 1, 2, 4, 5})
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_better_model_below_the_floor_is_not_blessed(is_blessed):
     assert not is_blessed(fine_tuned={0, 1, 2, 4, 5}, feature_extraction={0}, minimum_accuracy=0.7)
 

@@ -132,6 +132,8 @@ def test_both_models_of_the_newest_run_that_has_them_are_explained_side_by_side(
     assert set(re.findall(r'href="([^"#]+)"', page)) == {f.name for f in folder.glob("*.png")}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_run_is_asked_for_by_its_name(root):
     code, output, _ = explain("photos/0.jpg", "--run", "2026-01-01T00-00-00Z", "--model", "fine_tuned", "--json")
     assert code == 0

@@ -211,6 +211,8 @@ def test_a_layer_near_the_photo_is_no_layer_for_grad_cam():
     assert heat_maps(transformer, np.full([1, SIDE, SIDE, 3], 0.4, np.float32), [1]).method == INTEGRATED_GRADIENTS
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_model_that_takes_files_alone_is_explained_through_files(older_model, exported_model, drawn_photos):
     older = load_model(older_model)
     images = older.images([photo.photo_bytes for photo in drawn_photos[:3]])
@@ -222,6 +224,8 @@ def test_a_model_that_takes_files_alone_is_explained_through_files(older_model, 
     assert "it answers files of photos alone" in found.why
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_an_ensemble_has_no_layer_that_all_paths_pass_through(tmp_path, exported_model, calibrated_model, images):
     export_ensemble(exported_model, calibrated_model, str(tmp_path / "both"))
     both = load_model(str(tmp_path / "both"))

@@ -326,6 +326,8 @@ def test_submit_uploads_the_package_starts_a_run_and_prints_its_address(image):
     assert upload.body["uploadfile"]["content"] == Path("cats_vs_dogs.yaml").read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_submitting_the_same_again_uploads_nothing(stub, image):
     done("submit", *wanted(image))
     assert f"pipeline {PIPELINE}: there already, " in done("submit", *wanted(image))

@@ -159,6 +159,8 @@ def test_every_kind_of_node_runs_and_is_cached_the_next_time(zoo):
     assert os.listdir(published) == ["model-model"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_node_whose_condition_is_not_met_is_skipped(zoo):
     run_id = zoo.plan(good=0)
     for node in ("Make", "Latest", "Use"):

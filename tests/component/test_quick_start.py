@@ -337,6 +337,8 @@ def test_a_beam_executor_makes_real_pipelines(first_uses):
     assert first_uses["pipelines"] == [False, True]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_files_of_other_systems_are_tensorflows_from_the_first_use_on(first_uses):
     files = {key: first_uses[key] for key in ("before", "content", "tensorflows")}
     assert files == {"before": False, "content": "kept in memory", "tensorflows": [True] * 5}
@@ -402,6 +404,8 @@ def test_it_starts_again_plainly_and_says_why(before, reason):
     assert reason in line
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_plain_start_that_was_asked_for(plain):
     assert plain["start"] == PLAIN
     assert "starting again" not in plain["stderr"]

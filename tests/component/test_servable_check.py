@@ -222,6 +222,7 @@ def save(model, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_every_fault_of_a_faulty_model_is_named(tmp_path, photos):
     save(Faulty(), tmp_path)
     wanted = np.tile(np.array([[0.25, 0.75]], np.float32), [len(photos), 1])

@@ -79,6 +79,7 @@ def test_the_onnx_file_takes_any_number_of_images(with_onnx, images, expected):
 
 
 @pytest.mark.parametrize("export_format", ["tflite", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.release
 def test_the_parity_report(export_format, images_file, expected, request):
     folder = request.getfixturevalue(f"with_{export_format}")
     found = exports.compare(folder, export_format, images_file, expected)

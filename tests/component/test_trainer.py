@@ -392,6 +392,7 @@ def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch)
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tuned, drawn_photos):
     settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder}
     again = run(fine_tuning, {**settings, "warm_start_epochs": 0}, base.folder)
@@ -771,6 +772,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("phase", ["base", pytest.param("fine_tuned", marks=pytest.mark.slow)])
+@pytest.mark.release
 def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(
     request, run, base, phase, tmp_path, monkeypatch
 ):
