@@ -102,6 +102,9 @@ def test_nights_one_after_another(nights):
     code, output, noted = nights.night()
     assert (code, noted["status"]) == (0, "skipped"), output
 
+
+@pytest.mark.release
+def test_spans_that_come_late_or_go_away(nights):
     nights.add(2, slice(3, None, 8))  # late
     nights.add(4, slice(5, None, 8))
     code, output, noted = nights.night("serving.maximum_megabytes=0.001", "notify.alert_after_refusals=2")
