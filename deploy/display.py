@@ -127,7 +127,7 @@ class ConsoleDisplay:
         out.print()
         if data := summary["data"]:
             out.print(f"[bold]photos[/]   {_photos(data)}")
-        if dropped := (summary["vectors"] or {}).get("dropped_as_damaged"):
+        if dropped := (summary.get("vectors") or {}).get("dropped_as_damaged"):
             out.print(f"         {dropped} stored vectors were damaged; they were dropped and computed anew")
         if window := summary["window"]:
             out.print(f"[bold]window[/]   {escape(_window(window))}")

@@ -284,6 +284,7 @@ def test_an_error_is_no_document(said):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_run_tells_a_program_its_summary(said, tmp_path):
     write_sample_photos(Path("sample"), photos=24, seed=1)
     command = [sys.executable, "-m", "deploy.cli", "run", "--config", "cats_vs_dogs", "--data", "sample/cats_vs_dogs"]

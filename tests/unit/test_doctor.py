@@ -505,5 +505,6 @@ def test_the_command_speaks_to_programs(root):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_libraries_start():
     assert doctor._libraries().state == "ok"
