@@ -118,7 +118,7 @@ def test_spans_that_come_late_or_go_away(nights):
     assert len(served(nights.root)) == 1
 
     shutil.rmtree(nights.data / "span-4")  # withdrawn: the window ends with span 3 again, and has the late one in it
-    code, output, noted = nights.night()
+    code, output, _ = nights.night()
     assert code in (0, 3), output
     assert nights.summary()["window"]["spans"] == ["1", "2", "3"]
 
