@@ -107,7 +107,7 @@ def test_nights_one_after_another(nights):
 def test_spans_that_come_late_or_go_away(nights):
     nights.add(2, slice(3, None, 8))  # late
     nights.add(4, slice(5, None, 8))
-    code, output, noted = nights.night("serving.maximum_megabytes=0.001", "notify.alert_after_refusals=2")
+    code, output, _ = nights.night("serving.maximum_megabytes=0.001", "notify.alert_after_refusals=2")
     assert code == 4, output
     assert "alert: cats_vs_dogs: 2 models in a row were refused, production stays as it is" in output
     summary = nights.summary()
