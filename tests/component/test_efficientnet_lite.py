@@ -169,6 +169,8 @@ def test_features_and_logits_equal_pytorch(classifier_of, backbone, size):
     np.testing.assert_allclose(logits[best], numbers(golden["logits"]), atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @ALL
 @pytest.mark.parametrize(("kind", "first", "last"), [("cat", 281, 287), ("dog", 151, 268)])
 def test_known_photos_are_named(classifier_of, shared_data, backbone, kind, first, last):

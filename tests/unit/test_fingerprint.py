@@ -218,6 +218,7 @@ print(json.dumps(loaded))
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_python_loads_no_file_of_ours_that_a_fingerprint_misses():
     command = [sys.executable, "-c", IMPORT_EACH, json.dumps(STEPS)]
     done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)

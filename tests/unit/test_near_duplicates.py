@@ -74,6 +74,8 @@ def test_a_copy_has_nearly_the_same_hash(photos):
         assert far == {}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_other_photos_have_other_hashes(photos):
     originals = [encoded(image) for image in photos]
     assert min(bits_apart(one, other) for one, other in itertools.combinations(originals, 2)) > MOST_BITS
@@ -154,6 +156,8 @@ def test_one_split_has_no_pairs():
     assert find_pairs([], None, [], most=5) == (0, [])
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_real_data_sets_are_known_again(shared_data):
     """PetImages are the photos of cats_vs_dogs, saved again; two data sets hold a photo twice."""
     files = [*sorted(shared_data.glob("cats_vs_dogs/*/*")), *sorted(shared_data.glob("petimages/*/*"))]

@@ -110,6 +110,8 @@ def share_of_proven_gains(examples: int, better: float, worse: float, sets: int)
     return proven / sets
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("discordant", [0.004, 0.02, 0.1, 0.3])
 def test_of_two_equally_good_models_the_cheaper_one_is_kept(discordant):
     assert share_of_proven_gains(480, discordant / 2, discordant / 2, sets=2000) <= 0.05

@@ -40,6 +40,8 @@ def all_charts() -> dict[str, str]:
     return drawn()
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_same_numbers_give_the_same_chart(all_charts):
     assert drawn() == all_charts
 
@@ -88,6 +90,8 @@ def test_any_name_is_text_in_a_chart(name):
     assert name in ElementTree.fromstring(chart).attrib["aria-label"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("epochs", [1, 2, 13, 200])
 def test_curves_of_any_length_are_drawn(epochs):
     chart = charts.learning_curves({"feature extraction": history(epochs, 1, 1e-3)})

@@ -340,6 +340,8 @@ def test_without_findings_the_matrix_and_its_pairs_come_from_the_summary(tmp_pat
     assert found.cells[row + 2 : row + 5] == ["cat", "dog", "3"]
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("part", ["data", "training", "comparison", "cost"])
 def test_each_part_of_the_findings_may_be_missing(part, tmp_path):
     summary, findings = whole_run(["cat", "dog"])

@@ -132,6 +132,7 @@ def test_thresholds_are_those_of_each_class():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("dataset", "least"), [("cats_vs_dogs", (0.85, 0.6, 0.85, 0.95)), ("oxford_iiit_pet", (0.25, 0.5, 0.45, 0.75))]
 )
