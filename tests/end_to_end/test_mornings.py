@@ -37,8 +37,9 @@ class Mornings:
             "--set=training.feature_extraction.epochs=20",
             "--set=training.fine_tuning.epochs=1",
             "--set=serving.golden_photos=4",
-            "--set=drift.label_distribution.stop=1",
-            "--set=drift.feature_vectors.stop=1",
+            "--set=drift.label_distribution.stop=null",
+            "--set=drift.feature_distance.stop=null",
+            "--set=drift.class_feature_distance.stop=null",
         ]
         self.notifier = ["--set=notify.command=" + json.dumps([sys.executable, "-c", TELL, str(self.told)])]
 
