@@ -187,12 +187,13 @@ def test_mornings(mornings):
     assert nights.night().is_quiet() or nights.history()["problem"] == ""
 
 
-def kill_the_probe(ended: threading.Event) -> None:
-    """Kills the first fresh process that asks a model."""
+def kill_the_probe(root: Path, ended: threading.Event) -> None:
+    """Kills the first fresh process that asks a model of this root."""
     while not ended.is_set():
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                if b"servable_check/probe.py" in process.read_bytes():
+                command = process.read_bytes()
+                if b"servable_check/probe.py" in command and os.fsencode(root) in command:
                     os.kill(int(process.parent.name), signal.SIGKILL)
                     return
         time.sleep(0.05)
@@ -202,7 +203,7 @@ def test_a_probe_that_is_killed_is_no_verdict(mornings):
     nights = mornings
     nights.add("span-2/version-1", slice(1, None, 3))
     ended = threading.Event()
-    killer = threading.Thread(target=kill_the_probe, args=(ended,))
+    killer = threading.Thread(target=kill_the_probe, args=(nights.root, ended))
     killer.start()
     morning = nights.night()
     ended.set()
