@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,7 +115,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """Takes all the room on a disk; the file that takes it, for who frees it again."""
     file = disk / "filled"
-    free = shutil.disk_usage(disk).free
-    with file.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, free)
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as stream:
+        while True:  # whoever else writes meanwhile takes his share
+            stream.write(bytes(1 << 16))
     return file
