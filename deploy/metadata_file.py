@@ -29,7 +29,8 @@ def problem_of(file: Path) -> str:
             said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             database.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
     except sqlite3.Error as error:
-        return f"cannot be read ({error})"
+        # Who holds it at this moment is writing, and finds it in order.
+        return "" if "is locked" in str(error) else f"cannot be read ({error})"
     return "" if said == "ok" else f"is damaged ({' '.join(said.split())})"
 
 

@@ -91,6 +91,15 @@ def test_a_file_that_was_being_made_is_no_damaged_one(root):
     assert metadata_file.last_execution(root.metadata) == 0
 
 
+def test_a_file_that_somebody_writes_to_at_this_moment_is_no_damaged_one(root, monkeypatch):
+    make_metadata(root.metadata, 3)
+    opened = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: opened(*given, **more, timeout=0.1))
+    with contextlib.closing(opened(root.metadata)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        metadata_file.refuse_damaged(root.metadata)
+
+
 # ---- what nobody knows any more
 
 
