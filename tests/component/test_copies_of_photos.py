@@ -98,6 +98,8 @@ def test_contradictions_leave_no_trace_but_their_names(folder, ingest):
     assert names(examples) == names(others)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_copies_with_one_label_in_one_split_stay(folder, ingest):
     shutil.copy(folder / "cat" / "0.jpg", folder / "cat" / "copy.jpg")
     examples, report = ingest(folder)
@@ -106,6 +108,8 @@ def test_copies_with_one_label_in_one_split_stay(folder, ingest):
     assert sum(name in ("cat/0.jpg", "cat/copy.jpg") for split in names(examples).values() for name in split) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_of_copies_in_several_splits_those_held_back_most_stay(folder, ingest, monkeypatch):
     """The data set says itself which split a photo belongs to."""
     find = layouts.find_photos

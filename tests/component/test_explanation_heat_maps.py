@@ -26,6 +26,8 @@ from components.explanation.heat_maps import (
 from schemas import sample_photos
 from schemas.errors import BadInput
 
+pytestmark = [pytest.mark.slow, pytest.mark.release]
+
 SIDE = 20  # of the images of models made here
 
 
@@ -211,8 +213,6 @@ def test_a_layer_near_the_photo_is_no_layer_for_grad_cam():
     assert heat_maps(transformer, np.full([1, SIDE, SIDE, 3], 0.4, np.float32), [1]).method == INTEGRATED_GRADIENTS
 
 
-@pytest.mark.slow
-@pytest.mark.release
 def test_a_model_that_takes_files_alone_is_explained_through_files(older_model, exported_model, drawn_photos):
     older = load_model(older_model)
     images = older.images([photo.photo_bytes for photo in drawn_photos[:3]])
@@ -224,8 +224,6 @@ def test_a_model_that_takes_files_alone_is_explained_through_files(older_model, 
     assert "it answers files of photos alone" in found.why
 
 
-@pytest.mark.slow
-@pytest.mark.release
 def test_an_ensemble_has_no_layer_that_all_paths_pass_through(tmp_path, exported_model, calibrated_model, images):
     export_ensemble(exported_model, calibrated_model, str(tmp_path / "both"))
     both = load_model(str(tmp_path / "both"))
@@ -347,8 +345,6 @@ def test_grad_cam_lies_in_the_corner_where_the_animal_is(case, grad_cams, corner
     assert min(shares) > 0.5, shares
 
 
-@pytest.mark.slow
-@pytest.mark.release
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
 def test_integrated_gradients_lie_in_the_corner_where_the_animal_is(case, corner):
     row = int(np.flatnonzero(case.corners == corner)[0])
@@ -356,8 +352,6 @@ def test_integrated_gradients_lie_in_the_corner_where_the_animal_is(case, corner
     assert share_in_corner(found.maps[0], corner) > 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.release
 @pytest.mark.parametrize("corner", range(4), ids=CORNERS)
 def test_occlusion_lies_in_the_corner_where_the_animal_is(case, corner):
     row = int(np.flatnonzero(case.corners == corner)[0])
@@ -382,8 +376,6 @@ def test_of_a_cat_and_a_dog_in_one_picture_each_is_what_speaks_for_its_own_class
     assert np.mean(np.array(more) > 0) > 0.6, more
 
 
-@pytest.mark.slow
-@pytest.mark.release
 def test_a_random_head_looks_elsewhere_and_a_head_that_learnt_the_same_does_not(case, grad_cams):
     """Sanity checks for saliency maps (Adebayo et al. 2018, arXiv:1810.03292)."""
     rng = np.random.default_rng(1)
@@ -421,8 +413,6 @@ def test_a_backbone_whose_upper_weights_are_shuffled_looks_elsewhere(case, grad_
 # ---- photographs
 
 
-@pytest.mark.slow
-@pytest.mark.release
 def test_on_photographs_more_of_the_heat_lies_on_the_pet_than_chance_would_put_there(shared_data):
     """Of Oxford-IIIT Pets, whose trimaps say where the pet is; the head learnt from other photos."""
     from sklearn.linear_model import LogisticRegression

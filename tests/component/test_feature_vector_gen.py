@@ -334,6 +334,8 @@ def test_a_photo_that_leaves_the_test_split_gets_activations_to_train_on(made, g
     assert len(moved.features.feature[f.ACTIVATIONS].bytes_list.value[0]) == 2 * ACTIVATION_VALUES
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     "change",
     [
@@ -371,6 +373,7 @@ def test_another_backbone_never_meets_entries_of_others(generate, homes, vector_
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_another_image_size_never_meets_entries_of_others(generate, homes, tmp_path, made):
     """The size of an entry does not tell where there are no activations."""
     transform = functools.partial(photos_to_unit_range, size=24, method="bilinear", antialias=False)
@@ -418,6 +421,7 @@ def test_a_view_is_the_augmented_photo_through_the_backbone(with_views, homes, i
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_views_that_are_lost_are_computed_again_to_the_same_values(with_views, generate, homes, view_store, tmp_path):
     stored = copied(view_store, tmp_path)
     hashes = [text(e, f.CONTENT_HASH) for e in with_views[0].examples["train"] if not view_of(e)]
@@ -440,6 +444,8 @@ def test_photos_keep_their_vectors_whether_or_not_there_are_views(with_views, ma
 # Without activations
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("freeze", "why"),
     [

@@ -182,6 +182,8 @@ print([one for one in {slow} if one in sys.modules])
 # ---- compile
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_compile_writes_a_package_that_breaks_no_rule(image):
     output = done("compile", *wanted(image))
     text = Path("cats_vs_dogs.yaml").read_text(encoding="utf-8")

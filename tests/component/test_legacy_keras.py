@@ -42,11 +42,15 @@ def converted(preamble: str) -> dict[str, bool]:
     return {name: answer == "True" for name, answer in map(str.split, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="TensorFlow 2.21 has the rule itself")
 def test_the_rule_is_needed():
     assert converted("") == {"layer": True, "evaluate": True, "optimizer": True, "loss": True, "ours": True}
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_the_rule_is_in_force():
     # Also where tf_keras was imported before it.
     after = converted("import tensorflow, tf_keras, components.legacy_keras")

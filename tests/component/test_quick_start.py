@@ -60,6 +60,8 @@ def told(program: str, *arguments: str, **environment: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_run_of_every_node_imports_of_the_components_those_it_has():
     found = told(
         """

@@ -24,11 +24,10 @@ TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATU
 class Night:
     """A root with one version in production, whose model lies among the artifacts too; nothing is new."""
 
-    def __init__(self, folder: Path, monkeypatch):
-        write_sample_photos(folder / "sample", photos=24, seed=1)
+    def __init__(self, folder: Path, photos: Path, monkeypatch):
         self.root, self.told = Root(folder / "root"), folder / "told"
         self.settings = [f"notify.command=[{sys.executable},-c,{json.dumps(TELL)},{json.dumps(str(self.told))}]"]
-        self.data = [str(folder / "sample" / "cats_vs_dogs")]
+        self.data = [str(photos)]
         self.root.prepare("cats_vs_dogs")
         self.copy = self.root.artifacts / "Pusher" / "pushed_model" / "7"
         (self.copy / "variables").mkdir(parents=True)
@@ -58,9 +57,16 @@ class Night:
         return self.root.serving / str(self.version)
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample_photos(folder / "photos", photos=24, seed=1)
+    return folder / "photos" / "cats_vs_dogs"
+
+
 @pytest.fixture
-def nights(tmp_path, monkeypatch) -> Night:
-    return Night(tmp_path, monkeypatch)
+def nights(photos, tmp_path, monkeypatch) -> Night:
+    return Night(tmp_path, photos, monkeypatch)
 
 
 def test_with_production_as_it_was_pushed_nothing_is_said(nights):

@@ -133,6 +133,7 @@ def test_an_onnx_file_that_is_right_for_one_image_and_wrong_for_a_batch_differs(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("export_format", ["tflite", "onnx"])
 def test_a_file_that_is_no_model_does_not_answer(tmp_path, export_format, images_file, expected):
     if export_format == "onnx":
@@ -190,6 +191,7 @@ def test_a_model_whose_export_is_another_models_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_a_model_that_cannot_be_exported_is_told_in_one_sentence(tmp_path, exported_model):
     model = tf.saved_model.load(exported_model)
     module = tf.Module()

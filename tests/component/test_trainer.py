@@ -500,6 +500,7 @@ def test_a_source_changed_below_the_boundary_is_trained_whole(run, base):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_only_what_the_expression_names_comes_from_another_source(run, base, fine_tuned):
     settings = {
         **PHASE_TWO,
@@ -650,6 +651,8 @@ def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, bas
     assert (unchanged.history["epochs"], unchanged.history["best_epoch"]) == ([], 0)
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_fine_tuning_that_only_harms_is_undone(run, base):
     """At this learning rate every epoch is worse than none."""
     harmed = run(fine_tuning, {**PHASE_TWO, "learning_rate": 10.0, "patience": 1}, base.folder)

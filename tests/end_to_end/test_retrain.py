@@ -13,7 +13,7 @@ import pytest
 from deploy.metadata_address import connect
 from tests.end_to_end.commands import REPOSITORY, served, start, warmstart
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.release]
 
 
 class Nights:
@@ -103,7 +103,6 @@ def test_nights_one_after_another(nights):
     assert (code, noted["status"]) == (0, "skipped"), output
 
 
-@pytest.mark.release
 def test_spans_that_come_late_or_go_away(nights):
     nights.add(2, slice(3, None, 8))  # late
     nights.add(4, slice(5, None, 8))
@@ -123,7 +122,6 @@ def test_spans_that_come_late_or_go_away(nights):
     assert nights.summary()["window"]["spans"] == ["1", "2", "3"]
 
 
-@pytest.mark.release
 def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_out(nights):
     photos = len(nights.photos)
     nights.add(5, slice(0, photos // 2))  # of one class
@@ -152,7 +150,6 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     shutil.rmtree(nights.data / "span-5")
 
 
-@pytest.mark.release
 def test_of_two_calls_at_once_one_trains(nights):
     nights.add(7, slice(7, None, 8))
     calls = [start(*nights.arguments()) for _ in range(2)]

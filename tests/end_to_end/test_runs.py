@@ -99,6 +99,8 @@ def test_a_part_of_the_pipeline_takes_over_earlier_results(pushed, shaded, small
     assert "did you mean 'Evaluator'?" in output
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_wrong_labels_are_refused_and_production_stays(pushed, shaded, small, tmp_path):
     root, *_ = pushed
     before = served(root)

@@ -186,6 +186,8 @@ def test_chance_is_exceeded_as_often_as_is_said(rng, new, earlier):
     assert min(exceeded[name] for name in ("numbers", "features", "classes")) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(("new", "earlier"), [(20, 100), (20, 2000), (100, 500), (500, 2000)])
 def test_photos_of_the_same_kind_raise_no_alarm(rng, new, earlier):
     verdicts = [judge(draw(rng, new), draw(rng, earlier), SETTINGS, seed) for seed in range(5)]

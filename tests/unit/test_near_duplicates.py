@@ -66,6 +66,8 @@ def copies(image: Image.Image) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_copy_has_nearly_the_same_hash(photos):
     assert len(photos) == 40
     for image in photos[:10]:

@@ -215,6 +215,8 @@ def test_names_of_files_that_are_no_text_do_not_stop_the_page(tmp_path):
     assert "K?nig ?.jpg" in found.cells
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_names_that_mean_harm_are_text_in_everything_that_is_found(tmp_path):
     """Every label, photo and reason at once; the elements are those of a run with harmless names."""
     found = page(*whole_run(HOSTILE, HOSTILE[0]), tmp_path)
@@ -358,6 +360,8 @@ def test_a_picture_that_would_be_fetched_is_none(tmp_path):
     assert "example.org" not in found.source
 
 
+@pytest.mark.slow
+@pytest.mark.release
 def test_a_page_that_grew_too_large_has_no_pictures(tmp_path):
     summary, findings = whole_run(["cat", "dog"])
     large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // 8)
