@@ -75,8 +75,6 @@ def main() -> None:
                 of_child = bool(children) and draw.random() < 0.3
                 met[("a child in " if of_child else "") + step_of(root)] += 1
                 os.kill(draw.choice(children) if of_child else process.pid, signal.SIGKILL)
-                if of_child:
-                    process.wait()
                 process.wait()
                 wrong += looked_at(root, process.pid, children)
             else:

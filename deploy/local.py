@@ -148,7 +148,6 @@ def _run_locked(
         traceback.print_exc()
     except KeyboardInterrupt:
         status, reason = "failed", "interrupted; the next run goes on from the last finished step"
-        reserve.release()
     except BaseException as error:  # the summary is written for every end of a run
         status, reason = "failed", failure(error, root)
         reserve.release()

@@ -36,10 +36,15 @@ def problem_of(file: Path) -> str:
 
 def last_execution(file: Path) -> int:
     """The highest number of an execution; 0: there is none, or no file."""
-    if not file.exists() or _NO_TABLE in problem_of(file):
+    if not file.exists():
         return 0
-    with contextlib.closing(_open(file)) as database:
-        return database.execute(f"SELECT coalesce(max(id), 0) FROM {_TABLE}").fetchone()[0]
+    try:
+        with contextlib.closing(_open(file)) as database:
+            return database.execute(f"SELECT coalesce(max(id), 0) FROM {_TABLE}").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if _NO_TABLE in str(error):
+            return 0
+        raise
 
 
 def refuse_damaged(file: Path) -> None:

@@ -53,7 +53,7 @@ def history(root: Root) -> dict[str, Any]:
     return {
         "production": serving.production(),
         "problem": f"version {standing.version} {standing.problem}" if standing.problem else "",
-        "versions": serving.history(),
+        "versions": serving.history(standing),
         "runs": [_read_run(folder, active) for folder in folders if folder.is_dir()],
     }
 

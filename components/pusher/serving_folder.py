@@ -200,14 +200,16 @@ class ServingFolder:
         of_run = [v for v, each in self._manifests().items() if each["run_id"] == run_id and each["kind"] == PUSH]
         return max(of_run, default=None)
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self, standing: Standing | None = None) -> list[dict[str, Any]]:
         """The manifests of all versions there ever were, oldest first, each with `state` and `pinned`.
+
+        `standing` is that of now, for who has asked already: it reads all files of a version.
 
         The state is `production`, `kept` or `removed`; that of the newest may be `damaged` or `gone`, see `standing`.
         Of a version without a manifest, of an older warmstart, most is null; of one whose manifest is damaged `kind`
         is, too.
         """
-        standing, manifests = self.standing(), self._manifests()
+        standing, manifests = standing or self.standing(), self._manifests()
         there = [version for version in self.versions() if version in manifests]  # another may have come by now
         production, pinned = max(there, default=None), self.pinned()
         states = {version: KEPT if version in there else REMOVED for version in manifests}
