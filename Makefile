@@ -1,9 +1,10 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-browser lint format docs lock bench clean
+.PHONY: help install services demo test test-fast test-all test-browser browser lint format docs lock bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
+BROWSER_PYTEST := .tools/browser/bin/python -m pytest -n 2 --noconftest -p no:cacheprovider tests/browser
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -29,13 +30,16 @@ test: install ## the tests of every change
 test-fast: install ## of those, the ones that need no whole pipeline run
 	$(PYTEST) -m "not slow and not release"
 
-test-all: install ## all tests, as before a release
+test-all: browser ## all tests, as before a release
 	$(PYTEST)
+	$(BROWSER_PYTEST)
 
-test-browser: install ## the pages in Debian's chromium (make services installs it)
+test-browser: browser ## the pages in Debian's chromium (make services installs it)
+	$(BROWSER_PYTEST) -m "not release"
+
+browser: install # the environment that drives it
 	@.tools/bin/uv venv --quiet --allow-existing --python $(PYTHON_RUN) .tools/browser
 	@.tools/bin/uv pip sync --quiet --python .tools/browser/bin/python tests/requirements-browser.txt
-	.tools/browser/bin/python -m pytest --noconftest -p no:cacheprovider tests/browser
 
 lint: install ## ruff and mypy on our own code
 	$(PYTHON_RUN) -m ruff check

@@ -22,7 +22,8 @@ Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make 
 REPOSITORY = Path(__file__).parents[2]
 PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-WIDTHS = (390, 1440)
+WIDTHS = (390, 1440)  # pixels
+FEW_VIEWS = ((390, "light"), (1440, "dark"))
 SECTIONS = ["verdict", "steps", "data", "training", "comparison", "cost", "repeat"]
 FIXTURES = [
     "cats_and_dogs",
@@ -76,13 +77,14 @@ def opened(browser: Any, file: Path, width: int = 1440, scheme: str = "light") -
     return found
 
 
-def check(browser: Any, file: Path, views: list[tuple[int, str]], sections: list[str]) -> None:
-    """Everything that must hold of a page, at these widths, in light or in dark.
+def check(browser: Any, file: Path, sections: list[str], every_view: bool = False) -> None:
+    """Everything that must hold of a page, at every width, in light and in dark.
 
-    The checks come before axe, which puts its own script into the page.
+    The checks come before axe, which puts its own script into the page, and takes nearly all of the time: unless
+    `every_view` is asked for, it looks at the narrow page in light and at the wide one in dark only.
     """
     assert file.stat().st_size < 5_000_000
-    for width, scheme in views:
+    for width, scheme in [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]:
         found = opened(browser, file, width, scheme)
         page = found.page
         for details in page.query_selector_all("details"):
@@ -98,17 +100,22 @@ def check(browser: Any, file: Path, views: list[tuple[int, str]], sections: list
         assert page.evaluate("[...document.querySelectorAll('main > section')].map(part => part.id)") == sections
         empty = "part => part.innerText.trim().split('\\n').length < 2"
         assert page.evaluate(f"[...document.querySelectorAll('main > section')].filter({empty}).length") == 0
-        seen = Axe().run(page).response["violations"]
-        told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in seen]
-        assert told == [], f"{file} at {width} pixels, {scheme}"
+        if every_view or (width, scheme) in FEW_VIEWS:
+            seen = Axe().run(page).response["violations"]
+            told = [(each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"]) for each in seen]
+            assert told == [], f"{file} at {width} pixels, {scheme}"
         page.context.close()
 
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_page_is_whole_at_every_width_in_light_and_dark(browser, written, name):
-    few = [(390, "light"), (1440, "dark")]
-    views = few if name.startswith("only_") else [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")]
-    check(browser, written / name / "index.html", views, SECTIONS)
+    check(browser, written / name / "index.html", SECTIONS)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("name", [name for name in FIXTURES if not name.startswith("only_")])
+def test_a_page_is_accessible_in_every_view(browser, written, name):
+    check(browser, written / name / "index.html", SECTIONS, every_view=True)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,7 @@ def test_a_page_is_whole_at_every_width_in_light_and_dark(browser, written, name
     ],
 )
 def test_a_page_of_several_runs_is_whole_too(browser, written, name, sections):
-    check(browser, written / "others" / f"{name}.html", [(390, "light"), (1440, "dark")], sections)
+    check(browser, written / "others" / f"{name}.html", sections)
 
 
 def test_every_page_that_is_written_is_looked_at(written):
@@ -274,15 +281,12 @@ def run_of(sample, tmp_path_factory):
     return run
 
 
-def check_everywhere(browser: Any, file: Path) -> None:
-    check(browser, file, [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], SECTIONS)
-
-
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_page_of_a_run_that_pushed(browser, run_of, sample):
     code, summary, file = run_of(sample / "cats_vs_dogs")
     assert (code, summary["status"]) == (0, "pushed")
-    check_everywhere(browser, file)
+    check(browser, file, SECTIONS, every_view=True)
     page = opened(browser, file).page
     assert page.locator(".status").inner_text() == "pushed"
     assert page.locator("#training svg.chart").is_visible()
@@ -292,17 +296,19 @@ def test_the_page_of_a_run_that_pushed(browser, run_of, sample):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_page_of_a_run_with_37_breeds(browser, run_of, sample):
     """Six of them are drawn; the model and its confusion matrix know all."""
     _, summary, file = run_of(sample / "oxford_iiit_pet", "oxford_iiit_pet")
     assert summary["models"]
-    check_everywhere(browser, file)
+    check(browser, file, SECTIONS, every_view=True)
     page = opened(browser, file).page
     assert page.locator("#confusion-1 tbody tr").count() == 37
     page.context.close()
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_page_of_a_run_that_was_refused(browser, run_of, sample, tmp_path):
     photos = sorted((sample / "cats_vs_dogs").glob("*/*.jpg"))
     random.Random(0).shuffle(photos)
@@ -312,7 +318,7 @@ def test_the_page_of_a_run_that_was_refused(browser, run_of, sample, tmp_path):
         shutil.copy(photo, target)
     code, summary, file = run_of(tmp_path)
     assert (code, summary["status"]) == (3, "not_pushed")
-    check_everywhere(browser, file)
+    check(browser, file, SECTIONS, every_view=True)
     page = opened(browser, file).page
     assert page.locator(".status").inner_text() == "not pushed"
     assert "release.minimum_accuracy" in page.inner_text(".reason")
@@ -321,6 +327,7 @@ def test_the_page_of_a_run_that_was_refused(browser, run_of, sample, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_the_page_of_a_run_that_the_gate_stopped(browser, run_of, sample, tmp_path):
     photos = sorted((sample / "cats_vs_dogs" / "cat").glob("*.jpg"))[:20]
     for folder in ("cat", "dog"):
@@ -331,7 +338,7 @@ def test_the_page_of_a_run_that_the_gate_stopped(browser, run_of, sample, tmp_pa
         (tmp_path / "dog" / f"dog <b>{i}.jpg").write_bytes(b"no photo")
     code, summary, file = run_of(tmp_path)
     assert (code, summary["status"]) == (2, "stopped")
-    check_everywhere(browser, file)
+    check(browser, file, SECTIONS, every_view=True)
     page = opened(browser, file).page
     assert page.locator(".status").inner_text() == "stopped"
     assert "dog <b>3.jpg" in page.inner_text("#data")
