@@ -104,7 +104,7 @@ def _run_locked(
     force_push: str,
 ) -> RunResult:
     status, reason = "", ""
-    node_ids: list[str] = []
+    graph: dict[str, list[str]] = {}
     reserve = Reserve(folder)
     store = before = runner = window = None
     # Slow imports, after everything that can be refused without them. Next to nothing of what they make is garbage.
@@ -118,6 +118,7 @@ def _run_locked(
     from deploy.earlier_spans import assemble_with_window
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
+    from pipeline.graph import upstream
 
     gc.freeze()
     gc.enable()
@@ -138,7 +139,7 @@ def _run_locked(
             force_push=force_push,
         )
         pipeline, window = assemble_with_window(config, store, run_id, assembled, connection, display.note)
-        node_ids = [component.id for component in pipeline.components]
+        graph = upstream(pipeline)
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display)
         runner.run_nodes(pipeline, from_node, to_node)
@@ -159,12 +160,12 @@ def _run_locked(
     try:
         nodes = run_record.read_run(store, config.name, run_id) if store else {}
         skipped = runner.skipped if runner else ()
-        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped, window)
+        summary = run_summary.summarise(config, run_id, nodes, graph, root, before, status, reason, skipped, window)
     except Exception as error:  # such as artifacts that somebody deleted
         traceback.print_exc()
         reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
         summary = run_summary.summarise(
-            config, run_id, {}, node_ids, root, before, status or "failed", reason, window=window
+            config, run_id, {}, graph, root, before, status or "failed", reason, window=window
         )
     summary["duration_seconds"] = round(time.time() - started, 1)
     run_summary.write_results(summary, folder, config, nodes)

@@ -130,7 +130,7 @@ def _write_report(config: Config, root: Root, status: str, reason: str) -> dict[
         from deploy import run_summary
 
         before = root.production_version()
-        summary = run_summary.summarise(config, run_id, {}, [], root, before, status, reason)
+        summary = run_summary.summarise(config, run_id, {}, {}, root, before, status, reason)
         summary["duration_seconds"] = 0.0
         run_summary.write_results(summary, folder)
     except Exception:  # the disk is full, say: the reason itself is what counts

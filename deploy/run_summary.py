@@ -47,7 +47,7 @@ def summarise(
     config: Config | None,
     run_id: str,
     nodes: Mapping[str, NodeRun],
-    node_ids: Sequence[str],
+    graph: Mapping[str, Sequence[str]],
     root: Root,
     before: str | None,
     status: str = "",
@@ -61,7 +61,7 @@ def summarise(
       config: of the run; None: none could be read, and no node ran.
       run_id: its name.
       nodes: what ML Metadata knows of it.
-      node_ids: all nodes, in the order of the graph.
+      graph: node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph.
       root: where it ran.
       before: the version in production before it.
       status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
@@ -162,8 +162,9 @@ def summarise(
                 if node_id in skipped
                 else "not_reached",
                 "seconds": round(nodes[node_id].seconds, 1) if node_id in nodes else 0.0,
+                "upstream": list(upstream),
             }
-            for node_id in node_ids
+            for node_id, upstream in graph.items()
         ],
         "data": data,
         "window": window,
@@ -270,6 +271,8 @@ def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
     except Exception:  # pydantic, YAML and ML Metadata have each their own
         traceback.print_exc()
     reason = "the run was killed; the next run went on from its last finished step"
-    summary = summarise(config, folder.name, nodes, list(nodes), root, root.production_version(), "failed", reason)
+    summary = summarise(
+        config, folder.name, nodes, dict.fromkeys(nodes, ()), root, root.production_version(), "failed", reason
+    )
     summary["duration_seconds"] = round(sum(node.seconds for node in nodes.values()), 1)
     write_results(summary, folder, config, nodes)

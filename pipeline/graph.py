@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -39,28 +39,13 @@ from components.servable_check.component import ServableCheck
 from components.window.component import Window
 from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
-from pipeline.fingerprint import code_fingerprint
+from pipeline.fingerprint import code_fingerprint as code
+from pipeline.places import Places
+from pipeline.trainer_settings import trainer_settings, unfreezing
 from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
-
-@dataclass(frozen=True)
-class Places:
-    """Where a pipeline keeps what it makes.
-
-    artifacts: of every step. serving: the folder production reads. vectors: feature vectors by content hash. resume:
-    the state of interrupted trainings. production_model: the SavedModel in production, or empty. production_identity:
-    of its content (`components.pusher.serving_folder.model_identity`). lost_version: the version last pushed, if it is
-    no longer in `serving`: then it is pushed anew.
-    """
-
-    artifacts: str
-    serving: str
-    vectors: str = ""
-    resume: str = ""
-    production_model: str = ""
-    production_identity: str = ""
-    lost_version: str = ""
+Node = TypeVar("Node", bound=BaseNode)
 
 
 @dataclass(frozen=True)
@@ -102,235 +87,304 @@ def make_pipeline(
       force_push: why ReleaseGate is overridden; empty: it is not.
       earlier: with `data.window`: the earlier spans; None: there are none.
     """
-    code = code_fingerprint
-    backbone = config.backbone.handle
-    training = config.training
-
-    example_gen = ImageExampleGen(
-        sources=sources,
-        label_from=config.task.label,
-        split_buckets=config.data.splits.model_dump(),
-        rules=config.photo_rules,
-        code=code("components.example_gen.executor"),
-        span=config.data.span,
-        folder_rules=config.data.folder_rules,
-        settle_seconds=config.data.settle_seconds,
+    nodes = Nodes()
+    ingested = ingest(nodes, config, sources)
+    data = embed(nodes, config, places, ingested)
+    if config.data.window is not None:
+        data = join_window(nodes, config, ingested, data, earlier or EarlierSpans())
+    models = train(nodes, config, places, data)
+    judgement = judge(nodes, config, places, data, models, further, force_push)
+    publish(nodes, config, places, judgement, force_push)
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=places.artifacts,
+        components=nodes.added,
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=beam_args,
     )
-    photos = example_gen.outputs["examples"]
 
-    curated_schema = CuratedSchema(
-        content=Path(curated_schema_file(config.task.schema_name)).read_text(encoding="utf-8")
-    )
-    statistics = StatisticsGen(examples=photos, schema=curated_schema.outputs["schema"])
-    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=curated_schema.outputs["schema"])
-    data_gate = DataGate(
-        ingest_report=example_gen.outputs["ingest_report"],
-        anomalies=validator.outputs["anomalies"],
-        curated_schema=curated_schema.outputs["schema"],
-        max_rejected_fraction=config.data.max_rejected_fraction,
-        max_contradictions=config.data.max_contradictions,
-        of_window=int(config.data.window is not None),
-        code=code("components.data_gate.component"),
-    )
-    schema = data_gate.outputs["schema"]
 
-    transform = Transform(
-        examples=photos,
-        schema=schema,
-        preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
-        custom_config={**config.image.model_dump(), "code": code("components.transform.preprocessing")},
-        materialize=False,
-        disable_statistics=True,
+class Nodes:
+    """Collects the nodes of a pipeline as the stages make them: a node that was not added would not run."""
+
+    def __init__(self) -> None:
+        self.added: list[BaseNode] = []
+
+    def add(self, node: Node) -> Node:
+        self.added.append(node)
+        return node
+
+
+class Ingested(NamedTuple):
+    """The photos of the newest span, checked."""
+
+    example_gen: BaseNode
+    curated_schema: BaseNode
+    data_gate: BaseNode
+
+
+def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> Ingested:
+    """Reads the photos and stops the run if too many are bad or their labels contradict each other."""
+    example_gen = nodes.add(
+        ImageExampleGen(
+            sources=sources,
+            label_from=config.task.label,
+            split_buckets=config.data.splits.model_dump(),
+            rules=config.photo_rules,
+            code=code("components.example_gen.executor"),
+            span=config.data.span,
+            folder_rules=config.data.folder_rules,
+            settle_seconds=config.data.settle_seconds,
+        )
+    )
+    content = Path(curated_schema_file(config.task.schema_name)).read_text(encoding="utf-8")
+    curated_schema = nodes.add(CuratedSchema(content=content))
+    schema = curated_schema.outputs["schema"]
+    statistics = nodes.add(StatisticsGen(examples=example_gen.outputs["examples"], schema=schema))
+    validator = nodes.add(ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema))
+    data_gate = nodes.add(
+        DataGate(
+            ingest_report=example_gen.outputs["ingest_report"],
+            anomalies=validator.outputs["anomalies"],
+            curated_schema=schema,
+            max_rejected_fraction=config.data.max_rejected_fraction,
+            max_contradictions=config.data.max_contradictions,
+            of_window=int(config.data.window is not None),
+            code=code("components.data_gate.component"),
+        )
+    )
+    return Ingested(example_gen, curated_schema, data_gate)
+
+
+class Data(NamedTuple):
+    """What is learnt from and tested on: the newest span, or with `data.window` all spans of the window."""
+
+    photos: channel.BaseChannel
+    vectors: channel.BaseChannel
+    ingest_report: channel.BaseChannel
+    schema: channel.BaseChannel
+    transform_graph: channel.BaseChannel
+    feature_vector_gen: BaseNode
+
+
+def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> Data:
+    """Traces the preprocessing, and passes each photo through the frozen backbone once."""
+    photos, schema = ingested.example_gen.outputs["examples"], ingested.data_gate.outputs["schema"]
+    preprocessing = code("components.transform.preprocessing")
+    transform = nodes.add(
+        Transform(
+            examples=photos,
+            schema=schema,
+            preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
+            custom_config={**config.image.model_dump(), "code": preprocessing},
+            materialize=False,
+            disable_statistics=True,
+        )
     )
     transform_graph = transform.outputs["transform_graph"]
-
-    augmentation = training.augmentation.model_dump(exclude={"mode", "views"})
-    views = {**augmentation, "views": training.augmentation.views, "seed": training.seed}
-    fine = training.fine_tuning
-    known_backbone = registry.BACKBONES.get(backbone)
-    unfreeze = {
-        "pattern": fine.unfreeze,
-        "blocks": fine.unfreeze_blocks,
-        "last": fine.unfreeze_last,
-        "fraction": fine.unfreeze_fraction,
-        "default_pattern": known_backbone.unfreeze if known_backbone else None,
-    }
+    backbone = config.backbone.handle
+    augmentation, fine = config.training.augmentation, config.training.fine_tuning
+    views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     # Activations are cached for what may learn at most besides everything.
     caches_activations = (
-        fine.from_activations
-        and fine.epochs > 0
-        and fine.strategy in ("top", "auto")
-        and training.augmentation.mode != "online"
+        fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
     )
-    feature_vector_gen = FeatureVectorGen(
-        examples=photos,
-        transform_graph=transform_graph,
-        schema=schema,
-        backbone=backbone,
-        backbone_fingerprint=registry.fingerprint(backbone),
-        image_size=config.image.size,
-        transform_fingerprint=code("components.transform.preprocessing") + config.image.model_dump_json(),
-        freeze=json.dumps({"strategy": "top", **unfreeze}) if caches_activations else "",
-        augmentation=json.dumps(views) if training.augmentation.mode == "views" else "",
-        store=places.vectors,
-        code=code("components.feature_vector_gen.component"),
+    feature_vector_gen = nodes.add(
+        FeatureVectorGen(
+            examples=photos,
+            transform_graph=transform_graph,
+            schema=schema,
+            backbone=backbone,
+            backbone_fingerprint=registry.fingerprint(backbone),
+            image_size=config.image.size,
+            transform_fingerprint=preprocessing + config.image.model_dump_json(),
+            freeze=json.dumps({"strategy": "top", **unfreezing(config)}) if caches_activations else "",
+            augmentation=json.dumps(views) if augmentation.mode == "views" else "",
+            store=places.vectors,
+            code=code("components.feature_vector_gen.component"),
+        )
     )
-    vectors = feature_vector_gen.outputs["feature_vectors"]
-    ingest_report = example_gen.outputs["ingest_report"]
+    return Data(
+        photos,
+        feature_vector_gen.outputs["feature_vectors"],
+        ingested.example_gen.outputs["ingest_report"],
+        schema,
+        transform_graph,
+        feature_vector_gen,
+    )
 
-    earlier_spans = drift_gate = window = None
-    if config.data.window is not None:
-        earlier = earlier or EarlierSpans()
-        # Collected by number: each was ingested, checked and passed through the backbone when it was new.
-        earlier_spans = Resolver(
+
+def join_window(nodes: Nodes, config: Config, ingested: Ingested, newest: Data, earlier: EarlierSpans) -> Data:
+    """The newest span together with the earlier ones, unless its photos have drifted away from them."""
+    # Collected by number: each was ingested, checked and passed through the backbone when it was new.
+    earlier_spans = nodes.add(
+        Resolver(
             strategy_class=ChosenArtifacts,
             config={"ids": {"photos": earlier.photos, "vectors": earlier.vectors, "reports": earlier.reports}},
-            photos=_made_by(example_gen, "examples"),
-            vectors=_made_by(feature_vector_gen, "feature_vectors"),
-            reports=_made_by(example_gen, "ingest_report"),
+            photos=_made_by(ingested.example_gen, "examples"),
+            vectors=_made_by(newest.feature_vector_gen, "feature_vectors"),
+            reports=_made_by(ingested.example_gen, "ingest_report"),
         ).with_id("EarlierSpans")
-        drift_gate = DriftGate(
-            feature_vectors=vectors,
+    )
+    drift_gate = nodes.add(
+        DriftGate(
+            feature_vectors=newest.vectors,
             earlier_vectors=earlier_spans.outputs["vectors"],
             thresholds=config.drift.model_dump_json(),
-            seed=training.seed,
+            seed=config.training.seed,
             stops=0,  # Window stops, so that the verdict stays
             code=code("components.drift_gate.component"),
         )
-        window = Window(
-            photos=photos,
-            vectors=vectors,
-            ingest_report=ingest_report,
+    )
+    window = nodes.add(
+        Window(
+            photos=newest.photos,
+            vectors=newest.vectors,
+            ingest_report=newest.ingest_report,
             drift=drift_gate.outputs["verdict"],
-            curated_schema=curated_schema.outputs["schema"],
+            curated_schema=ingested.curated_schema.outputs["schema"],
             earlier_photos=earlier_spans.outputs["photos"],
             earlier_vectors=earlier_spans.outputs["vectors"],
             earlier_reports=earlier_spans.outputs["reports"],
             spans=json.dumps({key: getattr(earlier, key) for key in ("trained", "tested", "planned")}),
             code=code("components.window.component"),
         )
-        # From here on the window takes the place of the newest span.
-        photos, vectors, ingest_report, schema = (
-            window.outputs[f"window_{key}"] for key in ("photos", "vectors", "report", "schema")
-        )
+    )
+    return newest._replace(
+        photos=window.outputs["window_photos"],
+        vectors=window.outputs["window_vectors"],
+        ingest_report=window.outputs["window_report"],
+        schema=window.outputs["window_schema"],
+    )
 
-    head = training.feature_extraction
-    shared = {
-        "backbone": backbone,
-        "backbone_fingerprint": registry.fingerprint(backbone),
-        "image_size": config.image.size,
-        **training.model_dump(
-            include={
-                "seed",
-                "batch_size",
-                "optimizer",
-                "gradient_clip_norm",
-                "label_smoothing",
-                "class_weights",
-                "mixed_precision",
-            }
-        ),
-        **training.head.model_dump(),
-        "augmentation_mode": training.augmentation.mode,
-        "augmentation": augmentation,
-        "calibrate": training.calibrate,
-        "abstain_below": config.serving.abstain_below,
-        **asdict(config.photo_rules),
-        "resume_folder": places.resume,
-    }
-    splits = {
+
+def train(nodes: Nodes, config: Config, places: Places, data: Data) -> dict[str, channel.BaseChannel]:
+    """The candidates by name: a head on the frozen backbone, the model fine-tuned from it, and their ensemble if asked.
+
+    Both trainers get vectors and photos, and read the least they need.
+    """
+    settings = trainer_settings(config, places)
+    inputs = {
+        "transform_graph": data.transform_graph,
+        "schema": data.schema,
         "train_args": trainer_pb2.TrainArgs(splits=["train"]),
         "eval_args": trainer_pb2.EvalArgs(splits=["eval"]),
     }
-    tuner = None
-    if training.tuner.trials:
+    tuned = {}
+    if config.training.tuner.trials:
         from tfx.components.tuner.component import Tuner  # it imports Keras Tuner, and that Keras 3
 
-        tuner = Tuner(
-            tuner_fn="components.trainer.tuning.tuner_fn",
-            examples=vectors,
-            schema=schema,
-            **splits,
-            custom_config={
-                **shared,
-                **head.model_dump(),
-                **training.tuner.model_dump(),
-                "code": code("components.trainer.tuning"),
-            },
+        tuner = nodes.add(
+            Tuner(
+                tuner_fn="components.trainer.tuning.tuner_fn",
+                examples=data.vectors,
+                **{name: value for name, value in inputs.items() if name != "transform_graph"},
+                custom_config=settings.tuner,
+            )
         )
-    tuned = {"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}
-    warm_start = training.warm_start
-    start_folder = {"feature_extraction": "", "production": places.production_model}.get(
-        warm_start.source, warm_start.source
+        tuned = {"hyperparameters": tuner.outputs["best_hyperparameters"]}
+    examples = channel.union([data.vectors, data.photos])
+    feature_extraction = nodes.add(
+        Trainer(
+            run_fn="components.trainer.feature_extraction.run_fn",
+            examples=examples,
+            **inputs,
+            **tuned,
+            custom_config=settings.feature_extraction,
+        ).with_id("FeatureExtraction")
     )
-    starts = {
-        "warm_start_from": warm_start.source,
-        "warm_start_epochs": warm_start.epochs,
-        "warm_start_folder": start_folder,
-        "warm_start_fingerprint": _model_fingerprint(start_folder),
-        "variables_to_warm_start": warm_start.variables,
-        "renamed": warm_start.renamed,
-    }
-    # Both trainers get vectors and photos, and read the least they need.
-    vectors_and_photos = channel.union([vectors, photos])
-    feature_extraction = Trainer(
-        run_fn="components.trainer.feature_extraction.run_fn",
-        examples=vectors_and_photos,
-        transform_graph=transform_graph,
-        schema=schema,
-        **splits,
-        **tuned,
-        custom_config={
-            **shared,
-            **head.model_dump(),
-            **starts,
-            "learning_rate_ratio": 1.0,
-            "code": code("components.trainer.feature_extraction"),
-        },
-    ).with_id("FeatureExtraction")
-    fine_tuning = Trainer(
-        run_fn="components.trainer.fine_tuning.run_fn",
-        examples=vectors_and_photos,
-        transform_graph=transform_graph,
-        schema=schema,
-        base_model=feature_extraction.outputs["model"],
-        **splits,
-        **tuned,
-        custom_config={
-            **shared,
-            **fine.model_dump(exclude={"unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}),
-            "unfreeze": unfreeze,
-            "learning_rate": training.fine_tuning_rate,
-            "learning_rate_ratio": training.fine_tuning_rate / head.learning_rate,
-            **starts,
-            "code": code("components.trainer.fine_tuning"),
-        },
-    ).with_id("FineTuning")
-    models = {
-        "feature_extraction": feature_extraction.outputs["model"],
-        "fine_tuned": fine_tuning.outputs["model"],
-    }
-    ensemble = None
+    fine_tuning = nodes.add(
+        Trainer(
+            run_fn="components.trainer.fine_tuning.run_fn",
+            examples=examples,
+            base_model=feature_extraction.outputs["model"],
+            **inputs,
+            **tuned,
+            custom_config=settings.fine_tuning,
+        ).with_id("FineTuning")
+    )
+    models = {"feature_extraction": feature_extraction.outputs["model"], "fine_tuned": fine_tuning.outputs["model"]}
     if config.selection.ensemble:
-        ensemble = Ensemble(**models, code=code("components.ensemble.component"))
-    candidates = {**models, "ensemble": ensemble.outputs["model"]} if ensemble else models
+        ensemble = nodes.add(Ensemble(**models, code=code("components.ensemble.component")))
+        models["ensemble"] = ensemble.outputs["model"]
+    return models
 
+
+class Judgement(NamedTuple):
+    """The better candidate, and whether it may replace the one in production."""
+
+    model: channel.BaseChannel
+    release_gate: BaseNode
+    servable_check: BaseNode
+
+
+def judge(
+    nodes: Nodes,
+    config: Config,
+    places: Places,
+    data: Data,
+    models: dict[str, channel.BaseChannel],
+    further: dict[str, str],
+    force_push: str,
+) -> Judgement:
+    """Chooses a candidate on the eval split, and compares it on the test split with the model in production."""
+    selection = config.selection
     # Half of what ServableCheck allows, on at least the photos that it asks about.
     stored = {
-        "vectors": vectors,
+        "vectors": data.vectors,
         "asked_twice": max(32, config.serving.golden_photos),
         "tolerance": config.serving.tolerance / 2,
     }
-    predictions = Predictions(
-        examples=photos,
-        **stored,
-        schema=schema,
-        **candidates,
-        code=code("components.evaluator.predictions"),
+    predictions = nodes.add(
+        Predictions(
+            examples=data.photos, **stored, schema=data.schema, **models, code=code("components.evaluator.predictions")
+        )
+    ).outputs["predictions"]
+    of_further = {"further_predictions": _ask_further(nodes, config, data, models, further)} if further else {}
+    selector = _select(nodes, config, predictions, models)
+    model, verdict = selector.outputs["model"], selector.outputs["verdict"]
+    production = nodes.add(
+        ProductionPredictions(
+            examples=data.photos,
+            **stored,
+            schema=data.schema,
+            model=model,
+            production_model=places.production_model,
+            production_identity=places.production_identity,
+            code=code("components.release_gate.production"),
+        )
     )
-    further_example_gen = further_predictions = None
-    if further:
-        further_example_gen = ImageExampleGen(
+    rules = {**config.release.model_dump(), "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}
+    release_gate = nodes.add(
+        ReleaseGate(
+            predictions=predictions,
+            selection=verdict,
+            model=model,
+            production_predictions=production.outputs["predictions"],
+            production_standing=production.outputs["standing"],
+            ingest_report=data.ingest_report,
+            schema=data.schema,
+            vectors=data.vectors,
+            release=json.dumps(rules),
+            minimum_slice_examples=config.evaluation.minimum_slice_examples,
+            confidence=selection.confidence,
+            bootstrap_samples=selection.bootstrap_samples,
+            seed=config.training.seed,
+            force_push=force_push,
+            **of_further,
+            code=code("components.release_gate.component"),
+        )
+    )
+    return Judgement(model, release_gate, _check_servable(nodes, config, data, predictions, model, verdict))
+
+
+def _ask_further(
+    nodes: Nodes, config: Config, data: Data, models: dict[str, channel.BaseChannel], further: dict[str, str]
+) -> channel.BaseChannel:
+    """What the candidates answer to data sets that nothing is learnt from."""
+    example_gen = nodes.add(
+        ImageExampleGen(
             sources=further,
             label_from=config.evaluation.further_label,
             split_buckets={"test": 1},
@@ -339,144 +393,111 @@ def make_pipeline(
             folder_rules=config.data.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
-        further_predictions = Predictions(
-            examples=further_example_gen.outputs["examples"],
-            schema=schema,
-            **candidates,
-            learnt_from=vectors,
+    )
+    return nodes.add(
+        Predictions(
+            examples=example_gen.outputs["examples"],
+            schema=data.schema,
+            **models,
+            learnt_from=data.vectors,
             code=code("components.evaluator.predictions"),
         ).with_id("FurtherPredictions")
-    evaluator = Evaluator(
-        examples=predictions.outputs["predictions"],
-        example_splits=["eval"],
-        model=models["fine_tuned"],
-        baseline_model=models["feature_extraction"],
-        eval_config=make_eval_config(
-            config.release.minimum_accuracy,
-            config.selection.minimum_gain,
-            # Where breeds are learnt, the label is the breed.
-            [name for name in SLICES if name != BREED or config.task.label == "species"],
-            code("components.evaluator.eval_config"),
-        ),
-    )
-    selector = ModelSelector(
-        predictions=predictions.outputs["predictions"],
-        blessing=evaluator.outputs["blessing"],
-        **candidates,
-        minimum_gain=config.selection.minimum_gain,
-        confidence=config.selection.confidence,
-        bootstrap_samples=config.selection.bootstrap_samples,
-        seed=training.seed,
-        code=code("components.model_selector.component"),
-    )
-    production = ProductionPredictions(
-        examples=photos,
-        **stored,
-        schema=schema,
-        model=selector.outputs["model"],
-        production_model=places.production_model,
-        production_identity=places.production_identity,
-        code=code("components.release_gate.production"),
-    )
-    release = config.release.model_dump()
-    release_gate = ReleaseGate(
-        predictions=predictions.outputs["predictions"],
-        selection=selector.outputs["verdict"],
-        model=selector.outputs["model"],
-        production_predictions=production.outputs["predictions"],
-        production_standing=production.outputs["standing"],
-        ingest_report=ingest_report,
-        schema=schema,
-        vectors=vectors,
-        release=json.dumps({**release, "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}),
-        minimum_slice_examples=config.evaluation.minimum_slice_examples,
-        confidence=config.selection.confidence,
-        bootstrap_samples=config.selection.bootstrap_samples,
-        seed=training.seed,
-        force_push=force_push,
-        **({"further_predictions": further_predictions.outputs["predictions"]} if further_predictions else {}),
-        code=code("components.release_gate.component"),
-    )
-    serving = config.serving
-    servable_check = ServableCheck(
-        model=selector.outputs["model"],
-        examples=photos,
-        predictions=predictions.outputs["predictions"],
-        selection=selector.outputs["verdict"],
-        golden_photos=serving.golden_photos,
-        tolerance=serving.tolerance,
-        # Parameters of components have no empty value: 0 is no limit.
-        maximum_load_seconds=serving.maximum_load_seconds or 0.0,
-        maximum_latency_milliseconds=serving.maximum_latency_milliseconds or 0.0,
-        maximum_batch_latency_milliseconds=serving.maximum_batch_latency_milliseconds or 0.0,
-        maximum_megabytes=serving.maximum_megabytes or 0.0,
-        exports=",".join(serving.exports),
-        export_tolerance=serving.export_tolerance,
-        code=code("components.servable_check.component"),
-    )
-    # What is refused stays in ML Metadata; Pusher is then skipped.
-    blessings = [gate.outputs["blessing"].future()[0] for gate in (release_gate, servable_check)]
-    blessed = [blessing.custom_property("blessed") == 1 for blessing in blessings]
-    with Cond(logical_and(*blessed)):
-        pusher = Pusher(
-            model=selector.outputs["model"],
-            model_blessing=release_gate.outputs["blessing"],
-            infra_blessing=servable_check.outputs["blessing"],
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
+    ).outputs["predictions"]
+
+
+def _select(
+    nodes: Nodes, config: Config, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
+) -> BaseNode:
+    """TFMA's comparison on the eval split, and the choice that follows from it."""
+    selection = config.selection
+    evaluator = nodes.add(
+        Evaluator(
+            examples=predictions,
+            example_splits=["eval"],
+            model=models["fine_tuned"],
+            baseline_model=models["feature_extraction"],
+            eval_config=make_eval_config(
+                config.release.minimum_accuracy,
+                selection.minimum_gain,
+                # Where breeds are learnt, the label is the breed.
+                [name for name in SLICES if name != BREED or config.task.label == "species"],
+                code("components.evaluator.eval_config"),
             ),
-            custom_config={
-                "lost_version": places.lost_version,
-                "keep_versions": serving.keep_versions,
-                "force_push": force_push,
-                "code": code("components.pusher.executor"),
-            },
-            custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
+        )
+    )
+    return nodes.add(
+        ModelSelector(
+            predictions=predictions,
+            blessing=evaluator.outputs["blessing"],
+            **models,
+            minimum_gain=selection.minimum_gain,
+            confidence=selection.confidence,
+            bootstrap_samples=selection.bootstrap_samples,
+            seed=config.training.seed,
+            code=code("components.model_selector.component"),
+        )
+    )
+
+
+def _check_servable(
+    nodes: Nodes,
+    config: Config,
+    data: Data,
+    predictions: channel.BaseChannel,
+    model: channel.BaseChannel,
+    verdict: channel.BaseChannel,
+) -> BaseNode:
+    """Asks the model in a fresh process, and makes the further exports."""
+    serving = config.serving
+    return nodes.add(
+        ServableCheck(
+            model=model,
+            examples=data.photos,
+            predictions=predictions,
+            selection=verdict,
+            golden_photos=serving.golden_photos,
+            tolerance=serving.tolerance,
+            # Parameters of components have no empty value: 0 is no limit.
+            maximum_load_seconds=serving.maximum_load_seconds or 0.0,
+            maximum_latency_milliseconds=serving.maximum_latency_milliseconds or 0.0,
+            maximum_batch_latency_milliseconds=serving.maximum_batch_latency_milliseconds or 0.0,
+            maximum_megabytes=serving.maximum_megabytes or 0.0,
+            exports=",".join(serving.exports),
+            export_tolerance=serving.export_tolerance,
+            code=code("components.servable_check.component"),
+        )
+    )
+
+
+def publish(nodes: Nodes, config: Config, places: Places, judgement: Judgement, force_push: str) -> None:
+    """Pushes what both gates let through; what is refused stays in ML Metadata, and Pusher is skipped."""
+    gates = (judgement.release_gate, judgement.servable_check)
+    blessings = [gate.outputs["blessing"].future()[0] for gate in gates]
+    with Cond(logical_and(*(blessing.custom_property("blessed") == 1 for blessing in blessings))):
+        nodes.add(
+            Pusher(
+                model=judgement.model,
+                model_blessing=judgement.release_gate.outputs["blessing"],
+                infra_blessing=judgement.servable_check.outputs["blessing"],
+                push_destination=pusher_pb2.PushDestination(
+                    filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
+                ),
+                custom_config={
+                    "lost_version": places.lost_version,
+                    "keep_versions": config.serving.keep_versions,
+                    "force_push": force_push,
+                    "code": code("components.pusher.executor"),
+                },
+                custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
+            )
         )
 
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=places.artifacts,
-        components=[
-            component
-            for component in (
-                example_gen,
-                curated_schema,
-                statistics,
-                validator,
-                data_gate,
-                transform,
-                feature_vector_gen,
-                earlier_spans,
-                drift_gate,
-                window,
-                tuner,
-                feature_extraction,
-                fine_tuning,
-                ensemble,
-                predictions,
-                further_example_gen,
-                further_predictions,
-                evaluator,
-                selector,
-                production,
-                release_gate,
-                servable_check,
-                pusher,
-            )
-            if component is not None
-        ],
-        enable_cache=True,
-        metadata_connection_config=metadata_connection_config,
-        beam_pipeline_args=beam_args,
-    )
+
+def upstream(pipeline: Pipeline) -> dict[str, list[str]]:
+    """Node -> the nodes that it waits for, by their ids, in the order of the graph."""
+    return {node.id: sorted(waited_for.id for waited_for in node.upstream_nodes) for node in pipeline.components}
 
 
 def _made_by(node: BaseNode, output: str) -> channel.Channel:
     """What a node made in any run of this pipeline."""
     return channel.Channel(type=node.outputs[output].type, producer_component_id=node.id, output_key=output)
-
-
-def _model_fingerprint(folder: str) -> str:
-    """Of a SavedModel's content; empty where there is none to read, which FineTuning will say."""
-    return registry.fingerprint(folder) if folder and registry.check_folder(Path(folder)) is None else ""

@@ -13,6 +13,27 @@ from PIL import Image, ImageDraw
 
 from tests.end_to_end.commands import STEPS
 
+# Step -> what it waits for, as the graph of `cats_vs_dogs` has it (`tests/component/test_components_page.py`).
+UPSTREAM = {
+    "CuratedSchema": [],
+    "ImageExampleGen": [],
+    "StatisticsGen": ["CuratedSchema", "ImageExampleGen"],
+    "ExampleValidator": ["CuratedSchema", "StatisticsGen"],
+    "DataGate": ["CuratedSchema", "ExampleValidator", "ImageExampleGen"],
+    "Transform": ["DataGate", "ImageExampleGen"],
+    "FeatureVectorGen": ["DataGate", "ImageExampleGen", "Transform"],
+    "FeatureExtraction": ["DataGate", "FeatureVectorGen", "ImageExampleGen", "Transform"],
+    "FineTuning": ["DataGate", "FeatureExtraction", "FeatureVectorGen", "ImageExampleGen", "Transform"],
+    "Predictions": ["DataGate", "FeatureExtraction", "FeatureVectorGen", "FineTuning", "ImageExampleGen"],
+    "Evaluator": ["FeatureExtraction", "FineTuning", "Predictions"],
+    "ModelSelector": ["Evaluator", "FeatureExtraction", "FineTuning", "Predictions"],
+    "ProductionPredictions": ["DataGate", "FeatureVectorGen", "ImageExampleGen", "ModelSelector"],
+    "ServableCheck": ["ImageExampleGen", "ModelSelector", "Predictions"],
+    "ReleaseGate": [
+        "DataGate", "FeatureVectorGen", "ImageExampleGen", "ModelSelector", "Predictions", "ProductionPredictions",
+    ],
+    "Pusher": ["ModelSelector", "ReleaseGate", "ServableCheck"],
+}  # fmt: skip
 BREEDS = (Path(__file__).parents[1] / "schemas" / "oxford_iiit_pet.pbtxt").read_text(encoding="utf-8")
 BREEDS = [line.split('"')[1] for line in BREEDS.split("string_domain")[1].splitlines() if 'value: "' in line][:37]
 
@@ -55,7 +76,7 @@ PUSHED: dict[str, Any] = {
     "config": {"name": "cats_vs_dogs"},
     "status": "pushed",
     "reason": "feature extraction is in production as version 1795395593",
-    "nodes": [{"id": step, "state": "complete", "seconds": 1.25} for step in STEPS],
+    "nodes": [{"id": step, "state": "complete", "seconds": 1.25, "upstream": UPSTREAM[step]} for step in STEPS],
     "window": None,
     "data": {
         "layouts": {"cats_vs_dogs": "class_folders"},
@@ -230,8 +251,8 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
     summary = copy.deepcopy(PUSHED)
     seconds = [0.1, 5.4, 6.0, 0.1, 0.1, 1.4, 16.2, 13.4, 60.5, 8.1, 2.2, 1.3, 0.2, 0.1, 7.7, 0.3]
     summary["nodes"] = [
-        {"id": step, "state": "cached" if step == "Transform" else "complete", "seconds": time}
-        for step, time in zip(STEPS, seconds, strict=True)
+        {**node, "state": "cached" if node["id"] == "Transform" else "complete", "seconds": time}
+        for node, time in zip(PUSHED["nodes"], seconds, strict=True)
     ]
     summary["data"]["classes"] = {
         split: {label: rng.randrange(most // 2, most) for label in labels}

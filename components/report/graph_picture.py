@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
 
-# The steps that can be, row by row; a row has three places. Steps that a run does not have leave no gap.
-_ROWS: tuple[tuple[str | None, ...], ...] = (
-    ("CuratedSchema", "ImageExampleGen", "FurtherExampleGen"),
-    (None, "StatisticsGen", None),
-    (None, "ExampleValidator", None),
-    (None, "DataGate", None),
-    (None, "Transform", None),
-    (None, "FeatureVectorGen", "EarlierSpans"),
-    ("DriftGate", "Window", None),
-    ("Tuner", None, None),
-    ("FeatureExtraction", None, "FineTuning"),
-    (None, "Ensemble", None),
-    (None, "Predictions", "FurtherPredictions"),
-    ("Evaluator", "ModelSelector", "ProductionPredictions"),
-    (None, "ReleaseGate", None),
-    (None, "ServableCheck", None),
-    (None, "Pusher", None),
-)
-_EDGES = (
-    ("ImageExampleGen", "StatisticsGen"),
-    ("CuratedSchema", "StatisticsGen"),
-    ("StatisticsGen", "ExampleValidator"),
-    ("ExampleValidator", "DataGate"),
-    ("DataGate", "Transform"),
-    ("Transform", "FeatureVectorGen"),
-    ("EarlierSpans", "DriftGate"),
-    ("FeatureVectorGen", "DriftGate"),
-    ("EarlierSpans", "Window"),
-    ("FeatureVectorGen", "Window"),
-    ("DriftGate", "Window"),
-    ("Window", "FeatureExtraction"),
-    ("Window", "FineTuning"),
-    ("FeatureVectorGen", "FeatureExtraction"),
-    ("FeatureVectorGen", "FineTuning"),
-    ("Window", "Tuner"),
-    ("FeatureVectorGen", "Tuner"),
-    ("Tuner", "FeatureExtraction"),
-    ("FeatureExtraction", "FineTuning"),
-    ("FeatureExtraction", "Ensemble"),
-    ("FineTuning", "Ensemble"),
-    ("Ensemble", "Predictions"),
-    ("FeatureExtraction", "Predictions"),
-    ("FineTuning", "Predictions"),
-    ("FurtherExampleGen", "FurtherPredictions"),
-    ("FineTuning", "FurtherPredictions"),
-    ("Predictions", "Evaluator"),
-    ("Predictions", "ModelSelector"),
-    ("ModelSelector", "ReleaseGate"),
-    ("ProductionPredictions", "ReleaseGate"),
-    ("ReleaseGate", "ServableCheck"),
-    ("ServableCheck", "Pusher"),
-)
-# With a window the vectors go through it, and not past it.
-_PAST_WINDOW = {("FeatureVectorGen", step) for step in ("Tuner", "FeatureExtraction", "FineTuning")}
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 46, 14, 24
+_COLUMNS = 3
 _LONGEST = 22
 # Mark of a state, drawn in a field of 12 by 12.
 _MARKS = {
@@ -77,16 +25,23 @@ _NO_MARK = "M6 2 A4 4 0 1 1 5.9 2 Z"
 def graph_picture(nodes: Sequence[Mapping[str, Any]]) -> Markup | None:
     """An `<svg>` element; None: there is no step.
 
+    Each step stands below those that it waits for. An arrow that follows from others is not drawn (the transitive
+    reduction of the graph; Aho, Garey & Ullman 1972, "The Transitive Reduction of a Directed Graph").
+
     Args:
-      nodes: `id`, `state` and `seconds` of each step, as in `summary.json`. Steps that the picture does not know come
-        last.
+      nodes: `id`, `state`, `seconds` and `upstream` of each step, as in `summary.json`. Where no step names any that it
+        waits for, as in the summaries of older versions, there are no arrows.
     """
     if not nodes:
         return None
-    places = _places([node["id"] for node in nodes])
+    edges = _edges({node["id"]: node.get("upstream", ()) for node in nodes})
+    cells = _cells([node["id"] for node in nodes], edges)
+    places = {
+        step: (2 + column * (_WIDTH + _GAP_X), 2 + row * (_HEIGHT + _GAP_Y)) for step, (row, column) in cells.items()
+    }
     height = max(y for _, y in places.values()) + _HEIGHT + 2
-    width = 3 * _WIDTH + 2 * _GAP_X + 4
-    lines = [_arrow(places[a], places[b]) for a, b in _edges(places)]
+    width = max(_COLUMNS, 1 + max(column for _, column in cells.values())) * (_WIDTH + _GAP_X) - _GAP_X + 4
+    lines = [_arrow(places[a], places[b]) for a, b in edges]
     boxes = [_box(node, *places[node["id"]]) for node in nodes]
     told = ", ".join(f"{node['id']} {str(node['state']).replace('_', ' ')}" for node in nodes)
     return Markup(
@@ -94,40 +49,51 @@ def graph_picture(nodes: Sequence[Mapping[str, Any]]) -> Markup | None:
     ).format(width, height, told, Markup().join(lines), Markup().join(boxes))
 
 
-def _places(ids: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Where the left upper corner of each step is."""
-    rows: list[list[str | None]] = [
-        [step if step in ids else None for step in row] for row in _ROWS if any(step in ids for step in row)
-    ]
-    known = {step for row in rows for step in row}
-    others = [step for step in dict.fromkeys(ids) if step not in known]
-    rows += [list(others[i : i + 3]) for i in range(0, len(others), 3)]
-    return {
-        step: (2 + column * (_WIDTH + _GAP_X), 2 + number * (_HEIGHT + _GAP_Y))
-        for number, row in enumerate(rows)
-        for column, step in enumerate(row)
-        if step
-    }
+def _edges(upstream: Mapping[str, Collection[str]]) -> list[tuple[str, str]]:
+    """The arrows of the transitive reduction, from a step to one that waits for it.
+
+    Args:
+      upstream: step -> steps that it waits for, which come before it; others are passed over.
+    """
+    before: dict[str, set[str]] = {}  # all that a step waits for, directly or not
+    edges = []
+    for step, named in upstream.items():
+        direct = [other for other in named if other in before]
+        indirect = set[str]().union(*(before[other] for other in direct))
+        edges += [(other, step) for other in direct if other not in indirect]
+        before[step] = {*direct, *indirect}
+    return edges
 
 
-def _edges(places: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (a, b) for a, b in _EDGES if a in places and b in places and not ("Window" in places and (a, b) in _PAST_WINDOW)
-    ]
+def _cells(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, tuple[int, int]]:
+    """Row and column of each step: a row below everything it waits for, in a column that no arrow passes through."""
+    if not edges:
+        return {step: divmod(number, _COLUMNS) for number, step in enumerate(steps)}
+    rows = dict.fromkeys(steps, 0)
+    for step in steps:
+        rows[step] = max((rows[a] + 1 for a, b in edges if b == step), default=0)
+    for step in steps:  # what waits for nothing stands just above what it is for
+        if all(b != step for _, b in edges):
+            rows[step] = max(0, min((rows[b] for a, b in edges if a == step), default=1) - 1)
+    cells: dict[str, tuple[int, int]] = {}
+    passed: set[tuple[int, int]] = set()  # cells through which an arrow goes down
+    for step in sorted(steps, key=rows.__getitem__):
+        free = (
+            cell
+            for column in itertools.chain((1, 0), itertools.count(2))
+            if (cell := (rows[step], column)) not in passed
+        )
+        cells[step] = row, column = next(free)
+        lowest = max((rows[b] for a, b in edges if a == step), default=row)
+        passed |= {(below, column) for below in range(row, lowest)} | {(row, column)}
+    return cells
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> Markup:
-    (x1, y1), (x2, y2) = start, end
-    if y1 == y2:
-        side = 1 if x2 > x1 else -1
-        x1, x2 = (x1 + _WIDTH, x2) if side > 0 else (x1, x2 + _WIDTH)
-        y = y1 + _HEIGHT / 2
-        path, head = f"M{x1} {y} H{x2}", f"M{x2 - side * 7} {y - 4} L{x2} {y} L{x2 - side * 7} {y + 4}"
-    else:
-        x1, y1, x2 = x1 + _WIDTH / 2, y1 + _HEIGHT, x2 + _WIDTH / 2
-        middle = y2 - _GAP_Y / 2
-        path = f"M{x1} {y1} V{middle} H{x2} V{y2}"
-        head = f"M{x2 - 4} {y2 - 7} L{x2} {y2} L{x2 + 4} {y2 - 7}"
+    """Down in the column of its start, then across, and into the top of its end."""
+    x1, y1, x2, y2 = start[0] + _WIDTH / 2, start[1] + _HEIGHT, end[0] + _WIDTH / 2, end[1]
+    path = f"M{x1} {y1} V{y2 - _GAP_Y / 2} H{x2} V{y2}"
+    head = f"M{x2 - 4} {y2 - 7} L{x2} {y2} L{x2 + 4} {y2 - 7}"
     return Markup('<path class="edge" d="{} {}"/>').format(path, head)
 
 

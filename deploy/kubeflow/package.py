@@ -135,7 +135,8 @@ def make_graph(resolved: Resolved) -> tuple[Any, dict[str, tuple[str, ...]]]:
     """
     from tfx.dsl.compiler import compiler
 
-    from pipeline.graph import Places, make_pipeline
+    from pipeline.graph import make_pipeline
+    from pipeline.places import Places
 
     def given(sources: Any) -> dict[str, str]:
         return {dataset: folder or "" for dataset, folder in sources.items()}

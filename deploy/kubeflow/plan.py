@@ -29,12 +29,13 @@ _PLAN_FILE, PIPELINE_FILE, _NOTES = "plan.json", "pipeline.pb", "nodes"
 
 @dataclass(frozen=True)
 class Plan:
-    """nodes: ids in the order of the graph. began: seconds since 1970. production_before: the version then, or None.
-    artifacts: TFX's pipeline root. window: with `data.window`: `spans`, and `left_out` with the reasons.
+    """nodes: id -> ids of the nodes that it waits for, in the order of the graph. began: seconds since 1970.
+    production_before: the version then, or None. artifacts: TFX's pipeline root. window: with `data.window`: `spans`,
+    and `left_out` with the reasons.
     """
 
     pipeline_name: str
-    nodes: list[str]
+    nodes: dict[str, list[str]]
     began: float
     production_before: str | None
     artifacts: str

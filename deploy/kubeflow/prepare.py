@@ -100,6 +100,7 @@ def prepare(
 
     from deploy.assembly import assemble, compile_pipeline
     from deploy.earlier_spans import assemble_with_window
+    from pipeline.graph import upstream
 
     began, before = time.time(), root.production_version()
     assembled = functools.partial(
@@ -107,7 +108,7 @@ def prepare(
     )
     made, window = assemble_with_window(config, store, run_id, assembled, connection_config(metadata), print)
     pipeline = compile_pipeline(made, run_id)
-    nodes = [node.pipeline_node.node_info.id for node in pipeline.nodes]
+    nodes = upstream(made)
     if sorted(nodes) != sorted(expected_nodes):
         more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
         raise BadInput(

@@ -39,18 +39,18 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     status, reason = why_it_ended(plan, dict(notes))
     nodes: dict[str, run_record.NodeRun] = {}
     skipped = [task for task, note in notes.items() if note.state == SKIPPED]
-    node_ids, window = (plan.nodes, plan.window) if plan else ([], None)
+    graph, window = (plan.nodes, plan.window) if plan else ({}, None)
     before = plan.production_before if plan else root.production_version()
     try:
         if plan:
             store = connect(metadata)
             node_launch.remove_outputs(plan.artifacts, run_record.abandon_unfinished(store, plan.pipeline_name, run_id))
             nodes = run_record.read_run(store, plan.pipeline_name, run_id)
-        summary = run_summary.summarise(config, run_id, nodes, node_ids, root, before, status, reason, skipped, window)
+        summary = run_summary.summarise(config, run_id, nodes, graph, root, before, status, reason, skipped, window)
     except Exception as error:  # such as a store that is gone, or artifacts that somebody deleted
         traceback.print_exc()
         status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
-        summary = run_summary.summarise(config, run_id, {}, node_ids, root, before, status, reason, skipped, window)
+        summary = run_summary.summarise(config, run_id, {}, graph, root, before, status, reason, skipped, window)
     summary["duration_seconds"] = round(time.time() - plan.began, 1) if plan else 0.0
     run_summary.write_results(summary, folder, config, nodes)
     return summary

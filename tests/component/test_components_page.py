@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load_config
+from tests.report_runs import UPSTREAM
 
 PAGE = Path(__file__).parents[2] / "docs" / "components.md"
 
@@ -25,7 +26,8 @@ def named(section: str, what: str) -> list[str]:
 @pytest.fixture(scope="module")
 def nodes() -> dict:
     """Every node that there may be, by its id: of a graph with all that can be switched on."""
-    from pipeline.graph import EarlierSpans, Places, make_pipeline
+    from pipeline.graph import EarlierSpans, make_pipeline
+    from pipeline.places import Places
 
     switched_on = ["data.window=2", "training.tuner.trials=1", "selection.ensemble=true"]
     photos = "/photos/span-{SPAN}"
@@ -58,3 +60,12 @@ def test_each_section_says_what_fails_and_what_it_costs(nodes):
     for name, section in sections().items():
         for what in ("Inputs", "Outputs", "Fails", "Costs"):
             assert re.search(rf"^- {what}: \S", section, re.MULTILINE), (name, what)
+
+
+def test_the_pages_of_the_tests_have_the_dependencies_of_the_graph():
+    from pipeline.graph import make_pipeline, upstream
+    from pipeline.places import Places
+
+    config = load_config("cats_vs_dogs", [], ["/photos"])
+    made = make_pipeline(config, Places("/artifacts", "/serving"), {"cats_vs_dogs": "/photos"}, {}, None, [])
+    assert upstream(made) == UPSTREAM

@@ -32,7 +32,8 @@ from components.example_gen.report import read_report
 from components.example_gen.spans import find_spans, fingerprint, parse_pattern, resolve_sources, span_number
 from components.records import read_examples, split_files, text
 from pipeline.config import load_config
-from pipeline.graph import Places, make_pipeline
+from pipeline.graph import make_pipeline
+from pipeline.places import Places
 from schemas import features as f
 from schemas.errors import BadInput
 

@@ -980,7 +980,9 @@ def test_artifacts_in_a_pipeline_root_of_their_own_are_cleaned_there_and_those_i
     shutil.rmtree(history.root.artifacts)
     history.root.artifacts.mkdir()
     for run, place in zip(runs, (str(own), "gs://bucket/artifacts", str(own)), strict=True):
-        write_plan(history.root.reports / run, Plan(NAME, list(STEPS), history.now, None, place), b"compiled")
+        write_plan(
+            history.root.reports / run, Plan(NAME, {step: [] for step in STEPS}, history.now, None, place), b"compiled"
+        )
     history._dated.clear()
     history.date()
     history.day += 40

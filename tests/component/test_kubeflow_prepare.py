@@ -178,7 +178,9 @@ def test_the_plan_says_what_all_tasks_will_do(place, config, nodes):
     before = time.time()
     plan = prepare(config, place.root, "run-1", place.address, nodes)
     assert plan == read_plan(place.root.reports / "run-1")
-    assert plan == Plan(NAME, nodes, plan.began, None, str(place.root.artifacts))
+    assert list(plan.nodes) == nodes
+    assert plan.nodes["Pusher"] == ["ModelSelector", "ReleaseGate", "ServableCheck"]
+    assert plan == Plan(NAME, plan.nodes, plan.began, None, str(place.root.artifacts))
     assert before <= plan.began <= time.time()
     pipeline = read_pipeline(place, "run-1")
     assert [node.pipeline_node.node_info.id for node in pipeline.nodes] == nodes

@@ -36,7 +36,8 @@ from components.pusher.executor import AtomicPusherExecutor
 from deploy.kubeflow.lint import problems
 from deploy.kubeflow.vertex import compile_for_vertex, refused_nodes
 from pipeline.config import load_config
-from pipeline.graph import Places, make_pipeline
+from pipeline.graph import make_pipeline
+from pipeline.places import Places
 from schemas.errors import BadInput
 
 IMAGE = "europe-docker.pkg.dev/project/images/warmstart:1"

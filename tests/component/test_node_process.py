@@ -54,7 +54,8 @@ class Zoo:
         artifacts, external = str(self.root.artifacts), str(self.folder / "external")
         pipeline = zoo(NAME, artifacts, str(self.folder / "marks"), self._schema_file, external, good)
         compiled = compile_pipeline(pipeline, run_id)
-        nodes = [node.pipeline_node.node_info.id for node in compiled.nodes]
+        of_nodes = [node.pipeline_node for node in compiled.nodes]
+        nodes = {node.node_info.id: list(node.upstream_nodes) for node in of_nodes}
         folder = self.root.reports / run_id
         folder.mkdir()
         write_plan(folder, Plan(NAME, nodes, time.time(), None, artifacts), compiled.SerializeToString())

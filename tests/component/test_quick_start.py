@@ -614,7 +614,8 @@ def evaluation(folder: str) -> list[str]:
 @pytest.mark.release
 def test_nodes_do_the_same_after_a_quick_start_as_after_a_plain_one(tmp_path, drawn_photos, tiny_backbone):
     from pipeline.config import load_config
-    from pipeline.graph import Places, make_pipeline
+    from pipeline.graph import make_pipeline
+    from pipeline.places import Places
 
     photos = tmp_path / "photos"
     for photo in drawn_photos:

@@ -237,13 +237,13 @@ def test_a_run_that_was_killed_before_it_wrote_anything_is_closed(nights):
 def test_a_run_that_had_pushed_is_pushed_however_it_ended(nights):
     from deploy import run_summary
 
-    told = run_summary.summarise(None, "r", {}, [], nights.root, None, "failed", "no space is left")
+    told = run_summary.summarise(None, "r", {}, {}, nights.root, None, "failed", "no space is left")
     assert (told["status"], told["reason"]) == (
         "pushed",
         f"a model is in production as version {nights.version}; after that the run did not end as it should: no space "
         "is left",
     )
-    assert run_summary.summarise(None, "other", {}, [], nights.root, None, "failed", "no")["status"] == "failed"
+    assert run_summary.summarise(None, "other", {}, {}, nights.root, None, "failed", "no")["status"] == "failed"
 
 
 def test_of_a_run_that_was_killed_the_next_one_tells(nights, monkeypatch):

@@ -54,7 +54,7 @@ def left(tmp_path, curated_schema):
 
 
 def summarised(config: Config, nodes: dict[str, NodeRun], root: Root, reason: str = "a test") -> dict[str, Any]:
-    summary = run_summary.summarise(config, "run", {}, list(nodes), root, None, "failed", reason)
+    summary = run_summary.summarise(config, "run", {}, dict.fromkeys(nodes, ()), root, None, "failed", reason)
     return {**summary, "duration_seconds": 1.0}
 
 
@@ -183,7 +183,7 @@ def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
     ingested.outputs["examples"][0].id = 7
     nodes = {"ImageExampleGen": ingested, "FineTuning": left("FineTuning", state=FAILED)}
     root = Root(tmp_path / "root")
-    summary = run_summary.summarise(config, "run", nodes, list(nodes), root, None, "failed", "a test")
+    summary = run_summary.summarise(config, "run", nodes, dict.fromkeys(nodes, ()), root, None, "failed", "a test")
     assert summary["data_fingerprint"] == "3f1c"
     assert summary["lineage"] == {"ImageExampleGen": {"examples": [7]}}
     assert summary["versions"]["tfx"] == "1.16.0" or sys.version_info >= (3, 11)

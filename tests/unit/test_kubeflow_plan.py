@@ -28,7 +28,7 @@ from deploy.kubeflow.plan import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
-PLAN = Plan("cats", ["Make", "Use", "Publish"], 12.5, "17", "/warmstart/runs/cats/artifacts")
+PLAN = Plan("cats", {"Make": [], "Use": ["Make"], "Publish": ["Use"]}, 12.5, "17", "/warmstart/runs/cats/artifacts")
 DONE = {PREPARE: Note("complete"), "Make": Note("cached"), "Use": Note("complete"), "Publish": Note("complete")}
 
 
@@ -41,7 +41,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("before", ["17", None])
 def test_a_plan_is_read_as_it_was_written(tmp_path, before):
-    plan = Plan("cats", ["Make", "Use"], 12.5, before, "gs://bucket/cats")
+    plan = Plan("cats", {"Make": [], "Use": ["Make"]}, 12.5, before, "gs://bucket/cats")
     write_plan(tmp_path, plan, b"\x00pipeline\xff")
     assert read_plan(tmp_path) == plan
     assert set(content(tmp_path)) == {"plan.json", PIPELINE_FILE}

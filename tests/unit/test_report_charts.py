@@ -10,7 +10,7 @@ import pytest
 
 from components.report import charts
 from components.report.graph_picture import graph_picture
-from tests.report_runs import HOSTILE, STEPS, history, history_of, measured, whole_run
+from tests.report_runs import HOSTILE, STEPS, UPSTREAM, history, history_of, measured, whole_run
 
 BINS = {
     "edges": [i / 10 for i in range(11)],
@@ -157,13 +157,53 @@ def test_steps_that_the_picture_does_not_know_come_last_and_none_covers_another(
     assert float(ElementTree.fromstring(picture).attrib["viewBox"].split()[3]) > max(y for _, y in boxes) + 40
 
 
-def test_lines_join_only_steps_that_are_there():
-    complete = [{"id": step, "state": "complete", "seconds": 0.0} for step in STEPS]
-    assert edges_of(graph_picture(complete[:1])) == 0
-    assert edges_of(graph_picture(complete[:3])) == 2
-    without = edges_of(graph_picture(complete))
-    # With a window both trainings hang on it in place of the vectors.
-    assert edges_of(graph_picture([*complete, {"id": "Window", "state": "complete", "seconds": 0.0}])) == without + 1
+def node(step: str, *upstream: str) -> dict:
+    return {"id": step, "state": "complete", "seconds": 0.0, "upstream": upstream}
+
+
+def cells_of(picture: str) -> dict[str, tuple[int, int]]:
+    """Step -> row and column of its box."""
+    boxes = {
+        group.findall("text")[0].text: (float(group.find("rect").attrib["y"]), float(group.find("rect").attrib["x"]))
+        for group in ElementTree.fromstring(picture).iter("g")
+    }
+    rows, columns = (sorted({box[axis] for box in boxes.values()}) for axis in (0, 1))
+    return {step: (rows.index(y), columns.index(x)) for step, (y, x) in boxes.items()}
+
+
+def test_the_arrows_are_those_that_do_not_follow_from_others():
+    """The graph of a run has 49 dependencies; 16 tell all."""
+    assert edges_of(graph_picture([node(step, *UPSTREAM[step]) for step in STEPS])) == 16
+    assert edges_of(graph_picture([node("a"), node("b", "a"), node("c", "a", "b")])) == 2
+    assert edges_of(graph_picture([node("a"), node("b", "a"), node("c", "a")])) == 2
+    assert edges_of(graph_picture([node("a"), node("b", "of another run")])) == 0
+
+
+def test_each_step_stands_below_what_it_waits_for():
+    cells = cells_of(graph_picture([node(step, *UPSTREAM[step]) for step in STEPS]))
+    assert all(cells[step][0] > cells[other][0] for step in STEPS for other in UPSTREAM[step])
+    assert cells["ProductionPredictions"][0] == cells["ServableCheck"][0] < cells["ReleaseGate"][0]
+
+
+def test_no_arrow_passes_through_a_step():
+    """Of `early` the arrow goes down past two rows, and what stands there makes way."""
+    nodes = [
+        node("early"),
+        node("a"),
+        node("b", "a"),
+        node("c", "b"),
+        node("side", "b"),
+        node("last", "early", "c", "side"),
+    ]
+    cells = cells_of(graph_picture(nodes))
+    for start, end in (("early", "last"), ("c", "last"), ("side", "last")):
+        between = range(cells[start][0] + 1, cells[end][0])
+        assert not {(row, cells[start][1]) for row in between} & set(cells.values())
+
+
+def test_what_waits_for_nothing_stands_just_above_what_it_is_for():
+    cells = cells_of(graph_picture([node("a"), node("late"), node("b", "a"), node("c", "b"), node("d", "c", "late")]))
+    assert cells["late"][0] == cells["c"][0] != cells["a"][0]
 
 
 def test_a_run_without_steps_has_no_picture():
