@@ -239,7 +239,7 @@ def test_steps_that_are_missing_are_named_too(place, config, nodes):
         prepare(config, place.root, "run-1", place.address, expected)
     assert f"(it adds {nodes[0]}; it lacks Ensemble, Tuner)" in sentence(error)
     # Written as the flag has it; the same steps in another order are the same steps.
-    assert prepare(config, place.root, "run-1", place.address, ",".join(reversed(nodes)).split(",")).nodes == nodes
+    assert list(prepare(config, place.root, "run-1", place.address, ",".join(reversed(nodes)).split(",")).nodes) == nodes
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_once_it_is_mended_the_same_run_goes_on(place, photos, nodes, tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         prepare(given, place.root, "run-1", place.address, nodes)
     shutil.copytree(photos, tmp_path / "late")
-    assert prepare(given, place.root, "run-1", place.address, nodes).nodes == nodes
+    assert list(prepare(given, place.root, "run-1", place.address, nodes).nodes) == nodes
 
 
 def test_a_run_waits_while_another_gives_the_root_its_name(place, config, nodes, monkeypatch):
@@ -285,7 +285,7 @@ def test_a_run_waits_while_another_gives_the_root_its_name(place, config, nodes,
     with place.root.node_lock(PREPARE, 0), pytest.raises(BadInput, match="another process has been running Prepare"):
         prepare(config, place.root, "run-1", place.address, nodes)
     assert not place.root.store_mark().exists()
-    assert prepare(config, place.root, "run-1", place.address, nodes).nodes == nodes
+    assert list(prepare(config, place.root, "run-1", place.address, nodes).nodes) == nodes
 
 
 def test_no_password_and_no_address_of_the_store_is_in_the_plan(place, config, nodes, monkeypatch):
