@@ -49,6 +49,7 @@ from deploy.metadata_address import connect, connection_config
 from deploy.root import CONFIG_FILE, LOG_FILE, SUMMARY_FILE, Root
 from pipeline.config import RetentionConfig
 from schemas.errors import BadInput
+from schemas.words import on_one_line
 
 # In the root folder: a line for everything that was removed.
 REMOVED_FILE = ".removed.jsonl"
@@ -176,7 +177,7 @@ def configured_days(root: Root) -> float:
         # It may be of another version of warmstart, so the types of today are not asked.
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
             return float(yaml.safe_load(file.read_text(encoding="utf-8"))["retention"]["days"])
-    return float(RetentionConfig().days)  # type: ignore[call-arg]
+    return float(RetentionConfig().days)
 
 
 def _open(root: Root, read_only: bool) -> metadata_store.MetadataStore:
@@ -186,8 +187,7 @@ def _open(root: Root, read_only: bool) -> metadata_store.MetadataStore:
     try:
         return metadata_store.MetadataStore(config)
     except Exception as error:  # SQLite fails in many ways
-        said = " ".join(str(error).split())[:300]
-        raise BadInput(f"{root.metadata} cannot be read ({said}); nothing was removed") from error
+        raise BadInput(f"{root.metadata} cannot be read ({on_one_line(error)}); nothing was removed") from error
 
 
 def _check_binding(root: Root, store: metadata_store.MetadataStore, address: str) -> None:
