@@ -14,12 +14,13 @@ from pipeline import fingerprint
 from pipeline.fingerprint import code_fingerprint, source_files
 
 REPOSITORY = Path(__file__).parents[2]
-GRAPH = REPOSITORY / "pipeline" / "graph.py"
+GRAPH = [REPOSITORY / "pipeline" / name for name in ("graph.py", "trainer_settings.py")]
 # The modules whose fingerprints are part of the cache keys: code("...") in the graph.
 STEPS = sorted(
     {
         node.args[0].value
-        for node in ast.walk(ast.parse(GRAPH.read_text(encoding="utf-8")))
+        for file in GRAPH
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "code"
     }
 )
@@ -129,7 +130,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/__init__.py", set(STEPS)),  # sets the Keras version for everything
         ("components/trainer/__init__.py", {*TRAINS, "components.ensemble.component"}),
         ("pipeline/graph.py", set()),
-        ("pipeline/config.py", set()),
+        ("pipeline/config/data.py", set()),
     ],
 )
 def test_an_edit_changes_the_steps_that_use_the_file(tree, edited, steps):
