@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.kubeflow.package_file import Package
-from deploy.kubeflow.timetable import Timetable
+from deploy.timetable import Timetable
 from schemas.errors import BadInput
 
 # The description of a pipeline or a recurring run begins with this where it is ours.

@@ -110,14 +110,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
 @_package_options
 @click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
-@click.option(
-    "--target",
-    type=click.Choice(["kubeflow", "vertex"]),
-    default="kubeflow",
-    show_default=True,
-    help="Vertex AI takes what TFX's KubeflowV2DagRunner writes; steps that it cannot run are named.",
-)
-def compile_command(output: Path | None, target: str, **package: Any) -> None:
+def compile_command(output: Path | None, **package: Any) -> None:
     """Writes the pipeline as a package that Kubeflow Pipelines takes, also in its own pages.
 
     The options become the defaults of the run's parameters: config, data, span, overrides, root, tfx_pipeline_root and
@@ -129,18 +122,11 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
       warmstart kubeflow compile --config pets.yaml --image registry.example/w:1 --data "/warmstart/photos/span-{SPAN}"
       warmstart kubeflow compile --config species --image registry.example/w:1 --set runtime.steps.FineTuning.memory=8G
     """
-    from deploy.kubeflow.package import make_graph, make_package, resolve
+    from deploy.kubeflow.package import make_package, resolve
     from deploy.quiet import quiet_libraries
 
     resolved = resolve(_wanted(**package))
     quiet_libraries()
-    if target == "vertex":
-        from deploy.kubeflow.vertex import compile_for_vertex
-
-        file = output or Path(f"{resolved.config.name}.json")
-        compile_for_vertex(make_graph(resolved)[0], resolved.cluster.image, file)
-        click.echo(f"{file}: {resolved.config.name}, for Vertex AI")
-        return
     name, text = make_package(resolved)
     file = output or Path(f"{resolved.config.name}.yaml")
     try:
@@ -259,7 +245,7 @@ def schedule_set(
     """
     from deploy.kubeflow import client
     from deploy.kubeflow.package import resolve, scheduled_parameters
-    from deploy.kubeflow.timetable import timetable
+    from deploy.timetable import timetable
 
     when = timetable(cron, time_zone, cluster_time_zone)
     to = client.find_endpoint(endpoint, namespace, token)
@@ -338,7 +324,7 @@ def _wanted(
 def _compiled(
     resolved: Resolved, to: Endpoint, of_this_run: Mapping[str, str]
 ) -> Iterator[tuple[Connection, str, Package]]:
-    """The connection, the pipeline's name, and its package, compiled and checked; the image was asked for.
+    """The connection, the pipeline's name, and its package, compiled and checked.
 
     Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
     in Kubeflow's pages does not ask for them.
@@ -346,13 +332,10 @@ def _compiled(
     import dataclasses
 
     from deploy.kubeflow import client
-    from deploy.kubeflow.image import check_image
     from deploy.kubeflow.package import make_package
     from deploy.kubeflow.package_file import read_package
     from deploy.quiet import quiet_libraries
 
-    if note := check_image(resolved.cluster.image):
-        output.note(f"note: {note}")
     connection = client.connect(to)
     quiet_libraries()
     if "span" in of_this_run:

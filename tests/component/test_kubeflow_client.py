@@ -1,4 +1,4 @@
-"""`deploy.kubeflow.client` against stubs of KFP's API and of an image registry.
+"""`deploy.kubeflow.client` against a stub of KFP's API.
 
 The same tests, and those of the package and its linter, run with the `kfp` of the locked environment and, in
 `test_the_newest_kfp_client_passes_too`, with the newest one, in an environment of its own without TFX.
@@ -24,11 +24,10 @@ import yaml
 
 from deploy.kubeflow import client
 from deploy.kubeflow.client import Connection, Endpoint, Followed, TaskChange
-from deploy.kubeflow.image import check_image
 from deploy.kubeflow.package_file import Package, read_package
-from deploy.kubeflow.timetable import timetable
+from deploy.timetable import timetable
 from schemas.errors import BadInput
-from tests.kfp_api_stub import KfpApiStub, RegistryStub, Request, task
+from tests.kfp_api_stub import KfpApiStub, Request, task
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE, EXPERIMENT, RUN, NIGHTLY = "warmstart-cats-vs-dogs", "cats", "cats at noon", "nightly"
@@ -970,71 +969,6 @@ def test_a_server_that_does_not_list_schedules_is_one_sentence(stub, connection,
     with pytest.raises(BadInput, match="answered 500 when asked to list the schedules: database is locked") as error:
         act(connection)
     sentence(error)
-
-
-# ---- the image
-
-
-@pytest.mark.parametrize("wants_token", [False, True])
-@pytest.mark.parametrize("knows_head", [False, True])
-def test_an_image_that_is_there_is_found(wants_token, knows_head):
-    digest = "sha256:" + "0" * 64
-    images = {"me/warmstart": {"1.0", "latest", digest}}
-    with RegistryStub(images, wants_token=wants_token, knows_head=knows_head) as registry:
-        for reference in (":1.0", "", f"@{digest}", f":1.0@{digest}"):
-            assert check_image(f"{registry.address}/me/warmstart{reference}") is None
-        assert all("/v2/me/warmstart/manifests/" in one.path or one.path == "/token" for one in registry.requests)
-
-
-@pytest.mark.parametrize("wants_token", [False, True])
-def test_an_image_that_is_not_there_is_one_sentence(wants_token):
-    with RegistryStub({"me/warmstart": {"1.0"}}, wants_token=wants_token) as registry:
-        for image in (f"{registry.address}/me/warmstart:1.1", f"{registry.address}/me/other"):
-            with pytest.raises(BadInput, match=f"the image {image} is not there") as error:
-                check_image(image)
-            sentence(error)
-
-
-def test_an_image_that_nobody_is_shown_is_noted_and_not_refused():
-    with RegistryStub({"me/warmstart": {"1.0"}}, private=("me/warmstart",)) as registry:
-        note = check_image(f"{registry.address}/me/warmstart:1.0")
-    assert note is not None
-    assert "could not be checked" in note
-    assert "without an account" in note
-
-
-def test_a_registry_out_of_reach_is_noted_and_not_refused():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    note = check_image(f"127.0.0.1:{port}/me/warmstart:1.0")
-    assert note is not None
-    assert f"127.0.0.1:{port} gave no answer" in note
-    unknown_host = check_image("no-such-registry.invalid/me/warmstart:1.0")
-    assert unknown_host is not None
-    assert "gave no answer" in unknown_host
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "",
-        "Warmstart",
-        "me//warmstart",
-        "me/warmstart:",
-        "me/warmstart:a:b",
-        "me/warmstart:-a",
-        "me/warmstart@sha256:12",
-        "https://ghcr.io/me/warmstart",
-        "ghcr.io/Me/warmstart",
-        "me/warm start",
-        "me/../warmstart",
-        "me/warmstart:1.0\n",
-    ],
-)
-def test_what_is_no_image_reference_is_refused(image):
-    with pytest.raises(BadInput, match="is no image reference"):
-        check_image(image)
 
 
 # ---- the newest client

@@ -142,7 +142,7 @@ def config(photos) -> Config:
 @pytest.fixture(scope="module")
 def nodes() -> list[str]:
     """Steps of the package that `cats_vs_dogs` is compiled to."""
-    return list(make_graph(resolve(Wanted(NAME, Cluster("image:1"))))[1])
+    return list(make_graph(resolve(Wanted(NAME, Cluster("image:1")))))
 
 
 class Place:
@@ -239,7 +239,9 @@ def test_steps_that_are_missing_are_named_too(place, config, nodes):
         prepare(config, place.root, "run-1", place.address, expected)
     assert f"(it adds {nodes[0]}; it lacks Ensemble, Tuner)" in sentence(error)
     # Written as the flag has it; the same steps in another order are the same steps.
-    assert list(prepare(config, place.root, "run-1", place.address, ",".join(reversed(nodes)).split(",")).nodes) == nodes
+    assert (
+        list(prepare(config, place.root, "run-1", place.address, ",".join(reversed(nodes)).split(",")).nodes) == nodes
+    )
 
 
 @pytest.mark.parametrize(
