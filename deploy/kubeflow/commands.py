@@ -17,7 +17,7 @@ from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from deploy.kubeflow.client import Connection, Endpoint
+    from deploy.kubeflow.connection import Connection, Endpoint
     from deploy.kubeflow.package import Resolved, Wanted
     from deploy.kubeflow.package_file import Package
 
@@ -87,7 +87,7 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
             ),
             click.option("--namespace", help="[env: KFP_NAMESPACE; default: kubeflow]"),
-            # Read from the environment by the client, so that --help shows no token.
+            # Read from the environment by `find_endpoint`, so that --help shows no token.
             click.option("--token", help="Better in the environment.  [env: KFP_TOKEN]"),
         ]
     ):
@@ -172,16 +172,17 @@ def submit(
     """
     from datetime import datetime, timezone
 
-    from deploy.kubeflow import client
+    from deploy.kubeflow import runs
+    from deploy.kubeflow.connection import find_endpoint
     from deploy.kubeflow.package import resolve
 
     if force_push is not None and not force_push.strip():
         raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
-    to = client.find_endpoint(endpoint, namespace, token)
+    to = find_endpoint(endpoint, namespace, token)
     resolved = resolve(_wanted(**package))
     of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
     with _compiled(resolved, to, of_this_run) as (connection, name, compiled):
-        submitted = client.submit(
+        submitted = runs.submit(
             connection,
             compiled,
             name,
@@ -243,16 +244,17 @@ def schedule_set(
     Example:
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow import schedules
+    from deploy.kubeflow.connection import find_endpoint
     from deploy.kubeflow.package import resolve, scheduled_parameters
     from deploy.timetable import timetable
 
     when = timetable(cron, time_zone, cluster_time_zone)
-    to = client.find_endpoint(endpoint, namespace, token)
+    to = find_endpoint(endpoint, namespace, token)
     resolved = resolve(_wanted(**package))
     of_each_run = {} if resolved.defaults.span else scheduled_parameters(resolved.config)
     with _compiled(resolved, to, of_each_run) as (connection, pipeline_name, compiled):
-        done = client.schedule(
+        done = schedules.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
     click.echo(f"schedule {name}: {done.action}; the pipeline {pipeline_name}, {when.cron} in {when.time_zone}")
@@ -271,9 +273,10 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
       warmstart kubeflow schedule list
       KFP_ENDPOINT=https://kubeflow.example/pipeline warmstart kubeflow schedule list --json
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect, find_endpoint
+    from deploy.kubeflow.schedules import list_schedules
 
-    found = client.list_schedules(client.connect(client.find_endpoint(endpoint, namespace, token)))
+    found = list_schedules(connect(find_endpoint(endpoint, namespace, token)))
     if as_json:
         import dataclasses
 
@@ -295,9 +298,10 @@ def schedule_delete(name: str, endpoint: str | None, namespace: str | None, toke
     Example:
       warmstart kubeflow schedule delete nightly
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect, find_endpoint
+    from deploy.kubeflow.schedules import delete_schedule
 
-    client.delete_schedule(client.connect(client.find_endpoint(endpoint, namespace, token)), name)
+    delete_schedule(connect(find_endpoint(endpoint, namespace, token)), name)
     click.echo(f"schedule {name}: deleted")
 
 
@@ -331,12 +335,12 @@ def _compiled(
     """
     import dataclasses
 
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect
     from deploy.kubeflow.package import make_package
     from deploy.kubeflow.package_file import read_package
     from deploy.quiet import quiet_libraries
 
-    connection = client.connect(to)
+    connection = connect(to)
     quiet_libraries()
     if "span" in of_this_run:
         resolved = dataclasses.replace(resolved, defaults=dataclasses.replace(resolved.defaults, span=""))
@@ -353,18 +357,18 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
     Returns:
       the exit code.
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow import runs
     from deploy.root import EXIT_CODES
 
-    def show(change: client.TaskChange) -> None:
+    def show(change: runs.TaskChange) -> None:
         seconds = "" if change.seconds is None else f"{change.seconds:8.0f} s"
         click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}")
 
-    ended = client.follow(connection, run_id, show, tasks)
+    ended = runs.follow(connection, run_id, show, tasks)
     if ended.stopped:
         click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}")
         return 0
-    outcome, succeeded = _outcome(reports), ended.state == client.SUCCEEDED
+    outcome, succeeded = _outcome(reports), ended.state == runs.SUCCEEDED
     # Whatever a summary says, a run of which a task failed is no success.
     if outcome and (succeeded or EXIT_CODES[outcome[0]]):
         code = EXIT_CODES[outcome[0]]

@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from deploy.kubeflow import client, package
+from deploy.kubeflow import package, runs
 from deploy.kubeflow.commands import kubeflow
 from tests.kfp_api_stub import KfpApiStub, task
 from tests.kubeflow_lint import problems
@@ -364,7 +364,7 @@ def play(
         return run
 
     monkeypatch.setattr(stub, "add_run", add)
-    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
 
 
 def test_followed_to_a_good_end(stub, image, monkeypatch):

@@ -1,7 +1,7 @@
 """What the package for Kubeflow says of every task, and what is refused before there is one.
 
 Nothing here needs TFX: the graph is handed over as data. So the same tests run with the newest `kfp`, too
-(`test_kubeflow_client.py`, `test_the_newest_kfp_client_passes_too`).
+(`test_kubeflow_newest_kfp.py`).
 """
 
 from __future__ import annotations
