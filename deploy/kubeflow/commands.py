@@ -18,8 +18,8 @@ from schemas.errors import BadInput
 
 if TYPE_CHECKING:
     from deploy.kubeflow.connection import Connection, Endpoint
-    from deploy.kubeflow.package import Resolved, Wanted
     from deploy.kubeflow.package_file import Package
+    from deploy.kubeflow.package_request import PackageRequest, ResolvedRequest
 
 
 @click.group(short_help="The same pipeline on Kubeflow Pipelines.")
@@ -122,10 +122,10 @@ def compile_command(output: Path | None, **package: Any) -> None:
       warmstart kubeflow compile --config pets.yaml --image registry.example/w:1 --data "/warmstart/photos/span-{SPAN}"
       warmstart kubeflow compile --config species --image registry.example/w:1 --set runtime.steps.FineTuning.memory=8G
     """
-    from deploy.kubeflow.package import make_package, resolve
+    from deploy.kubeflow.package_request import make_package, resolve
     from deploy.quiet import quiet_libraries
 
-    resolved = resolve(_wanted(**package))
+    resolved = resolve(_request(**package))
     quiet_libraries()
     name, text = make_package(resolved)
     file = output or Path(f"{resolved.config.name}.yaml")
@@ -174,12 +174,12 @@ def submit(
 
     from deploy.kubeflow import runs
     from deploy.kubeflow.connection import find_endpoint
-    from deploy.kubeflow.package import resolve
+    from deploy.kubeflow.package_request import resolve
 
     if force_push is not None and not force_push.strip():
         raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
     to = find_endpoint(endpoint, namespace, token)
-    resolved = resolve(_wanted(**package))
+    resolved = resolve(_request(**package))
     of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
     with _compiled(resolved, to, of_this_run) as (connection, name, compiled):
         submitted = runs.submit(
@@ -246,12 +246,12 @@ def schedule_set(
     """
     from deploy.kubeflow import schedules
     from deploy.kubeflow.connection import find_endpoint
-    from deploy.kubeflow.package import resolve, scheduled_parameters
+    from deploy.kubeflow.package_request import resolve, scheduled_parameters
     from deploy.timetable import timetable
 
     when = timetable(cron, time_zone, cluster_time_zone)
     to = find_endpoint(endpoint, namespace, token)
-    resolved = resolve(_wanted(**package))
+    resolved = resolve(_request(**package))
     of_each_run = {} if resolved.defaults.span else scheduled_parameters(resolved.config)
     with _compiled(resolved, to, of_each_run) as (connection, pipeline_name, compiled):
         done = schedules.schedule(
@@ -305,7 +305,7 @@ def schedule_delete(name: str, endpoint: str | None, namespace: str | None, toke
     click.echo(f"schedule {name}: deleted")
 
 
-def _wanted(
+def _request(
     config_name: str,
     image: str,
     volume_claim: str,
@@ -315,18 +315,18 @@ def _wanted(
     root: str | None,
     span: str,
     **more: Any,
-) -> Wanted:
-    """What the package options say."""
+) -> PackageRequest:
+    """What the package options ask for."""
     from deploy.kubeflow.compiler import Cluster
-    from deploy.kubeflow.package import Wanted
+    from deploy.kubeflow.package_request import PackageRequest
 
     cluster = Cluster(image, volume_claim, mount.rstrip("/"), metadata, metadata_secret)
-    return Wanted(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
+    return PackageRequest(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
 
 
 @contextmanager
 def _compiled(
-    resolved: Resolved, to: Endpoint, of_this_run: Mapping[str, str]
+    resolved: ResolvedRequest, to: Endpoint, of_this_run: Mapping[str, str]
 ) -> Iterator[tuple[Connection, str, Package]]:
     """The connection, the pipeline's name, and its package, compiled and checked.
 
@@ -336,8 +336,8 @@ def _compiled(
     import dataclasses
 
     from deploy.kubeflow.connection import connect
-    from deploy.kubeflow.package import make_package
     from deploy.kubeflow.package_file import read_package
+    from deploy.kubeflow.package_request import make_package
     from deploy.quiet import quiet_libraries
 
     connection = connect(to)

@@ -20,7 +20,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from deploy.kubeflow import package, runs
+from deploy.kubeflow import package_request, runs
 from deploy.kubeflow.commands import kubeflow
 from tests.kfp_api_stub import KfpApiStub, task
 from tests.kubeflow_lint import problems
@@ -60,15 +60,15 @@ def packages() -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def compiled_once(packages: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same package is not compiled again by every test."""
-    make = package.make_package
+    make = package_request.make_package
 
-    def make_once(resolved: package.Resolved) -> tuple[str, str]:
+    def make_once(resolved: package_request.ResolvedRequest) -> tuple[str, str]:
         if repr(resolved) not in packages:
             packages[repr(resolved)] = make(resolved)
             assert problems(packages[repr(resolved)][1]) == []
         return packages[repr(resolved)]
 
-    monkeypatch.setattr(package, "make_package", make_once)
+    monkeypatch.setattr(package_request, "make_package", make_once)
 
 
 @pytest.fixture

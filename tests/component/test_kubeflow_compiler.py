@@ -18,8 +18,8 @@ import yaml
 
 from deploy.kubeflow.compiler import METADATA_SERVICE, RUN_ID, Cluster, Defaults, compile_package, task_name
 from deploy.kubeflow.image import check_reference
-from deploy.kubeflow.package import Wanted, resolve, step_resources
 from deploy.kubeflow.package_file import read_package
+from deploy.kubeflow.package_request import PackageRequest, resolve, step_resources
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import PASSWORD_VARIABLE
 from pipeline.config import Config, StepResources, known_configs, load_config
@@ -394,11 +394,11 @@ def test_where_the_sdk_is_not_installed_there_is_one_sentence(monkeypatch):
 # ---- what is asked for
 
 
-def wanted(config: str = "cats_vs_dogs", cluster: dict[str, str] | None = None, **more: Any) -> Wanted:
-    return Wanted(config, Cluster(**{"image": IMAGE, **(cluster or {})}), **more)
+def wanted(config: str = "cats_vs_dogs", cluster: dict[str, str] | None = None, **more: Any) -> PackageRequest:
+    return PackageRequest(config, Cluster(**{"image": IMAGE, **(cluster or {})}), **more)
 
 
-def refused(asked: Wanted) -> str:
+def refused(asked: PackageRequest) -> str:
     with pytest.raises(BadInput) as error:
         resolve(asked)
     text = str(error.value)

@@ -1,4 +1,4 @@
-"""From what a person asks for to a package: the configuration as the cluster sees it, its graph, and the checks."""
+"""What a person asks of a package: checked, resolved as the cluster will see it, and compiled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_PARAMETER_BYTES = 100_000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PackageRequest:
     """A configuration for a cluster.
 
     config: name or file. data: `[DATASET=]DIR` each, as the cluster sees them; none: below `cluster.mount`. overrides:
@@ -44,69 +44,70 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """config: as the cluster will resolve it. cluster: as wanted. defaults: of the run's parameters."""
+class ResolvedRequest:
+    """A request that was checked. config: as the cluster will resolve it. defaults: of the run's parameters."""
 
     config: Config
     cluster: Cluster
     defaults: Defaults
 
 
-def resolve(wanted: Wanted) -> Resolved:
+def resolve(request: PackageRequest) -> ResolvedRequest:
     """Checks everything that can be checked without TFX and without the cluster.
 
     Raises:
       BadInput: the configuration is wrong, names a folder that the cluster does not see, or does not fit into a run's
         parameters.
     """
-    cluster = wanted.cluster
+    cluster = request.cluster
     _check_cluster(cluster)
-    for text in (*wanted.data, *wanted.overrides):
+    for text in (*request.data, *request.overrides):
         if SEPARATORS.search(text):
             raise BadInput(
                 f"{text!r} has a semicolon or a line break in it, which separate values in a run's parameters; write "
                 "it into a configuration file"
             )
-    overrides = [*wanted.overrides, *([f"data.span={wanted.span}"] if wanted.span else [])]
-    config = load_config(wanted.config, overrides, list(wanted.data), default_folder=f"{cluster.mount}/photos")
+    overrides = [*request.overrides, *([f"data.span={request.span}"] if request.span else [])]
+    config = load_config(request.config, overrides, list(request.data), default_folder=f"{cluster.mount}/photos")
     for folder in (*config.data.sources.values(), *config.evaluation.further.values()):
         _require_visible(f"the data folder {folder}", folder or "", cluster.mount)
     if config.backbone.handle not in BACKBONES:
         _require_visible(f"the backbone {config.backbone.handle}", config.backbone.handle, cluster.mount)
     if os.path.isabs(source := config.training.warm_start.source):
         _require_visible(f"the model to start from, {source},", source, cluster.mount)
-    root = wanted.root or f"{cluster.mount}/runs/{config.name}"
-    for what, folder in (("the root", root), ("the pipeline root", wanted.tfx_pipeline_root)):
+    root = request.root or f"{cluster.mount}/runs/{config.name}"
+    for what, folder in (("the root", root), ("the pipeline root", request.tfx_pipeline_root)):
         refuse_pattern(what, folder)
     if not _below(root, cluster.mount):
         raise BadInput(
             f"the root {root} is not below {cluster.mount}, where the cluster finds the volume; production is read "
             "from there, so it has to be on it"
         )
-    artifacts = wanted.tfx_pipeline_root
+    artifacts = request.tfx_pipeline_root
     if artifacts and not (_is_address(artifacts) or _below(artifacts, cluster.mount)):
         raise BadInput(
             f"the pipeline root {artifacts} is neither below {cluster.mount}, where the cluster finds the volume, nor "
             "an address such as gs://bucket/folder"
         )
+    known = request.config in known_configs()
     defaults = Defaults(
-        config=wanted.config if wanted.config in known_configs() else Path(wanted.config).read_text(encoding="utf-8"),
+        config=request.config if known else Path(request.config).read_text(encoding="utf-8"),
         # A folder with a separator in its name can only come from a configuration file, which says it by itself.
         data="; ".join(
             f"{dataset}={folder}"
             for dataset, folder in config.data.sources.items()
             if not SEPARATORS.search(folder or "")
         ),
-        span=wanted.span,
-        overrides="; ".join(wanted.overrides),
+        span=request.span,
+        overrides="; ".join(request.overrides),
         root=root,
-        tfx_pipeline_root=wanted.tfx_pipeline_root,
+        tfx_pipeline_root=request.tfx_pipeline_root,
     )
     _check_defaults(defaults)
-    return Resolved(config, cluster, defaults)
+    return ResolvedRequest(config, cluster, defaults)
 
 
-def make_package(resolved: Resolved) -> tuple[str, str]:
+def make_package(resolved: ResolvedRequest) -> tuple[str, str]:
     """The pipeline's name in Kubeflow, and the package as YAML text.
 
     Raises:
@@ -130,7 +131,7 @@ def scheduled_parameters(config: Config) -> dict[str, str]:
     return {"span": "[[ScheduledTime.2006-01-02]]"} if config.data.window is not None and dated else {}
 
 
-def make_graph(resolved: Resolved) -> dict[str, tuple[str, ...]]:
+def make_graph(resolved: ResolvedRequest) -> dict[str, tuple[str, ...]]:
     """The graph of a configuration: node -> the nodes before it, in the order of TFX.
 
     Nothing is read but the backbone's files; data folders are looked at when the pipeline runs.
