@@ -198,7 +198,7 @@ def _check_defaults(defaults: Defaults) -> None:
     for name, value in values.items():
         if "{{$" in value:
             raise BadInput(
-                f"the run's parameter {name} would have {{{{$ in it, where Kubeflow fills in values of its own; remove "
+                f"the run's parameter {name} would contain {{{{$, which begins a placeholder of Kubeflow; remove "
                 "it from the options and from the configuration file"
             )
     length = sum(len(value.encode()) for value in values.values())

@@ -522,7 +522,7 @@ def test_separators_inside_values_are_refused(more):
 
 
 def test_what_a_runs_parameters_cannot_carry_is_refused(tmp_path):
-    assert "the run's parameter data would have {{$ in it" in refused(wanted(data=["/warmstart/{{$.run}}"]))
+    assert "the run's parameter data would contain {{$" in refused(wanted(data=["/warmstart/{{$.run}}"]))
     file = tmp_path / "long.yaml"
     text = "name: long\ntask: {schema_name: image_folder}\ndata: {sources: {image_folder: /warmstart/p}}\n# "
     file.write_text(text + "x" * (99_900 - len(text)))
