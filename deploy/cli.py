@@ -360,7 +360,7 @@ def sample(folder: Path, photos: int, seed: int) -> None:
     Example:
       warmstart sample sample
     """
-    from schemas.sample_photos import write_sample_photos
+    from samples.sample_photos import write_sample_photos
 
     def show(done: int, total: int) -> None:
         output.counter(total, "photos drawn")(done)

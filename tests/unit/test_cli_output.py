@@ -18,7 +18,7 @@ from deploy import data_folders, local, output
 from deploy.cli import VERSION, main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
-from schemas.sample_photos import write_sample_photos
+from samples.sample_photos import write_sample_photos
 
 REPOSITORY = Path(__file__).parents[2]
 WARMSTART = Path(sys.executable).with_name("warmstart")

@@ -41,7 +41,7 @@ READS_PREDICTIONS = {
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A copy of the sources, whose files the fingerprints are taken of."""
-    for room in ("schemas", "components", "pipeline", "deploy"):
+    for room in ("schemas", "samples", "components", "pipeline", "deploy"):
         shutil.copytree(REPOSITORY / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "_ROOT", tmp_path)
     monkeypatch.setattr(fingerprint.metadata, "version", functools.cache(fingerprint.metadata.version))  # quicker
@@ -125,7 +125,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
             {"components.release_gate.component", "components.evaluator.eval_config"},
         ),
         ("components/report/summary.py", set()),
-        ("schemas/sample_photos.py", set()),
+        ("samples/sample_photos.py", set()),
         ("schemas/features.py", set(STEPS) - {"components.pusher.executor"}),
         ("components/__init__.py", set(STEPS)),  # sets the Keras version for everything
         ("components/trainer/__init__.py", {*TRAINS, "components.ensemble.component"}),
