@@ -1,4 +1,4 @@
-"""Distribution `warmstart`: `schemas`, `samples`, `components`, `pipeline` and `deploy`, and the command `warmstart`."""
+"""Distribution `warmstart`: `schemas`, `samples`, `components`, `pipeline`, `deploy`, and the command `warmstart`."""
 
 from pathlib import Path
 
