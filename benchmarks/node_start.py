@@ -119,7 +119,7 @@ def _compile(folder: Path, runs: int) -> None:
 
     from components.curated_schema.component import CuratedSchema
     from components.example_gen.component import ImageExampleGen
-    from components.example_gen.layouts import FolderRules
+    from components.example_gen.found_photos import FolderRules
     from components.example_gen.photo_rules import PhotoRules
     from deploy.assembly import compile_pipeline
     from schemas.schema_files import curated_schema_file

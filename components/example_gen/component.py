@@ -21,7 +21,7 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 from components.artifacts import IngestReport
 from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
-from components.example_gen.layouts import FolderRules
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from schemas.features import CONTENT_HASH, SPLITS
 

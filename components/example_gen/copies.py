@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from components.example_gen.layouts import Rejected
+from components.example_gen.photo_folder import Rejected
 from schemas.words import and_more
 
 CONTRADICTORY_LABEL = "contradictory_label"

@@ -23,7 +23,9 @@ from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import copies, layouts, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
+from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderRules, Photo
 from components.example_gen.photo import PhotoRejected
+from components.example_gen.photo_folder import Rejected
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
 from components.records import remove_photos
@@ -37,13 +39,13 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
 
     Args:
       content_hash: SHA-256 of the photo's bytes, hexadecimal.
-      official_split: what the data set itself says, a key of `layouts.OFFICIAL_SPLITS`.
+      official_split: what the data set itself says, a key of `OFFICIAL_SPLITS`.
       buckets: hash buckets of each split, in order; those of the splits that the data set leaves open are shared.
       group: the series that the photo belongs to; its hash takes the place of the photo's.
     """
     if list(buckets) == ["test"]:  # photos to evaluate on have no other split
         return "test"
-    shares = {name: n for name, n in buckets.items() if name in layouts.OFFICIAL_SPLITS[official_split]}
+    shares = {name: n for name, n in buckets.items() if name in OFFICIAL_SPLITS[official_split]}
     number = hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest() if group else content_hash
     bucket = int(number, 16) % sum(shares.values())
     for name, n in shares.items():
@@ -53,7 +55,7 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
     raise AssertionError("a bucket lies within the sum of the shares")
 
 
-def make_example(found: layouts.Photo, read: ReadPhoto, content_hash: str, label: str) -> tf.train.Example:
+def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -> tf.train.Example:
     """One example with every feature of `schemas/features.py`; the hash is of the file as it was found."""
     facts = read.facts
 
@@ -82,17 +84,17 @@ def make_example(found: layouts.Photo, read: ReadPhoto, content_hash: str, label
     )
 
 
-def _rejection(rejected: layouts.Rejected) -> beam.pvalue.TaggedOutput:
+def _rejection(rejected: Rejected) -> beam.pvalue.TaggedOutput:
     return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
 
 
-def _rejected(found: layouts.Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
+def _rejected(found: Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
     detail = f"{found.file_name} {why.detail}"
     label = _label(found, label_from)
-    return _rejection(layouts.Rejected(found.file_name, found.dataset, why.reason, detail, label))
+    return _rejection(Rejected(found.file_name, found.dataset, why.reason, detail, label))
 
 
-def _label(of: layouts.Photo, label_from: str) -> str:
+def _label(of: Photo, label_from: str) -> str:
     return of.species if label_from == "species" else of.label
 
 
@@ -121,7 +123,7 @@ def _is_of_the_file(error: Exception) -> bool:
 
 
 class _ReadFile(beam.DoFn):
-    """layouts.Photo -> (layouts.Photo, bytes).
+    """Photo -> (Photo, bytes).
 
     A file that is gone or that nobody may read is rejected. A disk or network that fails for a moment fails the step:
     kept as a rejection, the photo would not count as long as its folder stays as it is.
@@ -130,7 +132,7 @@ class _ReadFile(beam.DoFn):
     def __init__(self, settings: dict[str, Any]):
         self._settings, self._rules = settings, PhotoRules.of(settings)
 
-    def process(self, found: layouts.Photo):
+    def process(self, found: Photo):
         try:
             size = tf.io.gfile.stat(found.path).length
             with fileio.open(found.path, "rb") as file:
@@ -143,7 +145,7 @@ class _ReadFile(beam.DoFn):
                 raise
             detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
             yield _rejection(
-                layouts.Rejected(
+                Rejected(
                     found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings["label_from"])
                 )
             )
@@ -152,14 +154,14 @@ class _ReadFile(beam.DoFn):
 
 
 class _ReadShard(beam.DoFn):
-    """(data set, shard of a TFDS-prepared folder) -> (layouts.Photo, bytes) each."""
+    """(data set, shard of a TFDS-prepared folder) -> (Photo, bytes) each."""
 
     def process(self, shard):
         yield from tfds_source.read_shard(shard)
 
 
 class _ToExample(beam.DoFn):
-    """(layouts.Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
+    """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
 
     def __init__(self, settings: dict[str, Any], buckets: dict[str, int], total: int):
         self._settings, self._buckets, self._total = settings, buckets, total
@@ -168,7 +170,7 @@ class _ToExample(beam.DoFn):
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
 
-    def process(self, element: tuple[layouts.Photo, bytes]) -> Iterable[Any]:
+    def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
         found, file_bytes = element
         self._counter.add()
         label = _label(found, self._settings["label_from"])
@@ -210,9 +212,9 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         report_uri = artifact_utils.get_single_instance(output_dict["ingest_report"]).uri
 
-        usual = asdict(layouts.FolderRules())
-        rules = layouts.FolderRules(**{name: settings.get(name, value) for name, value in usual.items()})
-        photos: list[layouts.Photo] = []
+        usual = asdict(FolderRules())
+        rules = FolderRules(**{name: settings.get(name, value) for name, value in usual.items()})
+        photos: list[Photo] = []
         shards: list[Any] = []
         found_by_dataset = {}
         for dataset, folder in sorted(settings["sources"].items()):

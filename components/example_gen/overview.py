@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.example_gen.layouts import OFFICIAL_SPLITS, TFDS, Found
+from components.example_gen.found_photos import OFFICIAL_SPLITS, Found
+from components.example_gen.layouts import TFDS
 from components.example_gen.photo_folder import Rejected
 from schemas.words import and_more
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from tfx.dsl.io import fileio
 
-from components.example_gen import layouts
 from components.example_gen.copies import AcceptedPhoto, without_removed
+from components.example_gen.found_photos import Found
+from components.example_gen.photo_folder import Rejected
 from schemas import features as f
 
 REPORT_FILE = "report.json"
@@ -34,9 +35,9 @@ class Key(NamedTuple):
 
 def write_report(
     report_uri: str,
-    found: Mapping[str, layouts.Found],
+    found: Mapping[str, Found],
     label_from: str,
-    removals: Sequence[tuple[AcceptedPhoto, layouts.Rejected]] = (),
+    removals: Sequence[tuple[AcceptedPhoto, Rejected]] = (),
 ) -> None:
     """Joins what the workers wrote into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
@@ -95,15 +96,15 @@ def _counted(lines: Iterable[dict[str, str]]) -> dict[str, int]:
     return dict(sorted(Counter(line["reason"] for line in lines).items()))
 
 
-def _species_of(found: layouts.Found) -> dict[str, str]:
+def _species_of(found: Found) -> dict[str, str]:
     return {photo.label: photo.species for photo in found.photos}
 
 
-def _classes(found: layouts.Found, label_from: str) -> list[str]:
+def _classes(found: Found, label_from: str) -> list[str]:
     return found.classes if label_from == "label" else sorted(set(_species_of(found).values()))
 
 
-def _meant(rejected: layouts.Rejected, found: layouts.Found, label_from: str) -> dict[str, str]:
+def _meant(rejected: Rejected, found: Found, label_from: str) -> dict[str, str]:
     line = asdict(rejected)
     if label_from == "species":
         line["label"] = _species_of(found).get(rejected.label, "")

@@ -31,34 +31,28 @@ folder is empty is left out of that span. A data set without a pattern goes with
 from __future__ import annotations
 
 import datetime
-import difflib
 import os
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from components.example_gen import photo_folder
 from components.example_gen.photo_folder import SUCCESS_FILE
+from components.example_gen.span_pattern import (
+    DATE_WIDTHS,
+    SPEC,
+    SpanPattern,
+    base_and_components,
+    parse_pattern,
+    regular_expression,
+)
 from schemas.errors import BadInput
 from schemas.words import and_more
 
-_SPEC = re.compile(r"\{(SPAN|VERSION)(?::([1-9]|1[0-8]))?\}|\{(YYYY|MM|DD)\}")
-_IN_BRACES = re.compile(r"\{ *([A-Za-z]*)[^{}/]*\}?")
-_DATE_WIDTHS = {"YYYY": 4, "MM": 2, "DD": 2}
 _MOST_DIGITS = 18  # ML Metadata keeps a span in 64 bits; the widest {SPAN:18} is the same
 SETTLE_SECONDS = 300.0
 _EPOCH = datetime.date(1970, 1, 1)
-
-
-@dataclass(frozen=True)
-class SpanPattern:
-    """A path with specs in it. dated: with {YYYY}, {MM} and {DD}, not {SPAN}. versioned: with {VERSION}."""
-
-    text: str
-    dated: bool
-    versioned: bool
 
 
 @dataclass(frozen=True)
@@ -118,44 +112,6 @@ class _Span:
     name: tuple[str, ...]
     number: int
     version: int
-
-
-def parse_pattern(source: str) -> SpanPattern | None:
-    """The pattern that a source is; None for a plain folder and for the names of TensorFlow Datasets.
-
-    Raises:
-      BadInput: a spec is misspelt, or specs do not go together. The message does not say where.
-    """
-    if source.startswith("tfds:"):
-        return None
-    specs: list[str] = []
-    for found in _IN_BRACES.finditer(source):
-        if match := _SPEC.fullmatch(found[0]):
-            specs.append(match[1] or match[3])
-        elif difflib.get_close_matches(found[1].upper(), ("SPAN", "VERSION", *_DATE_WIDTHS), n=1, cutoff=0.6):
-            raise BadInput(
-                f"{found[0]} is not understood; expected {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, and {{VERSION}} "
-                "beside them; {SPAN:3} is a number of three digits"
-            )
-    if not specs:
-        return None
-    dates = [spec for spec in specs if spec in _DATE_WIDTHS]
-    if dates and "SPAN" in specs:
-        raise BadInput(f"there are both {{SPAN}} and {{{dates[0]}}}; expected a number or a day, not both")
-    if dates and sorted(dates) != sorted(_DATE_WIDTHS):
-        raise BadInput("a day is not whole; expected {YYYY}, {MM} and {DD}, each once")
-    if set(specs) == {"VERSION"}:
-        raise BadInput("there is a {VERSION} of no span; expected {SPAN}, or {YYYY}, {MM} and {DD}, beside it")
-    for spec in ("SPAN", "VERSION"):
-        if specs.count(spec) > 1:
-            raise BadInput(f"{{{spec}}} is there {specs.count(spec)} times; expected it once")
-    if re.search(r"\{SPAN\}[0-9]*\{VERSION\}|\{VERSION\}[0-9]*\{SPAN\}", source):
-        raise BadInput(
-            "{SPAN} and {VERSION} cannot be told apart; expected text between them, or a width such as {SPAN:3}"
-        )
-    if "://" in source and _SPEC.search(source.split("://")[1].split("/")[0]):
-        raise BadInput("the span is in the bucket's name; expected it in the name of a folder below")
-    return SpanPattern(source, bool(dates), "VERSION" in specs)
 
 
 def span_number(span: int | datetime.date | None) -> int | None:
@@ -280,9 +236,9 @@ def folder_of_all(source: str, other: str) -> str:
     """
     if parse_pattern(source) is None:
         return source
-    base, components = _base_and_components(source)
+    base, components = base_and_components(source)
     below = os.path.relpath(other, base).split(os.sep)
-    expected = _regular_expression("/".join(components), lambda _spec, _width: "[^/]*")
+    expected = regular_expression("/".join(components), lambda _spec, _width: "[^/]*")
     span = "/".join(below[: len(components)])
     return _join(base, span) if expected.fullmatch(span) else source
 
@@ -405,7 +361,7 @@ def _looking_like(pattern: SpanPattern, asked: int | None) -> list[str]:
     """Every folder that fits the pattern with any text in the place of each spec, or with the span asked for."""
     values = {}
     if asked is not None and pattern.dated:
-        values = dict(zip(_DATE_WIDTHS, _day_or_number(pattern, asked).split("-"), strict=True))
+        values = dict(zip(DATE_WIDTHS, _day_or_number(pattern, asked).split("-"), strict=True))
     elif asked is not None:
         values = {"SPAN": str(asked)}
 
@@ -414,23 +370,23 @@ def _looking_like(pattern: SpanPattern, asked: int | None) -> list[str]:
             return ".*"
         return values[spec].zfill(width) if width else "0*" + values[spec]
 
-    base, components = _base_and_components(pattern.text)
+    base, components = base_and_components(pattern.text)
     folders = [base]
     for component in components:
-        regular_expression = _regular_expression(component, any_text_or_asked)
+        fitting = regular_expression(component, any_text_or_asked)
         folders = [
             _join(folder, name)
             for folder in folders
             for name in _folders_in(folder)
-            if regular_expression.fullmatch(name) and (component.startswith(".") or not name.startswith("."))
+            if fitting.fullmatch(name) and (component.startswith(".") or not name.startswith("."))
         ]
     return sorted(folders)
 
 
 def _read_span(pattern: SpanPattern, folder: str) -> _Span:
     """What the name of a folder that looks like the pattern says."""
-    base, components = _base_and_components(pattern.text)
-    expected = _regular_expression(
+    base, components = base_and_components(pattern.text)
+    expected = regular_expression(
         "/".join(components), lambda _, width: f"[0-9]{{{width}}}" if width else f"[0-9]{{1,{_MOST_DIGITS}}}"
     )
     try:
@@ -440,7 +396,7 @@ def _read_span(pattern: SpanPattern, folder: str) -> _Span:
         version = int(match["VERSION"]) if pattern.versioned else 0
         if not pattern.dated:
             return _Span(folder, (match["SPAN"],), int(match["SPAN"]), version)
-        year, month, day = name = tuple(match[spec] for spec in _DATE_WIDTHS)
+        year, month, day = name = tuple(match[spec] for spec in DATE_WIDTHS)
         number = (datetime.date(int(year), int(month), int(day)) - _EPOCH).days  # a ValueError on the 30th of February
         return _Span(folder, name, number, version)
     except ValueError:
@@ -448,24 +404,6 @@ def _read_span(pattern: SpanPattern, folder: str) -> _Span:
             f"the folder {folder} looks like {pattern.text}, but does not have {_what(pattern)}; rename it, or move "
             "it elsewhere"
         ) from None
-
-
-def _regular_expression(text: str, of_spec: Callable[[str, int | None], str]) -> re.Pattern[str]:
-    """Of a part of a pattern. of_spec: from a spec's name and width, the regular expression in its place."""
-    parts, end = [], 0
-    for spec in _SPEC.finditer(text):
-        name = spec[1] or spec[3]
-        width = int(spec[2]) if spec[2] else _DATE_WIDTHS.get(name)
-        parts += [re.escape(text[end : spec.start()]), f"(?P<{name}>{of_spec(name, width)})"]
-        end = spec.end()
-    return re.compile("".join([*parts, re.escape(text[end:])]), re.DOTALL)
-
-
-def _base_and_components(text: str) -> tuple[str, list[str]]:
-    """The folder above the first spec, and the names below it."""
-    names = text.rstrip("/").split("/")
-    first = next(i for i, name in enumerate(names) if _SPEC.search(name))
-    return "/".join(names[:first]) or ("/" if first else "."), names[first:]
 
 
 def _join(folder: str, name: str) -> str:
@@ -493,7 +431,7 @@ def _folders_in(folder: str) -> list[str]:
 
 
 def _none_fits(pattern: SpanPattern) -> BadInput:
-    base, _ = _base_and_components(pattern.text)
+    base, _ = base_and_components(pattern.text)
     names = sorted(_folders_in(base))
     shown = and_more(names, 5)
     return BadInput(
@@ -511,7 +449,7 @@ def _refuse_twins(pattern: SpanPattern, spans: list[_Span], said: str) -> None:
 
 
 def _what(pattern: SpanPattern) -> str:
-    specs = list(_SPEC.finditer(pattern.text))
+    specs = list(SPEC.finditer(pattern.text))
     width = ", in so many digits" if any(spec[2] for spec in specs) else ""
     return f"a {'day' if pattern.dated else 'number'} in the place of {', '.join(spec[0] for spec in specs)}{width}"
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from components.example_gen.layouts import Photo
+from components.example_gen.found_photos import Photo
 from schemas.errors import BadInput
 from schemas.words import on_one_line
 

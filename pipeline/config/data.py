@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
-from components.example_gen.layouts import FolderRules
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_folder import SUCCESS_FILE
 from components.example_gen.spans import SETTLE_SECONDS
 from pipeline.config.section import DatasetName, Section, Source, absolute

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from components.example_gen import layouts
+from components.example_gen import found_photos
 from components.example_gen.conversion import read_file, read_path, read_photo
 from components.example_gen.executor import make_example
 from components.example_gen.photo import PhotoRejected, to_rgb
@@ -272,7 +272,7 @@ def test_16_bits_of_grey_stay_16():
 def test_the_hash_of_an_example_is_that_of_the_file():
     content = ODD_FILES["as_WEBP.jpg"][0]
     read = read_photo(content, PhotoRules())
-    found = layouts.Photo("/x/a.webp", "a.webp", "image_folder", "a")
+    found = found_photos.Photo("/x/a.webp", "a.webp", "image_folder", "a")
     features = make_example(found, read, hashlib.sha256(content).hexdigest(), "a").features.feature
     assert features[f.CONTENT_HASH].bytes_list.value[0].decode() == hashlib.sha256(content).hexdigest()
     assert features[f.IMAGE_FORMAT].bytes_list.value[0] == b"WebP"

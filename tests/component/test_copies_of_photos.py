@@ -17,7 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from components.artifacts import IngestReport
-from components.example_gen import layouts
+from components.example_gen import found_photos, layouts
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.report import read_keys, read_report
 from components.records import read_examples, remove_photos, split_files, text
@@ -124,7 +124,7 @@ def test_of_copies_in_several_splits_those_held_back_most_stay(folder, ingest, m
     def found_with_splits(*given):
         found = find(*given)
         found.photos = [
-            layouts.Photo(
+            found_photos.Photo(
                 p.path, p.file_name, p.dataset, p.label, official_split=official.get(p.file_name[4:-4], "train")
             )
             for p in found.photos

@@ -26,7 +26,7 @@ from tfx.proto import example_gen_pb2, range_config_pb2
 from tfx.types import artifact_utils, channel, standard_artifacts
 
 from components.example_gen.component import ImageExampleGen
-from components.example_gen.layouts import FolderRules
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import read_report
 from components.example_gen.spans import find_spans, fingerprint, parse_pattern, resolve_sources, span_number

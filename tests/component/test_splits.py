@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.example_gen.executor import choose_split
-from components.example_gen.layouts import OFFICIAL_SPLITS
+from components.example_gen.found_photos import OFFICIAL_SPLITS
 
 SPLITS = ("train", "eval", "test")
 BUCKETS = {"train": 8, "eval": 1, "test": 1}

@@ -91,7 +91,6 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
                 "components.example_gen.executor",
                 "components.data_gate.component",
                 "components.window.component",
-                "components.release_gate.component",
             },
         ),
         ("components/example_gen/photo.py", {"components.example_gen.executor"}),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from components.example_gen.layouts import FolderRules, find_photos
+from components.example_gen.found_photos import FolderRules
+from components.example_gen.layouts import find_photos
 from schemas.errors import BadInput
 
 

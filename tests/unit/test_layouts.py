@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.example_gen import layouts
+from components.example_gen import found_photos, layouts
 from schemas.errors import BadInput
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -45,8 +45,8 @@ def test_cats_vs_dogs_class_folders(tmp_path, wrapper, names):
     assert found.layout == layouts.CLASS_FOLDERS
     first, second = f"{wrapper}{names[0]}/1.jpg", f"{wrapper}{names[1]}/sub/2.jpg"
     assert found.photos == [
-        layouts.Photo(str(tmp_path / first), first, "cats_vs_dogs", "cat", "cat", "", ""),
-        layouts.Photo(str(tmp_path / second), second, "cats_vs_dogs", "dog", "dog", "", ""),
+        found_photos.Photo(str(tmp_path / first), first, "cats_vs_dogs", "cat", "cat", "", ""),
+        found_photos.Photo(str(tmp_path / second), second, "cats_vs_dogs", "dog", "dog", "", ""),
     ]
     assert reasons(found) == {}
     assert left_out(found) == {"readme[1].txt": "other_file"}
@@ -171,7 +171,7 @@ def test_oxford_without_a_list(tmp_path, name):
 def test_tfds_folder(tmp_path, below):
     write(tmp_path, f"{below}dataset_info.json", content=b'{"name": "cats_vs_dogs"}')
     write(tmp_path, f"{below}cats_vs_dogs-train.tfrecord-00000-of-00001")
-    assert layouts.find_photos(str(tmp_path), "cats_vs_dogs") == layouts.Found("tfds", [], [])
+    assert layouts.find_photos(str(tmp_path), "cats_vs_dogs") == found_photos.Found("tfds", [], [])
     for dataset in ("oxford_iiit_pet", "image_folder"):
         with pytest.raises(BadInput, match="'cats_vs_dogs'; set the dataset"):
             layouts.find_photos(str(tmp_path), dataset)

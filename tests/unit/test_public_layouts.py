@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from components.example_gen import layouts
-from components.example_gen.layouts import FolderRules, find_photos
+from components.example_gen.found_photos import FolderRules
+from components.example_gen.layouts import find_photos
 from components.example_gen.overview import make_overview
 from deploy.production import find_files
 from schemas.errors import BadInput

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from components.example_gen import layouts, photo_folder
+from components.example_gen import found_photos, layouts, photo_folder
 from components.example_gen.spans import (
     SpanFolders,
     Spans,
@@ -555,7 +555,7 @@ def test_a_renamed_marker_is_no_photo_and_no_rejected_file(tmp_path):
     place(tmp_path, "1", {"cat/1.jpg": OLD, "dog/1.jpg": OLD, "cat/_SUCCESS": OLD, "cat/DONE": OLD}, marker="DONE")
     folder = str(tmp_path / "1")
     renamed, usual = (
-        layouts.find_photos(folder, "cats_vs_dogs", layouts.FolderRules("DONE")),
+        layouts.find_photos(folder, "cats_vs_dogs", found_photos.FolderRules("DONE")),
         layouts.find_photos(folder, "cats_vs_dogs"),
     )
     assert [photo.file_name for photo in renamed.photos] == ["cat/1.jpg", "cat/DONE", "dog/1.jpg"]
