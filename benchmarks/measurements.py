@@ -128,7 +128,7 @@ def _row(config: str, summary: dict[str, Any], seconds: float) -> str:
 def fenced(output: str) -> str:
     """Output as a block of code, its long lines broken."""
     lines = []
-    for line in output.strip().splitlines():
+    for line in output.strip("\n").splitlines():
         lines += textwrap.wrap(line, _COLUMNS, subsequent_indent=" " * 9, break_on_hyphens=False) or [""]
     return "\n".join(["```", *(line.rstrip() for line in lines), "```"])
 

@@ -180,8 +180,8 @@ def test_without_photos_a_part_is_skipped(tmp_path, capsys):
 
 
 def test_output_is_shown_in_lines_that_fit():
-    shown = measurements.fenced("\nname        value  \n" + "word " * 40 + "\n\nend\n").split("\n")
-    assert shown[:2] == ["```", "name        value"]
+    shown = measurements.fenced("\n   name     value  \n" + "word " * 40 + "\n\nend\n").split("\n")
+    assert shown[:2] == ["```", "   name     value"]
     assert shown[-3:] == ["", "end", "```"]
     assert all(len(line) <= 118 for line in shown)
     assert " ".join(shown[2:-3]).split() == ["word"] * 40
