@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-browser browser lint format docs lock bench clean
+.PHONY: help install services demo test test-fast test-all test-browser browser lint format docs lock measurements bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
@@ -57,6 +57,9 @@ lock: install ## resolve the dependencies anew and write requirements.lock
 	.tools/bin/uv lock --quiet --upgrade --python $(PYTHON_RUN)
 	.tools/bin/uv export --quiet --frozen --all-extras --no-emit-project --no-annotate --no-header \
 	  --format requirements.txt --output-file requirements.lock
+
+measurements: install ## measure the numbers that README shows, and write them there
+	$(PYTHON_RUN) -m benchmarks.measurements $(PARTS)
 
 bench: install ## time each step of the demo
 	$(PYTHON_RUN) -m benchmarks.step_times

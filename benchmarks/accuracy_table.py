@@ -2,8 +2,8 @@
 
 Each model answers the same test photos after training on the same training photos, with the epoch chosen on the same
 eval photos: mini-Xception from scratch, feature extraction (with augmentation too), fine-tuning of the top and of
-everything, the ensemble, and the plain Keras script (which keeps its last epoch, as the tutorial does). Writes the
-table beside this file.
+everything, the ensemble, and the plain Keras script (which keeps its last epoch, as the tutorial does). Prints a table
+in Markdown for each data set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-TABLE = Path(__file__).with_name("accuracy_table.md")
 _SEED, _SAMPLES = 42, 2000
 
 
@@ -26,19 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", required=True, metavar="CONFIG=DIR")
     parser.add_argument("--scratch-epochs", type=int, default=10, help="of mini-Xception")
-    parser.add_argument("--output", type=Path, default=TABLE)
     arguments = parser.parse_args()
-    sections = []
     for item in arguments.data:
         config, _, folder = item.partition("=")
         with tempfile.TemporaryDirectory() as root:
-            sections.append(_section(config, folder, Path(root), arguments.scratch_epochs))
-        print(sections[-1])
-    text = (
-        "Written by `python -m benchmarks.accuracy_table`. Accuracy on the test split with 95 % bootstrap intervals; "
-        "seconds on two shared cores, of all steps from the photos to the model.\n\n" + "\n".join(sections)
-    )
-    arguments.output.write_text(text, encoding="utf-8")
+            print(_section(config, folder, Path(root), arguments.scratch_epochs), flush=True)
 
 
 def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
@@ -84,7 +75,7 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
     ]
     counts = [len(splits[split][0]) for split in ("train", "eval", "test")]
     lines = [
-        f"## {config}: {len(labels)} classes, {counts[0]} / {counts[1]} / {counts[2]} photos to train / eval / test",
+        f"### {config}: {len(labels)} classes, {counts[0]} / {counts[1]} / {counts[2]} photos to train / eval / test",
         "",
         "| model | accuracy | seconds | trainable parameters |",
         "|---|---|---|---|",
@@ -95,7 +86,7 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
         accuracy = evaluate(probabilities, classes, labels, 0.95, _SAMPLES, _SEED)["accuracy"]
         value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
         lines.append(
-            f"| {name} | {value:.1f} % ({low:.1f} to {high:.1f}) | {facts['seconds']:.0f} | {facts['parameters']:,} |"
+            f"| {name} | {value:.1f}% ({low:.1f} to {high:.1f}) | {facts['seconds']:.0f} | {facts['parameters']:,} |"
         )
     return "\n".join(lines) + "\n"
 
