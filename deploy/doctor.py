@@ -276,7 +276,7 @@ def _available_memory() -> float | None:
 def _cores() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores < 2:
-        return Check("cores", "warn", "1", "it works, and takes about twice the times in README.md")
+        return Check("cores", "warn", "1", "it works, and takes about twice the times in docs/measurements.md")
     return Check("cores", "ok", str(cores))
 
 
@@ -301,7 +301,7 @@ def _photos(config: Config) -> tuple[Check, float]:
     try:
         understood = understand(config)
     except BadInput as error:
-        todo = "see README.md, `Your photos`, for the layouts that are read"
+        todo = "docs/photos.md has the layouts that are read"
         return Check("photos", "fail", str(error), todo), _LEAST_DISK_BYTES
     found = ", ".join(f"{dataset} in {folder}" for dataset, folder in understood.sources.items())
     return Check("photos", "ok", found), bytes_of_run(understood.photos, understood.photo_bytes)
