@@ -106,6 +106,11 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/transform/graph.py", READS_TRANSFORM),
         ("components/trainer/warm_start.py", {*TRAINERS}),
         ("components/trainer/loop.py", TRAINS),
+        ("components/trainer/settings.py", TRAINS),
+        ("components/trainer/phase.py", {*TRAINERS}),
+        ("components/backbone/unfreezing.py", {"components.feature_vector_gen.component", *TRAINS}),
+        ("components/drift_gate/settings.py", {"components.drift_gate.component", "components.window.component"}),
+        ("components/example_gen/settings.py", {"components.example_gen.executor"}),
         ("components/backbone/efficientnet_lite.py", BACKBONE),
         ("components/data_gate/checks.py", {"components.data_gate.component", "components.window.component"}),
         (
