@@ -1,7 +1,7 @@
 """The DriftGate component."""
 
 from collections.abc import Sequence
-from typing import Any, List  # noqa: UP035  (TFX reads this very type)
+from typing import List  # noqa: UP035  (TFX reads this very type)
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +26,7 @@ _TEXTS = (f.LABEL, f.IMAGE_FORMAT, f.FILE_NAME, f.CONTENT_HASH)
 def DriftGate(
     feature_vectors: InputArtifact[standard_artifacts.Examples],
     verdict: OutputArtifact[Verdict],
-    thresholds: Parameter[dict[str, Any]],
+    thresholds: Parameter[dict[str, dict[str, float]]],
     false_alarms: Parameter[float],
     far_quantile: Parameter[float],
     listed_photos: Parameter[int],

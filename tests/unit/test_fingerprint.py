@@ -14,12 +14,13 @@ from pipeline import fingerprint
 from pipeline.fingerprint import code_fingerprint, source_files
 
 REPOSITORY = Path(__file__).parents[2]
-GRAPH = REPOSITORY / "pipeline" / "graph.py"
-# The modules whose fingerprints are part of the cache keys: code("...") in the graph.
+GRAPH = [REPOSITORY / "pipeline" / name for name in ("graph.py", "trainer_settings.py")]
+# The modules whose fingerprints are part of the cache keys: code("...") in the graph and in the trainers' settings.
 STEPS = sorted(
     {
         node.args[0].value
-        for node in ast.walk(ast.parse(GRAPH.read_text(encoding="utf-8")))
+        for file in GRAPH
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "code"
     }
 )
@@ -108,6 +109,16 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/trainer/loop.py", TRAINS),
         ("components/trainer/settings.py", TRAINS),
         ("components/trainer/phase.py", {*TRAINERS}),
+        (
+            "components/example_gen/photo_rules.py",
+            {
+                *TRAINS,
+                "components.ensemble.component",
+                "components.example_gen.executor",
+                "components.servable_check.component",
+                "components.transform.preprocessing",
+            },
+        ),
         ("components/backbone/unfreezing.py", {"components.feature_vector_gen.component", *TRAINS}),
         ("components/drift_gate/settings.py", {"components.drift_gate.component", "components.window.component"}),
         ("components/example_gen/settings.py", {"components.example_gen.executor"}),
