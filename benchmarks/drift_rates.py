@@ -18,6 +18,7 @@ from tfx.types import standard_artifacts
 
 from components.drift_gate.component import read_photos
 from components.drift_gate.drift import Photos, judge
+from components.drift_gate.settings import DriftSettings
 from pipeline.config import DriftConfig
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     following = dict(zip(classes, [*classes[1:], classes[0]], strict=True))
     print(f"{len(photos)} photos of {len(classes)} classes, {given.draws} draws each, seed {given.seed}")
     print(f"{'night':<18}{'photos':>8}{'earlier':>9}{'go':>8}{'note':>8}{'stop':>8}")
-    settings = json.loads(DriftConfig().model_dump_json())
+    settings = DriftSettings.model_validate(DriftConfig().model_dump())
     rng = np.random.default_rng(given.seed)
     for new, earlier in ((20, 100), (20, 300), (100, 300)):
         actions: dict[str, Counter[str]] = {}

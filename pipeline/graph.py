@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,10 +30,11 @@ from components.evaluator.predictions import Predictions
 from components.example_gen.component import ImageExampleGen
 from components.feature_vector_gen.component import FeatureVectorGen
 from components.model_selector.component import ModelSelector
-from components.pusher.executor import AtomicPusherExecutor
+from components.pusher.executor import AtomicPusherExecutor, PushSettings
 from components.release_gate.component import ReleaseGate
 from components.release_gate.production import ProductionPredictions
 from components.servable_check.component import ServableCheck
+from components.transform.preprocessing import PreprocessingSettings
 from components.window.component import Window
 from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
@@ -45,6 +45,9 @@ from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
+
+# Keys of `drift` that are no check's.
+_OF_CHANCE = {"false_alarms", "far_quantile", "listed_photos"}
 
 
 def make_pipeline(
@@ -153,13 +156,13 @@ class Data(NamedTuple):
 def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> Data:
     """Traces the preprocessing, and passes each photo through the frozen backbone once."""
     photos, schema = ingested.example_gen.outputs["examples"], ingested.data_gate.outputs["schema"]
-    preprocessing = code("components.transform.preprocessing")
+    preprocessing = PreprocessingSettings(**config.image.model_dump(), code=code("components.transform.preprocessing"))
     transform = nodes.add(
         Transform(
             examples=photos,
             schema=schema,
             preprocessing_fn="components.transform.preprocessing.preprocessing_fn",
-            custom_config={**config.image.model_dump(), "code": preprocessing},
+            custom_config=preprocessing.model_dump(),
             materialize=False,
             disable_statistics=True,
         )
@@ -168,6 +171,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> D
     backbone = config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
+    # TFX's parameters hold no None within a dictionary.
+    unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for what may learn at most besides everything.
     caches_activations = (
         fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
@@ -180,11 +185,11 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> D
             backbone=backbone,
             backbone_fingerprint=registry.fingerprint(backbone),
             image_size=config.image.size,
-            transform_fingerprint=preprocessing + config.image.model_dump_json(),
-            freeze=json.dumps({"strategy": "top", **unfreezing(config)}) if caches_activations else "",
-            augmentation=json.dumps(views) if augmentation.mode == "views" else "",
+            transform_fingerprint=preprocessing.model_dump_json(),
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
+            unfreeze=unfreeze if caches_activations else None,
+            augmentation=views if augmentation.mode == "views" else None,
         )
     )
     return Data(
@@ -213,7 +218,8 @@ def join_window(nodes: Nodes, config: Config, ingested: Ingested, newest: Data, 
         DriftGate(
             feature_vectors=newest.vectors,
             earlier_vectors=earlier_spans.outputs["vectors"],
-            thresholds=config.drift.model_dump_json(),
+            thresholds=config.drift.model_dump(exclude=_OF_CHANCE, exclude_none=True),
+            **config.drift.model_dump(include=_OF_CHANCE),
             seed=config.training.seed,
             stops=0,  # Window stops, so that the verdict stays
             code=code("components.drift_gate.component"),
@@ -229,7 +235,9 @@ def join_window(nodes: Nodes, config: Config, ingested: Ingested, newest: Data, 
             earlier_photos=earlier_spans.outputs["photos"],
             earlier_vectors=earlier_spans.outputs["vectors"],
             earlier_reports=earlier_spans.outputs["reports"],
-            spans=json.dumps({key: getattr(earlier, key) for key in ("trained", "tested", "planned")}),
+            trained=earlier.trained,
+            tested=earlier.tested,
+            planned=earlier.planned,
             code=code("components.window.component"),
         )
     )
@@ -262,7 +270,7 @@ def train(nodes: Nodes, config: Config, places: Places, data: Data) -> dict[str,
                 tuner_fn="components.trainer.tuning.tuner_fn",
                 examples=data.vectors,
                 **{name: value for name, value in inputs.items() if name != "transform_graph"},
-                custom_config=settings.tuner,
+                custom_config=settings.tuner.model_dump(),
             )
         )
         tuned = {"hyperparameters": tuner.outputs["best_hyperparameters"]}
@@ -273,7 +281,7 @@ def train(nodes: Nodes, config: Config, places: Places, data: Data) -> dict[str,
             examples=examples,
             **inputs,
             **tuned,
-            custom_config=settings.feature_extraction,
+            custom_config=settings.feature_extraction.model_dump(),
         ).with_id("FeatureExtraction")
     )
     fine_tuning = nodes.add(
@@ -283,7 +291,7 @@ def train(nodes: Nodes, config: Config, places: Places, data: Data) -> dict[str,
             base_model=feature_extraction.outputs["model"],
             **inputs,
             **tuned,
-            custom_config=settings.fine_tuning,
+            custom_config=settings.fine_tuning.model_dump(),
         ).with_id("FineTuning")
     )
     models = {"feature_extraction": feature_extraction.outputs["model"], "fine_tuned": fine_tuning.outputs["model"]}
@@ -337,7 +345,6 @@ def judge(
             code=code("components.release_gate.production"),
         )
     )
-    rules = {**config.release.model_dump(), "further_minimum_accuracy": config.evaluation.further_minimum_accuracy}
     release_gate = nodes.add(
         ReleaseGate(
             predictions=predictions,
@@ -348,7 +355,8 @@ def judge(
             ingest_report=data.ingest_report,
             schema=data.schema,
             vectors=data.vectors,
-            release=json.dumps(rules),
+            **config.release.model_dump(),
+            further_minimum_accuracy=config.evaluation.further_minimum_accuracy,
             minimum_slice_examples=config.evaluation.minimum_slice_examples,
             confidence=selection.confidence,
             bootstrap_samples=selection.bootstrap_samples,
@@ -439,12 +447,11 @@ def _check_servable(
             selection=verdict,
             golden_photos=serving.golden_photos,
             tolerance=serving.tolerance,
-            # Parameters of components have no empty value: 0 is no limit.
-            maximum_load_seconds=serving.maximum_load_seconds or 0.0,
-            maximum_latency_milliseconds=serving.maximum_latency_milliseconds or 0.0,
-            maximum_batch_latency_milliseconds=serving.maximum_batch_latency_milliseconds or 0.0,
-            maximum_megabytes=serving.maximum_megabytes or 0.0,
-            exports=",".join(serving.exports),
+            maximum_load_seconds=serving.maximum_load_seconds,
+            maximum_latency_milliseconds=serving.maximum_latency_milliseconds,
+            maximum_batch_latency_milliseconds=serving.maximum_batch_latency_milliseconds,
+            maximum_megabytes=serving.maximum_megabytes,
+            exports=serving.exports,
             export_tolerance=serving.export_tolerance,
             code=code("components.servable_check.component"),
         )
@@ -464,12 +471,12 @@ def publish(nodes: Nodes, config: Config, places: Places, judgement: Judgement, 
                 push_destination=pusher_pb2.PushDestination(
                     filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
                 ),
-                custom_config={
-                    "lost_version": places.lost_version,
-                    "keep_versions": config.serving.keep_versions,
-                    "force_push": force_push,
-                    "code": code("components.pusher.executor"),
-                },
+                custom_config=PushSettings(
+                    lost_version=places.lost_version,
+                    keep_versions=config.serving.keep_versions,
+                    force_push=force_push,
+                    code=code("components.pusher.executor"),
+                ).model_dump(),
                 custom_executor_spec=executor_spec.ExecutorClassSpec(AtomicPusherExecutor),
             )
         )

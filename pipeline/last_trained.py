@@ -22,7 +22,7 @@ def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> lis
     """
     for run_id, windowed, data in _trained_on(store, pipeline_name):
         if _came_to_a_decision(store, pipeline_name, run_id):
-            return json.loads(data)["planned"] if windowed else [data]
+            return json.loads(data) if windowed else [data]
     return None
 
 
@@ -32,7 +32,10 @@ def has_pushed(store: metadata_store.MetadataStore, pipeline_name: str) -> bool:
 
 
 def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iterator[tuple[str, bool, str]]:
-    """Runs, newest first: their id, whether they had a window, and its description or the photos' fingerprint."""
+    """Runs, newest first: their id, whether they had a window, and what it was planned from or the photos' fingerprint.
+
+    An older version's windows do not say what they were planned from, so their runs do not count.
+    """
     windows = executions.of_node(store, pipeline_name, "Window")
     of_window = {execution.id for execution in windows}
     judged = executions.of_node(store, pipeline_name, "ReleaseGate")
@@ -41,7 +44,8 @@ def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iter
         if execution.last_known_state not in executions.DONE or not runs:
             continue
         if execution.id in of_window:
-            yield runs[0], True, execution.custom_properties["spans"].string_value
+            if planned := execution.custom_properties["planned"].string_value:
+                yield runs[0], True, planned
         else:
             ingested = executions.of_node_in_run(store, pipeline_name, "ImageExampleGen", runs[0])
             if ingested and not executions.of_node_in_run(store, pipeline_name, "Window", runs[0]):

@@ -2,102 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.backbone import registry
+from components.backbone.unfreezing import Unfreezing
+from components.trainer.settings import FeatureExtractionSettings, FineTuningSettings, TunerSettings, WarmStart
+from components.transform.augmentation import Augmentation
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import Places
 
-_SHARED = {
-    "seed",
-    "batch_size",
-    "optimizer",
-    "gradient_clip_norm",
-    "label_smoothing",
-    "class_weights",
-    "mixed_precision",
-}
+_OF_EVERY_TRAINING = {"seed", "batch_size", "optimizer", "gradient_clip_norm", "label_smoothing", "class_weights"}
 
 
 class TrainerSettings(NamedTuple):
-    """`custom_config` of each."""
+    """The settings of each step that trains."""
 
-    tuner: dict[str, Any]
-    feature_extraction: dict[str, Any]
-    fine_tuning: dict[str, Any]
+    tuner: TunerSettings
+    feature_extraction: FeatureExtractionSettings
+    fine_tuning: FineTuningSettings
 
 
 def trainer_settings(config: Config, places: Places) -> TrainerSettings:
     training, backbone = config.training, config.backbone.handle
     head, fine = training.feature_extraction, training.fine_tuning
-    shared = {
+    shared: dict[str, Any] = {**training.model_dump(include=_OF_EVERY_TRAINING), **training.head.model_dump()}
+    of_phases: dict[str, Any] = {
+        **shared,
         "backbone": backbone,
         "backbone_fingerprint": registry.fingerprint(backbone),
         "image_size": config.image.size,
-        **training.model_dump(include=_SHARED),
-        **training.head.model_dump(),
+        "mixed_precision": training.mixed_precision,
         "augmentation_mode": training.augmentation.mode,
-        "augmentation": training.augmentation.model_dump(exclude={"mode", "views"}),
+        "augmentation": augmentation(config),
+        "warm_start": _warm_start(config, places),
         "calibrate": training.calibrate,
         "abstain_below": config.serving.abstain_below,
-        **asdict(config.photo_rules),
+        "photo_rules": config.photo_rules,
         "resume_folder": places.resume,
     }
-    starts = _starts(config, places)
     return TrainerSettings(
-        tuner={
-            **shared,
+        tuner=TunerSettings(
+            **{**shared, **head.model_dump(), **training.tuner.model_dump()},
+            code=code("components.trainer.tuning"),
+        ),
+        feature_extraction=FeatureExtractionSettings(
+            **of_phases,
             **head.model_dump(),
-            **training.tuner.model_dump(),
-            "code": code("components.trainer.tuning"),
-        },
-        feature_extraction={
-            **shared,
-            **head.model_dump(),
-            **starts,
-            "learning_rate_ratio": 1.0,
-            "code": code("components.trainer.feature_extraction"),
-        },
-        fine_tuning={
-            **shared,
-            **fine.model_dump(exclude={"unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}),
-            "unfreeze": unfreezing(config),
-            "learning_rate": training.fine_tuning_rate,
-            "learning_rate_ratio": training.fine_tuning_rate / head.learning_rate,
-            **starts,
-            "code": code("components.trainer.fine_tuning"),
-        },
+            learning_rate_ratio=1.0,
+            code=code("components.trainer.feature_extraction"),
+        ),
+        fine_tuning=FineTuningSettings(
+            **of_phases,
+            **fine.model_dump(
+                exclude={"learning_rate", "unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}
+            ),
+            unfreeze=unfreezing(config),
+            learning_rate=training.fine_tuning_rate,
+            learning_rate_ratio=training.fine_tuning_rate / head.learning_rate,
+            code=code("components.trainer.fine_tuning"),
+        ),
     )
 
 
-def unfreezing(config: Config) -> dict[str, Any]:
+def augmentation(config: Config) -> Augmentation:
+    """How much training photos change, whether they do or not."""
+    return Augmentation(**config.training.augmentation.model_dump(exclude={"mode", "views"}))
+
+
+def unfreezing(config: Config) -> Unfreezing:
     """Which variables the strategy `top` unfreezes."""
     fine = config.training.fine_tuning
+    given = Unfreezing(
+        pattern=fine.unfreeze,
+        blocks=None if fine.unfreeze_blocks is None else tuple(fine.unfreeze_blocks),
+        last=fine.unfreeze_last,
+        fraction=fine.unfreeze_fraction,
+    )
     known = registry.BACKBONES.get(config.backbone.handle)
-    return {
-        "pattern": fine.unfreeze,
-        "blocks": fine.unfreeze_blocks,
-        "last": fine.unfreeze_last,
-        "fraction": fine.unfreeze_fraction,
-        "default_pattern": known.unfreeze if known else None,
-    }
+    return given if known is None or given != Unfreezing() else Unfreezing(default_pattern=known.unfreeze)
 
 
-def _starts(config: Config, places: Places) -> dict[str, Any]:
-    """What both trainers start from."""
+def _warm_start(config: Config, places: Places) -> WarmStart:
+    """What both phases start from."""
     warm_start = config.training.warm_start
     folder = {"feature_extraction": "", "production": places.production_model}.get(warm_start.source, warm_start.source)
-    return {
-        "warm_start_from": warm_start.source,
-        "warm_start_epochs": warm_start.epochs,
-        "warm_start_folder": folder,
-        "warm_start_fingerprint": _model_fingerprint(folder),
-        "variables_to_warm_start": warm_start.variables,
-        "renamed": warm_start.renamed,
-    }
+    return WarmStart(**warm_start.model_dump(), folder=folder, fingerprint=_model_fingerprint(folder))
 
 
 def _model_fingerprint(folder: str) -> str:

@@ -188,17 +188,19 @@ def transform_graph(tmp_path_factory, curated_schema) -> str:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from tensorflow_transform.tf_metadata import schema_utils
 
-    from components.transform.preprocessing import preprocessing_fn
+    from components.transform.preprocessing import PreprocessingSettings, preprocessing_fn
     from schemas.schema_files import read_schema
 
     folder = tmp_path_factory.mktemp("transform_graph")
-    settings = {"size": IMAGE_SIZE, "resize_method": "bilinear", "antialias": False, "background": "#ffffff"}
+    settings = PreprocessingSettings(
+        size=IMAGE_SIZE, resize_method="bilinear", antialias=False, background="#ffffff", code="code"
+    )
     feature_spec = schema_utils.schema_as_feature_spec(read_schema(curated_schema)).feature_spec
     metadata = tft.DatasetMetadata.from_feature_spec(feature_spec)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline, tft_beam.Context(temp_dir=str(folder / "temp")):
         no_data = pipeline | beam.Create([])
         traced = (no_data, metadata) | tft_beam.AnalyzeDataset(
-            functools.partial(preprocessing_fn, custom_config=settings)
+            functools.partial(preprocessing_fn, custom_config=settings.model_dump())
         )
         _ = traced | tft_beam.WriteTransformFn(str(folder))
     return str(folder)

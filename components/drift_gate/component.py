@@ -1,6 +1,5 @@
 """The DriftGate component."""
 
-import json
 from collections.abc import Sequence
 from typing import List  # noqa: UP035  (TFX reads this very type)
 
@@ -13,6 +12,7 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 from components.artifacts import Verdict
 from components.drift_gate import ACTION_PROPERTY, THRESHOLDS_PROPERTY, VECTORS_PROPERTY
 from components.drift_gate.drift import Photos, judge, stop_if_told
+from components.drift_gate.settings import DriftSettings
 from components.records import read_records, split_files
 from components.verdict import write_verdict
 from schemas import features as f
@@ -26,7 +26,10 @@ _TEXTS = (f.LABEL, f.IMAGE_FORMAT, f.FILE_NAME, f.CONTENT_HASH)
 def DriftGate(
     feature_vectors: InputArtifact[standard_artifacts.Examples],
     verdict: OutputArtifact[Verdict],
-    thresholds: Parameter[str],
+    thresholds: Parameter[dict[str, dict[str, float]]],
+    false_alarms: Parameter[float],
+    far_quantile: Parameter[float],
+    listed_photos: Parameter[int],
     seed: Parameter[int],
     code: Parameter[str],
     earlier_vectors: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
@@ -37,8 +40,10 @@ def DriftGate(
     Args:
       feature_vectors: of the new span, from FeatureVectorGen; all splits are compared together.
       verdict: the numbers, one sentence, and the photos far from everything seen before (`drift.judge`). Its properties
-        `action`, `vectors` (the address of those of the new span) and `thresholds` let it be found again.
-      thresholds: `drift` of the configuration as JSON.
+        `action`, `vectors` (the address of those of the new span) and `thresholds`, `drift` of the configuration as
+        JSON, let it be found again.
+      thresholds: check -> `note` and `stop`, of `drift` in the configuration; without what is None.
+      false_alarms, far_quantile, listed_photos: of `drift` in the configuration.
       seed: of everything that is drawn.
       code: fingerprint of the code this step runs; part of the cache key.
       earlier_vectors: of the earlier spans of the window, by the same backbone; the new span is left out if it is
@@ -50,14 +55,17 @@ def DriftGate(
       BadInput: a check stops the run, or the vectors are not all of one width.
     """
     del code
+    settings = DriftSettings(
+        **thresholds, false_alarms=false_alarms, far_quantile=far_quantile, listed_photos=listed_photos
+    )
     new = read_photos([feature_vectors])
     earlier = read_photos([each for each in earlier_vectors or [] if each.uri != feature_vectors.uri])
     if len(new) and len(earlier) and new.vectors.shape[1] != earlier.vectors.shape[1]:
         raise _widths(new.vectors.shape[1], earlier.vectors.shape[1])
-    found = judge(new, earlier, json.loads(thresholds), seed)
+    found = judge(new, earlier, settings, seed)
     write_verdict(verdict.uri, found)
     properties = {ACTION_PROPERTY: found["action"], VECTORS_PROPERTY: feature_vectors.uri}
-    for name, value in (properties | {THRESHOLDS_PROPERTY: thresholds}).items():
+    for name, value in (properties | {THRESHOLDS_PROPERTY: settings.model_dump_json()}).items():
         verdict.set_string_custom_property(name, value)
     if stops:
         stop_if_told(found)

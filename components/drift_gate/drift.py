@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.drift_gate import two_samples
+from components.drift_gate.settings import DriftSettings, Thresholds
 from components.drift_gate.two_samples import Distance
 from schemas.errors import DataRefused
 from schemas.words import and_more
@@ -76,7 +77,7 @@ class _Found:
     classes: dict[str, Distance] = field(default_factory=dict)
 
 
-def judge(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> dict[str, Any]:
     """The verdict on the new photos.
 
     Args:
@@ -111,11 +112,11 @@ def judge(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) -> 
         return verdict
     compared = _compare(new, earlier, settings, seed)
     for number, (name, check) in enumerate(_CHECKS.items()):
-        if any(threshold is not None for threshold in settings[name].values()):
+        if not (thresholds := settings.checks[name]).is_off:
             # Draws of its own for each check, so that none changes when another one is switched off.
             found = check(compared, np.random.default_rng([seed, number]))
-            verdict["checks"][name] = _result(name, found, settings[name])
-    shown = compared.far[: settings["listed_photos"]]
+            verdict["checks"][name] = _result(name, found, thresholds)
+    shown = compared.far[: settings.listed_photos]
     verdict["far_photos"] = [_far_photo(compared, int(place)) for place in shown]
     verdict["far_photos_found"] = len(compared.far)
     verdict["far_distance"] = compared.far_distance if math.isfinite(compared.far_distance) else None
@@ -146,7 +147,7 @@ def _stop_sentence(verdict: dict[str, Any]) -> str:
     )
 
 
-def _compare(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) -> _Compared:
+def _compare(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> _Compared:
     new_units, earlier_units = two_samples.unit(new.vectors), two_samples.unit(earlier.vectors)
     distances, nearest = two_samples.nearest(new_units, earlier_units)
     far, limit = np.empty(0, np.int64), math.inf
@@ -154,9 +155,9 @@ def _compare(new: Photos, earlier: Photos, settings: dict[str, Any], seed: int) 
         rng = np.random.default_rng(seed)
         own = np.sort(rng.permutation(len(earlier))[:_REFERENCE_PHOTOS])
         usual, _ = two_samples.nearest(earlier_units[own], earlier_units, own)
-        limit = float(np.quantile(usual, settings["far_quantile"]))
+        limit = float(np.quantile(usual, settings.far_quantile))
         far = np.argsort(-distances, kind="stable")[: np.count_nonzero(distances > limit)]
-    return _Compared(new, earlier, new_units, earlier_units, nearest, distances, far, limit, settings["false_alarms"])
+    return _Compared(new, earlier, new_units, earlier_units, nearest, distances, far, limit, settings.false_alarms)
 
 
 def _label_distribution(compared: _Compared, rng: np.random.Generator) -> _Found:
@@ -237,11 +238,13 @@ _CHECKS: dict[str, Callable[[_Compared, np.random.Generator], _Found]] = {
 }
 
 
-def _action(distance: Distance | None, thresholds: dict[str, float | None]) -> str:
-    return next((each for each in (STOP, NOTE) if distance and distance.exceeds(thresholds[each])), GO)
+def _action(distance: Distance | None, thresholds: Thresholds) -> str:
+    if distance is None:
+        return GO
+    return STOP if distance.exceeds(thresholds.stop) else NOTE if distance.exceeds(thresholds.note) else GO
 
 
-def _result(check: str, found: _Found, thresholds: dict[str, float | None]) -> dict[str, Any]:
+def _result(check: str, found: _Found, thresholds: Thresholds) -> dict[str, Any]:
     """One entry of the verdict's `checks`."""
     distance, text, more = found.distance, found.text, dict(found.more)
     action = _action(distance, thresholds)
@@ -257,8 +260,7 @@ def _result(check: str, found: _Found, thresholds: dict[str, float | None]) -> d
         if ACTIONS.index(more["classes"][worst]["action"]) > ACTIONS.index(action):
             distance, action = found.classes[worst], more["classes"][worst]["action"]
             text += f", {worst!r} above all"
-    lowest = next(t for t in (thresholds[NOTE], thresholds[STOP]) if t is not None)
-    threshold = thresholds[action] if action != GO else lowest
+    threshold = thresholds.stop if action == STOP or thresholds.note is None else thresholds.note
     if distance is not None:
         text += f" (distance {distance.observed:.2f}, by chance up to {distance.null:.2f}"
         text += f", drift.{check}.{action} is {threshold:g})" if action != GO else ")"

@@ -7,8 +7,7 @@ their layout) and Beam executor. Reference: https://www.tensorflow.org/tfx/guide
 from __future__ import annotations
 
 import datetime
-import json
-from dataclasses import asdict
+from dataclasses import dataclass
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -23,12 +22,17 @@ from components.example_gen import spans
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
+from components.example_gen.settings import IngestSettings
 from schemas.features import CONTENT_HASH, SPLITS
 
-# In the settings that the driver gets; the executor is told the folders instead.
-_SPAN_ASKED_FOR, _SETTLE_SECONDS = "span", "settle_seconds"
-# Told to the executor only where they are others than usual, so that what was read before is known again.
-_RULES = ("success_file", "labels", "group")
+
+@dataclass(frozen=True)
+class SpanSettings(IngestSettings):
+    """What the driver is told: the sources may be patterns; the executor is told the folders instead."""
+
+    span: int | None = None
+    """Asked for; None: the latest."""
+    settle_seconds: float = spans.SETTLE_SECONDS
 
 
 class ImageExampleGenDriver(Driver):
@@ -41,18 +45,16 @@ class ImageExampleGenDriver(Driver):
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
         del pipeline_info, component_info
-        settings = json.loads(exec_properties[PHOTOS_KEY])
-        rules = FolderRules(**{name: settings.pop(name) for name in _RULES})
+        settings = SpanSettings.from_json(exec_properties[PHOTOS_KEY])
+        rules = settings.folder_rules
         span = spans.resolve_sources(
-            settings["sources"],
-            settings.pop(_SPAN_ASKED_FOR),
+            settings.sources,
+            settings.span,
             success_file=rules.success_file,
-            settle_seconds=settings.pop(_SETTLE_SECONDS),
+            settle_seconds=settings.settle_seconds,
         )
-        settings["sources"] = span.folders
-        usual = asdict(FolderRules())
-        settings |= {name: value for name, value in asdict(rules).items() if value != usual[name]}
-        exec_properties[PHOTOS_KEY] = json.dumps(settings, sort_keys=True)
+        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules)
+        exec_properties[PHOTOS_KEY] = found.to_json()
         exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(span.folders)
         exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, rules.success_file)
         exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
@@ -118,14 +120,9 @@ class ImageExampleGen(FileBasedExampleGen):
             ],
             partition_feature_name=CONTENT_HASH,
         )
-        settings = {
-            "sources": sources,
-            "label_from": label_from,
-            **asdict(rules),
-            **asdict(folder_rules),
-            _SPAN_ASKED_FOR: spans.span_number(span),
-            _SETTLE_SECONDS: settle_seconds,
-        }
+        settings = SpanSettings(
+            sources, label_from, rules, folder_rules, span=spans.span_number(span), settle_seconds=settle_seconds
+        )
         spec = ImageExampleGenSpec(
             input_base=_input_base(sources),
             input_config=utils.make_default_input_config(),
@@ -136,6 +133,6 @@ class ImageExampleGen(FileBasedExampleGen):
             output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
             examples=channel.Channel(type=standard_artifacts.Examples),
             ingest_report=channel.Channel(type=IngestReport),
-            **{PHOTOS_KEY: json.dumps(settings, sort_keys=True), "code": code},
+            **{PHOTOS_KEY: settings.to_json(), "code": code},
         )
         base_beam_component.BaseBeamComponent.__init__(self, spec=spec)

@@ -23,11 +23,11 @@ from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import copies, layouts, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
-from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderRules, Photo
+from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import Rejected
-from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.example_gen.settings import IngestSettings
 from components.records import remove_photos
 from schemas import features as f
 
@@ -129,25 +129,23 @@ class _ReadFile(beam.DoFn):
     kept as a rejection, the photo would not count as long as its folder stays as it is.
     """
 
-    def __init__(self, settings: dict[str, Any]):
-        self._settings, self._rules = settings, PhotoRules.of(settings)
+    def __init__(self, settings: IngestSettings):
+        self._settings = settings
 
     def process(self, found: Photo):
         try:
             size = tf.io.gfile.stat(found.path).length
             with fileio.open(found.path, "rb") as file:
-                photo_bytes = read_file(file, size, self._rules)
+                photo_bytes = read_file(file, size, self._settings.rules)
         except PhotoRejected as rejected:
-            yield _rejected(found, rejected, self._settings["label_from"])
+            yield _rejected(found, rejected, self._settings.label_from)
             return
         except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
             if not _is_of_the_file(error):
                 raise
             detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
             yield _rejection(
-                Rejected(
-                    found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings["label_from"])
-                )
+                Rejected(found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings.label_from))
             )
             return
         yield found, photo_bytes
@@ -163,9 +161,8 @@ class _ReadShard(beam.DoFn):
 class _ToExample(beam.DoFn):
     """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
 
-    def __init__(self, settings: dict[str, Any], buckets: dict[str, int], total: int):
+    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int):
         self._settings, self._buckets, self._total = settings, buckets, total
-        self._rules = PhotoRules.of(settings)
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
@@ -173,11 +170,11 @@ class _ToExample(beam.DoFn):
     def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
         found, file_bytes = element
         self._counter.add()
-        label = _label(found, self._settings["label_from"])
+        label = _label(found, self._settings.label_from)
         try:
-            read = read_photo(file_bytes, self._rules)
+            read = read_photo(file_bytes, self._settings.rules)
         except PhotoRejected as rejected:
-            yield _rejected(found, rejected, self._settings["label_from"])
+            yield _rejected(found, rejected, self._settings.label_from)
             return
         # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
         content_hash = hashlib.sha256(file_bytes).hexdigest()
@@ -204,7 +201,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
-        settings = json.loads(exec_properties[PHOTOS_KEY])
+        settings = IngestSettings.from_json(exec_properties[PHOTOS_KEY])
         output_config = example_gen_pb2.Output()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.OUTPUT_CONFIG_KEY], output_config)
         buckets = {split.name: split.hash_buckets for split in output_config.split_config.splits}
@@ -212,13 +209,11 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         report_uri = artifact_utils.get_single_instance(output_dict["ingest_report"]).uri
 
-        usual = asdict(FolderRules())
-        rules = FolderRules(**{name: settings.get(name, value) for name, value in usual.items()})
         photos: list[Photo] = []
         shards: list[Any] = []
         found_by_dataset = {}
-        for dataset, folder in sorted(settings["sources"].items()):
-            found = layouts.find_photos(folder, dataset, rules)
+        for dataset, folder in sorted(settings.sources.items()):
+            found = layouts.find_photos(folder, dataset, settings.folder_rules)
             found_by_dataset[dataset] = found
             photos += found.photos
             if found.layout == "tfds":
@@ -259,4 +254,4 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
-        write_report(report_uri, found_by_dataset, settings["label_from"], removals)
+        write_report(report_uri, found_by_dataset, settings.label_from, removals)

@@ -55,9 +55,9 @@ class PhotoRules:
     background: str = str(WHITE)
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> PhotoRules:
-        """The rules among settings that have other keys too; the defaults where a rule is missing."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
+    def of(cls, values: Mapping[str, Any]) -> PhotoRules:
+        """The rules among values that have other names too; the defaults where a rule is missing."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     @property
     def colour(self) -> Colour:

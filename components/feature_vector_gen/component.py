@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from components import progress
 from components.backbone import feature_vector, freezing, frozen_pass
 from components.backbone.cut import CannotCut, Cut, cut
+from components.backbone.unfreezing import Unfreezing
 from components.beam_records import read_splits, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.store import VectorStore
@@ -51,20 +52,20 @@ class _Pass:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_pass(module_path: str, image_size: int, freeze: str) -> _Pass:
+def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None) -> _Pass:
     """Loads and checks a backbone; once a process, though Beam asks for it again.
 
     Args:
       module_path: folder of the SavedModel.
       image_size: side of the images, pixels.
-      freeze: keyword arguments of `freezing.learning_variables` as JSON, or empty for no cut.
+      unfreezing: of the strategy `top`; None: no cut.
     """
     module = feature_vector.load(module_path, image_size)
     backbone_cut, note = None, "no activations are kept"
-    if freeze:
+    if unfreezing is not None:
         every = [v.name for v in module.variables]
         learning = freezing.learning_variables(
-            [v.name for v in module.trainable_variables], every, **json.loads(freeze)
+            [v.name for v in module.trainable_variables], every, "top", **unfreezing.model_dump()
         )
         try:
             backbone_cut = cut(module, learning, image_size)
@@ -81,31 +82,51 @@ def _precision(split: str) -> type[np.floating]:
     return np.float16 if split == "train" else np.float32
 
 
+@dataclass(frozen=True)
+class _Views:
+    """The changed copies of each training photo: how many, how, and the seed of the run."""
+
+    count: int
+    seed: int
+    changes: Augmentation
+
+    @classmethod
+    def of(cls, views: int, seed: int, **changes: Any) -> "_Views":
+        return cls(views, seed, Augmentation(**changes))
+
+    @property
+    def address(self) -> str:
+        """Of what a copy looks like, not of how many there are."""
+        decides = json.dumps({**asdict(self.changes), "seed": self.seed}, sort_keys=True)
+        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+
+
 class _Vectors(beam.DoFn):
     """Batch of (split, serialised example with photo) -> serialised examples with vectors, tagged with the split."""
 
-    def __init__(self, transform_graph_uri: str, backbone: tuple[str, int, str], augmentation: str, store: str):
+    def __init__(
+        self,
+        transform_graph_uri: str,
+        backbone: tuple[str, int, Unfreezing | None],
+        views: _Views | None,
+        store: str,
+    ):
         self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
-        self._augmentation, self._store_folder = json.loads(augmentation) if augmentation else None, store
+        self._views, self._store_folder = views, store
 
     def setup(self):
         transform = load_transform(self._transform_graph_uri)
         self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
         self._pass = _load_pass(*self._backbone)
-        self._views = 0
-        if self._augmentation:
-            settings = dict(self._augmentation)
-            self._views, self._seed = settings.pop("views"), settings.pop("seed")
-            changes = Augmentation(**settings)
-            self._augment = tf.function(lambda images, seeds: augment(images, seeds, changes), reduce_retracing=True)
-        # The photos themselves stay known when the augmentation changes.
-        without_count = json.dumps({**(self._augmentation or {}), "views": None}, sort_keys=True)
-        of_views = hashlib.sha256(without_count.encode()).hexdigest()[:12]
-        self._stores = (
-            [VectorStore(self._store_folder), VectorStore(f"{self._store_folder}-views-{of_views}")]
-            if self._store_folder
-            else None
-        )
+        self._store = VectorStore(self._store_folder) if self._store_folder else None
+        self._store_of_views = None
+        if views := self._views:
+            self._augment = tf.function(
+                lambda images, seeds: augment(images, seeds, views.changes), reduce_retracing=True
+            )
+            if self._store_folder:
+                # A store of their own: the photos themselves stay known when the augmentation changes.
+                self._store_of_views = VectorStore(f"{self._store_folder}-views-{views.address}")
         self._counter = progress.Counter("photos through the backbone")
         self._computed = beam.metrics.Metrics.counter("vectors", _COMPUTED)
         self._reused = beam.metrics.Metrics.counter("vectors", _REUSED)
@@ -120,7 +141,7 @@ class _Vectors(beam.DoFn):
             del example.features.feature[f.IMAGE]
         # The views of a photo share its decoding.
         images = functools.cache(lambda rows: self._images(tf.constant([photos[i] for i in rows])))
-        for view in range(self._views + 1):
+        for view in range((self._views.count if self._views else 0) + 1):
             rows = [i for i, split in enumerate(splits) if view == 0 or split == "train"]
             for i, value in zip(rows, self._values(images, hashes, splits, rows, view), strict=True):
                 yield beam.pvalue.TaggedOutput(splits[i], self._record(examples[i], view, value))
@@ -135,7 +156,7 @@ class _Vectors(beam.DoFn):
         view: int,
     ) -> list[bytes]:
         """Of each row: the bytes of the vector and the brightness, float32, and those of the activations."""
-        store = self._stores and self._stores[view > 0]
+        store = self._store_of_views if view else self._store
         before = store.dropped if store else 0
         values = {i: found for i in rows if store and (found := store.get(hashes[i], view, self._size(splits[i])))}
         if store and store.dropped > before:
@@ -145,8 +166,9 @@ class _Vectors(beam.DoFn):
         self._computed.inc(len(missing))
         if missing:
             images = decoded(tuple(missing))
-            if view:
-                images = self._augment(images, seeds_for(tf.constant([hashes[i] for i in missing]), view, self._seed))
+            if self._views and view:
+                seeds = seeds_for(tf.constant([hashes[i] for i in missing]), view, self._views.seed)
+                images = self._augment(images, seeds)
             vectors, activations = self._pass.run.call(images)
             kept = self._kept(activations, [splits[i] for i in missing])
             brightness = tf.reduce_mean(images, axis=[1, 2, 3])
@@ -199,10 +221,10 @@ def FeatureVectorGen(
     backbone_fingerprint: Parameter[str],
     image_size: Parameter[int],
     transform_fingerprint: Parameter[str],
-    freeze: Parameter[str],
-    augmentation: Parameter[str],
     store: Parameter[str],
     code: Parameter[str],
+    unfreeze: Parameter[dict[str, Any]] = None,
+    augmentation: Parameter[dict[str, Any]] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """One pass of the frozen backbone over every split; photos that were seen before are looked up.
@@ -218,10 +240,10 @@ def FeatureVectorGen(
       backbone_fingerprint: its content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.
       transform_fingerprint: what Transform does; part of an entry's address.
-      freeze: keyword arguments of `freezing.learning_variables` as JSON; empty: no activations are kept.
-      augmentation: fields of `Augmentation`, `views` and `seed` as JSON; empty: no augmented views.
       store: folder of vectors by content hash; empty: every vector is computed.
       code: fingerprint of the code this step runs; part of the cache key and of an entry's address.
+      unfreeze: `Unfreezing` without what is None; None: no activations are kept.
+      augmentation: fields of `Augmentation`, `views` and `seed`; None: no augmented views.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -229,7 +251,9 @@ def FeatureVectorGen(
     """
     del schema
     module_path = str(feature_vector.resolve(backbone))
-    loaded = _load_pass(module_path, image_size, freeze)
+    unfreezing = None if unfreeze is None else Unfreezing(**unfreeze)
+    views = None if augmentation is None else _Views.of(**augmentation)
+    loaded = _load_pass(module_path, image_size, unfreezing)
     if store:
         boundary = loaded.cut.boundary if loaded.cut else ""
         decides = [backbone_fingerprint, transform_fingerprint, image_size, boundary, loaded.run.folded, code]
@@ -242,7 +266,7 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, (module_path, image_size, freeze), augmentation, store)
+                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing), views, store)
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from tfx.components.pusher.executor import Executor
 from tfx.components.util import model_utils
 from tfx.dsl.io import fileio
@@ -19,6 +20,21 @@ from components.verdict import HAS_MODEL, RELEASE_FILE
 REFUSED = "refused"
 
 
+class PushSettings(BaseModel):
+    """`custom_config` of Pusher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_versions: int
+    """How many old versions stay."""
+    force_push: str
+    """Why a model is pushed that production was rolled back from; empty: it is not."""
+    lost_version: str
+    """Pushed last, and gone from the serving folder; part of the cache key, so that the model is pushed anew."""
+    code: str
+    """Fingerprint of the code this step runs; part of the cache key."""
+
+
 class AtomicPusherExecutor(Executor):
     """Pushes a blessed model to a local `ServingFolder`, and removes old versions.
 
@@ -28,12 +44,12 @@ class AtomicPusherExecutor(Executor):
 
     Inputs: `model`, the trained one; `model_blessing`, with `release.json` of ReleaseGate beside it; `infra_blessing`,
     which may carry the model with warm-up requests and other formats: then that is what is pushed.
-    `custom_config` holds `keep_versions`, the number of old versions that stay, and `force_push`, why a model is pushed
-    that production was rolled back from; empty: it is not.
+    `custom_config` holds `PushSettings`.
     """
 
     def Do(self, input_dict, output_dict, exec_properties) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
+        settings = PushSettings.model_validate_json(exec_properties["custom_config"])
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
         model_blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
         infra_blessing = artifact_utils.get_single_instance(input_dict["infra_blessing"])
@@ -55,8 +71,9 @@ class AtomicPusherExecutor(Executor):
 
         io_utils.copy_dir(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
         identity = serving_folder.model_identity(trained)
-        run_id, settings = self._context.pipeline_run_id, json.loads(exec_properties["custom_config"])
-        result = serving.push(model_folder, identity, release, expected, run_id, settings["force_push"])
+        result = serving.push(
+            model_folder, identity, release, expected, self._context.pipeline_run_id, settings.force_push
+        )
         if result.outcome != serving_folder.PUSHED:
             fileio.rmtree(pushed_model.uri)
             fileio.makedirs(pushed_model.uri)
@@ -66,7 +83,7 @@ class AtomicPusherExecutor(Executor):
             return
         served = os.path.join(serving.folder, str(result.version))
         self._MarkPushed(pushed_model, pushed_destination=served, pushed_version=str(result.version))
-        serving.remove_old(settings["keep_versions"])
+        serving.remove_old(settings.keep_versions)
 
     def _refuse(self, pushed_model: Artifact, outcome: str, reason: str) -> None:
         self._MarkNotPushed(pushed_model)

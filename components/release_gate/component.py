@@ -37,13 +37,19 @@ def ReleaseGate(
     vectors: InputArtifact[standard_artifacts.Examples],
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     verdict: OutputArtifact[Verdict],
-    release: Parameter[str],
+    minimum_accuracy: Parameter[float],
+    minimum_slice_accuracy: Parameter[dict[str, float]],
+    tolerated_loss: Parameter[float],
+    evidence: Parameter[str],
+    guarded_slices: Parameter[list[str]],
+    incomparable: Parameter[str],
     minimum_slice_examples: Parameter[int],
     confidence: Parameter[float],
     bootstrap_samples: Parameter[int],
     seed: Parameter[int],
     force_push: Parameter[str],
     code: Parameter[str],
+    further_minimum_accuracy: Parameter[float] = None,
     further_predictions: InputArtifact[standard_artifacts.Examples] = None,
 ):
     """Blesses the winner if it reaches every floor on the test split, is better than always giving the commonest class,
@@ -61,33 +67,30 @@ def ReleaseGate(
         version: `winner`, `reason`, `forced`, `metrics`, `data_fingerprint` and `compared_with`, the version it was
         compared with.
       verdict: the numbers, one sentence, and `refusals`, a sentence each.
-      release: `release` of the configuration as JSON, with `further_minimum_accuracy`.
+      minimum_accuracy, minimum_slice_accuracy, tolerated_loss, evidence, guarded_slices, incomparable: of `release` in
+        the configuration.
       minimum_slice_examples: with fewer photos a slice decides nothing.
       confidence: level of the intervals.
       bootstrap_samples, seed: of the draws.
       force_push: why the winner is released whatever speaks against it; empty: it is not.
       code: fingerprint of the code this step runs; part of the cache key.
+      further_minimum_accuracy: what the winner must reach on each further data set; None: nothing.
       further_predictions: of the further data sets.
     """
     del code
-    rules = json.loads(release)
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
     winner = read_verdict(selection.uri)["winner"]
     stored = read_predictions(predictions, "test")
     look_alikes = among_look_alikes(stored, winner, find_look_alikes(vectors))
     text, refusals = floors(
-        stored, winner, look_alikes, rules["minimum_accuracy"], rules["minimum_slice_accuracy"], minimum_slice_examples
+        stored, winner, look_alikes, minimum_accuracy, minimum_slice_accuracy, minimum_slice_examples
     )
-    constant, no_better = against_constant(
-        stored, winner, labels, rules["evidence"], confidence, bootstrap_samples, seed
-    )
-    if rules["minimum_accuracy"] > 0:  # 0 asks for nothing
+    constant, no_better = against_constant(stored, winner, labels, evidence, confidence, bootstrap_samples, seed)
+    if minimum_accuracy > 0:  # 0 asks for nothing
         refusals += no_better
     further = None
     if further_predictions is not None:
-        further, missed = further_floor(
-            read_predictions(further_predictions, "test"), winner, rules["further_minimum_accuracy"]
-        )
+        further, missed = further_floor(read_predictions(further_predictions, "test"), winner, further_minimum_accuracy)
         refusals += missed
     standing = read_verdict(production_standing.uri)
     production, against = against_production(
@@ -96,7 +99,10 @@ def ReleaseGate(
         labels,
         read_predictions(production_predictions, "test") if standing["state"] == COMPARABLE else None,
         standing,
-        **{key: rules[key] for key in ("tolerated_loss", "evidence", "guarded_slices", "incomparable")},
+        tolerated_loss=tolerated_loss,
+        evidence=evidence,
+        guarded_slices=guarded_slices,
+        incomparable=incomparable,
         minimum_slice_examples=minimum_slice_examples,
         confidence=confidence,
         bootstrap_samples=bootstrap_samples,

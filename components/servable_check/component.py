@@ -40,13 +40,13 @@ def ServableCheck(
     verdict: OutputArtifact[Verdict],
     golden_photos: Parameter[int],
     tolerance: Parameter[float],
-    maximum_load_seconds: Parameter[float],
-    maximum_latency_milliseconds: Parameter[float],
-    maximum_batch_latency_milliseconds: Parameter[float],
-    maximum_megabytes: Parameter[float],
-    exports: Parameter[str],
+    exports: Parameter[list[str]],
     export_tolerance: Parameter[float],
     code: Parameter[str],
+    maximum_load_seconds: Parameter[float] = None,
+    maximum_latency_milliseconds: Parameter[float] = None,
+    maximum_batch_latency_milliseconds: Parameter[float] = None,
+    maximum_megabytes: Parameter[float] = None,
 ):
     """Blesses the winner if a fresh process gets the stored probabilities out of it, within the limits.
 
@@ -62,19 +62,18 @@ def ServableCheck(
       verdict: what `check` finds.
       golden_photos: how many photos are asked.
       tolerance: largest difference of a probability.
-      maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes:
-        limits, see `check`; 0: none.
-      exports: `tflite`, `onnx`, both with a comma between them, or empty.
+      exports: of `tflite` and `onnx`.
       export_tolerance: largest difference of a probability between the model and an export.
       code: fingerprint of the code this step runs; part of the cache key.
+      maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes:
+        limits, see `check`; None: none.
 
     Raises:
       ProcessFailed: the model could not be asked or exported. That says nothing of the model: the process may have been
         killed. So the step fails, nothing is kept, and the next run checks again.
     """
     del code
-    formats = [name for name in exports.split(",") if name]
-    require_packages(formats)
+    require_packages(exports)
     winner = read_verdict(selection.uri)["winner"]
     chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
     stored = read_predictions(predictions, "test")
@@ -89,8 +88,8 @@ def ServableCheck(
     io_utils.copy_dir(path_utils.serving_model_path(model.uri), folder)
     original = photos[golden.choose_original(photos)]
     warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
-    model_exports.convert(folder, formats)
-    findings = check(folder, photos, expected, tolerance, limits, formats, export_tolerance)
+    model_exports.convert(folder, exports)
+    findings = check(folder, photos, expected, tolerance, limits, exports, export_tolerance)
     write_verdict(verdict.uri, findings)
     if findings["servable"]:
         blessing.set_int_custom_property(HAS_MODEL, 1)

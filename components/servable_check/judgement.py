@@ -14,12 +14,12 @@ _SIGNATURES = ("serving_default", "serve_examples")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a measurement must not exceed; 0: any value will do. The names are those of the configuration."""
+    """What a measurement must not exceed; None: any value will do. The names are those of the configuration."""
 
-    maximum_load_seconds: float = 0.0
-    maximum_latency_milliseconds: float = 0.0
-    maximum_batch_latency_milliseconds: float = 0.0
-    maximum_megabytes: float = 0.0
+    maximum_load_seconds: float | None = None
+    maximum_latency_milliseconds: float | None = None
+    maximum_batch_latency_milliseconds: float | None = None
+    maximum_megabytes: float | None = None
 
 
 def largest_difference(answers: Mapping[str, np.ndarray], expected: np.ndarray) -> float:
@@ -105,7 +105,7 @@ def exceeded_limits(measured: Mapping[str, float], limits: Limits) -> list[str]:
 
     Args:
       measured: the limits' names without `maximum_` -> what was found.
-      limits: 0: any value will do.
+      limits: None: any value will do.
     """
     return [
         f"{key.replace('_', ' ')}: {measured[key]:.3g}, more than serving.maximum_{key} ({allowed:g})"
@@ -121,4 +121,4 @@ def is_too_slow(measured: Mapping[str, float], limits: Limits) -> bool:
 def _exceeded(measured: Mapping[str, float], limits: Limits) -> dict[str, float]:
     """What exceeds its limit -> the limit."""
     allowed = {limit.name.removeprefix("maximum_"): getattr(limits, limit.name) for limit in fields(limits)}
-    return {key: most for key, most in allowed.items() if most and not measured[key] <= most}
+    return {key: most for key, most in allowed.items() if most is not None and not measured[key] <= most}

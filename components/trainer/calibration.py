@@ -6,13 +6,12 @@ Temperature scaling of Guo et al. 2017, "On Calibration of Modern Neural Network
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import optimize
 
 from components.trainer.devices import even_batch_size
 from components.trainer.model import Classifier
+from components.trainer.settings import PhaseSettings
 from components.trainer.training_data import TrainingData
 from schemas.errors import BadInput
 
@@ -64,13 +63,13 @@ def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
     return float(np.exp(optimize.minimize_scalar(loss, bounds=around, method="bounded").x))
 
 
-def calibrate(model: Classifier, eval_data: TrainingData, settings: dict[str, Any]) -> dict[str, float]:
+def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSettings) -> dict[str, float]:
     """What the history of a training tells of its calibration.
 
     Args:
       model: inputs to logits, at its best epoch.
       eval_data: the eval split as the model's inputs.
-      settings: `calibrate` and `batch_size` of the configuration.
+      settings: whether it is calibrated, and the batch size.
 
     Returns:
       `temperature`, `eval_loss_before` and `eval_loss_after` (log losses of the eval split at a temperature of 1 and at
@@ -79,10 +78,10 @@ def calibrate(model: Classifier, eval_data: TrainingData, settings: dict[str, An
     Raises:
       BadInput: an answer to a photo is not finite; the message names photos.
     """
-    if not settings["calibrate"]:
+    if not settings.calibrate:
         return {"temperature": 1.0}
     replicas = model.distribute_strategy.num_replicas_in_sync
-    batches = eval_data.in_order(even_batch_size(len(eval_data.classes), settings["batch_size"], replicas))
+    batches = eval_data.in_order(even_batch_size(len(eval_data.classes), settings.batch_size, replicas))
     logits, classes = model.predict(batches, verbose=0)
     if not np.isfinite(logits).all():
         names = [name.decode() for *_, batch in batches.as_numpy_iterator() for name in batch]

@@ -22,6 +22,7 @@ from components.sealed import seal, unseal
 from components.trainer.devices import even_batch_size
 from components.trainer.model import NOT_FINITE, Classifier, make_loss
 from components.trainer.optimization import OpenStages, make_optimizer
+from components.trainer.settings import TrainingSettings
 from components.trainer.training_data import TrainingData
 
 HISTORY_FILE = "training.json"
@@ -176,7 +177,7 @@ def train(
     model: Classifier,
     train_data: TrainingData,
     eval_data: TrainingData,
-    settings: dict[str, Any],
+    settings: TrainingSettings,
     log_folder: str,
     multipliers: dict[str, float] | None = None,
     stages: dict[str, int] | None = None,
@@ -189,8 +190,7 @@ def train(
       model: inputs to logits, float32 [batch, classes].
       train_data: shuffled anew each epoch.
       eval_data: it chooses the epoch.
-      settings: `epochs`, `learning_rate`, `schedule`, `warmup_fraction`, `patience`, `batch_size`, `seed`,
-        `optimizer`, `gradient_clip_norm` and `label_smoothing` of the configuration.
+      settings: how long it trains, and how.
       log_folder: for TensorBoard.
       multipliers: variable name -> multiple of the learning rate.
       stages: variable name -> stage of gradual unfreezing from which it learns.
@@ -206,9 +206,9 @@ def train(
     Raises:
       TrainingDiverged: the loss is not finite; the model is left as it was then.
     """
-    epochs, replicas = settings["epochs"], model.distribute_strategy.num_replicas_in_sync
+    epochs, replicas = settings.epochs, model.distribute_strategy.num_replicas_in_sync
     batch_size, eval_batch_size = (
-        even_batch_size(len(data.classes), settings["batch_size"], replicas) for data in (train_data, eval_data)
+        even_batch_size(len(data.classes), settings.batch_size, replicas) for data in (train_data, eval_data)
     )
     steps = train_data.steps(batch_size)
     optimizer = make_optimizer(settings, steps, epochs, multipliers, stages)
@@ -218,13 +218,13 @@ def train(
     metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
     model.compile(
         optimizer=optimizer,
-        loss=make_loss(settings["label_smoothing"]),
+        loss=make_loss(settings.label_smoothing),
         metrics=metrics,
         steps_per_execution=min(steps, _STEPS_PER_CALL),
     )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
-    keep_best = _KeepBest(before["log_loss"], settings["patience"], resume_file)
+    keep_best = _KeepBest(before["log_loss"], settings.patience, resume_file)
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):
@@ -241,7 +241,7 @@ def train(
             callbacks.append(OpenStages(max(stages.values()) + 1, epochs))
         try:
             model.fit(
-                train_data.epochs(batch_size, settings["seed"], first, epochs),
+                train_data.epochs(batch_size, settings.seed, first, epochs),
                 steps_per_epoch=steps,
                 validation_data=evaluation,
                 initial_epoch=first,
@@ -250,7 +250,7 @@ def train(
                 callbacks=callbacks,
             )
         except tf.errors.InvalidArgumentError as error:
-            raise _diverged(error, len(keep_best.epochs) + 1, settings["learning_rate"]) from error
+            raise _diverged(error, len(keep_best.epochs) + 1, settings.learning_rate) from error
     if keep_best.epochs:
         keep_best.restore_best()
     return {
@@ -260,7 +260,7 @@ def train(
         "best_epoch": keep_best.best_epoch,
         "resumed_from": first,
         "epoch_seconds": clock.seconds,
-        "learning_rate": settings["learning_rate"],
+        "learning_rate": settings.learning_rate,
         "trainable_variables": [v.name for v in model.trainable_variables],
         "trainable_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
     }

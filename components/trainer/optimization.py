@@ -1,32 +1,20 @@
-"""The optimizer of both phases: its schedule, clipping, a learning rate for each block, and gradual unfreezing; and
-which settings a search found to be better."""
+"""The optimizer of both phases: its schedule, clipping, a learning rate for each block, and gradual unfreezing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from components.backbone import freezing
 from components.legacy_keras import tf_keras
-
-
-def tuned(settings: dict[str, Any], hyperparameters: dict[str, Any] | None) -> dict[str, Any]:
-    """The settings of a phase with the best values that TFX Tuner found in the place of the configured ones.
-
-    The learning rate that was found is phase one's; phase two keeps its ratio to it (`learning_rate_ratio`).
-    """
-    values = dict((hyperparameters or {}).get("values", {}))
-    if "learning_rate" in values:
-        values["learning_rate"] *= settings["learning_rate_ratio"]
-    return {**settings, **{name: value for name, value in values.items() if name in settings}}
+from components.trainer.settings import OptimizerSettings, TrainingSettings
 
 
 def make_optimizer(
-    settings: Mapping[str, Any],
+    settings: OptimizerSettings,
     steps_per_epoch: int,
     epochs: int,
     multipliers: Mapping[str, float] | None = None,
@@ -35,8 +23,8 @@ def make_optimizer(
     """Adam or RMSprop as configured; Keras' own class unless multipliers or stages are given.
 
     Args:
-      settings: `optimizer` (`adam` or `rmsprop`), `learning_rate` (the peak), `schedule` and `warmup_fraction` (see
-        `learning_rate_schedule`), `gradient_clip_norm` (the largest norm of all gradients together, or None).
+      settings: `learning_rate` is the peak; for its schedule see `learning_rate_schedule`. `gradient_clip_norm` is the
+        largest norm of all gradients together, or None.
       steps_per_epoch, epochs: the schedule ends after their product.
       multipliers: variable name -> its share of the learning rate, see `layer_multipliers`; 1 for the others.
       stages: variable name -> the stage from which it learns, see `unfreeze_stages`; 0, from the start, for the
@@ -44,11 +32,11 @@ def make_optimizer(
     """
     arguments = {
         "learning_rate": learning_rate_schedule(
-            settings["learning_rate"], settings["schedule"], settings["warmup_fraction"], steps_per_epoch * epochs
+            settings.learning_rate, settings.schedule, settings.warmup_fraction, steps_per_epoch * epochs
         ),
-        "global_clipnorm": settings["gradient_clip_norm"],
+        "global_clipnorm": settings.gradient_clip_norm,
     }
-    plain, by_variable = _OPTIMIZERS[settings["optimizer"]]
+    plain, by_variable = _OPTIMIZERS[settings.optimizer]
     if not multipliers and not stages:
         return plain(**arguments)
     return by_variable(multipliers=multipliers or {}, stages=stages or {}, **arguments)
@@ -233,3 +221,8 @@ def class_weights(classes: np.ndarray, count: int) -> dict[int, float]:
         raise ValueError(f"class {len(examples) - 1} is not among {count} classes")
     present = int(np.count_nonzero(examples))
     return {i: len(classes) / (present * int(n)) if n else 1.0 for i, n in enumerate(examples)}
+
+
+def loss_weights(settings: TrainingSettings, classes: np.ndarray, count: int) -> dict[int, float] | None:
+    """The `class_weights` of a training, or None where every photo weighs the same."""
+    return class_weights(classes, count) if settings.class_weights == "balanced" else None

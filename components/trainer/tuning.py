@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -15,7 +14,8 @@ from components.legacy_keras import tf_keras
 from components.records import matching_files
 from components.trainer import loop
 from components.trainer.model import Classifier, build_head
-from components.trainer.optimization import class_weights
+from components.trainer.optimization import loss_weights
+from components.trainer.settings import TunerSettings
 from components.trainer.training_data import example_files, read_rows
 from schemas import features as f
 from schemas import schema_files
@@ -30,32 +30,28 @@ class HeadTuner(BaseTuner):
     """
 
     def __init__(self, fn_args: FnArgs, folder: str):
-        self._settings: dict[str, Any] = fn_args.custom_config
+        self._settings = TunerSettings.model_validate(fn_args.custom_config)
         self._labels = schema_files.labels(schema_files.read_schema(fn_args.schema_path))
         self._train, self._eval = (
             read_rows(example_files(matching_files(patterns), f.FEATURE_VECTOR), self._labels, f.FEATURE_VECTOR, folder)
             for patterns in (fn_args.train_files, fn_args.eval_files)
         )
-        balanced = self._settings["class_weights"] == "balanced"
-        self._weights = class_weights(self._train.classes, len(self._labels)) if balanced else None
-        trials = self._settings["trials"]
-        self._counter = progress.Counter("trials", trials)
+        self._weights = loss_weights(self._settings, self._train.classes, len(self._labels))
+        self._counter = progress.Counter("trials", self._settings.trials)
         oracle = keras_tuner.oracles.BayesianOptimizationOracle(
             objective=keras_tuner.Objective(OBJECTIVE, "min"),
-            max_trials=trials,
-            seed=self._settings["seed"],
+            max_trials=self._settings.trials,
+            seed=self._settings.seed,
             hyperparameters=search_space(self._settings),
         )
         super().__init__(oracle=oracle, directory=folder, project_name="tuner", overwrite=True)
 
     def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
         """The least eval loss that the trial's values reach."""
-        settings = {**self._settings, **trial.hyperparameters.values}
-        tf_keras.utils.set_random_seed(settings["seed"])
+        settings = self._settings.replaced(**trial.hyperparameters.values)
+        tf_keras.utils.set_random_seed(settings.seed)
         inputs = tf_keras.Input([self._train.values.shape[1]])
-        head = build_head(
-            inputs.shape[-1], len(self._labels), settings["hidden_units"], settings["dropout"], settings["seed"]
-        )
+        head = build_head(inputs.shape[-1], len(self._labels), settings.hidden_units, settings.dropout, settings.seed)
         model = Classifier(inputs, head(inputs), class_weights=self._weights)
         try:
             with tempfile.TemporaryDirectory() as logs:
@@ -68,15 +64,15 @@ class HeadTuner(BaseTuner):
         return {OBJECTIVE: min([history["before"]["eval_loss"], *(e["eval_loss"] for e in history["epochs"])])}
 
 
-def search_space(settings: dict[str, Any]) -> keras_tuner.HyperParameters:
+def search_space(settings: TunerSettings) -> keras_tuner.HyperParameters:
     """What is searched: named as in the settings, and starting from the configured values where they are in it."""
     space = keras_tuner.HyperParameters()
-    rate = settings["learning_rate"]
+    rate = settings.learning_rate
     space.Float("learning_rate", rate / 10, rate * 10, sampling="log", default=rate)
-    space.Float("dropout", 0.0, 0.5, step=0.1, default=min(0.5, round(settings["dropout"], 1)))
-    space.Choice("hidden_units", sorted({0, 128, 512, settings["hidden_units"]}), default=settings["hidden_units"])
-    space.Choice("schedule", ["constant", "cosine"], default=settings["schedule"])
-    smoothing = min(0.2, 0.05 * round(settings["label_smoothing"] / 0.05))
+    space.Float("dropout", 0.0, 0.5, step=0.1, default=min(0.5, round(settings.dropout, 1)))
+    space.Choice("hidden_units", sorted({0, 128, 512, settings.hidden_units}), default=settings.hidden_units)
+    space.Choice("schedule", ["constant", "cosine"], default=settings.schedule)
+    smoothing = min(0.2, 0.05 * round(settings.label_smoothing / 0.05))
     space.Float("label_smoothing", 0.0, 0.2, step=0.05, default=smoothing)
     return space
 

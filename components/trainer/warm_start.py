@@ -20,6 +20,7 @@ from components.loaded_models import load_model
 from components.records import read_examples
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.model import HEAD_NAME
+from components.trainer.settings import WarmStart
 from schemas.errors import BadInput
 from schemas.features import IMAGE
 from schemas.labels import LABELS_FILE, read_labels
@@ -101,32 +102,28 @@ def some_photos(files: Sequence[str]) -> tf.Tensor:
 
 
 def find_source(
-    asked_for: str,
-    folder: str,
+    asked_for: WarmStart,
     variables: Sequence[tf.Variable],
     transform: Callable[[tf.Tensor], tf.Tensor],
     photos: tf.Tensor,
-    pattern: str = ".*",
-    renamed: dict[str, str] | None = None,
 ) -> tuple[Source | None, str]:
     """The model to start from, and what to call it; or None, and why another takes its place, from ` instead of` on.
 
     Args:
-      asked_for: `production`, or the folder of another model.
-      folder: of the model; empty where none is in production.
-      variables, transform, photos, pattern, renamed: see `what_differs`.
+      asked_for: its source is `production` or the folder of another model.
+      variables, transform, photos: see `what_differs`.
     """
-    name = "the model in production" if asked_for == "production" else asked_for
-    if not folder:
+    name = "the model in production" if asked_for.source == "production" else asked_for.source
+    if not asked_for.folder:
         return None, f", since there is no {name.removeprefix('the ')} yet"
     try:
-        source = read_source(folder)
-        difference = what_differs(source, variables, transform, photos, pattern, renamed)
+        source = read_source(asked_for.folder)
+        difference = what_differs(source, variables, transform, photos, asked_for.variables, asked_for.renamed)
     except BadInput as error:
         difference = str(error)
     if difference:
         return None, f" instead of {name}: {difference}"
-    return source, f"{name} ({folder})"
+    return source, f"{name} ({asked_for.folder})"
 
 
 def _temperature(model: Any, folder: str) -> float:
@@ -274,10 +271,9 @@ def copy_by_name(
     )
 
 
-def epochs(settings: dict[str, Any], matches: Matches) -> int:
-    """Of a phase that started from another model: fewer, where that is configured and nothing has to begin anew."""
-    few = settings["warm_start_epochs"]
-    return settings["epochs"] if few is None or not matches.is_complete or matches.new_classes else few
+def epochs(usual: int, few: int | None, matches: Matches) -> int:
+    """Of a phase that started from another model: `few`, where that is configured and nothing has to begin anew."""
+    return usual if few is None or not matches.is_complete or matches.new_classes else few
 
 
 def _repeated(variables: Sequence[tf.Variable]) -> list[str]:

@@ -5,13 +5,27 @@ Reference: https://www.tensorflow.org/tfx/guide/transform
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
+from pydantic import BaseModel, ConfigDict
 
 from components.example_gen.photo_rules import Colour
 from components.transform.image_ops import photos_to_unit_range
 from schemas.features import IMAGE
+
+
+class PreprocessingSettings(BaseModel):
+    """`custom_config` of Transform: `image` of the configuration, which says what each key means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int
+    resize_method: Literal["bilinear", "bicubic", "area"]
+    antialias: bool
+    background: str
+    code: str
+    """Fingerprint of the code this step runs; part of the cache key."""
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -19,18 +33,19 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
     Args:
       inputs: `image`, string [batch, 1]: a photo's file as it was found.
-      custom_config: `size`, `resize_method`, `antialias` and `background` of the configuration's `image`.
+      custom_config: `PreprocessingSettings`.
 
     Returns:
       `image`: float32 [batch, size, size, 3], range [0, 1], upright.
     """
+    settings = PreprocessingSettings.model_validate(custom_config)
     photo_bytes = tf.reshape(inputs[IMAGE], [-1])
     return {
         IMAGE: photos_to_unit_range(
             photo_bytes,
-            size=custom_config["size"],
-            method=custom_config["resize_method"],
-            antialias=custom_config["antialias"],
-            background=Colour.of(custom_config["background"]),
+            size=settings.size,
+            method=settings.resize_method,
+            antialias=settings.antialias,
+            background=Colour.of(settings.background),
         )
     }

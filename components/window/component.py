@@ -1,6 +1,5 @@
 """The Window component."""
 
-import json
 import os
 from typing import List  # noqa: UP035  (TFX reads this very type)
 
@@ -32,7 +31,9 @@ def Window(
     window_vectors: OutputArtifact[standard_artifacts.Examples],
     window_report: OutputArtifact[IngestReport],
     window_schema: OutputArtifact[standard_artifacts.Schema],
-    spans: Parameter[str],
+    trained: Parameter[list[int]],
+    tested: Parameter[list[int]],
+    planned: Parameter[list[str]],
     code: Parameter[str],
     earlier_photos: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
     earlier_vectors: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
@@ -48,17 +49,17 @@ def Window(
         possible.
       window_report: counts of the photos that count, and `spans`: of each span how many do.
       window_schema: the curated schema with every class of the window.
-      spans: JSON: `trained` and `tested`, numbers of the spans whose train and eval, and whose test splits are used;
-        and `planned`, what the window was planned from.
+      trained: numbers of the spans whose train and eval splits are used.
+      tested: numbers of the spans whose test splits are used.
+      planned: what the window was planned from; ML Metadata keeps it with the execution.
       code: fingerprint of the code this step runs; part of the cache key.
       earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
 
     Raises:
       BadInput: DriftGate stops the newest span; or together the spans have one class only, or no photo in a split.
     """
-    del code
+    del code, planned
     stop_if_told(read_verdict(drift.uri))
-    window = json.loads(spans)
     all_vectors = {
         each.get_string_custom_property(PHOTOS_PROPERTY): each.uri for each in [vectors, *(earlier_vectors or [])]
     }
@@ -69,8 +70,8 @@ def Window(
         span = int(each.get_string_custom_property("span") or each.get_int_custom_property("span"))
         report_uri = all_reports[os.path.basename(each.uri)]
         reports[span] = read_report(report_uri)[0]
-        trained, tested = span in window["trained"], span in window["tested"]
-        parts.append(Part(span, each.uri, all_vectors[each.uri], read_keys(report_uri), trained, tested))
+        keys = read_keys(report_uri)
+        parts.append(Part(span, each.uri, all_vectors[each.uri], keys, span in trained, span in tested))
     left_out = choose_photos(parts)
     merged, keys = merge_reports(parts, left_out, reports)
     if problems := find_problems(merged, [], {}, 1.0):

@@ -1,7 +1,6 @@
 """ImageExampleGen with copies: what the files, the counts and the fingerprint say when photos had to be taken out."""
 
 import io
-import json
 import shutil
 
 import numpy as np
@@ -19,7 +18,9 @@ from tfx.utils import proto_utils
 from components.artifacts import IngestReport
 from components.example_gen import found_photos, layouts
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
+from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import read_keys, read_report
+from components.example_gen.settings import IngestSettings
 from components.records import read_examples, remove_photos, split_files, text
 from schemas import features as f
 from schemas.features import SPLITS
@@ -52,14 +53,14 @@ def ingest(tmp_path):
         examples.uri, report.uri = str(out / "examples"), str(out / "report")
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in SPLITS]
         output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
-        settings = {"sources": {dataset: str(source)}, "label_from": "label", "min_side": 1, "max_pixels": 10**6}
+        settings = IngestSettings({dataset: str(source)}, "label", PhotoRules(min_side=1, max_pixels=10**6))
         context = BaseBeamExecutor.Context(
             beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(out / "temp"), unique_id="1"
         )
         ImageExampleGenExecutor(context).Do(
             {},
             {"examples": [examples], "ingest_report": [report]},
-            {PHOTOS_KEY: json.dumps(settings), "output_config": proto_utils.proto_to_json(output)},
+            {PHOTOS_KEY: settings.to_json(), "output_config": proto_utils.proto_to_json(output)},
         )
         return examples, report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 
 import pytest
 
@@ -24,6 +23,7 @@ from components.artifacts import Verdict
 from components.backbone import feature_vector, frozen_pass
 from components.drift_gate.component import DriftGate, read_photos
 from components.drift_gate.drift import Photos, judge, stop_if_told
+from components.drift_gate.settings import DriftSettings
 from components.transform.image_ops import photos_to_unit_range
 from components.verdict import read_verdict
 from components.window.strategy import ChosenArtifacts
@@ -33,6 +33,7 @@ from schemas.errors import BadInput
 
 SPLITS = ("train", "eval", "test")
 THRESHOLDS = DriftConfig().model_dump_json()
+SETTINGS = DriftSettings.model_validate_json(THRESHOLDS)
 WIDTH = 8
 
 
@@ -81,17 +82,22 @@ def make_span(tmp_path, write_records):
     return make
 
 
+def parameters(settings: DriftSettings) -> dict:
+    """Of the component."""
+    values = settings.model_dump(exclude_none=True)
+    rest = {name: values.pop(name) for name in ("false_alarms", "far_quantile", "listed_photos")}
+    return {"thresholds": values, **rest, "seed": 1, "code": "code"}
+
+
 @pytest.fixture
 def gate(tmp_path):
     """Runs the component as TFX does; gives its verdict."""
 
-    def run(new, earlier=None, thresholds=THRESHOLDS, verdict=None, **more):
+    def run(new, earlier=None, settings=SETTINGS, verdict=None, **more):
         verdict = verdict or Verdict()
         verdict.uri = str(tmp_path / "verdict")
         inputs = {"feature_vectors": [new]} | ({} if earlier is None else {"earlier_vectors": earlier})
-        DriftGate.EXECUTOR_SPEC.executor_class().Do(
-            inputs, {"verdict": [verdict]}, {"thresholds": thresholds, "seed": 1, "code": "code", **more}
-        )
+        DriftGate.EXECUTOR_SPEC.executor_class().Do(inputs, {"verdict": [verdict]}, {**parameters(settings), **more})
         return read_verdict(verdict.uri)
 
     return run
@@ -189,10 +195,10 @@ def test_a_stop_that_is_left_to_others_is_found_again(rng, make_span, gate):
 
 
 def test_what_was_stopped_passes_when_that_is_said(rng, make_span, gate):
-    thresholds = json.loads(THRESHOLDS)
-    thresholds["class_feature_distance"]["stop"] = None
+    without_stop = SETTINGS.class_feature_distance.model_copy(update={"stop": None})
+    settings = SETTINGS.model_copy(update={"class_feature_distance": without_stop})
     old = make_span("old", records_of(rng, 100, "old"))
-    verdict = gate(make_span("new", records_of(rng, 20, "new", swap=True)), [old], json.dumps(thresholds))
+    verdict = gate(make_span("new", records_of(rng, 20, "new", swap=True)), [old], settings)
     assert verdict["action"] == "note"
 
 
@@ -223,7 +229,7 @@ def test_tfx_hands_over_any_number_of_earlier_spans(rng, make_span, tmp_path, wi
             ).with_id("EarlierSpans")
         )
         inputs["earlier_vectors"] = nodes[-1].outputs["vectors"]
-    gate = DriftGate(feature_vectors=new.outputs["result"], thresholds=THRESHOLDS, seed=1, code="code", **inputs)
+    gate = DriftGate(feature_vectors=new.outputs["result"], **parameters(SETTINGS), **inputs)
     connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.sqlite"))
     LocalDagRunner().run(
         Pipeline("drift", str(tmp_path / "root"), components=[*nodes, gate], metadata_connection_config=connection)
@@ -340,7 +346,7 @@ def test_real_photos(real_photos, real_earlier, compared, count, change, action,
         photos = [(name, {"cat": "dog", "dog": "cat"}[label], content) for name, label, content in photos]
     elif change is not None:
         photos = [(name, label, change(content)) for name, label, content in photos]
-    verdict = judge(compared(photos), real_earlier, json.loads(THRESHOLDS), seed=1)
+    verdict = judge(compared(photos), real_earlier, SETTINGS, seed=1)
     drifted = {name for name, check in verdict["checks"].items() if check["drifted"]}
     assert verdict["action"] == action
     assert told <= drifted

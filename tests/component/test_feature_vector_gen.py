@@ -39,9 +39,9 @@ ACTIVATION_VALUES = 8 * 8 * 8  # of the tiny backbone's stem, for 16-pixel photo
 NUMBERS = 4 * (WIDTH + 1)  # bytes of a vector and a brightness
 WHOLE = NUMBERS + 4 * ACTIVATION_VALUES  # bytes of an entry of the splits eval and test
 CHECKSUM = 16
-FREEZE = json.dumps({"strategy": "top", "pattern": "top_conv/"})
+UNFREEZE = {"pattern": "top_conv/"}
 AUGMENTATION = {"flip": True, "rotation_degrees": 20.0, "zoom": 0.2, "scale_jitter": 0.3, "colour": 0.3}
-VIEWS = json.dumps({**AUGMENTATION, "views": 2, "seed": 5})
+VIEWS = {**AUGMENTATION, "views": 2, "seed": 5}
 
 pytestmark = pytest.mark.slow  # tracing many graphs takes its time
 
@@ -100,8 +100,7 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
             "backbone_fingerprint": "backbone",
             "image_size": 16,
             "transform_fingerprint": "transform",
-            "freeze": FREEZE,
-            "augmentation": "",
+            "unfreeze": UNFREEZE,
             "store": str(stored),
             "code": "code",
         }
@@ -378,10 +377,10 @@ def test_another_image_size_never_meets_entries_of_others(generate, homes, tmp_p
     """The size of an entry does not tell where there are no activations."""
     transform = functools.partial(photos_to_unit_range, size=24, method="bilinear", antialias=False)
     tests = {"test": homes["test"]}
-    generate(tests, tmp_path, freeze="")
+    generate(tests, tmp_path, unfreeze=None)
     # As in the graph, where the size is part of what Transform does.
     larger = {"load": lambda uri: transform, "image_size": 24, "transform_fingerprint": "transform to 24"}
-    found = generate(tests, tmp_path, freeze="", **larger)
+    found = generate(tests, tmp_path, unfreeze=None, **larger)
     assert found.counts == (5, 0)
     assert np.abs(vectors_of(found.examples["test"]) - vectors_of(made.examples["test"])).max() > 1e-3
 
@@ -447,15 +446,15 @@ def test_photos_keep_their_vectors_whether_or_not_there_are_views(with_views, ma
 @pytest.mark.slow
 @pytest.mark.release
 @pytest.mark.parametrize(
-    ("freeze", "why"),
+    ("unfreeze", "why"),
     [
-        ("", "no activations are kept"),
-        ('{"strategy": "all"}', "no activations are kept: no frozen variable lies below all that learns"),
+        (None, "no activations are kept"),
+        ({"pattern": ".*"}, "no activations are kept: no frozen variable lies below all that learns"),
     ],
 )
-def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, freeze, why):
+def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, unfreeze, why):
     some = {split: photos[:3] for split, photos in homes.items()}
-    found = generate(some, tmp_path, freeze=freeze)
+    found = generate(some, tmp_path, unfreeze=unfreeze)
     assert found.note["cut"] == why
     assert found.counts == (9, 0)
     for split in SPLITS:
@@ -467,7 +466,7 @@ def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, 
 
 def test_a_block_that_is_not_there_is_refused_before_anything_is_computed(generate, homes, tmp_path):
     with pytest.raises(BadInput, match="unfreeze_blocks names 'top_cnov', which the backbone does not have"):
-        generate(homes, tmp_path, freeze=json.dumps({"strategy": "top", "blocks": ["top_cnov"]}))
+        generate(homes, tmp_path, unfreeze={"blocks": ["top_cnov"]})
     assert entries(tmp_path) == {}
 
 

@@ -71,8 +71,6 @@ def stored_vectors(odd_photos, examples, tmp_path_factory, write_records, transf
         backbone_fingerprint="",
         image_size=SIZE,
         transform_fingerprint="",
-        freeze="",
-        augmentation="",
         store="",
         code="",
         beam_pipeline=beam.Pipeline(runner=FnApiRunner()),

@@ -26,15 +26,12 @@ from components.trainer.optimization import (
     make_optimizer,
     unfreeze_stages,
 )
+from components.trainer.settings import OptimizerSettings
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = {
-    "optimizer": "adam",
-    "learning_rate": 0.1,
-    "schedule": "constant",
-    "warmup_fraction": 0.0,
-    "gradient_clip_norm": None,
-}
+SETTINGS = OptimizerSettings(
+    optimizer="adam", learning_rate=0.1, schedule="constant", warmup_fraction=0.0, gradient_clip_norm=None
+)
 PLAIN = {"adam": tf_keras.optimizers.Adam, "rmsprop": tf_keras.optimizers.RMSprop}
 BOTH = pytest.mark.parametrize("name", ["adam", "rmsprop"])
 START = np.array([1.0, -2.0], np.float32)
@@ -42,7 +39,7 @@ GRADIENTS = np.array([[0.3, -4.0], [0.2, 5.0], [-0.7, 1.0], [0.1, 0.1]], np.floa
 
 
 def optimizer(multipliers=None, stages=None, **settings):
-    return make_optimizer({**SETTINGS, **settings}, 10, 10, multipliers, stages)
+    return make_optimizer(SETTINGS.replaced(**settings), 10, 10, multipliers, stages)
 
 
 def variables(*names):
@@ -298,7 +295,7 @@ def test_warm_up_then_cosine():
 def test_odd_numbers_of_steps():
     for steps in (0, 1, 2, 3):
         for schedule in ("constant", "cosine"):
-            made = make_optimizer({**SETTINGS, "schedule": schedule, "warmup_fraction": 0.9}, steps, 1)
+            made = make_optimizer(SETTINGS.replaced(schedule=schedule, warmup_fraction=0.9), steps, 1)
             assert math.isfinite(made.learning_rate)
             [learning] = variables("a")
             for _ in range(steps):
@@ -390,8 +387,11 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from components.legacy_keras import tf_keras
 from components.trainer.optimization import OpenStages, make_optimizer
+from components.trainer.settings import OptimizerSettings
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-settings = dict(optimizer="adam", learning_rate=0.1, schedule="constant", warmup_fraction=0.0, gradient_clip_norm=None)
+settings = OptimizerSettings(
+    optimizer="adam", learning_rate=0.1, schedule="constant", warmup_fraction=0.0, gradient_clip_norm=None
+)
 with strategy.scope():
     dense = tf_keras.layers.Dense
     layers = [dense(1, use_bias=False, name=n, kernel_initializer="ones") for n in ("full", "half", "late")]

@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from components.pusher import serving_folder
-from components.pusher.executor import AtomicPusherExecutor
+from components.pusher.executor import AtomicPusherExecutor, PushSettings
 from components.pusher.serving_folder import ServingFolder, model_identity
 from components.verdict import bless
 
@@ -54,13 +54,14 @@ def push(tmp_path, serving):
             stamped = tmp_path / "InfraBlessing" / "stamped_model"
             write(stamped, {**FILES, "saved_model.pb": graph, **more_files})
             infra_blessing.set_int_custom_property("has_model", 1)
+        settings = PushSettings(keep_versions=keep, force_push=force_push, lost_version="", code="code")
         context = AtomicPusherExecutor.Context(pipeline_run_id="2026-01-01T00-00-00Z")
         AtomicPusherExecutor(context).Do(
             {"model": [model], "model_blessing": [model_blessing], "infra_blessing": [infra_blessing]},
             {"pushed_model": [pushed]},
             {
                 "push_destination": json_format.MessageToJson(destination),
-                "custom_config": json.dumps({"keep_versions": keep, "lost_version": "", "force_push": force_push}),
+                "custom_config": settings.model_dump_json(),
             },
         )
         return pushed

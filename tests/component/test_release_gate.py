@@ -165,12 +165,12 @@ def gate(tmp_path, write_records, curated_schema):
             ]
             write_records(folder / "further" / "Split-test", rows)
             inputs["further_predictions"] = [further]
-        rules = {**ReleaseConfig(**release).model_dump(), "further_minimum_accuracy": further_minimum_accuracy}
         ReleaseGate.EXECUTOR_SPEC.executor_class().Do(
             inputs,
             {"blessing": [blessing], "verdict": [verdict]},
             {
-                "release": json.dumps(rules),
+                **ReleaseConfig(**release).model_dump(),
+                "further_minimum_accuracy": further_minimum_accuracy,
                 "minimum_slice_examples": minimum_slice_examples,
                 "confidence": 0.95,
                 "bootstrap_samples": 2000,

@@ -335,7 +335,7 @@ def servable_check(tmp_path, exported_model, drawn_photos, make_example, write_r
     model = tf.saved_model.load(exported_model)
     signature = model.signatures["serving_default"]
 
-    def run(winner=FINE_TUNED, exports="", **settings):
+    def run(winner=FINE_TUNED, exports=(), **settings):
         examples, predictions = standard_artifacts.Examples(), standard_artifacts.Examples()
         predicted = []
         for photo in drawn_photos[:6]:
@@ -370,11 +370,7 @@ def servable_check(tmp_path, exported_model, drawn_photos, make_example, write_r
             {
                 "golden_photos": 4,
                 "tolerance": TOLERANCE,
-                "maximum_load_seconds": 0.0,
-                "maximum_latency_milliseconds": 0.0,
-                "maximum_batch_latency_milliseconds": 0.0,
-                "maximum_megabytes": 0.0,
-                "exports": exports,
+                "exports": list(exports),
                 "export_tolerance": 1e-4,
                 "code": "",
                 **settings,
@@ -442,8 +438,8 @@ def test_a_refused_model_is_not_blessed_and_not_kept(servable_check, monkeypatch
 @pytest.mark.parametrize(
     ("exports", "text"),
     [
-        ("", "a fresh process could not serve the model: ended by SIGKILL: no message; nothing is decided by that"),
-        ("tflite", "the export to tflite failed: ended by SIGKILL: no message"),
+        ([], "a fresh process could not serve the model: ended by SIGKILL: no message; nothing is decided by that"),
+        (["tflite"], "the export to tflite failed: ended by SIGKILL: no message"),
     ],
 )
 def test_a_process_that_is_killed_leaves_no_verdict(servable_check, monkeypatch, tmp_path, exports, text):

@@ -22,13 +22,17 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import cut
 from components.backbone.layer import FeatureVector
+from components.backbone.unfreezing import Unfreezing
 from components.ensemble.component import export_ensemble
 from components.evaluator import predictions
+from components.example_gen.photo_rules import PhotoRules
 from components.legacy_keras import tf_keras
 from components.records import matching_files, read_examples
 from components.trainer import calibration, feature_extraction, fine_tuning, loop, warm_start
 from components.trainer.model import Classifier, build_head, make_loss
+from components.trainer.settings import FeatureExtractionSettings, FineTuningSettings, PhaseSettings, WarmStart
 from components.trainer.training_data import StoredRows, TrainingData
+from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f
 from schemas.errors import BadInput
@@ -38,43 +42,44 @@ TRAIN_PHOTOS, BATCH_SIZE = 15, 4  # the last batch is of three
 STEPS_PER_EPOCH = math.ceil(TRAIN_PHOTOS / BATCH_SIZE)
 LEARNING = "top_conv/kernel:0"
 HEAD_VARIABLES = {"head/kernel:0", "head/bias:0"}
-SHARED = {
-    "image_size": 16,
-    "seed": 5,
-    "batch_size": BATCH_SIZE,
-    "optimizer": "adam",
-    "schedule": "constant",
-    "warmup_fraction": 0.0,
-    "gradient_clip_norm": None,
-    "label_smoothing": 0.0,
-    "class_weights": "none",
-    "mixed_precision": "auto",
-    "hidden_units": 0,
-    "dropout": 0.2,
-    "augmentation_mode": "none",
-    "augmentation": {"flip": True, "rotation_degrees": 10.0, "zoom": 0.1, "scale_jitter": 0.2, "colour": 0.1},
-    "resume_folder": "",
-    "calibrate": True,
-    "abstain_below": 0.0,
-    "warm_start_from": "feature_extraction",
-    "warm_start_folder": "",
-    "warm_start_epochs": None,
-    "variables_to_warm_start": ".*",
-    "renamed": {},
-}
-PHASE_ONE = {**SHARED, "epochs": 6, "learning_rate": 0.1, "learning_rate_ratio": 1.0, "patience": 6}
-PHASE_TWO = {
-    **SHARED,
-    "epochs": 3,
-    "learning_rate": 0.01,
-    "learning_rate_ratio": 0.1,
-    "patience": 3,
-    "strategy": "top",
-    "unfreeze": {"pattern": "top_conv/"},
-    "block_rate": 1.0,
-    "stages": 1,
-    "from_activations": True,
-}
+PHASE_ONE = FeatureExtractionSettings(
+    code="code",
+    backbone="",  # the fixture `run` knows it
+    backbone_fingerprint="backbone",
+    image_size=16,
+    seed=5,
+    batch_size=BATCH_SIZE,
+    epochs=6,
+    patience=6,
+    optimizer="adam",
+    learning_rate=0.1,
+    learning_rate_ratio=1.0,
+    schedule="constant",
+    warmup_fraction=0.0,
+    gradient_clip_norm=None,
+    label_smoothing=0.0,
+    class_weights="none",
+    mixed_precision="auto",
+    hidden_units=0,
+    dropout=0.2,
+    augmentation_mode="none",
+    augmentation=Augmentation(flip=True, rotation_degrees=10.0, zoom=0.1, scale_jitter=0.2, colour=0.1),
+    warm_start=WarmStart(
+        source="feature_extraction", folder="", fingerprint="", epochs=None, variables=".*", renamed={}
+    ),
+    calibrate=True,
+    abstain_below=0.0,
+    photo_rules=PhotoRules(),
+    resume_folder="",
+)
+PHASE_TWO = FineTuningSettings(
+    **dict(PHASE_ONE.replaced(epochs=3, learning_rate=0.01, learning_rate_ratio=0.1, patience=3)),
+    strategy="top",
+    unfreeze=Unfreezing(pattern="top_conv/"),
+    block_rate=1.0,
+    stages=1,
+    from_activations=True,
+)
 
 
 KINDS = ("photos", "vectors")
@@ -140,7 +145,7 @@ def run(data, tmp_path_factory, curated_schema, transform_graph, tiny_backbone):
                     model_run_dir=str(folder / "model_run"),
                     base_model=base_model,
                     hyperparameters=hyperparameters,
-                    custom_config={"backbone": tiny_backbone, **settings},
+                    custom_config=settings.replaced(backbone=tiny_backbone).model_dump(),
                 )
             )
         history = json.loads((folder / "model_run" / "training.json").read_text())
@@ -160,6 +165,11 @@ def base(run):
 def fine_tuned(run, base):
     """Phase two."""
     return run(fine_tuning, PHASE_TWO, base.folder)
+
+
+def from_production(settings: PhaseSettings, folder: str, **more) -> PhaseSettings:
+    """The same, but for what is started from; `more` of the warm start."""
+    return settings.replaced(warm_start=settings.warm_start.replaced(source="production", folder=folder, **more))
 
 
 def photos_of(drawn_photos, split):
@@ -281,7 +291,7 @@ def test_calibration_can_be_left_out_and_the_threshold_of_abstention_is_kept(req
     module, settings, *rest = (
         (feature_extraction, PHASE_ONE) if phase == "base" else (fine_tuning, PHASE_TWO, base.folder)
     )
-    trained = run(module, {**settings, "calibrate": False, "abstain_below": 0.6}, *rest)
+    trained = run(module, settings.replaced(calibrate=False, abstain_below=0.6), *rest)
     assert trained.history["calibration"] == {"temperature": 1.0}
     loaded = tf.saved_model.load(trained.folder)
     assert float(loaded.temperature) == 1
@@ -303,7 +313,7 @@ def test_an_eval_photo_with_no_finite_answer_is_named():
         "(cat.1.jpg, cat.3.jpg): take these photos out, lower the learning rate, or set training.calibrate=false"
     )
     with pytest.raises(BadInput) as refused:
-        calibration.calibrate(model, eval_data, SHARED)
+        calibration.calibrate(model, eval_data, PHASE_ONE)
     assert str(refused.value) == message
 
 
@@ -394,8 +404,7 @@ def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.release
 def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tuned, drawn_photos):
-    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": fine_tuned.folder}
-    again = run(fine_tuning, {**settings, "warm_start_epochs": 0}, base.folder)
+    again = run(fine_tuning, from_production(PHASE_TWO, fine_tuned.folder, epochs=0), base.folder)
     assert again.history["epochs"] == []
     assert abs(fine_tuned.history["calibration"]["temperature"] - 1) > 0.05, "the two would answer alike without one"
     assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
@@ -410,8 +419,8 @@ def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tune
 @pytest.mark.slow
 @pytest.mark.release
 def test_feature_extraction_can_start_from_the_head_in_production(run, base, drawn_photos):
-    settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_folder": base.folder, "epochs": 9}
-    again = run(feature_extraction, {**settings, "warm_start_epochs": 0})
+    settings = PHASE_ONE.replaced(epochs=9)
+    again = run(feature_extraction, from_production(settings, base.folder, epochs=0))
     assert again.history["epochs"] == []
     assert changed_variables(again.variables, base.variables) == set()
     assert again.history["warm_start"]["source"] == f"the model in production ({base.folder})"
@@ -419,7 +428,7 @@ def test_feature_extraction_can_start_from_the_head_in_production(run, base, dra
     assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
     best = base.history["epochs"][base.history["best_epoch"] - 1]
     assert again.history["before"]["eval_loss"] == pytest.approx(best["eval_loss"], abs=1e-5)
-    few = run(feature_extraction, {**settings, "warm_start_epochs": 2})
+    few = run(feature_extraction, from_production(settings, base.folder, epochs=2))
     assert len(few.history["epochs"]) == 2
 
 
@@ -427,13 +436,10 @@ def test_feature_extraction_can_start_from_the_head_in_production(run, base, dra
 @pytest.mark.release
 @pytest.mark.parametrize("why", ["none", "fine-tuned", "another head", "chosen variables"])
 def test_feature_extraction_begins_anew_where_the_head_in_production_does_not_fit(run, base, fine_tuned, why):
-    settings = {**PHASE_ONE, "warm_start_from": "production", "warm_start_epochs": 0, "epochs": 1}
-    settings["warm_start_folder"] = {"none": "", "fine-tuned": fine_tuned.folder}.get(why, base.folder)
-    if why == "another head":
-        settings["hidden_units"] = 4
-    elif why == "chosen variables":
-        settings["variables_to_warm_start"] = "top_conv/"
-    anew = run(feature_extraction, settings)
+    folder = {"none": "", "fine-tuned": fine_tuned.folder}.get(why, base.folder)
+    variables = "top_conv/" if why == "chosen variables" else ".*"
+    settings = PHASE_ONE.replaced(epochs=1, hidden_units=4 if why == "another head" else 0)
+    anew = run(feature_extraction, from_production(settings, folder, epochs=0, variables=variables))
     assert anew.history["warm_start"] is None
     assert len(anew.history["epochs"]) == 1
     assert anew.history["before"]["eval_loss"] == pytest.approx(math.log(2))
@@ -444,7 +450,7 @@ def test_feature_extraction_begins_anew_where_the_head_in_production_does_not_fi
 def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tuned, tmp_path):
     """From its second model, with that one's temperature."""
     export_ensemble(base.folder, fine_tuned.folder, str(tmp_path / "both"))
-    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": str(tmp_path / "both"), "epochs": 0}
+    settings = from_production(PHASE_TWO.replaced(epochs=0), str(tmp_path / "both"))
     started = run(fine_tuning, settings, base.folder)
     assert started.history["warm_start"]["source"] == f"the model in production ({tmp_path / 'both'})"
     assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
@@ -454,7 +460,7 @@ def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tu
 @pytest.mark.slow
 @pytest.mark.release
 def test_fine_tuning_can_start_from_a_model_exported_before_there_were_temperatures(run, base, older_model):
-    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": older_model, "epochs": 0}
+    settings = from_production(PHASE_TWO.replaced(epochs=0), older_model)
     started = run(fine_tuning, settings, base.folder)
     assert started.history["warm_start"]["source"] == f"the model in production ({older_model})"
     assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
@@ -470,13 +476,12 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
             self.weight = tf.Variable(1.0, name="weight")
 
     tf.saved_model.save(Other(), str(tmp_path / "other"))
-    settings = {**PHASE_TWO, "warm_start_from": "production", "epochs": 0, "warm_start_epochs": 2}
     for folder, reason in (
         ("", "since there is no model in production yet"),
         (str(tmp_path / "other"), "it has no signature transform_features"),
         (str(tmp_path / "absent"), "cannot be loaded to start from it"),
     ):
-        started = run(fine_tuning, {**settings, "warm_start_folder": folder}, base.folder)
+        started = run(fine_tuning, from_production(PHASE_TWO.replaced(epochs=0), folder, epochs=2), base.folder)
         assert started.history["warm_start"]["source"].startswith("this run's feature-extraction model")
         assert reason in started.history["warm_start"]["source"]
         assert started.history["epochs"] == []
@@ -487,12 +492,12 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
 @pytest.mark.release
 def test_a_source_changed_below_the_boundary_is_trained_whole(run, base):
     """Its cached activations would be those of another model."""
-    everything = run(fine_tuning, {**PHASE_TWO, "strategy": "all"}, base.folder)
+    everything = run(fine_tuning, PHASE_TWO.replaced(strategy="all"), base.folder)
     assert "stem_conv/kernel:0" in changed_variables(base.variables, everything.variables)
     exported = tf.saved_model.load(everything.folder)
     assert not hasattr(exported, "probabilities_of_vectors")
     assert not hasattr(exported, "probabilities_of_activations")
-    settings = {**PHASE_TWO, "warm_start_from": "production", "warm_start_folder": everything.folder, "epochs": 1}
+    settings = from_production(PHASE_TWO.replaced(epochs=1), everything.folder)
     trained = run(fine_tuning, settings, base.folder)
     assert "changed variables below" in trained.history["trained_on"]
     best = everything.history["epochs"][everything.history["best_epoch"] - 1]
@@ -502,13 +507,7 @@ def test_a_source_changed_below_the_boundary_is_trained_whole(run, base):
 @pytest.mark.slow
 @pytest.mark.release
 def test_only_what_the_expression_names_comes_from_another_source(run, base, fine_tuned):
-    settings = {
-        **PHASE_TWO,
-        "warm_start_from": "production",
-        "warm_start_folder": fine_tuned.folder,
-        "variables_to_warm_start": "top_conv/",
-        "epochs": 0,
-    }
+    settings = from_production(PHASE_TWO.replaced(epochs=0), fine_tuned.folder, variables="top_conv/")
     mixed = run(fine_tuning, settings, base.folder)
     assert changed_variables(mixed.variables, base.variables) == {LEARNING}
     np.testing.assert_array_equal(mixed.variables[LEARNING], fine_tuned.variables[LEARNING])
@@ -535,8 +534,8 @@ def test_feature_extraction_leaves_the_backbone_as_it_was(base, tiny_backbone):
 @pytest.mark.release
 def test_training_from_activations_is_training_the_whole_model(run, base):
     """In one batch an epoch, for the two have different orders."""
-    settings = {**PHASE_TWO, "batch_size": 64, "dropout": 0.0, "learning_rate": 0.05}
-    whole = run(fine_tuning, {**settings, "from_activations": False}, base.folder)
+    settings = PHASE_TWO.replaced(batch_size=64, dropout=0.0, learning_rate=0.05)
+    whole = run(fine_tuning, settings.replaced(from_activations=False), base.folder)
     cached = run(fine_tuning, settings, base.folder)
     assert "from_activations is off" in whole.history["trained_on"]
     assert cached.history["trained_on"].startswith("cached activations at ")
@@ -559,7 +558,7 @@ def test_training_from_activations_is_training_the_whole_model(run, base):
     ],
 )
 def test_strategies(run, base, strategy, learns, trained_on):
-    trained = run(fine_tuning, {**PHASE_TWO, "strategy": strategy}, base.folder)
+    trained = run(fine_tuning, PHASE_TWO.replaced(strategy=strategy), base.folder)
     assert trained.history["strategy"] == strategy
     assert trained.history["trained_on"].startswith(trained_on)
     changed = changed_variables(base.variables, trained.variables)
@@ -570,7 +569,7 @@ def test_strategies(run, base, strategy, learns, trained_on):
 @pytest.mark.slow
 @pytest.mark.release
 def test_auto_says_what_it_chose_and_why(run, base):
-    trained = run(fine_tuning, {**PHASE_TWO, "strategy": "auto", "epochs": 1}, base.folder)
+    trained = run(fine_tuning, PHASE_TWO.replaced(strategy="auto", epochs=1), base.folder)
     assert trained.history["strategy"] in ("feature_extraction", "top")  # 15 photos are little
     assert "8 training photos per class are little data" in trained.history["strategy_reason"]
 
@@ -579,8 +578,8 @@ def test_auto_says_what_it_chose_and_why(run, base):
 @pytest.mark.release
 def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_photos):
     online = {"augmentation_mode": "online", "epochs": 2}
-    first = run(feature_extraction, {**PHASE_ONE, **online})
-    second = run(fine_tuning, {**PHASE_TWO, **online}, first.folder)
+    first = run(feature_extraction, PHASE_ONE.replaced(**online))
+    second = run(fine_tuning, PHASE_TWO.replaced(**online), first.folder)
     assert first.history["trained_on"] == "photos changed anew in each epoch, through the frozen backbone"
     assert second.history["trained_on"] == "photos through the whole backbone: they change anew in each epoch"
     assert changed_variables(first.variables, second.variables) <= {LEARNING, *HEAD_VARIABLES}
@@ -598,8 +597,8 @@ def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_p
 @pytest.mark.slow
 @pytest.mark.release
 def test_a_hidden_layer_is_warm_started_too(run):
-    first = run(feature_extraction, {**PHASE_ONE, "hidden_units": 4})
-    second = run(fine_tuning, {**PHASE_TWO, "hidden_units": 4, "epochs": 0}, first.folder)
+    first = run(feature_extraction, PHASE_ONE.replaced(hidden_units=4))
+    second = run(fine_tuning, PHASE_TWO.replaced(hidden_units=4, epochs=0), first.folder)
     assert changed_variables(first.variables, second.variables) == set()
     assert first.variables["head_hidden/kernel:0"].shape == (8, 4)
 
@@ -617,7 +616,7 @@ def test_the_options_of_the_loss_and_the_optimizer_reach_the_training(run, base)
         "stages": 2,
         "block_rate": 0.5,
     }
-    trained = run(fine_tuning, {**PHASE_TWO, **options, "patience": 9}, base.folder)
+    trained = run(fine_tuning, PHASE_TWO.replaced(**options, patience=9), base.folder)
     assert trained.model.loss.get_config()["label_smoothing"] == 0.1
     assert isinstance(trained.model.optimizer, tf_keras.optimizers.RMSprop)
     assert trained.model.optimizer.global_clipnorm == 1.0
@@ -636,14 +635,14 @@ def test_tuned_values_take_the_place_of_the_configured_ones(run):
     first = run(feature_extraction, PHASE_ONE, hyperparameters=found)
     assert first.history["learning_rate"] == 0.02
     assert "head_hidden/kernel:0" in first.variables
-    second = run(fine_tuning, {**PHASE_TWO, "epochs": 1}, first.folder, hyperparameters=found)
+    second = run(fine_tuning, PHASE_TWO.replaced(epochs=1), first.folder, hyperparameters=found)
     assert second.history["learning_rate"] == pytest.approx(0.002), "a tenth, as configured"
 
 
 @pytest.mark.slow
 @pytest.mark.release
 def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, base, drawn_photos):
-    unchanged = run(fine_tuning, {**PHASE_TWO, "epochs": 0}, base.folder)
+    unchanged = run(fine_tuning, PHASE_TWO.replaced(epochs=0), base.folder)
     assert changed_variables(base.variables, unchanged.variables) == set()
     np.testing.assert_allclose(
         answers(unchanged.folder, drawn_photos)[0], answers(base.folder, drawn_photos)[0], atol=1e-6
@@ -655,7 +654,7 @@ def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, bas
 @pytest.mark.release
 def test_fine_tuning_that_only_harms_is_undone(run, base):
     """At this learning rate every epoch is worse than none."""
-    harmed = run(fine_tuning, {**PHASE_TWO, "learning_rate": 10.0, "patience": 1}, base.folder)
+    harmed = run(fine_tuning, PHASE_TWO.replaced(learning_rate=10.0, patience=1), base.folder)
     assert harmed.history["best_epoch"] == 0
     [epoch] = harmed.history["epochs"]  # patience 1: it ends after the first
     assert epoch["eval_loss"] > harmed.history["before"]["eval_loss"]
@@ -672,15 +671,15 @@ import tensorflow as tf
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tfx.components.trainer.fn_args_utils import FnArgs
-from components.trainer import devices, feature_extraction, fine_tuning
+from components.trainer import devices, feature_extraction, fine_tuning, phase
 
 @contextlib.contextmanager
 def two_devices(mixed_precision):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     yield devices.Devices(strategy, False, "2 devices")
 
+phase.training_devices = two_devices
 module = {"one": feature_extraction, "two": fine_tuning}[sys.argv[1]]
-module.training_devices = two_devices
 module.run_fn(FnArgs(**json.loads(sys.argv[2])))
 """
 
@@ -696,13 +695,15 @@ def test_both_phases_train_on_several_devices(data, tmp_path, curated_schema, tr
         "transform_graph_path": transform_graph,
     }
     variables, histories = [], []
-    for phase, settings in (("one", PHASE_ONE), ("two", {**PHASE_TWO, "stages": 2, "block_rate": 0.5})):
+    for phase, settings in (("one", PHASE_ONE), ("two", PHASE_TWO.replaced(stages=2, block_rate=0.5))):
         folder = tmp_path / phase
         arguments |= {
             "serving_model_dir": str(folder / "Format-Serving"),
             "model_run_dir": str(folder / "model_run"),
             "base_model": str(tmp_path / "one" / "Format-Serving"),
-            "custom_config": {"backbone": tiny_backbone, **settings, "resume_folder": str(folder / "resume")},
+            "custom_config": settings.replaced(
+                backbone=tiny_backbone, resume_folder=str(folder / "resume")
+            ).model_dump(),
         }
         command = [sys.executable, "-c", TWO_DEVICES, phase, json.dumps(arguments)]
         done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -732,11 +733,11 @@ def test_the_record_of_training_is_complete(base, fine_tuned, drawn_photos):
         history = phase.history
         curves = {"train_loss", "train_accuracy", "eval_loss", "eval_accuracy", "learning_rate"}
         assert history["before"].keys() == {"eval_loss", "eval_accuracy"}
-        assert len(history["epochs"]) == len(history["smoothed"]) == settings["epochs"]
+        assert len(history["epochs"]) == len(history["smoothed"]) == settings.epochs
         for epoch in [*history["epochs"], *history["smoothed"]]:
             assert epoch.keys() == curves
             assert all(math.isfinite(value) for value in epoch.values())
-        assert history["learning_rate"] == settings["learning_rate"]
+        assert history["learning_rate"] == settings.learning_rate
         assert set(history["trainable_variables"]) == learning
         losses = [history["before"]["eval_loss"], *(epoch["eval_loss"] for epoch in history["epochs"])]
         assert history["best_epoch"] == int(np.argmin(losses))
@@ -766,7 +767,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(request, r
     assert changed_variables(first.variables, again.variables) == set()
     assert without_times(again.history) == without_times(first.history)
     if phase == "base":
-        other = run(feature_extraction, {**PHASE_ONE, "seed": 6})
+        other = run(feature_extraction, PHASE_ONE.replaced(seed=6))
         assert changed_variables(first.variables, other.variables) == HEAD_VARIABLES
 
 
@@ -783,7 +784,7 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_happened(
     module, settings, *rest = (
         (feature_extraction, PHASE_ONE) if phase == "base" else (fine_tuning, PHASE_TWO, base.folder)
     )
-    settings = {**settings, "resume_folder": str(tmp_path / "resume")}
+    settings = settings.replaced(resume_folder=str(tmp_path / "resume"))
     report, epochs_run = loop.progress.report, []
 
     def killing(what, done, total=0):
@@ -816,7 +817,7 @@ def test_a_state_that_was_damaged_is_dropped_and_the_training_begins_anew(tmp_pa
     def train(epochs):
         inputs = tf_keras.Input([1])
         model = Classifier(inputs, tf_keras.layers.Dense(2, kernel_initializer="zeros")(inputs))
-        settings = {**PHASE_ONE, "epochs": epochs, "learning_rate": 0.1, "batch_size": 8}
+        settings = PHASE_ONE.replaced(epochs=epochs, learning_rate=0.1, batch_size=8)
         return loop.train(model, train_data, eval_data, settings, str(tmp_path / "logs"), resume_file=str(file))
 
     whole = train(2)
@@ -840,7 +841,7 @@ def test_another_training_does_not_go_on_from_what_was_interrupted(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_photos_names(run, base, drawn_photos, tmp_path):
     """As a damaged photo's vector would, in the middle of the split."""
-    settings = {**PHASE_ONE, "dropout": 0.0}
+    settings = PHASE_ONE.replaced(dropout=0.0)
     train = loop.train
 
     def poisoned(model, train_data, *arguments, **keywords):
@@ -886,7 +887,7 @@ def test_the_best_epoch_is_restored(tmp_path, patience, epochs):
     inputs = tf_keras.Input([1])
     model = Classifier(inputs, tf_keras.layers.Dense(2, kernel_initializer="zeros")(inputs))
     train_data, eval_data = FewNumbers(np.array([1] * 8)), FewNumbers(np.array([1] * 6 + [0] * 2))
-    settings = {**PHASE_ONE, "epochs": epochs, "learning_rate": 0.1, "patience": patience, "batch_size": 8}
+    settings = PHASE_ONE.replaced(epochs=epochs, learning_rate=0.1, patience=patience, batch_size=8)
     history = loop.train(model, train_data, eval_data, settings, str(tmp_path))
     losses = [epoch["eval_loss"] for epoch in history["epochs"]]
     best = history["best_epoch"]
@@ -903,7 +904,7 @@ def test_a_scaled_loss_trains_as_a_plain_one_and_can_be_taken_up_again(tmp_path)
         for count in epochs:
             inputs = tf_keras.Input([1])
             model = Classifier(inputs, tf_keras.layers.Dense(2, kernel_initializer="zeros")(inputs))
-            settings = {**PHASE_ONE, "epochs": count, "learning_rate": 0.1, "batch_size": 8}
+            settings = PHASE_ONE.replaced(epochs=count, learning_rate=0.1, batch_size=8)
             history = loop.train(
                 model,
                 train_data,

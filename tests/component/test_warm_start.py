@@ -212,7 +212,7 @@ def test_an_unused_variable_leaves_a_warm_start_complete():
     ],
 )
 def test_fewer_epochs_are_enough_where_nothing_begins_anew(few, matches, expected):
-    assert warm_start.epochs({"epochs": 5, "warm_start_epochs": few}, matches) == expected
+    assert warm_start.epochs(5, few, matches) == expected
 
 
 def test_a_renamed_variable_takes_the_value_of_its_old_name():

@@ -12,23 +12,24 @@ from scipy import stats
 
 from components.drift_gate import two_samples
 from components.drift_gate.drift import Photos, judge, stop_if_told
+from components.drift_gate.settings import DriftSettings
 from pipeline.config import DriftConfig, load_config
 from schemas.errors import BadInput
 
-SETTINGS = json.loads(DriftConfig().model_dump_json())
+SETTINGS = DriftSettings.model_validate(DriftConfig().model_dump())
 CHECKS = [
     "label_distribution", "image_size", "image_format", "brightness", "feature_distance", "class_feature_distance"
 ]  # fmt: skip
 WIDTH = 24
 
 
-def changed(**changes) -> dict:
+def changed(**changes) -> DriftSettings:
     """The settings with other values; `check__action` for those of a check."""
-    settings = json.loads(json.dumps(SETTINGS))
+    settings = SETTINGS.model_dump()
     for key, value in changes.items():
         check, _, action = key.rpartition("__")
         (settings[check] if check else settings)[action] = value
-    return settings
+    return DriftSettings.model_validate(settings)
 
 
 def subjects(count: int) -> np.ndarray:
@@ -383,7 +384,7 @@ def test_without_any_check_far_photos_are_still_listed(rng):
 
 def test_one_threshold_of_a_check_can_be_set_without_the_other():
     config = load_config("cats_vs_dogs", ["drift.feature_distance.stop=null"], ["/photos"])
-    assert config.drift.feature_distance.model_dump() == {"note": SETTINGS["feature_distance"]["note"], "stop": None}
+    assert config.drift.feature_distance.model_dump() == {"note": SETTINGS.feature_distance.note, "stop": None}
     assert config.drift.label_distribution == DriftConfig().label_distribution
 
 

@@ -15,7 +15,7 @@ from pipeline.fingerprint import code_fingerprint, source_files
 
 REPOSITORY = Path(__file__).parents[2]
 GRAPH = [REPOSITORY / "pipeline" / name for name in ("graph.py", "trainer_settings.py")]
-# The modules whose fingerprints are part of the cache keys: code("...") in the graph.
+# The modules whose fingerprints are part of the cache keys: code("...") in the graph and in the trainers' settings.
 STEPS = sorted(
     {
         node.args[0].value
@@ -106,6 +106,21 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/transform/graph.py", READS_TRANSFORM),
         ("components/trainer/warm_start.py", {*TRAINERS}),
         ("components/trainer/loop.py", TRAINS),
+        ("components/trainer/settings.py", TRAINS),
+        ("components/trainer/phase.py", {*TRAINERS}),
+        (
+            "components/example_gen/photo_rules.py",
+            {
+                *TRAINS,
+                "components.ensemble.component",
+                "components.example_gen.executor",
+                "components.servable_check.component",
+                "components.transform.preprocessing",
+            },
+        ),
+        ("components/backbone/unfreezing.py", {"components.feature_vector_gen.component", *TRAINS}),
+        ("components/drift_gate/settings.py", {"components.drift_gate.component", "components.window.component"}),
+        ("components/example_gen/settings.py", {"components.example_gen.executor"}),
         ("components/backbone/efficientnet_lite.py", BACKBONE),
         ("components/data_gate/checks.py", {"components.data_gate.component", "components.window.component"}),
         (

@@ -1,0 +1,46 @@
+"""What ImageExampleGen is told: the photos to read, and how."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from components.example_gen.found_photos import FolderRules
+from components.example_gen.photo_rules import PhotoRules
+
+Rules = TypeVar("Rules", PhotoRules, FolderRules)
+S = TypeVar("S", bound="IngestSettings")
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """What the executor is told."""
+
+    sources: dict[str, str]
+    """Data set -> folder."""
+    label_from: str
+    """`label` or `species`."""
+    rules: PhotoRules
+    folder_rules: FolderRules = field(default_factory=FolderRules)
+
+    def to_json(self) -> str:
+        """The text of the parameter `photos`, all keys on one level.
+
+        Of the rules of folders only those that are others than usual, so that what was read before is known again.
+        """
+        usual = asdict(FolderRules())
+        folder_rules = {name: value for name, value in asdict(self.folder_rules).items() if value != usual[name]}
+        own = {name: value for name, value in vars(self).items() if name not in ("rules", "folder_rules")}
+        return json.dumps({**own, **asdict(self.rules), **folder_rules}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls: type[S], text: str) -> S:
+        values = json.loads(text)
+        rules, folder_rules = _take(PhotoRules, values), _take(FolderRules, values)
+        return cls(**values, rules=rules, folder_rules=folder_rules)
+
+
+def _take(kind: type[Rules], values: dict[str, Any]) -> Rules:
+    """The rules that are among the values, which lose them; those that are missing are as usual."""
+    return kind(**{each.name: values.pop(each.name) for each in fields(kind) if each.name in values})
