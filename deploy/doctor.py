@@ -242,8 +242,8 @@ def _libraries() -> Check:
 
 
 def _memory(config: Config | None) -> Check:
-    training = config.training if config else TrainingConfig()  # type: ignore[call-arg]
-    size = config.image.size if config else ImageConfig().size  # type: ignore[call-arg]
+    training = config.training if config else TrainingConfig()
+    size = config.image.size if config else ImageConfig().size
     batch = training.batch_size
     whole = training.fine_tuning.strategy in ("all", "auto") or training.augmentation.mode == "online"
     needed = _RUN_BYTES + (_BYTES_A_PIXEL * batch * size**2 if whole else 0)
@@ -307,7 +307,7 @@ def _photos(config: Config) -> tuple[Check, float]:
 
 
 def _backbone(config: Config | None) -> Check:
-    handle = config.backbone.handle if config else BackboneConfig().handle  # type: ignore[call-arg]
+    handle = config.backbone.handle if config else BackboneConfig().handle
     cache = registry.cache_folder()
     if known := registry.BACKBONES.get(handle):
         state = registry.on_disk(known)

@@ -176,7 +176,7 @@ def configured_days(root: Root) -> float:
         # It may be of another version of warmstart, so the types of today are not asked.
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
             return float(yaml.safe_load(file.read_text(encoding="utf-8"))["retention"]["days"])
-    return float(RetentionConfig().days)  # type: ignore[call-arg]
+    return float(RetentionConfig().days)
 
 
 def _open(root: Root, read_only: bool) -> metadata_store.MetadataStore:

@@ -157,7 +157,7 @@ class DataConfig(Section):
         description="WebP, TIFF, AVIF and HEIC, and GIFs, PNGs and BMPs that TensorFlow would decode to other pixels "
         "than viewers show, are converted to PNG; false: they are rejected.",
     )
-    splits: SplitBuckets = SplitBuckets()  # type: ignore[call-arg]
+    splits: SplitBuckets = SplitBuckets()
 
     @property
     def folder_rules(self) -> FolderRules:
@@ -283,12 +283,12 @@ class DriftConfig(Section):
     `note` writes it into the summary, `stop` ends the run before anything is learnt from the span.
     """
 
-    label_distribution: LabelDistributionDrift = LabelDistributionDrift()  # type: ignore[call-arg]
-    image_size: ImageSizeDrift = ImageSizeDrift()  # type: ignore[call-arg]
-    image_format: ImageFormatDrift = ImageFormatDrift()  # type: ignore[call-arg]
-    brightness: BrightnessDrift = BrightnessDrift()  # type: ignore[call-arg]
-    feature_distance: FeatureDrift = FeatureDrift()  # type: ignore[call-arg]
-    class_feature_distance: ClassFeatureDrift = ClassFeatureDrift()  # type: ignore[call-arg]
+    label_distribution: LabelDistributionDrift = LabelDistributionDrift()
+    image_size: ImageSizeDrift = ImageSizeDrift()
+    image_format: ImageFormatDrift = ImageFormatDrift()
+    brightness: BrightnessDrift = BrightnessDrift()
+    feature_distance: FeatureDrift = FeatureDrift()
+    class_feature_distance: ClassFeatureDrift = ClassFeatureDrift()
     false_alarms: float = Field(
         0.001, ge=0.0001, le=0.1, description="How often a check may exceed chance without any drift."
     )
@@ -519,12 +519,12 @@ class TrainingConfig(Section):
         description="The exported model divides its logits by one temperature, fitted on the eval split, so that a "
         "probability of 80 % is right four times in five.",
     )
-    head: HeadConfig = HeadConfig()  # type: ignore[call-arg]
-    augmentation: AugmentationConfig = AugmentationConfig()  # type: ignore[call-arg]
-    warm_start: WarmStartConfig = WarmStartConfig()  # type: ignore[call-arg]
-    tuner: TunerConfig = TunerConfig()  # type: ignore[call-arg]
-    feature_extraction: FeatureExtractionConfig = FeatureExtractionConfig()  # type: ignore[call-arg]
-    fine_tuning: FineTuningConfig = FineTuningConfig()  # type: ignore[call-arg]
+    head: HeadConfig = HeadConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    tuner: TunerConfig = TunerConfig()
+    feature_extraction: FeatureExtractionConfig = FeatureExtractionConfig()
+    fine_tuning: FineTuningConfig = FineTuningConfig()
 
     @property
     def fine_tuning_rate(self) -> float:
@@ -645,7 +645,7 @@ class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
         default_factory=list, description="Arguments for Apache Beam; empty: in this process, in memory."
     )
-    every_step: StepResources = StepResources()  # type: ignore[call-arg]
+    every_step: StepResources = StepResources()
     steps: dict[str, StepResources] = Field(
         default_factory=dict, description="Step -> resources of that step, in place of `every_step` as a whole."
     )
@@ -700,18 +700,18 @@ class Config(Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Name of the pipeline and its configuration.")
     data: DataConfig
-    drift: DriftConfig = DriftConfig()  # type: ignore[call-arg]
+    drift: DriftConfig = DriftConfig()
     task: TaskConfig
-    image: ImageConfig = ImageConfig()  # type: ignore[call-arg]
-    backbone: BackboneConfig = BackboneConfig()  # type: ignore[call-arg]
-    training: TrainingConfig = TrainingConfig()  # type: ignore[call-arg]
-    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
-    selection: SelectionConfig = SelectionConfig()  # type: ignore[call-arg]
-    release: ReleaseConfig = ReleaseConfig()  # type: ignore[call-arg]
-    serving: ServingConfig = ServingConfig()  # type: ignore[call-arg]
+    image: ImageConfig = ImageConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    release: ReleaseConfig = ReleaseConfig()
+    serving: ServingConfig = ServingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-    notify: NotifyConfig = NotifyConfig()  # type: ignore[call-arg]
-    retention: RetentionConfig = RetentionConfig()  # type: ignore[call-arg]
+    notify: NotifyConfig = NotifyConfig()
+    retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")
     def _spans_go_together(self) -> Config:
