@@ -39,6 +39,7 @@ from deploy.disks import bytes_of_run, nearest_existing
 from deploy.root import ROOTS_FOLDER, SUMMARY_FILE, Root, find_root, shown
 from pipeline.config import BackboneConfig, Config, ImageConfig, TrainingConfig, load_config
 from schemas.errors import BadInput
+from schemas.words import and_more, on_one_line
 
 State = Literal["ok", "warn", "fail"]
 
@@ -185,7 +186,7 @@ def _packages(distribution: str = "warmstart") -> Check:
         elif not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} is {version}, not {requirement.specifier}")
     if wrong:
-        return Check("packages", "fail", _some(wrong), "make install, or pip install warmstart")
+        return Check("packages", "fail", and_more(wrong, 3, "; "), "make install, or pip install warmstart")
     main = ", ".join(f"{name} {_installed(name)}" for name in ("tfx", "tensorflow", "tf-keras"))
     return Check("packages", "ok", f"{main}; all {count} that setup.py asks for")
 
@@ -212,7 +213,7 @@ def _locked_packages(lock: Path) -> Check:
         if version is not None and not requirement.specifier.contains(version, prereleases=True):
             others.append(f"{requirement.name} {version} for {requirement.specifier}")
     if others:
-        return Check(name, "warn", f"{len(others)} of {count} differ: {_some(others)}", "make install")
+        return Check(name, "warn", f"{len(others)} of {count} differ: {and_more(others, 3, '; ')}", "make install")
     return Check(name, "ok", f"what is installed is as in {lock.name} ({count} packages)")
 
 
@@ -291,7 +292,7 @@ def _configuration(asked: Asked) -> tuple[Config | None, list[Check]]:
         folder = "" if asked.data else _NOWHERE
         config = load_config(asked.config, list(asked.overrides), list(asked.data), folder)
     except BadInput as error:
-        return None, [Check(name, "fail", " ".join(str(error).split()), "`docs/configuration.md` has every key")]
+        return None, [Check(name, "fail", on_one_line(error, most=10_000), "`docs/configuration.md` has every key")]
     return config, [Check(name, "ok", f"{config.name}, {len(asked.overrides)} keys set by hand")]
 
 
@@ -500,7 +501,7 @@ def _why_mlmd_refuses(root: Root) -> str:
     try:
         metadata_store.MetadataStore(connection).get_context_types()
     except Exception as error:  # it fails in many ways
-        return " ".join(str(error).split())[:200]
+        return on_one_line(error, 200)
     return ""
 
 
@@ -555,7 +556,3 @@ def _kubeflow(host: str | None) -> Check:
 
 def _size(size: float) -> str:
     return f"{size / _GIGABYTE:.1f} GB"
-
-
-def _some(sentences: Sequence[str]) -> str:
-    return "; ".join(sentences[:3]) + (f"; and {len(sentences) - 3} more" if len(sentences) > 3 else "")

@@ -44,4 +44,8 @@ echo "installing the locked environment into .venv (Python: $python)"
 "$uv" venv --quiet --clear --python "$python" .venv
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+# Imported once, so that their bytecode is kept even where PYTHONDONTWRITEBYTECODE is set, as in many containers: without
+# it each process would compile 8,000 modules anew.
+PYTHONDONTWRITEBYTECODE='' TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W ignore -c 'import tfx.v1, tensorflow_hub, kfp
+import deploy.assembly, deploy.cli, deploy.local' >/dev/null 2>&1
 echo "$stamp$PWD" >.venv/.installed

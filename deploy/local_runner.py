@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging as std_logging
 import time
 from typing import Any
@@ -17,6 +16,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from deploy.node_launch import SKIPPED, launch_node
 from schemas.errors import BadInput
+from schemas.words import did_you_mean
 
 
 class LocalRunner(local_dag_runner.LocalDagRunner):
@@ -50,9 +50,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         known = [component.id for component in pipeline.components]
         for node in (from_node, to_node):
             if node is not None and node not in known:
-                near = difflib.get_close_matches(node, known, n=1, cutoff=0.5)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise BadInput(f"unknown step {node!r}{hint}; the steps are {', '.join(known)}")
+                raise BadInput(f"unknown step {node!r}{did_you_mean(node, known)}; the steps are {', '.join(known)}")
         logging.set_verbosity(std_logging.INFO)
         options = None
         if from_node or to_node:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import BadInput
+from schemas.words import on_one_line
 
 # Passwords are no part of an address, so that none is in a package, a log or a plan.
 PASSWORD_VARIABLE = "WARMSTART_METADATA_PASSWORD"
@@ -93,8 +94,8 @@ def connect(address: str) -> Any:
         store = metadata_store.MetadataStore(config)
         store.get_context_types()
     except Exception as error:  # gRPC, MySQL and SQLite fail in many ways
-        said = " ".join(str(error).split())[:300]
         raise BadInput(
-            f"ML Metadata at {address} cannot be reached ({said}); check the address, and that the store is running"
+            f"ML Metadata at {address} cannot be reached ({on_one_line(error)}); check the address, "
+            "and that the store is running"
         ) from error
     return store

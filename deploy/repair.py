@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import metadata_file
+from deploy.files import folders_in
 from deploy.root import Root
 from schemas.errors import BadInput
 
@@ -78,25 +79,18 @@ def set_aside_unknown(root: Root, run_id: str) -> None:
       run_id: its name, for the folder.
     """
     last = metadata_file.last_execution(root.metadata)
-    for node in _folders(root.artifacts):
-        for key in _folders(node):
-            for kind in _folders(key) if key.name == ".system" else [key]:
-                for folder in _folders(kind):
+    for node in folders_in(root.artifacts):
+        for key in folders_in(node):
+            for kind in folders_in(key) if key.name == ".system" else [key]:
+                for folder in folders_in(kind):
                     if folder.name.isascii() and folder.name.isdecimal() and int(folder.name) > last:
                         target = root.set_aside / run_id / folder.relative_to(root.artifacts)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         os.rename(folder, target)
 
 
-def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
 def _pushed_models(root: Root) -> list[Path]:
     """Copies of pushed models, the newest first."""
-    folders = [root.artifacts / _PUSHED_MODELS, *(each / _PUSHED_MODELS for each in _folders(root.set_aside))]
-    found = [each for folder in folders for each in _folders(folder) if each.name.isdecimal()]
+    folders = [root.artifacts / _PUSHED_MODELS, *(each / _PUSHED_MODELS for each in folders_in(root.set_aside))]
+    found = [each for folder in folders for each in folders_in(folder) if each.name.isdecimal()]
     return sorted(found, key=lambda each: -int(each.name))

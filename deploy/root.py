@@ -16,6 +16,7 @@ from components.example_gen.photo_folder import mark_as_output
 from components.pusher.serving_folder import ServingFolder
 from deploy import disks
 from schemas.errors import BadInput
+from schemas.words import on_one_line
 
 ROOTS_FOLDER = "runs"
 # Status of a run -> exit code of the process.
@@ -39,13 +40,12 @@ def shown(path: Path) -> str:
 
 def failure(error: BaseException, root: Root | None) -> str:
     """What made a run fail, in one sentence; without a root, what made any other command fail."""
-    text = " ".join(str(error).split()) or type(error).__name__
     if root is not None and disks.is_full(error):
         return (
             f"no space is left on {disks.full_disk(root.folder)}; free some and run again: finished steps are kept and "
             "the run goes on from there"
         )
-    return f"{type(error).__name__}: {text[:500]}"
+    return f"{type(error).__name__}: {on_one_line(error, 500)}"
 
 
 class RunActiveError(BadInput):

@@ -21,6 +21,8 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
 
+from schemas.words import first_line
+
 PROBE_IMAGES = 3
 _DRAWS = 4
 LARGEST_DIFFERENCE = 1e-5  # relative to the largest value, if that is above 1
@@ -318,5 +320,4 @@ def cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     except CannotCut:
         raise
     except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds of errors.
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        raise CannotCut(f"TensorFlow refuses ({type(error).__name__}: {first_line})") from error
+        raise CannotCut(f"TensorFlow refuses ({type(error).__name__}: {first_line(error)})") from error

@@ -30,6 +30,7 @@ from components.backbone.registry import (
 )
 from components.backbone.torch_checkpoint import read_torch_checkpoint
 from schemas.errors import BadInput
+from schemas.words import first_line
 
 _CHECKSUMS_FILE = "checksums.json"
 DEFAULT_PROBE_PIXELS = 96  # No less than any Keras application takes: InceptionV3 takes no less than 75.
@@ -136,7 +137,7 @@ def resolve(handle: str) -> Path:
         try:
             folder = Path(hub.resolve(handle))
         except Exception as error:  # urllib, ssl, tarfile and gfile each raise their own.
-            raise BadInput(f"Backbone {handle} cannot be downloaded: {first_line(error)}.") from error
+            raise BadInput(f"Backbone {handle} cannot be downloaded: {first_line(error).rstrip('.')}.") from error
         if problem := check_folder(folder):
             raise BadInput(problem.replace(str(folder), handle))
         return folder
@@ -145,10 +146,6 @@ def resolve(handle: str) -> Path:
         return path
     target = cache_folder() / "backbones" / f"archive-{fingerprint(handle)[:12]}"
     return _once(target, lambda folder: _unpack(path, folder))
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _load(path: Path) -> Any:

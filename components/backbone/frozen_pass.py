@@ -17,6 +17,7 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from components.backbone.cut import Cut, data_inputs, in_order, node_of
+from schemas.words import first_line
 
 PROBE_IMAGES = 4
 LARGEST_DIFFERENCE = 1e-3  # relative to the largest value
@@ -165,8 +166,9 @@ def build(module: Any, image_size: int, parts: Cut | None = None) -> FrozenPass:
     except _CannotFold as reason:
         return FrozenPass(plain, False, f"batch normalisation is not folded: {reason}")
     except Exception as error:  # TensorFlow answers a graph that it cannot freeze with many kinds of errors.
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        return FrozenPass(plain, False, f"batch normalisation is not folded: {type(error).__name__}: {first_line}")
+        return FrozenPass(
+            plain, False, f"batch normalisation is not folded: {type(error).__name__}: {first_line(error)}"
+        )
     return FrozenPass(
         call, True, f"{count} batch normalisations folded into convolutions (largest difference {difference:.0e})"
     )

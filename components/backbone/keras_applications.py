@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.backbone.feature_vector import first_line, load, write_whole
+from components.backbone.feature_vector import load, write_whole
 from components.backbone.registry import (
     KerasApplication,
     require_absent,
@@ -22,6 +22,7 @@ from components.backbone.registry import (
 from components.backbone.saved_feature_vector import save_feature_vector
 from components.legacy_keras import tf_keras
 from schemas.errors import BadInput
+from schemas.words import first_line
 
 # Relative to the largest feature: between two graphs of the same operations there is only float noise.
 TOLERANCE = 1e-4

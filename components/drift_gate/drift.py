@@ -13,6 +13,7 @@ import numpy as np
 from components.drift_gate import two_samples
 from components.drift_gate.two_samples import Distance
 from schemas.errors import DataRefused
+from schemas.words import and_more
 
 GO, NOTE, STOP = ACTIONS = ("go", "note", "stop")
 # Of the earlier photos; they say how far a photo usually is from the nearest other one.
@@ -316,5 +317,4 @@ def _changed_most(counts: dict[str, tuple[int, int]], new: int, earlier: int) ->
 
 
 def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return and_more([repr(name) for name in names], _NAMED)

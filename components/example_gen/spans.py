@@ -42,6 +42,7 @@ from typing import Literal
 from components.example_gen import photo_folder
 from components.example_gen.photo_folder import SUCCESS_FILE
 from schemas.errors import BadInput
+from schemas.words import and_more
 
 _SPEC = re.compile(r"\{(SPAN|VERSION)(?::([1-9]|1[0-8]))?\}|\{(YYYY|MM|DD)\}")
 _IN_BRACES = re.compile(r"\{ *([A-Za-z]*)[^{}/]*\}?")
@@ -218,7 +219,7 @@ def choose_window(
         )
     found = [f"{span.shown} is empty" for span in spans.empty]
     found += [f"{waiting.folder} {waiting.reason}" for waiting in spans.unfinished]
-    raise BadInput(f"there is no complete span with photos: {_some(found)}; {_remedy(spans.unfinished)}")
+    raise BadInput(f"there is no complete span with photos: {and_more(found, 3, '; ')}; {_remedy(spans.unfinished)}")
 
 
 def resolve_sources(
@@ -254,7 +255,7 @@ def resolve_sources(
     if span is not None:
         asked = _day_or_number(patterns[0], search.numbers()[0])
         what = f"span {asked} of {texts}, which data.span asks for, is not complete yet"
-    found = _some([f"{waiting.folder} {waiting.reason}" for waiting in unfinished])
+    found = and_more([f"{waiting.folder} {waiting.reason}" for waiting in unfinished], 3, "; ")
     raise BadInput(f"{what}: {found}; {_remedy(unfinished)}")
 
 
@@ -394,10 +395,6 @@ def _by_number(pattern: SpanPattern, asked: int | None) -> dict[int, list[_Span]
     )
 
 
-def _some(sentences: list[str]) -> str:
-    return "; ".join(sentences[:3]) + (f"; and {len(sentences) - 3} more" if len(sentences) > 3 else "")
-
-
 def _remedy(unfinished: Sequence[Unfinished]) -> str:
     if any(waiting.settling for waiting in unfinished):
         return "wait, put that file into the folder if it is whole, or set data.settle_seconds=0"
@@ -498,7 +495,7 @@ def _folders_in(folder: str) -> list[str]:
 def _none_fits(pattern: SpanPattern) -> BadInput:
     base, _ = _base_and_components(pattern.text)
     names = sorted(_folders_in(base))
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = and_more(names, 5)
     return BadInput(
         f"no folder fits {pattern.text}: {base} holds {f'the folders {shown}' if names else 'no folders'}; expected "
         f"one with {_what(pattern)}; check the path"

@@ -19,6 +19,7 @@ from typing import Any
 
 from components.example_gen.layouts import Photo
 from schemas.errors import BadInput
+from schemas.words import on_one_line
 
 _KEYS = {
     "cats_vs_dogs": ("image", "image/filename", "label"),
@@ -70,9 +71,8 @@ def resolve_tfds(spec: str, data_dir: str | None) -> str:
             _check_reachable(_HOSTS[name])
             builder.download_and_prepare()
         except Exception as error:  # the network, the disk, the source's web server: each has its own kinds
-            said = " ".join(str(error).split())[:200] or type(error).__name__
             raise BadInput(
-                f"TensorFlow Datasets could not download and prepare {name} ({said}); connect to "
+                f"TensorFlow Datasets could not download and prepare {name} ({on_one_line(error, 200)}); connect to "
                 f"{_HOSTS[name]}, copy a prepared {name} to {builder.data_path}, or give a folder of photos "
                 f"instead of {spec}."
             ) from error
@@ -187,7 +187,6 @@ def _builder(folder: str) -> Any:
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS raise many kinds for a damaged folder
-        said = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"{folder} cannot be read as TensorFlow Datasets write it ({said}); prepare it again."
+            f"{folder} cannot be read as TensorFlow Datasets write it ({on_one_line(error, 200)}); prepare it again."
         ) from error

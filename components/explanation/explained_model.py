@@ -16,6 +16,7 @@ from components.transform import image_ops
 from schemas.errors import BadInput
 from schemas.features import IMAGE
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.words import first_line
 
 _SIGNATURE, _INPUT, _OUTPUT = "serving_default", "image_bytes", "probabilities"
 _SIDE_UNKNOWN = 160  # pixels; of what is shown to a model that does not say what it looks at
@@ -83,7 +84,7 @@ class ExplainedModel:
                 self.unreachable = str(error)
             except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds
                 self._graph = None
-                self.unreachable = f"TensorFlow refuses its graph ({_first_line(error)})"
+                self.unreachable = f"TensorFlow refuses its graph ({first_line(error)[:200]})"
             if not self.layers and not self.unreachable:
                 self.unreachable = "nothing in it has places and learnt"
 
@@ -177,7 +178,7 @@ def load_model(folder: str) -> ExplainedModel:
     try:
         model = tf.saved_model.load(folder)
     except Exception as error:  # damaged graphs and variables fail in many ways
-        raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({_first_line(error)})") from None
+        raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({first_line(error)[:200]})") from None
     signatures = getattr(model, "signatures", {})
     answers = signatures.get(_SIGNATURE)
     labels = read_labels(folder)
@@ -221,7 +222,3 @@ def _examples(photos: tf.Tensor) -> tf.Tensor:
         example.features.feature[IMAGE].bytes_list.value.append(photo)
         examples.append(example.SerializeToString())
     return tf.constant(examples, tf.string)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

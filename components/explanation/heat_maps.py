@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from components.explanation.explained_model import ExplainedModel, Layer
 from schemas.errors import BadInput
+from schemas.words import first_line
 
 GRAD_CAM, INTEGRATED_GRADIENTS, OCCLUSION = METHODS = ("Grad-CAM", "integrated gradients", "occlusion")
 STEPS = 24  # of the path from one baseline to the photo
@@ -157,8 +158,7 @@ def integrated_gradients(model: ExplainedModel, image: np.ndarray, class_index: 
             try:
                 found = compiled(tf.constant(path[start : start + _BATCH]), tf.constant(class_index))
             except (LookupError, ValueError, tf.errors.OpError) as error:  # an operation without a gradient
-                first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                raise NoGradient(f"no gradient reaches the photo ({first_line})") from None
+                raise NoGradient(f"no gradient reaches the photo ({first_line(error)[:200]})") from None
             if found is None:
                 raise NoGradient("no gradient reaches the photo")
             total += (image - baseline) * found.numpy().sum(axis=0) / STEPS / len(BASELINES)

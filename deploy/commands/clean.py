@@ -13,7 +13,7 @@ from deploy.root import find_root
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from deploy.housekeeping import Cleaned
+    from deploy.housekeeping import CleaningResult
 
 
 @click.command()
@@ -68,7 +68,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
         )
 
 
-def _for_programs(cleaned: Cleaned) -> dict[str, Any]:
+def _for_programs(cleaned: CleaningResult) -> dict[str, Any]:
     return {
         "dry_run": cleaned.dry_run,
         "days": cleaned.days,
@@ -79,7 +79,7 @@ def _for_programs(cleaned: Cleaned) -> dict[str, Any]:
     }
 
 
-def _for_people(cleaned: Cleaned) -> str:
+def _for_people(cleaned: CleaningResult) -> str:
     lines = []
     if cleaned.removed:
         rows = [[one.what, one.why, _size(one.bytes)] for one in cleaned.removed]

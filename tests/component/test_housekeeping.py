@@ -244,7 +244,7 @@ class History:
         found = self.store.get_executions_by_context(context.id) if context else []
         return sorted(execution.id for execution in found if execution.last_known_state == COMPLETE)
 
-    def clean(self, days: float = 30, **keywords) -> housekeeping.Cleaned:
+    def clean(self, days: float = 30, **keywords) -> housekeeping.CleaningResult:
         return clean(self.root, self.store, days, self.now, **keywords)
 
     def is_there(self, number: int) -> bool:
@@ -264,11 +264,11 @@ class History:
         return (self.now - max(times)) / DAY
 
 
-def removed(cleaned: housekeeping.Cleaned) -> set[str]:
+def removed(cleaned: housekeeping.CleaningResult) -> set[str]:
     return {one.what for one in cleaned.removed}
 
 
-def artifacts_removed(cleaned: housekeeping.Cleaned) -> set[str]:
+def artifacts_removed(cleaned: housekeeping.CleaningResult) -> set[str]:
     return {what for what in removed(cleaned) if what.startswith("artifacts/") and not what.endswith(".system")}
 
 
@@ -389,7 +389,7 @@ def test_a_cleaning_killed_anywhere_leaves_nothing_that_points_at_nothing_and_th
             return remove
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(housekeeping, "_remove", dies_after(housekeeping._remove, [survived]))
+            patch.setattr(housekeeping.cleaning, "_remove", dies_after(housekeeping.cleaning._remove, [survived]))
             if len(whole) > survived:
                 with pytest.raises(KeyboardInterrupt):
                     history.clean(days)
@@ -766,7 +766,7 @@ def test_a_process_killed_in_the_middle_leaves_work_that_the_next_one_ends(histo
         "    if len(calls) == 4:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(path)\n"
-        "housekeeping.shutil.rmtree = rmtree\n"
+        "housekeeping.cleaning.shutil.rmtree = rmtree\n"
         "housekeeping.clean_root(Root(sys.argv[1]), 30)\n"
     )
     repository = Path(__file__).parents[2]
@@ -894,7 +894,7 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_removed(history, monkey
         real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(housekeeping.shutil, "rmtree", rmtree)
+        patch.setattr(housekeeping.cleaning.shutil, "rmtree", rmtree)
         code, output = call("--root", str(history.root.folder))
     assert code == 2
     what = f"artifacts/Window/photos/{stuck.name}"

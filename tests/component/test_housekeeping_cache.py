@@ -19,7 +19,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import channel, standard_artifacts
 
-from deploy.housekeeping import Cleaned, clean
+from deploy.housekeeping import CleaningResult, clean
 from deploy.local_runner import LocalRunner
 from deploy.root import Root
 from pipeline import run_record
@@ -138,7 +138,7 @@ class Small:
                 )
         connection.close()
 
-    def clean(self) -> Cleaned:
+    def clean(self) -> CleaningResult:
         return clean(self.root, self.store(), 30)
 
     def artifacts(self) -> dict[str, int]:
@@ -197,7 +197,7 @@ def test_a_cleaning_killed_before_it_removed_a_folder_leaves_nothing_for_the_cac
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(housekeeping, "_remove", killed)
+    monkeypatch.setattr(housekeeping.cleaning, "_remove", killed)
     with pytest.raises(KeyboardInterrupt):
         small.clean()
     monkeypatch.undo()

@@ -239,7 +239,8 @@ def test_steps_that_are_missing_are_named_too(place, config, nodes):
         prepare(config, place.root, "run-1", place.address, expected)
     assert f"(it adds {nodes[0]}; it lacks Ensemble, Tuner)" in sentence(error)
     # Written as the flag has it; the same steps in another order are the same steps.
-    assert list(prepare(config, place.root, "run-1", place.address, ",".join(reversed(nodes)).split(",")).nodes) == nodes
+    reordered = ",".join(reversed(nodes)).split(",")
+    assert list(prepare(config, place.root, "run-1", place.address, reordered).nodes) == nodes
 
 
 @pytest.mark.parametrize(

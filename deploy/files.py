@@ -1,0 +1,52 @@
+"""Folders and files on this disk: what is in them, how large and how old it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; links are none."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def files_below(path: Path) -> Iterator[str]:
+    """A file itself, or every file below a folder."""
+    if not path.is_dir() or path.is_symlink():
+        if os.path.lexists(path):
+            yield str(path)
+        return
+    for folder, _, names in os.walk(path):
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def size_of(path: Path) -> int:
+    total = 0
+    for file in files_below(path):
+        with contextlib.suppress(OSError):
+            total += os.lstat(file).st_size
+    return total
+
+
+def newest_change(folder: Path) -> float:
+    """When a folder, or anything in it, was changed last, seconds since 1970; 0: it is gone."""
+    newest = 0.0
+    for parent, _, names in os.walk(folder):
+        for path in (parent, *(os.path.join(parent, name) for name in names)):
+            with contextlib.suppress(OSError):
+                newest = max(newest, os.lstat(path).st_mtime)
+    return newest
+
+
+def time_or_now(path: Path, now: float) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return now

@@ -1,0 +1,84 @@
+"""What stays, however old: for the next run, and for the versions in `serving/`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.files import folders_in
+from deploy.housekeeping.record import Record
+from deploy.root import SUMMARY_FILE, Root
+
+# Type of photos, of vectors and of predictions.
+_EXAMPLES = "Examples"
+
+
+@dataclass
+class Needs:
+    """What stays, however old. executions: all that they made. artifacts: these besides. runs: their reports."""
+
+    executions: set[int] = field(default_factory=set)
+    artifacts: set[int] = field(default_factory=set)
+    runs: set[str] = field(default_factory=set)
+
+
+def find_needs(root: Root, record: Record) -> Needs:
+    needs, groups = Needs(), _groups(root, record)
+    for run in _runs_to_go_on_from(root, record, groups):
+        needs.runs.add(run)
+        used = record.used_by_runs(groups[run])
+        needs.executions |= {record.maker[artifact] for artifact in used if artifact in record.maker}
+    serving = root.serving_folder()
+    for version in serving.versions():  # the pinned ones are among them
+        run_id = (serving.manifest(version) or {}).get("run_id")
+        if not run_id:
+            continue  # of an older warmstart, or damaged: nobody knows which run it was
+        needs.runs.add(run_id)
+        needs.artifacts |= {
+            artifact
+            for artifact in record.used_by_runs(groups.get(run_id, ()))
+            if artifact in record.artifacts and record.artifacts[artifact].type != _EXAMPLES
+        }
+    if (last_pushed := record.last_pushed()) is not None:
+        needs.artifacts.add(last_pushed)
+    return needs
+
+
+def _groups(root: Root, record: Record) -> dict[str, list[str]]:
+    """Each run with its companions, as ML Metadata names them, newest first.
+
+    The ingestion of span 7 for the run `<id>` is a run of its own, `<id>-span-7` (`deploy/earlier_spans.py`).
+    """
+    reports = {folder.name for folder in folders_in(root.reports)}
+    base, base_of = "", {}
+    for name in sorted({*record.runs, *reports}):  # companions follow their run
+        base = base if base and name.startswith(base + "-") and name not in reports else name
+        base_of[name] = base
+    groups: dict[str, list[str]] = {}
+    for name in sorted(record.runs, key=lambda name: record.runs[name].id, reverse=True):
+        groups.setdefault(base_of[name], []).append(name)
+    return groups
+
+
+def _runs_to_go_on_from(root: Root, record: Record, groups: dict[str, list[str]]) -> set[str]:
+    """The newest run, the newest that came to its end, and the newest in which each step of that one succeeded."""
+    finished = ((run, _steps_of_finished(root.reports / run)) for run in groups)
+    last, steps = next(((run, steps) for run, steps in finished if steps is not None), (None, None))
+    successes = record.newest_successes(steps)
+    return {
+        run for run, names in groups.items() if run in (next(iter(groups)), last) or not successes.isdisjoint(names)
+    }
+
+
+def _steps_of_finished(report: Path) -> set[str] | None:
+    """The steps that succeeded in a run that went through the whole graph, whatever the verdict; None: it did not."""
+    try:
+        summary = json.loads((report / SUMMARY_FILE).read_text(encoding="utf-8"))
+        states = {node["id"]: node["state"] for node in summary["nodes"]}
+        ended = summary["status"] in ("pushed", "not_pushed", "skipped")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not ended or not states or not {*states.values()} <= {"complete", "cached", "skipped"}:
+        return None
+    return {step for step, state in states.items() if state != "skipped"}

@@ -1,0 +1,264 @@
+"""Where the photos are, which of them are taken, and when a new span is unlike the earlier ones."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import re
+from typing import Literal, TypedDict
+
+from pydantic import Field, field_validator, model_validator
+
+from components.example_gen.layouts import FolderRules
+from components.example_gen.photo_folder import SUCCESS_FILE
+from components.example_gen.spans import SETTLE_SECONDS
+from pipeline.config.section import DatasetName, Section, Source, absolute
+from schemas.features import DATASETS
+
+# TensorFlow decodes no larger photo.
+_MOST_PIXELS = 2**29 - 1
+
+
+class SplitBuckets(Section):
+    """Shares of the three splits, as hash buckets: 8/1/1 is 80 %, 10 % and 10 %."""
+
+    train: int = Field(8, ge=1, le=1000, description="Buckets of the split that is learnt from.")
+    eval: int = Field(
+        1, ge=1, le=1000, description="Buckets of the split that epochs, calibration and the winner are chosen on."
+    )
+    test: int = Field(1, ge=1, le=1000, description="Buckets of the split that is reported, and guards production.")
+
+
+class CompletenessOfSpans(TypedDict):
+    success_file: str
+    settle_seconds: float
+
+
+class DataConfig(Section):
+    """Where the photos are and which of them are taken."""
+
+    sources: dict[DatasetName, Source | None] = Field(
+        description="Data set -> folder, or tfds:NAME for TensorFlow Datasets; in a folder's path {SPAN}, or {YYYY}, "
+        "{MM} and {DD}, and {VERSION} stand for the latest. Set by --data."
+    )
+    span: int | datetime.date | None = Field(
+        None,
+        description="Which span of `sources` with {SPAN} (17), or with {YYYY}, {MM} and {DD} (2026-11-22); empty: the "
+        "latest.",
+    )
+    window: int | Literal["all"] | None = Field(
+        None,
+        description="How many of the newest spans are trained on: a number of them, or all; empty: one span, on its "
+        "own.",
+    )
+    test_spans: list[int | datetime.date] | None = Field(
+        None,
+        description="Only the photos of these spans make the test split, so that months are compared on the same "
+        "photos; empty: each span's own.",
+    )
+    success_file: str = Field(SUCCESS_FILE, description="The folder of a span is complete when this file is in it.")
+    settle_seconds: float = Field(
+        SETTLE_SECONDS,
+        ge=0,
+        allow_inf_nan=False,
+        description="Without that file it is complete when nothing in it has changed for so long; 0: at once.",
+    )
+    tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
+    labels: str = Field(
+        "auto",
+        min_length=1,
+        description="Of an image_folder: `folders`, whose names are the classes; a table beside them such as "
+        "labels.csv, or labels.csv:breed for one of its columns; `auto`: the folders, and a table where they say "
+        "nothing.",
+    )
+    group: str = Field(
+        "",
+        description="Photos of one series share a split: `folder` (below the class's), `prefix:_` (of the file's name, "
+        "up to the first _) or `column:patient` (of the table of labels); empty: each photo on its own.",
+    )
+    max_rejected_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="More rejected files than this share of all files, or of a class, stop the run; a class may always "
+        "lose one.",
+    )
+    max_contradictions: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Photos that lie in two classes are left out; more of them than this share of all photos stop the "
+        "run. A few among thousands are slips; more are a mistake in how the classes were put together.",
+    )
+    min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
+    max_pixels: int = Field(
+        100_000_000,
+        ge=1,
+        le=_MOST_PIXELS,
+        description="Photos with more pixels are rejected, before they are decoded. Ingestion holds one photo at a "
+        "time, at up to 25 bytes a pixel.",
+    )
+    max_file_megabytes: int = Field(
+        100,
+        ge=1,
+        le=2000,
+        description="Larger files are rejected, and of files that do not begin like a photo no more is read than that.",
+    )
+    convert: bool = Field(
+        True,
+        description="WebP, TIFF, AVIF and HEIC, and GIFs, PNGs and BMPs that TensorFlow would decode to other pixels "
+        "than viewers show, are converted to PNG; false: they are rejected.",
+    )
+    splits: SplitBuckets = SplitBuckets()
+
+    @property
+    def folder_rules(self) -> FolderRules:
+        """How the folders of photos are read."""
+        return FolderRules(self.success_file, self.labels, self.group)
+
+    @field_validator("group")
+    @classmethod
+    def _a_known_group(cls, group: str) -> str:
+        if group in ("", "folder") or re.fullmatch("(prefix|column):.+", group):
+            return group
+        raise ValueError(
+            "expected folder, prefix: and a separator such as prefix:_, column: and a column's name, or nothing"
+        )
+
+    @property
+    def completeness(self) -> CompletenessOfSpans:
+        """When a span is complete: keyword arguments of `find_spans`, `resolve_sources` and ImageExampleGen."""
+        return {"success_file": self.success_file, "settle_seconds": self.settle_seconds}
+
+    @field_validator("sources")
+    @classmethod
+    def _at_least_one(cls, sources: dict[str, str | None]) -> dict[str, str | None]:
+        if not sources:
+            raise ValueError(f"expected at least one of {', '.join(DATASETS)}")
+        return {dataset: folder and absolute(folder) for dataset, folder in sources.items()}
+
+    @field_validator("span", mode="before")
+    @classmethod
+    def _number_or_day(cls, span: object) -> int | datetime.date | None:
+        read = _read_span(span)
+        if span is not None and read is None:
+            raise ValueError("expected a span's number such as 17, a day such as 2026-11-22, or nothing for the latest")
+        return read
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _number_or_all(cls, window: object) -> int | str | None:
+        if isinstance(window, str) and re.fullmatch("[0-9]{1,9}", window):
+            window = int(window)
+        if window in (None, "all") or (type(window) is int and window >= 1):
+            return window
+        raise ValueError("expected a number of spans such as 4, all, or nothing for one span on its own")
+
+    @field_validator("test_spans", mode="before")
+    @classmethod
+    def _numbers_or_days(cls, spans: object) -> object:
+        read = [_read_span(span) for span in spans] if isinstance(spans, list) else []
+        if spans is not None and (not read or None in read):
+            raise ValueError("expected a list of spans, by number such as [1, 2] or by day such as [2026-11-22]")
+        return read or None
+
+    @field_validator("success_file")
+    @classmethod
+    def _file_name(cls, name: str) -> str:
+        if not name or name in (".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"expected the name of a file in each span's folder, such as {SUCCESS_FILE}, without a /")
+        return name
+
+
+def _read_span(span: object) -> int | datetime.date | None:
+    """The number or day that was written; None for what is neither."""
+    if isinstance(span, str) and re.fullmatch("[0-9]+", span):
+        span = int(span)
+    elif isinstance(span, str):
+        with contextlib.suppress(ValueError):
+            span = datetime.datetime.strptime(span, "%Y-%m-%d").date()
+    return span if type(span) is datetime.date or (type(span) is int and 0 <= span < 10**18) else None
+
+
+_NOTE = "A larger distance is written into the summary; null: none is."
+_STOP = "A larger distance ends the run before anything is learnt from the span; null: none does."
+
+
+class DriftCheck(Section):
+    """When a check of a new span against the earlier ones speaks; with neither threshold it is switched off."""
+
+    note: float | None = Field(ge=0, allow_inf_nan=False, description=_NOTE)
+    stop: float | None = Field(ge=0, allow_inf_nan=False, description=_STOP)
+
+    @model_validator(mode="after")
+    def _noted_before_stopped(self) -> DriftCheck:
+        if self.note is not None and self.stop is not None and self.note > self.stop:
+            raise ValueError(f"note ({self.note:g}) is larger than stop ({self.stop:g}); expected it to be smaller")
+        return self
+
+
+class LabelDistributionDrift(DriftCheck):
+    """Share of the photos that would have to change class, in [0, 1]."""
+
+    note: float | None = Field(0.2, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(0.9, ge=0, le=1, description=_STOP)
+
+
+class ImageSizeDrift(DriftCheck):
+    """How far the sides of a photo would have to change, in the mean, in octaves: 1 is twice or half as long."""
+
+    note: float | None = Field(0.5, ge=0, allow_inf_nan=False, description=_NOTE)
+    stop: float | None = Field(None, ge=0, allow_inf_nan=False, description=_STOP)
+
+
+class ImageFormatDrift(DriftCheck):
+    """Share of the photos that would have to change format, in [0, 1]."""
+
+    note: float | None = Field(0.3, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(None, ge=0, le=1, description=_STOP)
+
+
+class BrightnessDrift(DriftCheck):
+    """How far the brightness of a photo would have to change, in the mean; black is 0, white 1."""
+
+    note: float | None = Field(0.1, ge=0, le=1, description=_NOTE)
+    stop: float | None = Field(None, ge=0, le=1, description=_STOP)
+
+
+class FeatureDrift(DriftCheck):
+    """What the photos show: maximum mean discrepancy of their feature vectors, 0 to 1.4."""
+
+    note: float | None = Field(0.15, ge=0, le=2, description=_NOTE)
+    stop: float | None = Field(0.45, ge=0, le=2, description=_STOP)
+
+
+class ClassFeatureDrift(DriftCheck):
+    """What the photos show within their classes: each against the earlier ones of its class, 0 to 1.4."""
+
+    note: float | None = Field(0.2, ge=0, le=2, description=_NOTE)
+    stop: float | None = Field(0.3, ge=0, le=2, description=_STOP)
+
+
+class DriftConfig(Section):
+    """A new span against the earlier ones of the window. A distance counts where it exceeds its threshold and chance.
+
+    `note` writes it into the summary, `stop` ends the run before anything is learnt from the span.
+    """
+
+    label_distribution: LabelDistributionDrift = LabelDistributionDrift()
+    image_size: ImageSizeDrift = ImageSizeDrift()
+    image_format: ImageFormatDrift = ImageFormatDrift()
+    brightness: BrightnessDrift = BrightnessDrift()
+    feature_distance: FeatureDrift = FeatureDrift()
+    class_feature_distance: ClassFeatureDrift = ClassFeatureDrift()
+    false_alarms: float = Field(
+        0.001, ge=0.0001, le=0.1, description="How often a check may exceed chance without any drift."
+    )
+    far_quantile: float = Field(
+        0.999,
+        gt=0.5,
+        lt=1,
+        description="A photo is far when its nearest earlier photo is further away than this share of the earlier ones "
+        "are from theirs.",
+    )
+    listed_photos: int = Field(20, ge=0, le=1000, description="Far photos that are listed, the farthest first.")
