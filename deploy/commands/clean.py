@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--days",
     type=click.IntRange(min=0),
+    metavar="DAYS",
     help="Remove what has not been used for this many days.  [default: retention.days of the newest run]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and change nothing.")

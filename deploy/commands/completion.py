@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that makes SHELL complete the commands, options and configurations of warmstart.
+    """Print a script with which your shell completes the commands, options and configurations of warmstart.
 
     \b
     Examples:

@@ -39,7 +39,7 @@ def run(
 
     DIR holds one folder for each class, or any layout that `warmstart inspect DIR` understands. Known data sets are
     recognised: Cats vs Dogs (cat/ and dog/, or cat.0.jpg ...) and Oxford-IIIT Pets (images/ and annotations/).
-    Finished steps are not run again, and the same command takes up a run that was killed.
+    Finished steps are not run again, and the same command resumes a run that was killed.
 
     \b
     Examples:

@@ -18,9 +18,13 @@ from schemas.errors import BadInput
 
 
 @click.command()
-@click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
+@click.option(
+    "--cron",
+    metavar="FIELDS",
+    help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.',
+)
 @config_options
-@click.option("--name", help="Name of the schedule.  [default: the configuration's]")
+@click.option("--name", metavar="NAME", help="Name of the schedule.  [default: the configuration's]")
 @click.option(
     "--time-zone", metavar="ZONE", help="The time zone of --cron, such as Europe/Berlin.  [default: the machine's]"
 )
