@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy import output
+from deploy.commands.options import json_option
 from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
+from deploy.output import document
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -117,7 +120,8 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Vertex AI takes what TFX's KubeflowV2DagRunner writes; steps that it cannot run are named.",
 )
-def compile_command(output: Path | None, target: str, **package: Any) -> None:
+@json_option
+def compile_command(output: Path | None, target: str, as_json: bool, **package: Any) -> None:
     """Writes the pipeline as a package that Kubeflow Pipelines takes, also in its own pages.
 
     The options become the defaults of the run's parameters: config, data, span, overrides, root, tfx_pipeline_root and
@@ -147,8 +151,11 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{file} cannot be written ({error.strerror}); give another file with --output") from None
-    tasks = text.count("- deploy.kubeflow.node\n")
-    click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {len(text.encode()) / 1000:.0f} kB")
+    tasks, size = text.count("- deploy.kubeflow.node\n"), len(text.encode())
+    if as_json:
+        document({"file": str(file), "pipeline": name, "tasks": tasks, "bytes": size})
+    else:
+        click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {size / 1000:.0f} kB")
 
 
 @kubeflow.command(short_help="Uploads the pipeline and starts a run.")
@@ -158,6 +165,7 @@ def compile_command(output: Path | None, target: str, **package: Any) -> None:
 @click.option("--run-name", help="[default: the pipeline's name and the time]")
 @click.option("--force-push", metavar="REASON", help="As in `warmstart run`.")
 @click.option("--follow", is_flag=True, help="Waits for the end; Ctrl-C stops waiting, not the run.")
+@json_option
 def submit(
     endpoint: str | None,
     namespace: str | None,
@@ -167,6 +175,7 @@ def submit(
     run_name: str | None,
     force_push: str | None,
     follow: bool,
+    as_json: bool,
     **package: Any,
 ) -> None:
     """Compiles, uploads a new version unless it is there already, starts a run and prints its address.
@@ -203,13 +212,19 @@ def submit(
             run_name or f"{name} {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}",
             service_account,
         )
-    click.echo(f"pipeline {name}: {'uploaded' if submitted.new_version else 'there already'}, {submitted.version_id}")
-    click.echo(f"run {submitted.run_id}\n{submitted.run_url}")
+    # With --json words go to standard error, and the document follows when all is known.
+    uploaded = "uploaded" if submitted.new_version else "there already"
+    click.echo(f"pipeline {name}: {uploaded}, {submitted.version_id}", err=as_json)
+    click.echo(f"run {submitted.run_id}\n{submitted.run_url}", err=as_json)
     if hint := connection.ui_hint():
-        click.echo(f"to open it: {hint}")
+        click.echo(f"to open it: {hint}", err=as_json)
+    code = None
     if follow:
         reports = Path(resolved.defaults.root, "reports", submitted.run_id)
-        sys.exit(_follow(connection, submitted.run_id, compiled.tasks, reports))
+        code = _follow(connection, submitted.run_id, compiled.tasks, reports, err=as_json)
+    if as_json:
+        document({"pipeline": name, **dataclasses.asdict(submitted), "exit_code": code})
+    sys.exit(code)
 
 
 @kubeflow.group(short_help="Runs that Kubeflow starts by itself.")
@@ -239,6 +254,7 @@ def schedule() -> None:
 @_package_options
 @_cluster_options
 @_run_options
+@json_option
 def schedule_set(
     name: str,
     cron: str,
@@ -249,6 +265,7 @@ def schedule_set(
     token: str | None,
     experiment: str | None,
     service_account: str | None,
+    as_json: bool,
     **package: Any,
 ) -> None:
     """Creates the schedule NAME, or replaces it; done twice, it changes nothing.
@@ -269,14 +286,19 @@ def schedule_set(
         done = client.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
+    times = when.next_times(3)
+    if as_json:
+        of_clock = {"cron": when.cron, "time_zone": when.time_zone, "next": [time.isoformat() for time in times]}
+        document({"name": name, "done": done.action, "pipeline": pipeline_name, **of_clock})
+        return
     click.echo(f"schedule {name}: {done.action}; the pipeline {pipeline_name}, {when.cron} in {when.time_zone}")
-    for time in when.next_times(3):
+    for time in times:
         click.echo(f"  next {time:%Y-%m-%d %H:%M %Z}")
 
 
 @schedule.command("list")
 @_cluster_options
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@json_option
 def schedule_list(endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
     """Shows the schedules that warmstart made.
 
@@ -289,9 +311,7 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 
     found = client.list_schedules(client.connect(client.find_endpoint(endpoint, namespace, token)))
     if as_json:
-        import dataclasses
-
-        output.document([dataclasses.asdict(one) for one in found])
+        document([dataclasses.asdict(one) for one in found])
         return
     for one in found:
         click.echo(f"{one.name}  {one.described}{'' if one.enabled else '  (switched off)'}")
@@ -302,7 +322,8 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 @schedule.command("delete")
 @click.argument("name")
 @_cluster_options
-def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None) -> None:
+@json_option
+def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
     """Deletes the schedule NAME; runs that it started stay.
 
     \b
@@ -312,7 +333,10 @@ def schedule_delete(name: str, endpoint: str | None, namespace: str | None, toke
     from deploy.kubeflow import client
 
     client.delete_schedule(client.connect(client.find_endpoint(endpoint, namespace, token)), name)
-    click.echo(f"schedule {name}: deleted")
+    if as_json:
+        document({"name": name, "done": "deleted"})
+    else:
+        click.echo(f"schedule {name}: deleted")
 
 
 def _wanted(
@@ -343,8 +367,6 @@ def _compiled(
     Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
     in Kubeflow's pages does not ask for them.
     """
-    import dataclasses
-
     from deploy.kubeflow import client
     from deploy.kubeflow.image import check_image
     from deploy.kubeflow.package import make_package
@@ -364,7 +386,7 @@ def _compiled(
         yield connection, name, read_package(file, {key: value for key, value in of_this_run.items() if value})
 
 
-def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path) -> int:
+def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path, err: bool) -> int:
     """Tells of every task until the run ends, and how it did, from its summary if that can be read here.
 
     Returns:
@@ -375,24 +397,24 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
 
     def show(change: client.TaskChange) -> None:
         seconds = "" if change.seconds is None else f"{change.seconds:8.0f} s"
-        click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}")
+        click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}", err=err)
 
     ended = client.follow(connection, run_id, show, tasks)
     if ended.stopped:
-        click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}")
+        click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}", err=err)
         return 0
     outcome, succeeded = _outcome(reports), ended.state == client.SUCCEEDED
     # Whatever a summary says, a run of which a task failed is no success.
     if outcome and (succeeded or EXIT_CODES[outcome[0]]):
         code = EXIT_CODES[outcome[0]]
-        click.echo(f"status: {outcome[0]}  {outcome[1]}")
+        click.echo(f"status: {outcome[0]}  {outcome[1]}", err=err)
     else:
         code = 0 if succeeded else 1
-        click.echo(f"status: {ended.state.lower()}")
+        click.echo(f"status: {ended.state.lower()}", err=err)
     for task in ended.failed:
-        click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}")
+        click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}", err=err)
     if ended.error:
-        click.echo(f"  {ended.error}")
+        click.echo(f"  {ended.error}", err=err)
     return code
 
 
