@@ -1,4 +1,4 @@
-"""Distribution `warmstart`: the packages `schemas`, `components`, `pipeline`, `deploy`, and the command `warmstart`."""
+"""Distribution `warmstart`: `schemas`, `samples`, `components`, `pipeline`, `deploy`, and the command `warmstart`."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["schemas*", "components*", "pipeline*", "deploy*"]),
+    packages=find_packages(include=["schemas*", "samples*", "components*", "pipeline*", "deploy*"]),
     package_data={
         "schemas": ["*.pbtxt", "*.txt"],
         "components": ["report/*.html.j2"],

@@ -25,7 +25,7 @@ from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules
 from deploy import peak_memory
-from schemas.sample_photos import write_sample_photos
+from samples.sample_photos import write_sample_photos
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF")
 

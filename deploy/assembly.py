@@ -13,8 +13,8 @@ from tfx.proto.orchestration import pipeline_pb2
 from deploy.root import Root
 from pipeline import run_record
 from pipeline.config import Config
-from pipeline.graph import EarlierSpans, make_pipeline
-from pipeline.places import Places
+from pipeline.graph import make_pipeline
+from pipeline.places import EarlierSpans, Places
 
 # In this process and in memory. The setup file is never opened by this runner; without the argument TFX would
 # build a source distribution at each Beam step.

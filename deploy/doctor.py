@@ -543,10 +543,10 @@ def _kubeflow(host: str | None) -> Check:
         return Check(name, "ok", f"{client_found}; no endpoint was given, so none was asked")
     if version is None:
         return Check(name, "fail", "kfp is not installed", "pip install 'warmstart[kubeflow]'")
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect, find_endpoint
 
     try:
-        connection = client.connect(client.find_endpoint(host, None, None))
+        connection = connect(find_endpoint(host, None, None))
     except BadInput as error:
         found, _, todo = str(error).partition(";")
         return Check(name, "fail", found, todo.strip() or "check the address and the way to it")

@@ -26,7 +26,7 @@ from deploy.local_runner import LocalRunner
 from deploy.window import find_window, planned
 from pipeline import run_record
 from pipeline.config import Config
-from pipeline.graph import EarlierSpans
+from pipeline.places import EarlierSpans
 from schemas.errors import BadInput
 
 INGESTED, JUDGED = "FeatureVectorGen", "DriftGate"

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.backbone.registry import cache_folder
-from deploy.kubeflow.timetable import Timetable, cron_fields, timetable
+from deploy.timetable import Timetable, cron_fields, timetable
 from pipeline.config import Config
 from schemas.errors import BadInput
 

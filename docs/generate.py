@@ -69,7 +69,7 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 
 def configuration() -> str:
     """Every key of the configuration: its type, range, default and description."""
-    lines = [_MARK.format(source="descriptions in `pipeline/config.py`"), "# Configuration\n"]
+    lines = [_MARK.format(source="descriptions in `pipeline/config/`"), "# Configuration\n"]
     lines += [
         _wrapped(
             "A configuration is YAML with the keys below, or one of the ready-made ones by its name: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,29 +39,12 @@ from components.window.component import Window
 from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
-from pipeline.places import Places
+from pipeline.places import EarlierSpans, Places
 from pipeline.trainer_settings import trainer_settings, unfreezing
 from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
-
-
-@dataclass(frozen=True)
-class EarlierSpans:
-    """The spans of a window before the newest, and which spans it has.
-
-    photos, vectors, reports: numbers of their artifacts in ML Metadata, of ImageExampleGen and FeatureVectorGen, which
-    have ingested and checked them. trained: numbers of all spans whose train and eval splits are learnt from. tested:
-    of all whose test splits are tested on. planned: what the window was planned from.
-    """
-
-    photos: list[int] = field(default_factory=list)
-    vectors: list[int] = field(default_factory=list)
-    reports: list[int] = field(default_factory=list)
-    trained: list[int] = field(default_factory=list)
-    tested: list[int] = field(default_factory=list)
-    planned: list[str] = field(default_factory=list)
 
 
 def make_pipeline(

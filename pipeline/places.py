@@ -1,8 +1,8 @@
-"""The folders of a pipeline."""
+"""The folders of a pipeline, and the earlier spans that it learns from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -22,3 +22,20 @@ class Places:
     production_model: str = ""
     production_identity: str = ""
     lost_version: str = ""
+
+
+@dataclass(frozen=True)
+class EarlierSpans:
+    """The spans of a window before the newest, and which spans it has.
+
+    photos, vectors, reports: numbers of their artifacts in ML Metadata, of ImageExampleGen and FeatureVectorGen, which
+    have ingested and checked them. trained: numbers of all spans whose train and eval splits are learnt from. tested:
+    of all whose test splits are tested on. planned: what the window was planned from.
+    """
+
+    photos: list[int] = field(default_factory=list)
+    vectors: list[int] = field(default_factory=list)
+    reports: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    tested: list[int] = field(default_factory=list)
+    planned: list[str] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Two small servers on loopback: Kubeflow Pipelines' REST API v2beta1, and a registry of container images.
+"""A small server on loopback with Kubeflow Pipelines' REST API v2beta1.
 
-The API's paths, query parameters and field names are those of the generated clients (kfp-server-api 2.0.5 and 2.17.3:
+Its paths, query parameters and field names are those of the generated clients (kfp-server-api 2.0.5 and 2.17.3:
 the modules `api` and `models`). What the server accepts and how it refuses was read in kubeflow/pipelines,
 backend/src/apiserver (server/*.go, resource/resource_manager.go): names are unique for pipelines and versions, not for
 runs and recurring runs; a pipeline that has versions cannot be deleted; `display_name` alone names a pipeline; a cron
@@ -105,13 +105,12 @@ class _Server:
                     self.send_header(key, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
+                self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        for method in ("GET", "POST", "DELETE", "HEAD"):
+        for method in ("GET", "POST", "DELETE"):
             setattr(Handler, f"do_{method}", Handler.handle_any)
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
@@ -473,46 +472,3 @@ def task(name: str, state: str, seconds: int | None = None, error: str = "") -> 
         "end_time": _LONG_AGO if seconds is None else f"2026-01-02T04:{minutes:02d}:{rest:02d}Z",
     }
     return told | ({"error": {"code": 2, "message": error}} if error else {})
-
-
-class RegistryStub(_Server):
-    """A registry of the OCI distribution specification: `/v2/<name>/manifests/<reference>`.
-
-    Args:
-      images: name -> its tags and digests.
-      wants_token: whether a token must be fetched first, which everybody gets.
-      private: names that nobody is shown without an account.
-      knows_head: whether it answers HEAD.
-    """
-
-    def __init__(
-        self,
-        images: dict[str, set[str]],
-        wants_token: bool = False,
-        private: tuple[str, ...] = (),
-        knows_head: bool = True,
-    ) -> None:
-        super().__init__()
-        self.images, self.wants_token, self.private, self.knows_head = images, wants_token, private, knows_head
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def answer(self, request: Request) -> tuple[int, dict[str, str], bytes] | None:
-        if request.path == "/token":
-            return 200, {}, json.dumps({"token": f"for {request.query['service']} {request.query['scope']}"}).encode()
-        match = re.fullmatch("/v2/(.+)/manifests/([^/]+)", request.path)
-        if match is None:
-            return 404, {}, b'{"errors": [{"code": "NOT_FOUND"}]}'
-        name, reference = match.groups()
-        scope = f"repository:{name}:pull"
-        asks = f'Bearer realm="http://{self.address}/token",service="stub",scope="{scope}"'
-        if request.method == "HEAD" and not self.knows_head:
-            return 405, {}, b"{}"
-        granted = request.headers.get("authorization") == f"Bearer for stub {scope}"
-        if name in self.private or (self.wants_token and not granted):
-            return 401, {"WWW-Authenticate": asks}, b'{"errors": [{"code": "UNAUTHORIZED"}]}'
-        if reference not in self.images.get(name, set()):
-            return 404, {}, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'
-        return 200, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}, b"{}"

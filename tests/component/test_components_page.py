@@ -26,8 +26,8 @@ def named(section: str, what: str) -> list[str]:
 @pytest.fixture(scope="module")
 def nodes() -> dict:
     """Every node that there may be, by its id: of a graph with all that can be switched on."""
-    from pipeline.graph import EarlierSpans, make_pipeline
-    from pipeline.places import Places
+    from pipeline.graph import make_pipeline
+    from pipeline.places import EarlierSpans, Places
 
     switched_on = ["data.window=2", "training.tuner.trials=1", "selection.ensemble=true"]
     photos = "/photos/span-{SPAN}"

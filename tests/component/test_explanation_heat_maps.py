@@ -23,7 +23,7 @@ from components.explanation.heat_maps import (
     integrated_gradients,
     occlusion,
 )
-from schemas import sample_photos
+from samples import sample_photos
 from schemas.errors import BadInput
 
 pytestmark = [pytest.mark.slow, pytest.mark.release]

@@ -1,4 +1,4 @@
-"""The commands `warmstart kubeflow ...`, against the stub of Kubeflow Pipelines' API and of an image registry."""
+"""The commands `warmstart kubeflow ...`, against the stub of Kubeflow Pipelines' API."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
-from deploy.kubeflow import client, package
+from deploy.kubeflow import package_request, runs
 from deploy.kubeflow.commands import kubeflow
-from deploy.kubeflow.lint import problems
-from tests.kfp_api_stub import KfpApiStub, RegistryStub, task
+from tests.kfp_api_stub import KfpApiStub, task
+from tests.kubeflow_lint import problems
 
 REPOSITORY = Path(__file__).parents[2]
 NOTHING = (0, 0, 0, 0, 0)
@@ -47,14 +47,8 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[RegistryStub]:
-    with RegistryStub({"me/warmstart": {"1.0", "1.1"}}) as server:
-        yield server
-
-
-@pytest.fixture
-def image(registry: RegistryStub) -> str:
-    return f"{registry.address}/me/warmstart:1.0"
+def image() -> str:
+    return "registry.example/me/warmstart:1.0"
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +60,15 @@ def packages() -> dict[str, tuple[str, str]]:
 @pytest.fixture
 def compiled_once(packages: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same package is not compiled again by every test."""
-    make = package.make_package
+    make = package_request.make_package
 
-    def make_once(resolved: package.Resolved) -> tuple[str, str]:
+    def make_once(resolved: package_request.ResolvedRequest) -> tuple[str, str]:
         if repr(resolved) not in packages:
             packages[repr(resolved)] = make(resolved)
+            assert problems(packages[repr(resolved)][1]) == []
         return packages[repr(resolved)]
 
-    monkeypatch.setattr(package, "make_package", make_once)
+    monkeypatch.setattr(package_request, "make_package", make_once)
 
 
 @pytest.fixture
@@ -289,14 +284,6 @@ def test_the_image_may_stand_in_the_environment(monkeypatch, image):
     assert image in Path("cats_vs_dogs.yaml").read_text()
 
 
-def test_for_vertex_the_steps_that_cannot_run_there_are_named_and_nothing_is_written(image):
-    result = run("compile", *wanted(image), "--target", "vertex")
-    assert result.exit_code == 2
-    assert result.output.startswith("error: Vertex AI cannot run the pipeline cats_vs_dogs, and nothing was written: ")
-    assert "  - ImageExampleGen: " in result.output
-    assert os.listdir() == []
-
-
 @pytest.mark.slow
 @pytest.mark.release
 def test_as_a_process_compile_says_one_line_and_libraries_say_nothing(tmp_path):
@@ -377,7 +364,7 @@ def play(
         return run
 
     monkeypatch.setattr(stub, "add_run", add)
-    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
 
 
 def test_followed_to_a_good_end(stub, image, monkeypatch):
@@ -492,21 +479,6 @@ def test_bad_input_is_one_line_and_nothing_is_made(stub, image, command, options
     assert "hidden" not in line
     assert stub.state.counts() == NOTHING
     assert stub.writes() == []
-
-
-@pytest.mark.parametrize("command", [["submit"], SCHEDULE], ids=["submit", "schedule"])
-def test_an_image_that_is_not_there_is_one_line_and_nobody_else_is_asked(stub, registry, command):
-    absent = f"{registry.address}/me/warmstart:9.9"
-    assert f"the image {absent} is not there" in refused(*command, *wanted(absent))
-    assert stub.requests == []
-
-
-@pytest.mark.slow
-@pytest.mark.release
-def test_an_image_that_cannot_be_asked_for_is_noted_and_taken(stub):
-    output = done("submit", *wanted("127.0.0.1:1/me/warmstart:1.0"))
-    assert output.startswith("note: whether the image 127.0.0.1:1/me/warmstart:1.0 is there could not be checked")
-    assert stub.state.counts() == (1, 1, 1, 1, 0)
 
 
 EVERY = {
@@ -644,10 +616,10 @@ def test_a_schedule_is_set_shown_changed_and_deleted(stub, image):
 
 @pytest.mark.slow
 @pytest.mark.release
-def test_another_image_replaces_a_schedule_and_the_span_goes_into_it(stub, registry, image):
+def test_another_image_replaces_a_schedule_and_the_span_goes_into_it(stub, image):
     photos = ["--data", "/warmstart/span-{SPAN}"]
     done(*SCHEDULE, *wanted(image), *photos)
-    newer = wanted(f"{registry.address}/me/warmstart:1.1")
+    newer = wanted(image.replace(":1.0", ":1.1"))
     assert "nightly: replaced;" in done(*SCHEDULE, *newer, *photos)
     assert "nightly: replaced;" in done(*SCHEDULE, *newer, *photos, "--span", "17")
     [_, _, upload] = stub.sent("POST", "/apis/v2beta1/pipelines/upload_version")

@@ -1,7 +1,7 @@
 """What the package for Kubeflow says of every task, and what is refused before there is one.
 
 Nothing here needs TFX: the graph is handed over as data. So the same tests run with the newest `kfp`, too
-(`test_kubeflow_client.py`, `test_the_newest_kfp_client_passes_too`).
+(`test_kubeflow_newest_kfp.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import pytest
 import yaml
 
 from deploy.kubeflow.compiler import METADATA_SERVICE, RUN_ID, Cluster, Defaults, compile_package, task_name
-from deploy.kubeflow.lint import problems
-from deploy.kubeflow.package import Wanted, resolve, step_resources
+from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.package_file import read_package
+from deploy.kubeflow.package_request import PackageRequest, resolve, step_resources
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import PASSWORD_VARIABLE
 from pipeline.config import Config, StepResources, known_configs, load_config
 from schemas.errors import BadInput
+from tests.kubeflow_lint import problems
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "registry.example/warmstart:1"
@@ -393,11 +394,11 @@ def test_where_the_sdk_is_not_installed_there_is_one_sentence(monkeypatch):
 # ---- what is asked for
 
 
-def wanted(config: str = "cats_vs_dogs", cluster: dict[str, str] | None = None, **more: Any) -> Wanted:
-    return Wanted(config, Cluster(**{"image": IMAGE, **(cluster or {})}), **more)
+def wanted(config: str = "cats_vs_dogs", cluster: dict[str, str] | None = None, **more: Any) -> PackageRequest:
+    return PackageRequest(config, Cluster(**{"image": IMAGE, **(cluster or {})}), **more)
 
 
-def refused(asked: Wanted) -> str:
+def refused(asked: PackageRequest) -> str:
     with pytest.raises(BadInput) as error:
         resolve(asked)
     text = str(error.value)
@@ -520,6 +521,18 @@ def test_separators_inside_values_are_refused(more):
     assert "configuration file" in text
 
 
+def test_what_a_runs_parameters_cannot_carry_is_refused(tmp_path):
+    assert "the run's parameter data would contain {{$" in refused(wanted(data=["/warmstart/{{$.run}}"]))
+    file = tmp_path / "long.yaml"
+    text = "name: long\ntask: {schema_name: image_folder}\ndata: {sources: {image_folder: /warmstart/p}}\n# "
+    file.write_text(text + "x" * (99_900 - len(text)))
+    assert problems(compiled(defaults=resolve(wanted(str(file))).defaults).text) == []
+    file.write_text(text + "x" * 100_000)
+    told = refused(wanted(str(file)))
+    assert "of which the configuration file has 100,0" in told
+    assert "Kubeflow takes 100,000" in told
+
+
 @pytest.mark.parametrize(
     "mount", ["", "/", "warmstart", "/a b", "/a:b", "/a;b", "/a/", "/a/../b", "//a", "/a/.", "/a\n"]
 )
@@ -545,6 +558,43 @@ def test_what_cannot_be_on_a_cluster_is_refused(cluster, told):
     text = refused(wanted(cluster=cluster))
     assert told in text
     assert "hidden" not in text
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "",
+        "Warmstart",
+        "me//warmstart",
+        "me/warmstart:",
+        "me/warmstart:a:b",
+        "me/warmstart:-a",
+        "me/warmstart@sha256:12",
+        "https://ghcr.io/me/warmstart",
+        "ghcr.io/Me/warmstart",
+        "me/warm start",
+        "me/../warmstart",
+        "me/warmstart:1.0\n",
+    ],
+)
+def test_what_is_no_image_reference_is_refused(image):
+    with pytest.raises(BadInput, match="is no image reference"):
+        check_reference(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "warmstart",
+        "me/warmstart:1.0",
+        "localhost/me/warmstart",
+        "registry:5000/warmstart:latest",
+        "ghcr.io/me/warmstart@sha256:" + "0" * 64,
+        "ghcr.io/me/warmstart:1.0@sha256:" + "0" * 64,
+    ],
+)
+def test_an_image_reference_is_taken(image):
+    check_reference(image)
 
 
 @pytest.mark.parametrize(

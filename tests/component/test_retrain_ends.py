@@ -14,8 +14,8 @@ from components.pusher.serving_folder import model_identity
 from deploy import retrain as night
 from deploy.root import Root
 from pipeline.config import load_config
+from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
-from schemas.sample_photos import write_sample_photos
 
 NOTHING_NEW = "nothing is new: these photos were trained on already"
 TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"

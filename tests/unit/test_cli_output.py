@@ -19,7 +19,7 @@ from deploy import data_folders, local, output
 from deploy.cli import main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
-from schemas.sample_photos import write_sample_photos
+from samples.sample_photos import write_sample_photos
 
 VERSION = metadata.version("warmstart")
 REPOSITORY = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from deploy import config_choice
 from deploy.cli import main
 from deploy.root import Root
+from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
-from schemas.sample_photos import write_sample_photos
 
 CATS_AND_DOGS, PETS = "cats and dogs, using --config cats_vs_dogs", "Oxford-IIIT Pets, using --config oxford_iiit_pet"
 

@@ -17,10 +17,10 @@ import yaml
 
 from deploy.cli import main
 from deploy.kubeflow.compiler import MOUNT
-from deploy.kubeflow.timetable import timetable
 from deploy.local import EXIT_CODES
 from deploy.retrain import ALERT_CODE
 from deploy.root import ROOTS_FOLDER
+from deploy.timetable import timetable
 from pipeline.config import load_config
 
 Document = dict[str, Any]

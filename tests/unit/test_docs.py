@@ -118,6 +118,7 @@ def test_the_index_names_every_page():
 def test_the_data_set_of_the_page_for_extending_can_be_added(tmp_path, monkeypatch):
     """The two files that the page has a reader write are a schema and a configuration."""
     from pipeline import config as configuration
+    from pipeline.config import training
 
     text = (DOCS / "extending.md").read_text(encoding="utf-8")
     [feature] = re.findall(r'```\n(feature \{\n  name: "label".*?)```', text, re.DOTALL)
@@ -134,6 +135,6 @@ def test_the_data_set_of_the_page_for_extending_can_be_added(tmp_path, monkeypat
     with pytest.raises(BadInput, match=r"task.schema_name \(='flowers'\): no such schema"):
         configuration.load_config(str(tmp_path / "flowers.yaml"), [], [str(tmp_path)])
     (tmp_path / "flowers.pbtxt").write_text(text_format.MessageToString(schema))
-    monkeypatch.setattr(configuration, "_SCHEMAS_FOLDER", tmp_path)
+    monkeypatch.setattr(training, "_SCHEMAS_FOLDER", tmp_path)
     read = configuration.load_config(str(tmp_path / "flowers.yaml"), [], [str(tmp_path)])
     assert (read.name, read.release.minimum_accuracy) == ("flowers", 0.8)

@@ -22,7 +22,7 @@ from deploy.cli import main
 from deploy.doctor import Asked, Check
 from deploy.root import Root
 from pipeline.config import load_config
-from schemas.sample_photos import write_sample_photos
+from samples.sample_photos import write_sample_photos
 from tests.kfp_api_stub import KfpApiStub
 
 

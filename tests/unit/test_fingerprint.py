@@ -14,12 +14,13 @@ from pipeline import fingerprint
 from pipeline.fingerprint import code_fingerprint, source_files
 
 REPOSITORY = Path(__file__).parents[2]
-GRAPH = REPOSITORY / "pipeline" / "graph.py"
+GRAPH = [REPOSITORY / "pipeline" / name for name in ("graph.py", "trainer_settings.py")]
 # The modules whose fingerprints are part of the cache keys: code("...") in the graph.
 STEPS = sorted(
     {
         node.args[0].value
-        for node in ast.walk(ast.parse(GRAPH.read_text(encoding="utf-8")))
+        for file in GRAPH
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "code"
     }
 )
@@ -40,7 +41,7 @@ READS_PREDICTIONS = {
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """A copy of the sources, whose files the fingerprints are taken of."""
-    for room in ("schemas", "components", "pipeline", "deploy"):
+    for room in ("schemas", "samples", "components", "pipeline", "deploy"):
         shutil.copytree(REPOSITORY / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fingerprint, "_ROOT", tmp_path)
     monkeypatch.setattr(fingerprint.metadata, "version", functools.cache(fingerprint.metadata.version))  # quicker
@@ -124,12 +125,12 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
             {"components.release_gate.component", "components.evaluator.eval_config"},
         ),
         ("components/report/summary.py", set()),
-        ("schemas/sample_photos.py", set()),
+        ("samples/sample_photos.py", set()),
         ("schemas/features.py", set(STEPS) - {"components.pusher.executor"}),
         ("components/__init__.py", set(STEPS)),  # sets the Keras version for everything
         ("components/trainer/__init__.py", {*TRAINS, "components.ensemble.component"}),
         ("pipeline/graph.py", set()),
-        ("pipeline/config.py", set()),
+        ("pipeline/config/data.py", set()),
     ],
 )
 def test_an_edit_changes_the_steps_that_use_the_file(tree, edited, steps):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kfp import compiler, dsl, kubernetes
 
-from deploy.kubeflow.lint import problems
+from tests.kubeflow_lint import problems
 
 COMMAND = ["python", "-m", "deploy.kubeflow.node"]
 RUN_ID = "{{$.pipeline_job_uuid}}"

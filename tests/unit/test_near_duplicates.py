@@ -13,7 +13,7 @@ from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo import inspect_photo
 from components.report import near_duplicates
 from components.report.near_duplicates import HASH, MOST_BITS, MOST_COSINE, VECTOR, find_pairs
-from schemas.sample_photos import write_sample_photos
+from samples.sample_photos import write_sample_photos
 
 
 def encoded(image: Image.Image, image_format: str = "JPEG", **options) -> bytes:

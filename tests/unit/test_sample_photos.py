@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from schemas import sample_photos
+from samples import sample_photos
+from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
-from schemas.sample_photos import write_sample_photos
 
 PHOTOS = 24
 # All 37, in the official order.

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 
 from deploy import schedule as schedules
 from deploy.cli import main
-from deploy.kubeflow.timetable import cron_fields, timetable
 from deploy.schedule import Schedule
+from deploy.timetable import cron_fields, timetable
 from pipeline.config import load_config
 from schemas.errors import BadInput
 

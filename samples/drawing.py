@@ -1,363 +1,39 @@
-"""Sample photos: drawn cats and dogs in both official layouts, with the broken files real data sets hold.
+"""Cats and dogs as they are drawn: a mixture of breeds, of poses, of scenery and of light."""
 
-They stand in for cats_vs_dogs and Oxford-IIIT Pets where nothing can be downloaded. The species overlap on
-purpose (pricked dog ears, folded cat ears, hidden faces, darkness): no model should get all of them right.
-"""
-
-import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from io import BytesIO
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from schemas.errors import BadInput
-
-Colour = tuple[int, int, int]
-Corners = list[tuple[float, float]]
-Random = np.random.Generator
-
-# Raise it whenever the same arguments draw other photos: folders written before are then no longer reused.
-DRAWING_VERSION = 1
-MARKER = "sample.json"
-FEWEST_PHOTOS, MOST_PHOTOS = 24, 10_000  # two photos of every breed; below the numbers of the unusual files
-CATS_VS_DOGS, OXFORD_IIIT_PET, UNUSUAL = range(3)  # a photo's random generator: [seed, one of these, number]
-CAT, DOG = 1, 2  # SPECIES in Oxford-IIIT Pets' lists
-
-
-@dataclass(frozen=True)
-class Coat:
-    base: Colour
-    second: Colour
-    pale: Colour
-    pattern: str  # plain, tabby, patches, points, saddle or mask
-
-
-@dataclass(frozen=True)
-class Breed:
-    """A breed under its official name and numbers, and what sets its head apart from the usual one (1.0)."""
-
-    name: str
-    class_id: int  # 1 to 37, case-insensitive alphabetical
-    species: int
-    breed_id: int  # counted within the species
-    ears: str  # pointed, pricked, floppy or folded
-    ear_size: float
-    muzzle: float
-    fluff: float
-    eyes: Colour
-    coats: tuple[Coat, ...]
-
-
-GREEN, AMBER, BLUE, BROWN = (134, 160, 84), (204, 152, 58), (104, 160, 212), (74, 46, 28)
-WHITE, BLACK, GREY, GINGER = (236, 231, 223), (40, 37, 37), (142, 141, 146), (204, 132, 66)
-CREAM, FAWN, TAN = (228, 209, 180), (205, 172, 130), (178, 120, 70)
-CHOCOLATE, SEAL = (92, 62, 46), (74, 57, 50)
-INK, LIGHT = (20, 14, 14), (250, 248, 244)
-
-RUDDY_COATS = (Coat(TAN, (112, 70, 44), FAWN, "tabby"), Coat((196, 148, 102), (138, 92, 58), CREAM, "tabby"))
-LONG_COATS = (
-    Coat(GREY, (112, 112, 118), (178, 177, 180), "plain"),
-    Coat(CREAM, FAWN, WHITE, "plain"),
-    Coat(GINGER, (170, 98, 44), CREAM, "tabby"),
+from samples.breeds import (
+    AMBER,
+    BREEDS,
+    COMMON_COATS,
+    DOG,
+    FACE_OF_CAT_AND_DOG,
+    GREEN,
+    INK,
+    LIGHT,
+    POSE_SHARES,
+    POSES,
+    Breed,
+    Coat,
+    Colour,
 )
-BREEDS = (
-    Breed("Abyssinian", 1, CAT, 1, "pointed", 1.2, 1.05, 0.2, AMBER, RUDDY_COATS),
-    Breed("beagle", 5, DOG, 4, "floppy", 1.1, 1.0, 0.1, BROWN, (Coat(TAN, BLACK, WHITE, "saddle"),)),
-    Breed("Persian", 24, CAT, 8, "pointed", 0.7, 0.8, 1.0, AMBER, LONG_COATS),
-    Breed("pug", 26, DOG, 18, "folded", 0.85, 0.7, 0.1, BROWN, (Coat(FAWN, BLACK, CREAM, "mask"),)),
-    Breed("samoyed", 30, DOG, 20, "pricked", 0.85, 1.0, 1.0, BROWN, (Coat(WHITE, CREAM, WHITE, "plain"),)),
-    Breed("Siamese", 33, CAT, 11, "pointed", 1.3, 1.1, 0.1, BLUE, (Coat(CREAM, SEAL, WHITE, "points"),)),
+from samples.shapes import (
+    DRAWING_SIDE,
+    Corners,
+    Random,
+    any_colour,
+    blob,
+    both_sides,
+    mixed,
+    rounded,
+    texture,
+    textured,
+    whole_colour,
 )
-# What either species also wears in cats_vs_dogs, where no breed is named.
-COMMON_COATS = (
-    Coat(BLACK, (24, 22, 22), (74, 70, 70), "plain"),
-    Coat(BLACK, WHITE, WHITE, "patches"),
-    Coat(WHITE, BLACK, WHITE, "patches"),
-    Coat(WHITE, GINGER, WHITE, "patches"),
-    Coat(GINGER, (164, 94, 42), CREAM, "tabby"),
-    Coat(GREY, (78, 76, 78), (196, 192, 188), "tabby"),
-    Coat((134, 112, 88), (66, 52, 42), FAWN, "tabby"),
-    Coat(CHOCOLATE, (58, 40, 32), (150, 110, 80), "plain"),
-    Coat(FAWN, (160, 124, 84), CREAM, "plain"),
-    Coat(GREY, (106, 106, 112), (180, 180, 184), "plain"),
-)
-
-# A head's measures in its radii, from its centre. An animal lies between the two or a little beyond.
-FACE_OF_CAT_AND_DOG = {
-    "cheek": (1.02, 0.84), "jaw": (0.64, 0.58), "chin": (0.86, 1.16), "neck": (0.85, 1.05),
-    "eye_x": (0.42, 0.37), "eye_y": (-0.08, -0.16), "eye_width": (0.205, 0.13), "eye_height": (0.165, 0.125),
-    "nose_width": (0.11, 0.23), "nose_y": (0.30, 0.44),
-    "muzzle_width": (0.40, 0.47), "muzzle_height": (0.25, 0.46), "muzzle_y": (0.46, 0.66),
-}  # fmt: skip
-
-# The box around an animal, in radii of its head: left, top, right, bottom; and how often it is seen so.
-POSES = {
-    "portrait": (-1.5, -1.6, 1.5, 2.0),
-    "sitting": (-2.0, -1.7, 2.3, 4.7),
-    "lying": (-1.6, -1.6, 5.6, 2.9),
-}
-POSE_SHARES = (0.45, 0.3, 0.25)
-
-
-@dataclass(frozen=True)
-class SampleSummary:
-    """What was written. Both dictionaries say, per path below the folder, what is unusual about that file.
-
-    The photos are counted without these files. `broken_files` hold no image that a run takes; `odd_files` do, in a form
-    that a careless reader gets wrong.
-    """
-
-    cats_vs_dogs_photos: int
-    oxford_iiit_pet_photos: int
-    broken_files: dict[str, str]
-    odd_files: dict[str, str]
-
-
-def write_sample_photos(
-    folder: Path, photos: int = 480, seed: int = 7, on_progress: Callable[[int, int], None] | None = None
-) -> SampleSummary:
-    """`cats_vs_dogs` with `photos` photos and `oxford_iiit_pet` with half as many, below `folder`.
-
-    The same arguments give the same bytes, and more photos keep the earlier ones. A folder that already holds
-    the sample of these arguments is left alone. `on_progress(done, total)` is called after each drawn photo.
-
-    Raises BadInput for a number out of range and FileExistsError for a folder that holds anything else.
-    """
-    folder = Path(folder)
-    if not FEWEST_PHOTOS <= photos <= MOST_PHOTOS:
-        raise BadInput(f"`photos` (={photos}) must lie between {FEWEST_PHOTOS} and {MOST_PHOTOS}.")
-    if seed < 0:
-        raise BadInput(f"`seed` (={seed}) must not be negative.")
-    arguments = {"photos": photos, "seed": seed, "drawing_version": DRAWING_VERSION}
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        return former_sample(folder, arguments)
-
-    drawn = chain(
-        write_cats_vs_dogs(folder / "cats_vs_dogs", photos, seed),
-        write_oxford_iiit_pet(folder / "oxford_iiit_pet", photos // 2, seed),
-    )
-    for done, _ in enumerate(drawn, start=1):
-        if on_progress:
-            on_progress(done, photos + photos // 2)
-    summary = SampleSummary(photos, photos // 2, *write_unusual_files(folder, seed))
-    # Last, so that a folder without it is known to be unfinished.
-    marker = {"arguments": arguments, "files": inventory(folder), "summary": asdict(summary)}
-    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-    return summary
-
-
-def former_sample(folder: Path, arguments: dict[str, int]) -> SampleSummary:
-    """The summary of the sample that `folder` holds. Raises FileExistsError if it holds anything else."""
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if marker["arguments"] == arguments and marker["files"] == inventory(folder):
-            return SampleSummary(**marker["summary"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise FileExistsError(
-        f"{folder} is not empty and does not hold the sample of {arguments['photos']} photos with seed "
-        f"{arguments['seed']}: name a new folder or empty this one."
-    )
-
-
-def inventory(folder: Path) -> dict[str, int]:
-    """Number of files below `folder` and their bytes, the marker apart."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != folder / MARKER]
-    return {"count": len(sizes), "bytes": sum(sizes)}
-
-
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
-
-
-def write_cats_vs_dogs(folder: Path, photos: int, seed: int) -> Iterator[None]:
-    for index in range(photos):
-        rng = np.random.default_rng([seed, CATS_VS_DOGS, index])
-        name, species = ("dog", DOG) if index % 2 else ("cat", CAT)
-        photo, _ = draw_mongrel(rng, species)
-        path = folder / name / f"{name}.{index // 2}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(photo, "JPEG", quality=int(rng.integers(40, 96))))
-        yield
-
-
-# Two listed photos that are no JPEGs, as Abyssinian_34 (GIF) and Abyssinian_5 (PNG), and one that is cut off.
-LISTED_UNUSUAL = {"Abyssinian_9034": "GIF", "Persian_9005": "PNG", "beagle_9117": "JPEG"}
-
-
-def write_oxford_iiit_pet(folder: Path, photos: int, seed: int) -> Iterator[None]:
-    """Images, trimaps and lists; about half of a breed is for the test, as in the official lists."""
-    images, annotations = folder / "images", folder / "annotations"
-    images.mkdir(parents=True)
-    (annotations / "trimaps").mkdir(parents=True)
-    lines: dict[str, list[tuple[int, str, str]]] = {"trainval": [], "test": []}
-
-    def annotate(breed: Breed, number: int, animal: Image.Image) -> None:
-        (annotations / "trimaps" / f"{breed.name}_{number}.png").write_bytes(encoded(trimap(animal), "PNG"))
-        line = f"{breed.name}_{number} {breed.class_id} {breed.species} {breed.breed_id}"
-        part = "test" if number % 2 == 0 and number < 9000 else "trainval"
-        lines[part].append((breed.class_id, str(number), line))
-
-    for index in range(photos):
-        rng = np.random.default_rng([seed, OXFORD_IIIT_PET, index])
-        breed, number = BREEDS[index % len(BREEDS)], index // len(BREEDS) + 1
-        photo, animal = draw_photo(rng, breed)
-        jpeg_bytes = encoded(photo, "JPEG", quality=int(rng.integers(40, 96)))
-        (images / f"{breed.name}_{number}.jpg").write_bytes(jpeg_bytes)
-        annotate(breed, number, animal)
-        yield
-    for name, image_format in LISTED_UNUSUAL.items():
-        breed_name, number_text = name.split("_")
-        number, breed = int(number_text), next(breed for breed in BREEDS if breed.name == breed_name)
-        photo, animal = draw_photo(np.random.default_rng([seed, UNUSUAL, number]), breed)
-        if image_format == "PNG":
-            photo.putalpha(animal)
-        elif image_format == "GIF":
-            photo = photo.quantize(method=Image.Quantize.FASTOCTREE)  # the usual method takes half a second
-        content = encoded(photo, image_format)
-        cut = len(content) // 2 if image_format == "JPEG" else len(content)
-        (images / f"{name}.jpg").write_bytes(content[:cut])
-        annotate(breed, number, animal)
-    lines["list"] = lines["trainval"] + lines["test"]
-    for name, entries in lines.items():
-        comments = OFFICIAL_COMMENTS if name == "list" else ""
-        text = comments + "".join(f"{line}\n" for _, _, line in sorted(entries))
-        (annotations / f"{name}.txt").write_text(text, encoding="ascii")
-
-
-# As it stands in the official list.txt, its mistakes (there are 12 cats and 25 dogs) included.
-OFFICIAL_COMMENTS = """#Image CLASS-ID SPECIES BREED ID
-#ID: 1:37 Class ids
-#SPECIES: 1:Cat 2:Dog
-#BREED ID: 1-25:Cat 1:12:Dog
-#All images with 1st letter as captial are cat images
-#images with small first letter are dog images
-"""
-
-
-def trimap(animal: Image.Image) -> Image.Image:
-    """uint8 of the size of `animal` (255 animal, 0 not): 1 pet, 2 background, 3 border."""
-    kinds = [2 if value < 26 else 1 if value > 229 else 3 for value in range(256)]
-    return animal.filter(ImageFilter.BoxBlur(2)).point(kinds)
-
-
-def write_unusual_files(folder: Path, seed: int) -> tuple[dict[str, str], dict[str, str]]:
-    """The broken files and the readable but odd ones, each path with what is unusual about it."""
-
-    def another(species: int, number: int) -> Image.Image:
-        return draw_mongrel(np.random.default_rng([seed, UNUSUAL, number]), species)[0]
-
-    sideways = Image.Exif()
-    sideways[0x0112] = 6  # Orientation: turn the stored pixels clockwise to see them upright
-    error_page = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not Found</body></html>\n"
-    sidecar = bytes.fromhex("00051607 00020000") + b"Mac OS X".ljust(16) + bytes(98)
-    thumbnail_cache = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504)
-    matlab = b"MATLAB 5.0 MAT-file, Platform: GLNX86".ljust(124) + bytes.fromhex("0001494d") + bytes(56)
-    cut = encoded(another(DOG, 11702), "JPEG")
-    broken = {
-        "cats_vs_dogs/cat/cat.10404.jpg": (b"", "empty file"),
-        "cats_vs_dogs/cat/cat.11565.jpg": (error_page, "HTML error page"),
-        "cats_vs_dogs/cat/._cat.5.jpg": (sidecar, "AppleDouble sidecar of macOS"),
-        "cats_vs_dogs/dog/dog.11702.jpg": (cut[: len(cut) // 2], "JPEG cut off in the middle"),
-        "cats_vs_dogs/dog/Thumbs.db": (thumbnail_cache, "thumbnail cache of Windows"),
-        "oxford_iiit_pet/images/beagle_9117.jpg": (None, "JPEG cut off in the middle"),
-        "oxford_iiit_pet/images/Abyssinian_100.mat": (matlab, "MATLAB file between the images"),
-    }
-    upright = another(CAT, 10220)
-    on_its_side = upright.transpose(Image.Transpose.ROTATE_90)
-    twin = (folder / "cats_vs_dogs/cat/cat.0.jpg").read_bytes()
-    odd = {
-        "cats_vs_dogs/cat/cat.10029.jpg": (encoded(another(CAT, 10029), "BMP"), "BMP named .jpg"),
-        "cats_vs_dogs/cat/cat.10220.jpg": (encoded(on_its_side, "JPEG", exif=sideways), "EXIF orientation 6"),
-        "cats_vs_dogs/cat/cat.10501.jpg": (twin, "the same bytes as cat.0.jpg"),
-        "cats_vs_dogs/dog/dog.10237.jpg": (encoded(another(DOG, 10237).convert("L"), "JPEG"), "grey JPEG"),
-        "cats_vs_dogs/dog/dog.10747.jpg": (encoded(another(DOG, 10747).convert("CMYK"), "JPEG"), "CMYK JPEG"),
-        "cats_vs_dogs/dog/dog.10797.jpg": (encoded(another(DOG, 10797), "WEBP"), "WebP named .jpg"),
-        "oxford_iiit_pet/images/Abyssinian_9034.jpg": (None, "GIF named .jpg"),
-        "oxford_iiit_pet/images/Persian_9005.jpg": (None, "PNG with transparency named .jpg"),
-    }
-    for path, (content, _) in (broken | odd).items():
-        if content is not None:  # else it stands in the lists and is there already
-            (folder / path).write_bytes(content)
-    return {path: how for path, (_, how) in broken.items()}, {path: how for path, (_, how) in odd.items()}
-
-
-DRAWING_SIDE = 384  # pixels of the longer side while drawing; the photo is resized afterwards
-CIRCLE = np.linspace(0, 2 * math.pi, 28, endpoint=False)
-
-
-def blob(x: float, y: float, half_width: float, half_height: float, degrees: float = 0) -> np.ndarray:
-    """Outline of an ellipse: float64 [28, 2]."""
-    across, down = half_width * np.cos(CIRCLE), half_height * np.sin(CIRCLE)
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.stack([x + cos * across - sin * down, y + sin * across + cos * down], axis=1)
-
-
-def rounded(corners: Corners) -> np.ndarray:
-    """Closed Catmull-Rom curve through `corners`: float64 [6 * corners, 2]."""
-    before, here, after, beyond = (np.roll(corners, shift, axis=0)[:, None, :] for shift in (1, 0, -1, -2))
-    t = np.linspace(0, 1, 6, endpoint=False)[None, :, None]
-    bend = 2 * before - 5 * here + 4 * after - beyond + t * (3 * (here - after) + beyond - before)
-    return (here + 0.5 * t * (after - before + t * bend)).reshape(-1, 2)
-
-
-def both_sides(right_half: Corners) -> np.ndarray:
-    """Closed curve through the corners of the right half, from top to bottom, and their mirror image."""
-    return rounded(right_half + [(-x, y) for x, y in reversed(right_half) if x])
-
-
-def whole_colour(values: np.ndarray) -> Colour:
-    red, green, blue = np.clip(values, 6, 249).astype(int).tolist()
-    return red, green, blue
-
-
-def mixed(one: Colour, other: Colour, share: float) -> Colour:
-    """`one` with `share` (0 to 1) of `other`."""
-    return whole_colour(np.add(one, share * np.subtract(other, one)))
-
-
-def any_colour(rng: Random, vividness: float = 28) -> Colour:
-    grey = rng.uniform(40, 215)
-    return whole_colour(grey + rng.normal(0, vividness, 3))
-
-
-@lru_cache(maxsize=1)
-def tiles() -> dict[str, Image.Image]:
-    """1024 x 1024 pixels around 128, the same in every process: L, and RGB for the sensor's noise."""
-    rng = np.random.default_rng(0)
-
-    def noise(columns: int, rows: int, contrast: float) -> np.ndarray:
-        values = Image.fromarray(rng.normal(0, contrast, (rows, columns)).astype(np.float32))
-        return np.asarray(values.resize((1024, 1024), Image.Resampling.BICUBIC))
-
-    def tile(values: np.ndarray) -> Image.Image:
-        return Image.fromarray(np.clip(values + 128, 0, 255).astype(np.uint8))
-
-    return {
-        "fur": tile(noise(512, 130, 30) + noise(180, 50, 18) + noise(24, 24, 14)),
-        "grain": tile(noise(400, 400, 26) + noise(100, 100, 12) + noise(8, 8, 16)),
-        "wood": tile(noise(20, 480, 22) + noise(8, 60, 20)),
-        "sensor": Image.merge("RGB", [tile(noise(1024, 1024, 20) + noise(512, 512, 14)) for _ in range(3)]),
-    }
-
-
-def texture(rng: Random, name: str, size: tuple[int, int]) -> Image.Image:
-    left, top = (int(rng.integers(0, 1025 - side)) for side in size)
-    return tiles()[name].crop((left, top, left + size[0], top + size[1]))
-
-
-def textured(image: Image.Image, grain: Image.Image, strength: float) -> Image.Image:
-    grain = grain.point([round(128 + (value - 128) * strength) for value in range(256)])
-    return ImageChops.soft_light(image, Image.merge("RGB", [grain] * 3))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,284 @@
+"""Keeps the recurring runs of Kubeflow Pipelines that warmstart made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.kubeflow import pipelines, runs
+from deploy.kubeflow.connection import PAGE_SIZE, ApiError, Connection
+from deploy.kubeflow.package_file import Package
+from deploy.kubeflow.pipelines import MARK, Transaction
+from deploy.timetable import Timetable
+from schemas.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recurring run that warmstart made. kfp_cron: six fields, seconds first, in the cluster's zone. described: the
+    expression and time zone as they were given.
+    """
+
+    id: str
+    name: str
+    kfp_cron: str
+    described: str
+    enabled: bool
+    pipeline_id: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ScheduleResult:
+    """What `schedule` did: `created`, `replaced` or `unchanged`."""
+
+    action: str
+    id: str
+    pipeline_id: str
+    version_id: str
+
+
+def schedule(
+    connection: Connection,
+    package: Package,
+    pipeline_name: str,
+    name: str,
+    when: Timetable,
+    experiment: str,
+    service_account: str | None = None,
+) -> ScheduleResult:
+    """Makes or replaces the schedule of that name: one run at a time, and none for times that were missed.
+
+    KFP cannot change a recurring run. The new one is made first and the old one deleted then, so a failure leaves the
+    old one in place. Names are not unique in KFP: several of ours become one.
+
+    Values such as `[[ScheduledTime]]` are KFP's to fill in, at each run.
+
+    Args:
+      connection: from `connect`.
+      package: from `read_package`, with the parameters of every run.
+      pipeline_name: as in `submit`.
+      name: of the schedule.
+      when: from `timetable`.
+      experiment: as in `submit`.
+      service_account: of the runs' pods; None: the cluster's default.
+
+    Raises:
+      BadInput: a name is taken by another pipeline, a run of the old schedule is going on, or the server did not do it;
+        the old schedule is in place then, and nothing new.
+    """
+    with pipelines.all_or_nothing(connection) as transaction:
+        pipeline = pipelines.find_pipeline(connection, pipeline_name)
+        old = _recurring_runs(connection, name)
+        if any(pipeline is None or _pipeline_ids(run)[0] != pipeline.pipeline_id for run in old):
+            raise BadInput(f"the name {name!r} is taken by a schedule of another pipeline; choose another name")
+        pipeline_id, version_id, _ = pipelines.ensure_version(connection, package, pipeline_name, pipeline, transaction)
+        wanted = _RecurringRun(
+            name=name,
+            description=f"{MARK}: {when.cron} in {when.time_zone}",
+            kfp_cron=when.kfp_cron,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+            experiment_id=pipelines.ensure_experiment(connection, experiment, transaction),
+            parameters=dict(package.parameters),
+            service_account=service_account,
+        )
+        kept = next((run for run in old if wanted.is_like(run)), None)
+        leaving = [run for run in old if run is not kept]
+        for run in leaving:
+            _require_idle(connection, run, name)
+        action = "replaced" if leaving else "unchanged" if kept else "created"
+        if kept is None:
+            kept = _create(connection, wanted, old, transaction)
+        for run in leaving:
+            _delete_recurring_run(connection, run, "delete the old schedule")
+    return ScheduleResult(action, kept.recurring_run_id, pipeline_id, version_id)
+
+
+@dataclass(frozen=True)
+class _RecurringRun:
+    """What a recurring run is to be. description: begins with MARK. service_account: None: the cluster's default."""
+
+    name: str
+    description: str
+    kfp_cron: str
+    pipeline_id: str
+    version_id: str
+    experiment_id: str
+    parameters: dict[str, str]
+    service_account: str | None
+
+    def is_like(self, found: Any) -> bool:
+        """Whether a recurring run on the server is this one."""
+        return (
+            _cron(found) == self.kfp_cron
+            and _pipeline_ids(found) == (self.pipeline_id, self.version_id)
+            and _parameters(found) == self.parameters
+            and found.description == self.description
+            and found.experiment_id == self.experiment_id
+            and _is_enabled(found)
+            and int(found.max_concurrency or 0) == 1
+            and bool(found.no_catchup)
+            # The server fills in its default where none was given.
+            and self.service_account in (None, found.service_account)
+        )
+
+
+def _create(connection: Connection, wanted: _RecurringRun, old: list[Any], transaction: Transaction) -> Any:
+    """Makes a recurring run beside the old ones of its name."""
+    client, known = connection.client, {run.recurring_run_id for run in old}
+
+    def find() -> Any | None:
+        new = (run for run in _recurring_runs(connection, wanted.name) if run.recurring_run_id not in known)
+        return next(new, None)
+
+    return transaction.create(
+        f"the schedule {wanted.name!r}",
+        lambda: client.create_recurring_run(
+            wanted.experiment_id,
+            wanted.name,
+            description=wanted.description,
+            cron_expression=wanted.kfp_cron,
+            max_concurrency=1,
+            no_catchup=True,
+            params=wanted.parameters,
+            pipeline_id=wanted.pipeline_id,
+            version_id=wanted.version_id,
+            enable_caching=False,
+            service_account=wanted.service_account,
+        ),
+        find,
+        lambda created: client.delete_recurring_run(created.recurring_run_id),
+    )
+
+
+def list_schedules(connection: Connection) -> list[Schedule]:
+    """All schedules that warmstart made, by name.
+
+    Raises:
+      BadInput: the server does not tell.
+    """
+    try:
+        found = _recurring_runs(connection, None)
+    except ApiError as error:
+        raise BadInput(connection.refusal(error)) from None
+    schedules = [
+        Schedule(
+            id=run.recurring_run_id,
+            name=run.display_name,
+            kfp_cron=_cron(run),
+            described=run.description.removeprefix(f"{MARK}: "),
+            enabled=_is_enabled(run),
+            pipeline_id=_pipeline_ids(run)[0],
+            parameters=_parameters(run),
+        )
+        for run in found
+        if (run.description or "").startswith(MARK)
+    ]
+    return sorted(schedules, key=lambda run: (run.name, run.id))
+
+
+def delete_schedule(connection: Connection, name: str) -> None:
+    """Deletes the schedule of that name.
+
+    Raises:
+      BadInput: there is none, warmstart did not make it, a run of it is going on, or the server did not do it.
+    """
+    try:
+        found = _recurring_runs(connection, name)
+        if not found:
+            known = sorted({run.display_name for run in _recurring_runs(connection, None)})
+            raise BadInput(
+                f"there is no schedule {name!r} at {connection.endpoint.shown()}; there is {', '.join(known) or 'none'}"
+            )
+        if any(not (run.description or "").startswith(MARK) for run in found):
+            raise BadInput(f"the schedule {name!r} was not made by warmstart; delete it in Kubeflow's own pages")
+        for run in found:
+            _require_idle(connection, run, name)
+        for run in found:
+            _delete_recurring_run(connection, run, "delete the schedule")
+    except ApiError as error:
+        raise BadInput(connection.refusal(error)) from None
+
+
+def _recurring_runs(connection: Connection, name: str | None) -> list[Any]:
+    """All recurring runs, or those of a name."""
+    found: list[Any] = []
+    token = ""
+    while True:
+        answer = connection.ask(
+            "list the schedules",
+            connection.client.list_recurring_runs,
+            page_token=token,
+            page_size=PAGE_SIZE,
+            namespace=connection.namespace or None,
+        )
+        found += [run for run in answer.recurring_runs or () if name is None or run.display_name == name]
+        token = answer.next_page_token or ""
+        if not token:
+            return found
+
+
+def _require_idle(connection: Connection, run: Any, name: str) -> None:
+    """Kubernetes deletes the runs that are going on together with their recurring run (kubeflow/pipelines#12573);
+    newer servers can be told not to (`propagation_policy`), older ones cannot.
+
+    Raises:
+      BadInput: a run of it is going on.
+    """
+    answer = connection.ask(
+        "list the schedule's runs",
+        connection.client.list_runs,
+        experiment_id=run.experiment_id,
+        page_size=PAGE_SIZE,
+        sort_by="created_at desc",
+    )
+    for started in answer.runs or ():
+        if (
+            started.recurring_run_id == run.recurring_run_id
+            and str(started.state or "").upper() not in runs.FINAL_STATES
+        ):
+            raise BadInput(
+                f"a run of the schedule {name!r} is going on, and would end with it: "
+                f"{connection.run_url(started.run_id)}; wait for it, or terminate it first"
+            )
+
+
+def _delete_recurring_run(connection: Connection, run: Any, what: str) -> None:
+    """Deletes it; an answer that was lost counts as done if it is gone."""
+    recurring_run_id = run.recurring_run_id
+    try:
+        connection.ask(what, connection.client.delete_recurring_run, recurring_run_id)
+    except ApiError as error:
+        if error.status == 404:
+            return
+        if error.may_be_done:
+            try:
+                connection.ask(what, connection.client.get_recurring_run, recurring_run_id)
+            except ApiError as second:
+                if second.status == 404:
+                    return
+        raise
+
+
+def _pipeline_ids(run: Any) -> tuple[str, str]:
+    """Ids of a recurring run's pipeline and version; empty where it carries its pipeline itself."""
+    reference = run.pipeline_version_reference
+    if reference is None:
+        return "", ""
+    return reference.pipeline_id or "", reference.pipeline_version_id or ""
+
+
+def _parameters(run: Any) -> dict[str, str]:
+    return dict(run.runtime_config.parameters or {} if run.runtime_config else {})
+
+
+def _cron(run: Any) -> str:
+    cron = run.trigger.cron_schedule if run.trigger else None
+    return (cron.cron or "") if cron else ""
+
+
+def _is_enabled(run: Any) -> bool:
+    """`mode` is what was asked for, `status` how it is; not every server tells both."""
+    return run.mode == "ENABLE" if run.mode in ("ENABLE", "DISABLE") else run.status == "ENABLED"

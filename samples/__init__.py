@@ -1,0 +1,1 @@
+"""Drawn photos for trying warmstart where no real ones are at hand."""
