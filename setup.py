@@ -84,8 +84,8 @@ setup(
             "types-PyYAML",
             "kubernetes-validate",
         ],
-        # kfp brings the last three, in the versions that it takes.
-        "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0", "kfp-server-api", "requests", "urllib3"],
+        # kfp brings the last two, in the versions that it takes.
+        "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0", "kfp-server-api", "urllib3"],
         "onnx": [
             "tf2onnx>=1.17",
             "onnxruntime>=1.19",

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from deploy.kubeflow.package_request import PackageRequest, ResolvedRequest
 
 
-@click.group(short_help="The same pipeline on Kubeflow Pipelines.")
+@click.group()
 def kubeflow() -> None:
-    """The same pipeline on Kubeflow Pipelines 2.5 or newer: one container a step.
+    """Run the same pipeline on Kubeflow Pipelines 2.5 or newer, one container for each step.
 
     \b
-    From an image and a volume to a run every night:
+    From an image and a volume to nightly runs:
       warmstart doctor --kubeflow-endpoint http://localhost:8080
       warmstart kubeflow compile --config cats_vs_dogs --image registry.example/warmstart:1
       warmstart kubeflow submit --config cats_vs_dogs --image registry.example/warmstart:1 --follow
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
 
-    Photos and root lie on the volume, which every step finds at --mount. deploy/README.md tells how to set a cluster
-    up.
+    Photos and root folder are on the volume, which is mounted in every step at --mount. deploy/README.md explains how
+    to set up a cluster.
     """
 
 
@@ -44,25 +44,32 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a package is made of."""
     for option in reversed(
         [
-            click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As in `warmstart run`."),
+            click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
             click.option(
-                "--image", required=True, envvar="WARMSTART_IMAGE", help="Of every step.  [env: WARMSTART_IMAGE]"
+                "--image",
+                required=True,
+                envvar="WARMSTART_IMAGE",
+                help="Container image of every step.  [env: WARMSTART_IMAGE]",
             ),
             click.option(
                 "--data",
                 multiple=True,
                 metavar="[DATASET=]DIR",
                 help="Photos as the cluster sees them: below --mount, gs://... or tfds:NAME.  [default: MOUNT/photos, "
-                "or MOUNT/photos/DATASET of several]",
+                "or MOUNT/photos/DATASET for each of several]",
             ),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key."),
-            click.option("--span", default="", help="Number or date of the span.  [default: the latest]"),
-            click.option("--root", metavar="DIR", help="Below --mount.  [default: MOUNT/runs/<configuration>]"),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key."),
+            click.option("--span", default="", help="Number or date of the span to read.  [default: the latest]"),
             click.option(
-                "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: into the root]"
+                "--root", metavar="DIR", help="The root folder, below --mount.  [default: MOUNT/runs/<configuration>]"
             ),
-            click.option("--volume-claim", default=VOLUME_CLAIM, show_default=True, help="PersistentVolumeClaim."),
-            click.option("--mount", default=MOUNT, show_default=True, help="Where every step finds it."),
+            click.option(
+                "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: the root folder]"
+            ),
+            click.option(
+                "--volume-claim", default=VOLUME_CLAIM, show_default=True, help="The PersistentVolumeClaim to mount."
+            ),
+            click.option("--mount", default=MOUNT, show_default=True, help="Where it is mounted in every step."),
             click.option(
                 "--metadata",
                 default=METADATA_SERVICE,
@@ -71,7 +78,10 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE.",
             ),
             click.option(
-                "--metadata-secret", default="", metavar="NAME", help="Secret whose key `password` is that user's."
+                "--metadata-secret",
+                default="",
+                metavar="NAME",
+                help="Secret whose key `password` holds the password of USER.",
             ),
         ]
     ):
@@ -86,11 +96,11 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--endpoint",
                 metavar="URL",
-                help="Of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
+                help="Address of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
             ),
-            click.option("--namespace", help="[env: KFP_NAMESPACE; default: kubeflow]"),
+            click.option("--namespace", help="Namespace of the runs.  [env: KFP_NAMESPACE; default: kubeflow]"),
             # Read from the environment by `find_endpoint`, so that --help shows no token.
-            click.option("--token", help="Better in the environment.  [env: KFP_TOKEN]"),
+            click.option("--token", help="Bearer token. Better set in the environment.  [env: KFP_TOKEN]"),
         ]
     ):
         command = option(command)
@@ -101,23 +111,23 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How a run is started."""
     for option in reversed(
         [
-            click.option("--experiment", help="[default: the pipeline's name]"),
-            click.option("--service-account", help="Of the run's pods.  [default: the cluster's]"),
+            click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
+            click.option("--service-account", help="Service account of the run's pods.  [default: the cluster's]"),
         ]
     ):
         command = option(command)
     return command
 
 
-@kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
+@kubeflow.command("compile", short_help="Write a package for Kubeflow Pipelines.")
 @_package_options
-@click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: <configuration>.yaml]")
 @json_option
 def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
-    """Writes the pipeline as a package that Kubeflow Pipelines takes, also in its own pages.
+    """Write the pipeline as a package for Kubeflow Pipelines, which can also be uploaded on its web pages.
 
-    The options become the defaults of the run's parameters: config, data, span, overrides, root, tfx_pipeline_root and
-    force_push can be set anew for every run, as long as the steps stay the same.
+    The options become the defaults of the run's parameters. config, data, span, overrides, root, tfx_pipeline_root and
+    force_push can be set again for every run, as long as the steps stay the same.
 
     \b
     Examples:
@@ -143,13 +153,13 @@ def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
         click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {size / 1000:.0f} kB")
 
 
-@kubeflow.command(short_help="Uploads the pipeline and starts a run.")
+@kubeflow.command(short_help="Upload the pipeline and start a run.")
 @_package_options
 @_cluster_options
 @_run_options
-@click.option("--run-name", help="[default: the pipeline's name and the time]")
-@click.option("--force-push", metavar="REASON", help="As in `warmstart run`.")
-@click.option("--follow", is_flag=True, help="Waits for the end; Ctrl-C stops waiting, not the run.")
+@click.option("--run-name", help="Name of the run.  [default: the pipeline's name and the time]")
+@click.option("--force-push", metavar="REASON", help="As for `warmstart run`.")
+@click.option("--follow", is_flag=True, help="Wait for the run to end. Ctrl-C stops the waiting, not the run.")
 @json_option
 def submit(
     endpoint: str | None,
@@ -163,14 +173,14 @@ def submit(
     as_json: bool,
     **package: Any,
 ) -> None:
-    """Compiles, uploads a new version unless it is there already, starts a run and prints its address.
+    """Compile the pipeline, upload a new version unless it exists, start a run and print its address.
 
-    --span and --force-push are of this run alone; the other options become the version's defaults, as in compile.
+    --span and --force-push apply to this run only. The other options become the version's defaults, as for compile.
 
-    With --follow the exit code is 1 when the run failed, and 0 when Kubeflow says that it succeeded. For Kubeflow a run
-    that pushed nothing, by verdict, has succeeded, and its API does not tell the verdict. Where the root can be read
-    here too, as in a pod with the volume, `summary.json` is, and the exit code is that of `warmstart run`: 3 for
-    such a run, 2 for one that was stopped. Elsewhere the run's page in Kubeflow says what became of it.
+    With --follow the exit code is 1 if the run failed, and 0 if Kubeflow says that it succeeded. To Kubeflow, a run
+    that pushed nothing by verdict succeeded, and its API does not know the verdict. If the root folder can be read
+    here, as in a pod with the volume, the exit code comes from `summary.json` and is that of `warmstart run`: 3 for
+    such a run, 2 for one that was stopped. Otherwise see the run's page in Kubeflow.
 
     \b
     Examples:
@@ -213,9 +223,9 @@ def submit(
     sys.exit(code)
 
 
-@kubeflow.group(short_help="Runs that Kubeflow starts by itself.")
+@kubeflow.group(short_help="Manage runs that Kubeflow starts by the clock.")
 def schedule() -> None:
-    """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed.
+    """Manage runs that Kubeflow starts by the clock, one at a time. Times that were missed are not made up for.
 
     \b
     Examples:
@@ -225,17 +235,17 @@ def schedule() -> None:
     """
 
 
-@schedule.command("set", short_help="Creates the schedule NAME, or replaces it.")
+@schedule.command("set", short_help="Create the schedule NAME, or replace it.")
 @click.argument("name")
 @click.option(
     "--cron", required=True, help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.'
 )
-@click.option("--time-zone", default="UTC", show_default=True, help="That the expression is in.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Time zone of --cron.")
 @click.option(
     "--cluster-time-zone",
     default="UTC",
     show_default=True,
-    help="CRON_SCHEDULE_TIMEZONE of that Kubeflow; it has one for all schedules.",
+    help="CRON_SCHEDULE_TIMEZONE of that Kubeflow, which is one for all schedules.",
 )
 @_package_options
 @_cluster_options
@@ -254,7 +264,7 @@ def schedule_set(
     as_json: bool,
     **package: Any,
 ) -> None:
-    """Creates the schedule NAME, or replaces it; done twice, it changes nothing.
+    """Create the schedule NAME, or replace it. The same call again changes nothing.
 
     \b
     Example:
@@ -287,7 +297,7 @@ def schedule_set(
 @_cluster_options
 @json_option
 def schedule_list(endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
-    """Shows the schedules that warmstart made.
+    """Show the schedules that warmstart made.
 
     \b
     Examples:
@@ -312,7 +322,7 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 @_cluster_options
 @json_option
 def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
-    """Deletes the schedule NAME; runs that it started stay.
+    """Delete the schedule NAME. Runs that it started stay.
 
     \b
     Example:
