@@ -13,6 +13,22 @@ TFX = [
     "tfx==1.21.0; python_version >= '3.11'",
     "tf-keras==2.21.0; python_version >= '3.11'",
 ]
+# Imported here too; which versions go together is for TFX to say.
+WITH_TFX = [
+    "absl-py",
+    "apache-beam",
+    "keras-tuner",
+    "ml-metadata",
+    "numpy",
+    "packaging",
+    "protobuf",
+    "scipy",
+    "tensorflow",
+    "tensorflow-metadata",
+    "tensorflow-model-analysis",
+    "tensorflow-serving-api",
+    "tensorflow-transform",
+]
 
 setup(
     name="warmstart",
@@ -30,6 +46,9 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         *TFX,
+        *WITH_TFX,
+        # Beam needs a CRC-32C to read and write TFRecords, and asks for none.
+        "google-crc32c>=1.5",
         "tensorflow-hub==0.16.1",
         "tensorflow-datasets>=4.9.10",
         # tensorflow-datasets imports it and asks for it on older Pythons only.
@@ -46,6 +65,7 @@ setup(
         "click>=8.1",
         "filelock>=3.12",
         "jinja2>=3.1",
+        "markupsafe>=2.1",
         "matplotlib>=3.9",
         # Reads HEIC, by libheif (LGPL) without an encoder.
         "pi-heif>=1.4",
@@ -64,7 +84,8 @@ setup(
             "types-PyYAML",
             "kubernetes-validate",
         ],
-        "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0"],
+        # kfp brings the last two, in the versions that it takes.
+        "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0", "kfp-server-api", "urllib3"],
         "onnx": [
             "tf2onnx>=1.17",
             "onnxruntime>=1.19",

@@ -24,6 +24,8 @@ EXIT_CODES = {"pushed": 0, "restored": 0, "skipped": 0, "failed": 1, "stopped": 
 # Of a run, in its folder below `reports`.
 LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
+# Where a command leaves its root in click's context, for the sentence about a full disk.
+CONTEXT_KEY = "warmstart.root"
 # Whoever only asks `is_active` holds the lock for an instant.
 _PROBE_SECONDS = 0.5
 # The name under which a metadata store elsewhere knows this root; absent where `metadata.sqlite` is in use.
@@ -36,9 +38,9 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def failure(error: BaseException, root: Root) -> str:
-    """What made a run fail, in one sentence."""
-    if disks.is_full(error):
+def failure(error: BaseException, root: Root | None) -> str:
+    """What made a run fail, in one sentence; without a root, what made any other command fail."""
+    if root is not None and disks.is_full(error):
         return (
             f"no space is left on {disks.full_disk(root.folder)}; free some and run again: finished steps are kept and "
             "the run goes on from there"

@@ -6,9 +6,15 @@ Where the two could differ they are made to agree:
 |---------------------------------|--------------------------------------------|-------------------------------------|
 | the environment                 | what is written here, nothing of a shell's | the same, by `env -i`               |
 | a time that the machine was off | once, as soon as it is up (`Persistent`)   | left out                            |
+| a time that clocks leave out    | left out on that day                       | at once after the change            |
+| a time that clocks repeat       | once                                       | once                                |
 | a run that lasts into the next  | the next is left out                       | `retrain` finds the lock, and skips |
 | exit code 3, nothing pushed     | a success                                  | nobody reads exit codes             |
 | output                          | the journal                                | `schedule.log` in the root          |
+
+The two rows on clocks are about daylight-saving time, as systemd 252 reckons and as Debian's cron(8) says of times that
+are not every hour; other crons may leave the first out or do the second twice. The times that `warmstart schedule`
+shows are systemd's.
 
 A night that was missed is made up for, since on a machine that is off at three there would be no other; a second
 `retrain` finds nothing new and ends. Exit code 3 is the verdict of a gate that did its work: a unit that fails every

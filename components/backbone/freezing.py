@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from schemas.errors import BadInput
 
-STRATEGIES = ("feature_extraction", "top", "all", "auto")
-
 # Of a backbone that says nothing of itself, this share of the kernels is its top.
 DEFAULT_FRACTION = 0.2
 # "Much" data: this many training photos per class on average (Marcelino's bound, see `choose_strategy`).

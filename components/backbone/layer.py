@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_hub as hub
@@ -20,16 +21,16 @@ class FeatureVector(hub.KerasLayer):
     Input: float32 [batch, height, width, 3], range [0, 1]. Output: float32 [batch, width of the vector].
     """
 
-    def __init__(self, module_path: str, learning: Collection[str] = (), **kwargs):
+    def __init__(self, module: Any, learning: Collection[str] = (), **kwargs):
         """
         Args:
-          module_path: folder of a SavedModel in TF-Hub's format.
+          module: a loaded SavedModel in TF-Hub's format, or its folder.
           learning: names of the module's trainable variables that learn, as `freezing.learning_variables` chooses
             them; empty freezes all.
         """
         # Set before the layer exists: Keras reads the weights while it is being built.
         self._learning = frozenset(learning)
-        super().__init__(module_path, trainable=bool(learning), **kwargs)
+        super().__init__(module, trainable=bool(learning), **kwargs)
 
     @property
     def trainable_weights(self):

@@ -151,12 +151,6 @@ def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
         ) from error
 
 
-def read_tfds(folder: str, dataset: str) -> Iterator[tuple[Photo, bytes]]:
-    """Every photo of a prepared folder; see `list_shards` and `read_shard`."""
-    for shard in list_shards(folder, dataset):
-        yield from read_shard(shard)
-
-
 def _check_reachable(address: str) -> None:
     """TensorFlow Datasets alone would try for many minutes on a machine without a network."""
     try:

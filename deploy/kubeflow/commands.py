@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy import output
+from deploy.commands.options import json_option
 from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
+from deploy.output import document
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -22,19 +24,19 @@ if TYPE_CHECKING:
     from deploy.kubeflow.package_request import PackageRequest, ResolvedRequest
 
 
-@click.group(short_help="The same pipeline on Kubeflow Pipelines.")
+@click.group()
 def kubeflow() -> None:
-    """The same pipeline on Kubeflow Pipelines 2.5 or newer: one container a step.
+    """Run the same pipeline on Kubeflow Pipelines 2.5 or newer, one container for each step.
 
     \b
-    From an image and a volume to a run every night:
+    From an image and a volume to nightly runs:
       warmstart doctor --kubeflow-endpoint http://localhost:8080
       warmstart kubeflow compile --config cats_vs_dogs --image registry.example/warmstart:1
       warmstart kubeflow submit --config cats_vs_dogs --image registry.example/warmstart:1 --follow
       warmstart kubeflow schedule set nightly --cron "0 3 * * *" --config cats_vs_dogs --image registry.example/w:1
 
-    Photos and root lie on the volume, which every step finds at --mount. deploy/README.md tells how to set a cluster
-    up.
+    Photos and root folder are on the volume, which is mounted in every step at --mount. deploy/README.md explains how
+    to set up a cluster.
     """
 
 
@@ -42,25 +44,32 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a package is made of."""
     for option in reversed(
         [
-            click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As in `warmstart run`."),
+            click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
             click.option(
-                "--image", required=True, envvar="WARMSTART_IMAGE", help="Of every step.  [env: WARMSTART_IMAGE]"
+                "--image",
+                required=True,
+                envvar="WARMSTART_IMAGE",
+                help="Container image of every step.  [env: WARMSTART_IMAGE]",
             ),
             click.option(
                 "--data",
                 multiple=True,
                 metavar="[DATASET=]DIR",
                 help="Photos as the cluster sees them: below --mount, gs://... or tfds:NAME.  [default: MOUNT/photos, "
-                "or MOUNT/photos/DATASET of several]",
+                "or MOUNT/photos/DATASET for each of several]",
             ),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one key."),
-            click.option("--span", default="", help="Number or date of the span.  [default: the latest]"),
-            click.option("--root", metavar="DIR", help="Below --mount.  [default: MOUNT/runs/<configuration>]"),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key."),
+            click.option("--span", default="", help="Number or date of the span to read.  [default: the latest]"),
             click.option(
-                "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: into the root]"
+                "--root", metavar="DIR", help="The root folder, below --mount.  [default: MOUNT/runs/<configuration>]"
             ),
-            click.option("--volume-claim", default=VOLUME_CLAIM, show_default=True, help="PersistentVolumeClaim."),
-            click.option("--mount", default=MOUNT, show_default=True, help="Where every step finds it."),
+            click.option(
+                "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: the root folder]"
+            ),
+            click.option(
+                "--volume-claim", default=VOLUME_CLAIM, show_default=True, help="The PersistentVolumeClaim to mount."
+            ),
+            click.option("--mount", default=MOUNT, show_default=True, help="Where it is mounted in every step."),
             click.option(
                 "--metadata",
                 default=METADATA_SERVICE,
@@ -69,7 +78,10 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE.",
             ),
             click.option(
-                "--metadata-secret", default="", metavar="NAME", help="Secret whose key `password` is that user's."
+                "--metadata-secret",
+                default="",
+                metavar="NAME",
+                help="Secret whose key `password` holds the password of USER.",
             ),
         ]
     ):
@@ -84,11 +96,11 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--endpoint",
                 metavar="URL",
-                help="Of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
+                help="Address of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
             ),
-            click.option("--namespace", help="[env: KFP_NAMESPACE; default: kubeflow]"),
+            click.option("--namespace", help="Namespace of the runs.  [env: KFP_NAMESPACE; default: kubeflow]"),
             # Read from the environment by `find_endpoint`, so that --help shows no token.
-            click.option("--token", help="Better in the environment.  [env: KFP_TOKEN]"),
+            click.option("--token", help="Bearer token. Better set in the environment.  [env: KFP_TOKEN]"),
         ]
     ):
         command = option(command)
@@ -99,22 +111,23 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How a run is started."""
     for option in reversed(
         [
-            click.option("--experiment", help="[default: the pipeline's name]"),
-            click.option("--service-account", help="Of the run's pods.  [default: the cluster's]"),
+            click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
+            click.option("--service-account", help="Service account of the run's pods.  [default: the cluster's]"),
         ]
     ):
         command = option(command)
     return command
 
 
-@kubeflow.command("compile", short_help="Writes a package that Kubeflow Pipelines takes.")
+@kubeflow.command("compile", short_help="Write a package for Kubeflow Pipelines.")
 @_package_options
-@click.option("--output", type=click.Path(path_type=Path), help="[default: <configuration>.yaml]")
-def compile_command(output: Path | None, **package: Any) -> None:
-    """Writes the pipeline as a package that Kubeflow Pipelines takes, also in its own pages.
+@click.option("--output", type=click.Path(path_type=Path), help="File to write.  [default: <configuration>.yaml]")
+@json_option
+def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
+    """Write the pipeline as a package for Kubeflow Pipelines, which can also be uploaded on its web pages.
 
-    The options become the defaults of the run's parameters: config, data, span, overrides, root, tfx_pipeline_root and
-    force_push can be set anew for every run, as long as the steps stay the same.
+    The options become the defaults of the run's parameters. config, data, span, overrides, root, tfx_pipeline_root and
+    force_push can be set again for every run, as long as the steps stay the same.
 
     \b
     Examples:
@@ -133,17 +146,21 @@ def compile_command(output: Path | None, **package: Any) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{file} cannot be written ({error.strerror}); give another file with --output") from None
-    tasks = text.count("- deploy.kubeflow.node\n")
-    click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {len(text.encode()) / 1000:.0f} kB")
+    tasks, size = text.count("- deploy.kubeflow.node\n"), len(text.encode())
+    if as_json:
+        document({"file": str(file), "pipeline": name, "tasks": tasks, "bytes": size})
+    else:
+        click.echo(f"{file}: the pipeline {name}, {tasks} tasks, {size / 1000:.0f} kB")
 
 
-@kubeflow.command(short_help="Uploads the pipeline and starts a run.")
+@kubeflow.command(short_help="Upload the pipeline and start a run.")
 @_package_options
 @_cluster_options
 @_run_options
-@click.option("--run-name", help="[default: the pipeline's name and the time]")
-@click.option("--force-push", metavar="REASON", help="As in `warmstart run`.")
-@click.option("--follow", is_flag=True, help="Waits for the end; Ctrl-C stops waiting, not the run.")
+@click.option("--run-name", help="Name of the run.  [default: the pipeline's name and the time]")
+@click.option("--force-push", metavar="REASON", help="As for `warmstart run`.")
+@click.option("--follow", is_flag=True, help="Wait for the run to end. Ctrl-C stops the waiting, not the run.")
+@json_option
 def submit(
     endpoint: str | None,
     namespace: str | None,
@@ -153,16 +170,17 @@ def submit(
     run_name: str | None,
     force_push: str | None,
     follow: bool,
+    as_json: bool,
     **package: Any,
 ) -> None:
-    """Compiles, uploads a new version unless it is there already, starts a run and prints its address.
+    """Compile the pipeline, upload a new version unless it exists, start a run and print its address.
 
-    --span and --force-push are of this run alone; the other options become the version's defaults, as in compile.
+    --span and --force-push apply to this run only. The other options become the version's defaults, as for compile.
 
-    With --follow the exit code is 1 when the run failed, and 0 when Kubeflow says that it succeeded. For Kubeflow a run
-    that pushed nothing, by verdict, has succeeded, and its API does not tell the verdict. Where the root can be read
-    here too, as in a pod with the volume, `summary.json` is, and the exit code is that of `warmstart run`: 3 for
-    such a run, 2 for one that was stopped. Elsewhere the run's page in Kubeflow says what became of it.
+    With --follow the exit code is 1 if the run failed, and 0 if Kubeflow says that it succeeded. To Kubeflow, a run
+    that pushed nothing by verdict succeeded, and its API does not know the verdict. If the root folder can be read
+    here, as in a pod with the volume, the exit code comes from `summary.json` and is that of `warmstart run`: 3 for
+    such a run, 2 for one that was stopped. Otherwise see the run's page in Kubeflow.
 
     \b
     Examples:
@@ -190,18 +208,24 @@ def submit(
             run_name or f"{name} {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}",
             service_account,
         )
-    click.echo(f"pipeline {name}: {'uploaded' if submitted.new_version else 'there already'}, {submitted.version_id}")
-    click.echo(f"run {submitted.run_id}\n{submitted.run_url}")
+    # With --json words go to standard error, and the document follows when all is known.
+    uploaded = "uploaded" if submitted.new_version else "there already"
+    click.echo(f"pipeline {name}: {uploaded}, {submitted.version_id}", err=as_json)
+    click.echo(f"run {submitted.run_id}\n{submitted.run_url}", err=as_json)
     if hint := connection.ui_hint():
-        click.echo(f"to open it: {hint}")
+        click.echo(f"to open it: {hint}", err=as_json)
+    code = None
     if follow:
         reports = Path(resolved.defaults.root, "reports", submitted.run_id)
-        sys.exit(_follow(connection, submitted.run_id, compiled.tasks, reports))
+        code = _follow(connection, submitted.run_id, compiled.tasks, reports, err=as_json)
+    if as_json:
+        document({"pipeline": name, **dataclasses.asdict(submitted), "exit_code": code})
+    sys.exit(code)
 
 
-@kubeflow.group(short_help="Runs that Kubeflow starts by itself.")
+@kubeflow.group(short_help="Manage runs that Kubeflow starts by the clock.")
 def schedule() -> None:
-    """Runs that Kubeflow starts by itself: one at a time, and none for times that were missed.
+    """Manage runs that Kubeflow starts by the clock, one at a time. Times that were missed are not made up for.
 
     \b
     Examples:
@@ -211,21 +235,22 @@ def schedule() -> None:
     """
 
 
-@schedule.command("set", short_help="Creates the schedule NAME, or replaces it.")
+@schedule.command("set", short_help="Create the schedule NAME, or replace it.")
 @click.argument("name")
 @click.option(
     "--cron", required=True, help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.'
 )
-@click.option("--time-zone", default="UTC", show_default=True, help="That the expression is in.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Time zone of --cron.")
 @click.option(
     "--cluster-time-zone",
     default="UTC",
     show_default=True,
-    help="CRON_SCHEDULE_TIMEZONE of that Kubeflow; it has one for all schedules.",
+    help="CRON_SCHEDULE_TIMEZONE of that Kubeflow, which is one for all schedules.",
 )
 @_package_options
 @_cluster_options
 @_run_options
+@json_option
 def schedule_set(
     name: str,
     cron: str,
@@ -236,9 +261,10 @@ def schedule_set(
     token: str | None,
     experiment: str | None,
     service_account: str | None,
+    as_json: bool,
     **package: Any,
 ) -> None:
-    """Creates the schedule NAME, or replaces it; done twice, it changes nothing.
+    """Create the schedule NAME, or replace it. The same call again changes nothing.
 
     \b
     Example:
@@ -257,16 +283,21 @@ def schedule_set(
         done = schedules.schedule(
             connection, compiled, pipeline_name, name, when, experiment or pipeline_name, service_account
         )
+    times = when.next_times(3)
+    if as_json:
+        of_clock = {"cron": when.cron, "time_zone": when.time_zone, "next": [time.isoformat() for time in times]}
+        document({"name": name, "done": done.action, "pipeline": pipeline_name, **of_clock})
+        return
     click.echo(f"schedule {name}: {done.action}; the pipeline {pipeline_name}, {when.cron} in {when.time_zone}")
-    for time in when.next_times(3):
+    for time in times:
         click.echo(f"  next {time:%Y-%m-%d %H:%M %Z}")
 
 
 @schedule.command("list")
 @_cluster_options
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@json_option
 def schedule_list(endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
-    """Shows the schedules that warmstart made.
+    """Show the schedules that warmstart made.
 
     \b
     Examples:
@@ -278,9 +309,7 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 
     found = list_schedules(connect(find_endpoint(endpoint, namespace, token)))
     if as_json:
-        import dataclasses
-
-        output.document([dataclasses.asdict(one) for one in found])
+        document([dataclasses.asdict(one) for one in found])
         return
     for one in found:
         click.echo(f"{one.name}  {one.described}{'' if one.enabled else '  (switched off)'}")
@@ -291,8 +320,9 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
 @schedule.command("delete")
 @click.argument("name")
 @_cluster_options
-def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None) -> None:
-    """Deletes the schedule NAME; runs that it started stay.
+@json_option
+def schedule_delete(name: str, endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
+    """Delete the schedule NAME. Runs that it started stay.
 
     \b
     Example:
@@ -302,7 +332,10 @@ def schedule_delete(name: str, endpoint: str | None, namespace: str | None, toke
     from deploy.kubeflow.schedules import delete_schedule
 
     delete_schedule(connect(find_endpoint(endpoint, namespace, token)), name)
-    click.echo(f"schedule {name}: deleted")
+    if as_json:
+        document({"name": name, "done": "deleted"})
+    else:
+        click.echo(f"schedule {name}: deleted")
 
 
 def _request(
@@ -333,8 +366,6 @@ def _compiled(
     Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
     in Kubeflow's pages does not ask for them.
     """
-    import dataclasses
-
     from deploy.kubeflow.connection import connect
     from deploy.kubeflow.package_file import read_package
     from deploy.kubeflow.package_request import make_package
@@ -351,7 +382,7 @@ def _compiled(
         yield connection, name, read_package(file, {key: value for key, value in of_this_run.items() if value})
 
 
-def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path) -> int:
+def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path, err: bool) -> int:
     """Tells of every task until the run ends, and how it did, from its summary if that can be read here.
 
     Returns:
@@ -362,24 +393,24 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
 
     def show(change: runs.TaskChange) -> None:
         seconds = "" if change.seconds is None else f"{change.seconds:8.0f} s"
-        click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}")
+        click.echo(f"  {change.name:<28} {change.state.lower():<12}{seconds}", err=err)
 
     ended = runs.follow(connection, run_id, show, tasks)
     if ended.stopped:
-        click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}")
+        click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}", err=err)
         return 0
     outcome, succeeded = _outcome(reports), ended.state == runs.SUCCEEDED
     # Whatever a summary says, a run of which a task failed is no success.
     if outcome and (succeeded or EXIT_CODES[outcome[0]]):
         code = EXIT_CODES[outcome[0]]
-        click.echo(f"status: {outcome[0]}  {outcome[1]}")
+        click.echo(f"status: {outcome[0]}  {outcome[1]}", err=err)
     else:
         code = 0 if succeeded else 1
-        click.echo(f"status: {ended.state.lower()}")
+        click.echo(f"status: {ended.state.lower()}", err=err)
     for task in ended.failed:
-        click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}")
+        click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}", err=err)
     if ended.error:
-        click.echo(f"  {ended.error}")
+        click.echo(f"  {ended.error}", err=err)
     return code
 
 

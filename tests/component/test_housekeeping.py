@@ -25,8 +25,8 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from components.drift_gate import VECTORS_PROPERTY
 from deploy import housekeeping
 from deploy.cli import _Commands
+from deploy.commands.clean import clean as clean_command
 from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, configured_days
-from deploy.housekeeping_commands import clean as clean_command
 from deploy.root import Root
 from schemas.errors import BadInput
 
@@ -998,7 +998,7 @@ def test_neither_the_help_nor_the_cleaning_imports_tensorflow_or_tfx(history):
     history.run("refused")
     program = (
         "import sys\n"
-        "from deploy.housekeeping_commands import clean\n"
+        "from deploy.commands.clean import clean\n"
         "slow = {'tensorflow', 'tfx', 'apache_beam', 'kfp', 'ml_metadata', 'grpc'}\n"
         "assert not slow & {name.partition('.')[0] for name in sys.modules}, 'for --help'\n"
         "clean(['--root', sys.argv[1]], standalone_mode=False)\n"

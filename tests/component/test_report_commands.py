@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import cli, report_commands
+from deploy import cli
+from deploy.commands import report as report_commands
 from deploy.root import Root
 from tests.report_runs import PUSHED, STOPPED, whole_run
 

@@ -91,8 +91,12 @@ def oxford(tmp_path_factory):
     return prepare(data_dir, "oxford_iiit_pet", features, splits, "4.0.0")
 
 
+def read_tfds(folder, dataset):
+    return [pair for shard in tfds_source.list_shards(folder, dataset) for pair in tfds_source.read_shard(shard)]
+
+
 def test_cats_vs_dogs_keeps_every_byte(cats_vs_dogs):
-    read = sorted(tfds_source.read_tfds(cats_vs_dogs, "cats_vs_dogs"), key=lambda pair: pair[0].file_name[-5])
+    read = sorted(read_tfds(cats_vs_dogs, "cats_vs_dogs"), key=lambda pair: pair[0].file_name[-5])
     assert [photo_bytes for _, photo_bytes in read] == [drawn(i, "PNG" if i == 3 else "JPEG") for i in range(5)]
     photo = read[1][0]
     assert photo.path.startswith(cats_vs_dogs)
@@ -101,7 +105,7 @@ def test_cats_vs_dogs_keeps_every_byte(cats_vs_dogs):
 
 
 def test_oxford_keeps_its_names_and_official_splits(oxford):
-    read = sorted(tfds_source.read_tfds(oxford, "oxford_iiit_pet"), key=lambda pair: pair[0].file_name[-5])
+    read = sorted(read_tfds(oxford, "oxford_iiit_pet"), key=lambda pair: pair[0].file_name[-5])
     assert [photo_bytes for _, photo_bytes in read] == [drawn(i) for i in range(7)]
     assert [photo.official_split for photo, _ in read] == ["trainval"] * 4 + ["test"] * 3
     assert [(photo.label, photo.species, photo.breed) for photo, _ in read[:3]] == [

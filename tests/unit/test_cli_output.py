@@ -9,17 +9,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from deploy import data_folders, local, output
-from deploy.cli import VERSION, main
+from deploy.cli import main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
 from samples.sample_photos import write_sample_photos
 
+VERSION = metadata.version("warmstart")
 REPOSITORY = Path(__file__).parents[2]
 WARMSTART = Path(sys.executable).with_name("warmstart")
 ACCURACY = {"value": 1.0, "low": 1.0, "high": 1.0}

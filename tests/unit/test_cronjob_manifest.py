@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy.cli import VERSION, main
+from deploy.cli import main
 from deploy.kubeflow.compiler import MOUNT
 from deploy.local import EXIT_CODES
 from deploy.retrain import ALERT_CODE
@@ -24,6 +25,7 @@ from pipeline.config import load_config
 
 Document = dict[str, Any]
 
+VERSION = metadata.version("warmstart")
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 COMPONENT = KUBERNETES / "components" / "cronjob"
 # Oldest first; more than Kubernetes itself supports at a time.

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy.cli import VERSION
 from deploy.kubeflow.compiler import MOUNT, Cluster
 from deploy.metadata_address import PASSWORD_VARIABLE
 from deploy.root import ROOTS_FOLDER, Root
 
 Document = dict[str, Any]
 
+VERSION = metadata.version("warmstart")
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 KUSTOMIZATION = "kustomization.yaml"
 EXAMPLE = KUBERNETES / "overlays" / "example"

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deploy import schedule as schedules
-from deploy.cli import VERSION, main
+from deploy.cli import main
 from deploy.schedule import Schedule
 from deploy.timetable import cron_fields, timetable
 from pipeline.config import load_config
 from schemas.errors import BadInput
 
+VERSION = metadata.version("warmstart")
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
 NOBODY = 65534

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from deploy import output
+from deploy import schedule as schedules
+from deploy.commands.options import config_options, folder_argument, json_option
+from deploy.config_choice import choose_config
+from deploy.data_folders import check_places, check_sources, default_root
+from deploy.root import Root
+from deploy.schedule import Schedule, Scope
+from pipeline.config import load_config
 from schemas.errors import BadInput
 
-if TYPE_CHECKING:
-    from deploy.schedule import Schedule, Scope
 
-
-@click.command(short_help="Has `warmstart retrain` run by the clock.")
-@click.option("--cron", help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.')
-@click.option("--config", "config_name", metavar="NAME|FILE", help="As in `warmstart retrain`, which is what runs.")
-@click.option("--data", multiple=True, metavar="[DATASET=]DIR", help="As there.")
-@click.option("--root", metavar="DIR", help="As there.  [default: runs/<folder of photos>]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As there.")
-@click.option("--name", help="Of the schedule.  [default: the configuration's]")
-@click.option("--time-zone", metavar="ZONE", help="That --cron is in, such as Europe/Berlin.  [default: the machine's]")
-@click.option("--user", "scope", flag_value="user", help="A timer of one's own.  [default, but for root]")
+@click.command()
+@click.option(
+    "--cron",
+    metavar="FIELDS",
+    help='Minute, hour, day, month, day of the week: "0 3 * * *" is every night at three.',
+)
+@config_options
+@click.option("--name", metavar="NAME", help="Name of the schedule.  [default: the configuration's]")
+@click.option(
+    "--time-zone", metavar="ZONE", help="The time zone of --cron, such as Europe/Berlin.  [default: the machine's]"
+)
+@click.option("--user", "scope", flag_value="user", help="A timer of your own.  [default, except for root]")
 @click.option("--system", "scope", flag_value="system", help="A timer of the machine, for root.  [root's default]")
-@click.option("--print", "as_crontab", is_flag=True, help="Prints a line for `crontab -e`, and changes nothing.")
-@click.option("--remove", is_flag=True, help="Takes the schedule away; a run under way goes on to its end.")
-@click.option("--json", "as_json", is_flag=True, help="What was done, for programs.")
+@click.option("--print", "as_crontab", is_flag=True, help="Print a line for `crontab -e`, and change nothing.")
+@click.option("--remove", is_flag=True, help="Remove the schedule. A run in progress continues to its end.")
+@json_option
+@folder_argument
 def schedule(
     cron: str | None,
     config_name: str | None,
@@ -38,41 +46,39 @@ def schedule(
     as_crontab: bool,
     remove: bool,
     as_json: bool,
+    folder: str | None,
 ) -> None:
-    """Has `warmstart retrain` run by the clock: writes a systemd timer and its service, and starts the timer.
+    """Run `warmstart retrain` by the clock: write a systemd timer and its service, and start the timer.
 
-    Where systemd does not run, a line for a crontab is printed in place of that. Done twice, it changes nothing; done
-    otherwise, it replaces the schedule of that name. The runs go to the journal, those of cron to ROOT/schedule.log.
-    A time that the machine slept through is made up for when it is up, by systemd; cron leaves it out.
+    Where systemd is not running, a line for a crontab is printed instead. The same call again changes nothing; another
+    call with the same name replaces the schedule. Output goes to the journal, or from cron to ROOT/schedule.log.
+
+    If the machine is off at the set time, systemd runs once as soon as it is up again. cron leaves that time out.
+
+    When clocks go forward, a time in the hour that does not exist is left out by systemd on that day; Debian's cron
+    runs it right after the change. When clocks go back, a time in the hour that comes twice is run once by both.
 
     \b
     Examples:
-      warmstart schedule --cron "0 3 * * *" --config cats_vs_dogs --data "~/photos/span-{SPAN}"
+      warmstart schedule --cron "0 3 * * *" "~/photos/span-{SPAN}"
       sudo warmstart schedule --cron "0 3 * * mon-fri" --config pets.yaml --root /srv/pets --system
-      warmstart schedule --cron "30 2 * * *" --config cats_vs_dogs --data DIR --print
-      warmstart schedule --cron "0 3 * * *" --config cats_vs_dogs --data DIR --json
-      warmstart schedule --config cats_vs_dogs --remove
+      warmstart schedule --cron "0 3 * * *" photos --print
+      warmstart schedule --cron "0 3 * * *" photos --json
+      warmstart schedule --config image_folder --remove
     """
-    from deploy import schedule as schedules
-
+    data = (folder, *data) if folder else data
     scope = scope or schedules.default_scope()
     if remove:
         _remove(config_name, data, overrides, name, scope, as_json)
         return
-    if cron is None or config_name is None:
+    if cron is None or not (config_name or data):
         missing = "--cron" if cron is None else "--config"
         raise BadInput(f'{missing} is missing; expected such as --cron "0 3 * * *" --config cats_vs_dogs')
-
-    from deploy.data_folders import check_places, check_sources, default_root
-    from deploy.root import Root
-    from pipeline.config import load_config
-
-    config = load_config(config_name, list(overrides), list(data))
+    config_name, config = choose_config(config_name, data, overrides, output.note)
     place = Root(root) if root else default_root(config)
     check_places(config, place)
     check_sources(config)
-    folder = place.folder
-    made = schedules.make_schedule(cron, time_zone, config, config_name, data, folder, overrides, name, scope)
+    made = schedules.make_schedule(cron, time_zone, config, config_name, data, place.folder, overrides, name, scope)
     if as_crontab or not schedules.systemd_runs():
         _print_crontab(made, as_crontab, as_json)
     else:
@@ -80,8 +86,6 @@ def schedule(
 
 
 def _install(made: Schedule, scope: Scope, as_json: bool) -> None:
-    from deploy import schedule as schedules
-
     done = schedules.install(made)
     place = schedules.units_folder(scope) / f"{made.name}.timer"
     if as_json:
@@ -109,8 +113,6 @@ def _for_programs(made: Schedule, done: str, timer: str | None = None, crontab: 
 
 
 def _print_crontab(made: Schedule, asked: bool, as_json: bool) -> None:
-    from deploy import schedule as schedules
-
     line = schedules.crontab(made)
     if as_json:
         output.document(_for_programs(made, "printed", crontab=line))
@@ -138,13 +140,9 @@ def _remove(
     scope: Scope,
     as_json: bool,
 ) -> None:
-    from deploy import schedule as schedules
-
     if name is None and config_name is None:
         raise BadInput("--remove was given without --name and --config; expected one of them")
     if name is None:
-        from pipeline.config import load_config
-
         assert config_name is not None
         # Where the photos are does not matter for the name.
         name = load_config(config_name, list(overrides), list(data), default_folder="/").name

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from deploy import output
+from deploy import output, production
+from deploy.commands.options import json_option, root_option
 from deploy.overlap import refuse_overlap
+from deploy.quiet import quiet_libraries
 from schemas.errors import BadInput
 
 METHODS = ("grad-cam", "integrated-gradients", "occlusion")
@@ -21,21 +23,25 @@ METHODS = ("grad-cam", "integrated-gradients", "occlusion")
     "models",
     multiple=True,
     metavar="WHICH",
-    help="production, feature_extraction, fine_tuned, or a model's folder; may be repeated.  [default: the two that a "
-    "run trained]",
+    help="production, feature_extraction, fine_tuned, or a model's folder. Repeatable.  [default: the two models that "
+    "a run trained]",
 )
-@click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
-@click.option("--run", "run_id", metavar="RUN", help="Whose two models.  [default: the newest run that has both]")
+@root_option
 @click.option(
-    "--method", type=click.Choice(METHODS), help="Of the heat maps.  [default: the first that the model allows]"
+    "--run", "run_id", metavar="RUN", help="The run whose two models are used.  [default: the newest that has both]"
 )
-@click.option("--layers", metavar="REGEX", help="Whose feature maps.  [default: five activations, evenly spaced]")
-@click.option("--list-layers", is_flag=True, help="Prints the layers that can be reached, and does nothing else.")
-@click.option("--filters", metavar="LAYER", help="Draws what excites eight channels of this layer; takes a minute.")
+@click.option(
+    "--method", type=click.Choice(METHODS), help="For the heat maps.  [default: the first that the model allows]"
+)
+@click.option(
+    "--layers", metavar="REGEX", help="Layers to draw feature maps of.  [default: five activations, evenly spaced]"
+)
+@click.option("--list-layers", is_flag=True, help="Print the layers that can be reached, and do nothing else.")
+@click.option("--filters", metavar="LAYER", help="Draw what excites eight channels of this layer. Takes a minute.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default="explanations", show_default=True, help="Where the pictures go."
 )
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@json_option
 def explain(
     images: tuple[str, ...],
     models: tuple[str, ...],
@@ -48,12 +54,12 @@ def explain(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Draws what in a photo speaks for a model's answer and for the runner-up, and what the model's layers make of it.
+    """Draw which parts of a photo led to a model's answer and to the runner-up, and what its layers respond to.
 
-    Heat maps are by Grad-CAM where the model's layers can be reached, by integrated gradients where a gradient can be
-    had, and by occlusion otherwise; what was used, and why, is said here and on a page beside the pictures. A folder
-    stands for every file in it. A file that cannot be explained is named with its reason, and the others are explained;
-    the exit code is then 2.
+    Heat maps come from Grad-CAM if the model's layers can be reached, from integrated gradients if there is a gradient,
+    and from occlusion otherwise. The method and the reason for it are printed, and stand on a page beside the pictures.
+    A folder stands for every photo in it. A file that cannot be explained is named with the reason. The other files
+    are explained, and the exit code is 2.
 
     \b
     Examples:
@@ -66,9 +72,6 @@ def explain(
     """
     if not images and not list_layers and not filters:
         raise BadInput("no photo was given; expected IMAGE..., --list-layers or --filters LAYER")
-
-    from deploy import production
-    from deploy.quiet import quiet_libraries
 
     folders = {f"the photos in {name}": name for name in images if Path(name).is_dir()}
     refuse_overlap(folders, {"the pictures": out})

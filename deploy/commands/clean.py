@@ -1,35 +1,44 @@
-"""The command `warmstart clean`. Imports nothing slow until it is called."""
+"""The command `warmstart clean`."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploy import output
+from deploy.commands.options import json_option, root_option
+from deploy.production import columns
+from deploy.root import find_root
 from schemas.errors import BadInput
 
+if TYPE_CHECKING:
+    from deploy.housekeeping import CleaningResult
 
-@click.command(short_help="Removes artifacts, vectors and logs that nobody needs any more.")
-@click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
+
+@click.command()
+@root_option
 @click.option(
     "--days",
     type=click.IntRange(min=0),
-    help="What nothing has used for so long goes.  [default: retention.days of the newest run]",
+    metavar="DAYS",
+    help="Remove what has not been used for this many days.  [default: retention.days of the newest run]",
 )
-@click.option("--dry-run", is_flag=True, help="Shows what would be removed, and changes nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and change nothing.")
 @click.option(
     "--metadata",
     default="",
     metavar="ADDRESS",
-    help="ML Metadata of a root on Kubeflow: grpc://HOST:PORT, or mysql://.",
+    help="ML Metadata of a root on Kubeflow: grpc://HOST:PORT or mysql://...",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@json_option
 def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_json: bool) -> None:
-    """Removes what nobody needs any more: artifacts of old runs and spans, what failed steps left, vectors and logs.
+    """Remove what is no longer needed: artifacts of old runs and spans, leftovers of failed steps, vectors and logs.
 
-    Kept, however old: what the next run goes on from, the models behind serving/ and the pinned versions with their
-    verdicts, and of every run the summary, the page and the configuration. Versions in serving/ leave by
-    serving.keep_versions. ML Metadata is told first, so that no cache entry points at nothing; what was removed is
-    written to <root>/.removed.jsonl.
+    Some things are kept however old they are: what the next run starts from, the models behind serving/, the pinned
+    versions and their verdicts, and the summary, page and configuration of every run. How many versions stay in
+    serving/ is decided by serving.keep_versions. ML Metadata is updated first, so that no cache entry points at a
+    missing file. What was removed is recorded in ROOT/.removed.jsonl.
 
     \b
     Examples:
@@ -38,8 +47,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
       warmstart clean --root runs/cats_vs_dogs --days 90
       warmstart clean --root /warmstart/runs/cats_vs_dogs --metadata grpc://metadata-grpc-service.kubeflow:8080
     """
-    from deploy import housekeeping
-    from deploy.root import find_root
+    from deploy import housekeeping  # it imports ML Metadata
 
     place = find_root(root)
     try:
@@ -61,7 +69,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
         )
 
 
-def _for_programs(cleaned) -> dict:
+def _for_programs(cleaned: CleaningResult) -> dict[str, Any]:
     return {
         "dry_run": cleaned.dry_run,
         "days": cleaned.days,
@@ -72,9 +80,7 @@ def _for_programs(cleaned) -> dict:
     }
 
 
-def _for_people(cleaned) -> str:
-    from deploy.production import columns
-
+def _for_people(cleaned: CleaningResult) -> str:
     lines = []
     if cleaned.removed:
         rows = [[one.what, one.why, _size(one.bytes)] for one in cleaned.removed]

@@ -7,26 +7,30 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import jinja2
 
+from components.report.comparison_page import write_comparison
+from components.report.page import PAGE_FILE, write_page
+from deploy import output
+from deploy.commands.options import json_option, root_option
+from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root, find_root, shown
 from schemas.errors import BadInput
-
-if TYPE_CHECKING:
-    from deploy.root import Root
 
 
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False)
-@click.option("--root", metavar="DIR", help="The root folder.  [default: the only one below runs/]")
-@click.option("--compare", nargs=2, metavar="RUN RUN", help="Two runs side by side, on a page of their own.")
-@click.option("--no-open", is_flag=True, help="Only prints the path.")
-def report(run: str | None, root: str | None, compare: tuple[str, str] | None, no_open: bool) -> None:
-    """Prints the path of a run's page, and opens it on a desktop.
+@root_option
+@click.option("--compare", nargs=2, metavar="RUN RUN", help="Write a page that shows two runs side by side.")
+@click.option("--no-open", is_flag=True, help="Only print the path.")
+@json_option
+def report(run: str | None, root: str | None, compare: tuple[str, str] | None, no_open: bool, as_json: bool) -> None:
+    """Print the path of a run's page, and open it on a desktop.
 
-    RUN is the name of its folder below ROOT/reports, or as much of its beginning as no other run has; without one it
-    is the newest. A page that was lost is made anew from the run's summary.json, without photos and curves.
+    RUN is the name of its folder below ROOT/reports, or the beginning of it if no other run starts the same. The
+    default is the newest run. A lost page is written again from the run's summary.json, without photos and curves.
 
     \b
     Examples:
@@ -35,27 +39,24 @@ def report(run: str | None, root: str | None, compare: tuple[str, str] | None, n
       warmstart report --root runs/cats_vs_dogs --no-open
       warmstart report --compare 2026-11-25T13-22 2026-11-26
     """
-    from deploy.root import find_root
-
     if run is not None and compare is not None:
         raise BadInput(f"the run {run!r} was given with --compare; expected either a run, or two after --compare")
     place = find_root(root)
+    folders = [find_run(place, name) for name in compare or (run,)]
     if compare is not None:
-        from components.report.comparison_page import write_comparison
-
-        folders = [find_run(place, name) for name in compare]
         # The name of the page is made of these.
         first, second = ({**read_summary(folder), "run_id": folder.name} for folder in folders)
         page = _written(place, lambda: write_comparison(first, second, place.reports))
     else:
-        from components.report.page import PAGE_FILE, write_page
-
-        folder = find_run(place, run)
+        (folder,) = folders
         page = folder / PAGE_FILE
         if not page.is_file():
             summary = read_summary(folder)
             page = _written(place, lambda: write_page(summary, folder))
-    open_page(page, not no_open)
+    if as_json:
+        output.document({"page": shown(page), "runs": [folder.name for folder in folders]})
+    else:
+        open_page(page, not no_open)
 
 
 def find_run(root: Root, name: str | None) -> Path:
@@ -68,8 +69,6 @@ def find_run(root: Root, name: str | None) -> Path:
     Raises:
       BadInput: there is none, or several begin so.
     """
-    from deploy.root import CONFIG_FILE, SUMMARY_FILE, shown
-
     began = {
         folder.name: min(file.stat().st_mtime for file in files)
         for folder in (root.reports.iterdir() if root.reports.is_dir() else ())
@@ -96,8 +95,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
     Raises:
       BadInput: it has none, or one that cannot be read.
     """
-    from deploy.root import SUMMARY_FILE, shown
-
     file = folder / SUMMARY_FILE
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
@@ -115,8 +112,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def open_page(page: Path, opens: bool = True) -> None:
     """Prints the path of a page, and opens it where somebody sits before a desktop."""
-    from deploy.root import shown
-
     click.echo(shown(page))
     if opens and _on_a_desktop():
         click.launch(page.as_uri())
@@ -128,8 +123,6 @@ def _on_a_desktop() -> bool:
 
 
 def _written(root: Root, write: Callable[[], Path]) -> Path:
-    import jinja2
-
     try:
         return write()
     except OSError as error:

@@ -1,0 +1,55 @@
+"""The command `warmstart predict`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from deploy import output, production
+from deploy.commands.options import root_option
+from deploy.quiet import quiet_libraries
+from deploy.root import find_root
+from schemas.errors import BadInput
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@root_option
+@click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
+@click.option("--model", metavar="FOLDER", help="A model's folder, instead of a root folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all probabilities.")
+def predict(images: tuple[str, ...], root: str | None, version: int | None, model: str | None, as_json: bool) -> None:
+    """Ask the model in production about photos. A folder stands for every photo in it.
+
+    A file that cannot be answered is named with the reason. The other files are answered, and the exit code is 2.
+
+    \b
+    Examples:
+      warmstart predict cat.jpg dog.png
+      warmstart predict holiday/ --json
+      warmstart predict holiday/ --version 1790000001
+      warmstart predict cat.jpg --model exported/model
+    """
+    if model is not None and (root is not None or version is not None):
+        raise BadInput("--model was given with --root or --version; expected a model's folder, or a version of a root")
+    folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
+    files = production.find_files(images, output.note)
+
+    quiet_libraries()
+    from deploy import prediction
+
+    show = output.counter(len(files), "photos answered")
+    shown = show if len(files) > prediction.BATCH_SIZE else lambda done: None
+    answers = list(prediction.predict(prediction.Model(folder), files, shown))
+    if as_json:
+        output.document([prediction.for_programs(answer) for answer in answers])
+    else:
+        click.echo(prediction.for_people(answers), nl=False)
+    failed = [answer for answer in answers if answer.error]
+    for answer in failed:
+        click.echo(f"error: {answer.error}", err=True)
+    if failed:
+        click.echo(f"{len(answers) - len(failed)} of {len(answers)} files were answered", err=True)
+        sys.exit(2)

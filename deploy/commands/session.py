@@ -1,0 +1,57 @@
+"""What `run` and `retrain` begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import click
+
+from deploy import local, output
+from deploy.config_choice import choose_config
+from deploy.data_folders import default_root
+from deploy.display import ConsoleDisplay
+from deploy.root import CONTEXT_KEY, Root
+from pipeline.config import Config
+
+
+@dataclass(frozen=True)
+class Session:
+    """A configuration, the root folder it is run on, and who shows what happens."""
+
+    config: Config
+    root: Root
+    display: ConsoleDisplay
+
+
+def begin(
+    folder: str | None,
+    config_name: str | None,
+    data: Sequence[str],
+    root: str | None,
+    overrides: Sequence[str],
+    as_json: bool,
+) -> Session:
+    """Loads the configuration and shows its name; on standard error where standard output is for a document.
+
+    Raises:
+      BadInput: the configuration is wrong, or the photos do not tell which one is meant.
+    """
+    notes: list[str] = []
+    _, config = choose_config(config_name, [folder, *data] if folder else data, overrides, notes.append)
+    display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
+    display.heading(_version(), config.name)
+    for note in notes:
+        display.note(note)
+    place = Root(root) if root else default_root(config)
+    click.get_current_context().meta[CONTEXT_KEY] = place
+    return Session(config, place, display)
+
+
+def _version() -> str:
+    """The installed distribution's, which setup.py alone holds; empty in a source tree that was not installed."""
+    try:
+        return metadata.version("warmstart")
+    except metadata.PackageNotFoundError:
+        return ""
