@@ -28,6 +28,7 @@ from pipeline import run_record
 from pipeline.config import Config
 from pipeline.graph import EarlierSpans
 from schemas.errors import BadInput
+from schemas.verdicts import DriftVerdict
 
 INGESTED, JUDGED = "FeatureVectorGen", "DriftGate"
 
@@ -117,7 +118,7 @@ def _ingest(
     if not (verdict := _judged(store, vectors, thresholds)):
         runner.run_nodes(pipeline, to_node=JUDGED)
         verdict = _judged(store, vectors, thresholds)
-    stop_if_told(read_verdict(verdict))
+    stop_if_told(read_verdict(DriftVerdict, verdict))
     return nodes
 
 
