@@ -19,6 +19,7 @@ from deploy.repair_command import repair
 from deploy.report_commands import open_page, report
 from deploy.schedule_commands import schedule
 from schemas.errors import BadInput
+from schemas.json_records import to_json
 
 VERSION = "0.1.0"
 
@@ -164,7 +165,7 @@ def run(config_name, data, root, overrides, from_node, to_node, force_push, as_j
         click.echo(f"error: {failure(error, place)}", err=True)
         sys.exit(EXIT_CODES["failed"])
     if as_json:
-        output.document(result.summary)
+        output.document(to_json(result.summary))
     else:
         display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)
@@ -213,10 +214,9 @@ def retrain(config_name, data, root, overrides, as_json) -> None:
         click.echo(f"error: {failure(error, place)}", err=True)
         sys.exit(EXIT_CODES["failed"])
     if as_json:
-        keys = ("status", "reason", "exit_code", "alert", "notes", "summary")
-        output.document({key: getattr(done, key) for key in keys})
+        output.document(done.to_json())
     elif done.summary is not None and done.folder is not None:
-        display.closing(dict(done.summary), done.folder)
+        display.closing(done.summary, done.folder)
     else:
         display.status(done.status, done.reason)
     for note in done.notes:
@@ -257,7 +257,7 @@ def history(root: str | None, as_json: bool, as_page: bool) -> None:
         place.reports.mkdir(exist_ok=True)
         open_page(write_history_page(found, place.folder.name, place.reports))
     elif as_json:
-        output.document(found)
+        output.document(to_json(found))
     else:
         click.echo(production.history_text(found, place))
 

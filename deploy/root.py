@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from components.example_gen.photo_folder import mark_as_output
-from components.pusher.serving_folder import ServingFolder
+from components.serving_folder.folder import ServingFolder
 from deploy import disks
 from schemas.errors import BadInput
 

@@ -253,9 +253,9 @@ def _result(check: str, found: _Found, thresholds: dict[str, float | None]) -> D
         text += f" (distance {distance.observed:.2f}, by chance up to {distance.null:.2f}"
         text += f", drift.{check}.{action} is {threshold:g})" if action != GO else ")"
     return DriftCheck(
-        distance=distance and distance.observed,
+        distance=distance.observed if distance else None,
         threshold=threshold,
-        null=distance and distance.null,
+        null=distance.null if distance else None,
         action=action,
         drifted=action != GO,
         text=text,

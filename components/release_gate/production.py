@@ -20,9 +20,9 @@ from components.artifacts import Verdict
 from components.evaluator.predictions import Stored, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.loaded_models import forget_models, load_model
-from components.pusher.serving_folder import model_identity
 from components.records import read_records, split_files
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
+from components.serving_folder.files import model_identity
 from components.verdict import write_verdict
 from schemas import schema_files
 from schemas.labels import LABELS_FILE, read_labels

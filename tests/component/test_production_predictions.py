@@ -13,9 +13,9 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import PRODUCTION, read_predictions
-from components.pusher.serving_folder import model_identity
 from components.release_gate import production
 from components.release_gate.production import ProductionPredictions
+from components.serving_folder.files import model_identity
 from schemas import schema_files
 from schemas.json_records import to_json
 from schemas.labels import LABELS_FILE
