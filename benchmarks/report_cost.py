@@ -78,7 +78,8 @@ def _report(root_folder: Path) -> dict[str, float]:
     from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root
     from pipeline.config import read_dumped_config
     from pipeline.run_record import read_run
-    from schemas.summary import Summary, read_summary_file
+    from schemas.run_end import read_summary_file
+    from schemas.summary import Summary
 
     root = Root(root_folder)
     folder = max(path.parent for path in root.reports.glob(f"*/{SUMMARY_FILE}"))

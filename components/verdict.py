@@ -9,7 +9,7 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 from schemas.json_records import Record, from_json, to_json
-from schemas.verdicts import Release
+from schemas.release import Release
 
 VERDICT_FILE = "verdict.json"
 # What ReleaseGate leaves in its blessing's folder for Pusher.

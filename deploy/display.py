@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +14,9 @@ from rich.table import Table
 
 from deploy.output import Loudness, colours
 from deploy.root import shown
-from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary, WindowSummary
+
+if TYPE_CHECKING:
+    from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary, WindowSummary
 
 # State of a step -> what is written of it, and its colour.
 _WORDS = {

@@ -49,7 +49,7 @@ from deploy.metadata_address import connect, connection_config
 from deploy.root import CONFIG_FILE, LOG_FILE, SUMMARY_FILE, Root
 from pipeline.config import RetentionConfig
 from schemas.errors import BadInput
-from schemas.summary import RunEnd, read_summary_file
+from schemas.run_end import RunEnd, read_summary_file
 
 # In the root folder: a line for everything that was removed.
 REMOVED_FILE = ".removed.jsonl"

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
@@ -23,7 +23,9 @@ from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput, DataRefused
-from schemas.summary import Summary
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 _STARTING = "starting TensorFlow and TFX"
 

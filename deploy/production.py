@@ -14,8 +14,8 @@ from components.report.history import History, PastRun
 from components.serving_folder.manifest import ROLLBACK, PastVersion
 from deploy.root import Root, shown
 from schemas.errors import BadInput
-from schemas.summary import SUMMARY_FILE, Summary, read_summary_file
-from schemas.verdicts import Interval
+from schemas.release import Interval
+from schemas.run_end import SUMMARY_FILE, read_summary_file
 
 UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
@@ -36,6 +36,8 @@ def history(root: Root) -> History:
 
 def _read_run(folder: Path, active: str) -> PastRun:
     """What a run's `summary.json` says; `active` is the name of the run that is at work now."""
+    from schemas.summary import Summary  # `rollback` does not wait for it
+
     try:
         summary = read_summary_file(Summary, folder)
         winner, verdict, models = summary.winner, summary.verdict, summary.models or {}

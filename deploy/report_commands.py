@@ -6,18 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from schemas.errors import BadInput
-from schemas.json_records import from_json
-from schemas.summary import SUMMARY_FILE, Summary
 
 if TYPE_CHECKING:
     from deploy.root import Root
+    from schemas.summary import Summary
 
 
 @click.command()
@@ -44,6 +42,8 @@ def report(run: str | None, root: str | None, compare: tuple[str, str] | None, n
         raise BadInput(f"the run {run!r} was given with --compare; expected either a run, or two after --compare")
     place = find_root(root)
     if compare is not None:
+        from dataclasses import replace
+
         from components.report.comparison_page import write_comparison
 
         folders = [find_run(place, name) for name in compare]
@@ -99,7 +99,9 @@ def read_summary(folder: Path) -> Summary:
     Raises:
       BadInput: it has no `summary.json`, or one that cannot be read.
     """
-    from deploy.root import shown
+    from deploy.root import SUMMARY_FILE, shown
+    from schemas.json_records import from_json
+    from schemas.summary import Summary
 
     file = folder / SUMMARY_FILE
     try:

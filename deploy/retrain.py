@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.example_gen import spans
 from components.example_gen.spans import Unfinished
@@ -25,8 +25,11 @@ from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
 from schemas.json_records import to_json
-from schemas.summary import RunEnd, Summary, read_summary_file
+from schemas.run_end import RunEnd, read_summary_file
 from schemas.words import and_more
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 LOG_FILE = "retrain.jsonl"
 # A refusal is no fault; several in a row are somebody's business, and so is a version that is damaged for good.

@@ -25,16 +25,8 @@ from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
 from schemas.json_records import Record
-from schemas.summary import (
-    Choice,
-    DataSummary,
-    FurtherSummary,
-    ModelSummary,
-    ProductionSummary,
-    Step,
-    Summary,
-    WindowSummary,
-)
+from schemas.run_end import Step
+from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
 from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, SelectionVerdict, ServableVerdict
 
 _TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}

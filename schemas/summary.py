@@ -5,27 +5,16 @@ What the summaries of older versions lack has a default. A part that the run did
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from schemas.json_records import OPTIONAL, Record, from_json
-from schemas.verdicts import DriftVerdict, EnsembleComparison, Interval, ReleaseVerdict, ServableVerdict
+from schemas.json_records import OPTIONAL, from_json
+from schemas.release import Interval
+from schemas.run_end import Step
+from schemas.verdicts import DriftVerdict, EnsembleComparison, ReleaseVerdict, ServableVerdict
 
 SCHEMA_VERSION = 1
-SUMMARY_FILE = "summary.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A node of the graph. upstream: the nodes that it waits for; empty in the summaries of older versions."""
-
-    id: str
-    state: str
-    seconds: float = 0.0
-    upstream: list[str] = field(default_factory=list)
 
 
 # ---- data
@@ -238,18 +227,6 @@ class ProductionSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunEnd:
-    """How a run ended: what can be read of a summary whatever else is in it.
-
-    status: `pushed`, `not_pushed`, `stopped`, `failed` or `skipped`. reason: a sentence.
-    """
-
-    status: str
-    reason: str = ""
-    nodes: list[Step] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a run did. models: name -> what it reaches on the test split. versions: of what ran. data_fingerprint: of
     the photos. lineage: node -> output -> numbers of its artifacts in ML Metadata.
@@ -281,17 +258,3 @@ class Summary:
     def name(self) -> str:
         """Of the configuration; empty: none could be read."""
         return str((self.config or {}).get("name", ""))
-
-
-def read_summary_file(kind: type[Record], folder: Path) -> Record:
-    """The content of a run's `summary.json`.
-
-    Args:
-      kind: `Summary`, or `RunEnd` for whoever needs no more.
-      folder: of the run.
-
-    Raises:
-      OSError: it cannot be read.
-      ValueError: it is not as this version writes it; the sentence names the key.
-    """
-    return from_json(kind, json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")))

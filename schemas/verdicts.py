@@ -10,15 +10,6 @@ from dataclasses import dataclass, field
 from schemas.json_records import OPTIONAL
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A measured value, and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Comparison:
     """A candidate against a baseline on the same examples.
@@ -220,21 +211,6 @@ class ReleaseVerdict:
     constant: ConstantComparison | None = None
     production: ProductionComparison | None = None
     further: dict[str, FurtherAccuracy] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """What Pusher writes into a version's manifest, from `release.json` beside ReleaseGate's blessing.
-
-    metrics: accuracy, loss and calibration error of the winner. compared_with: the version in production then.
-    """
-
-    winner: str | None = None
-    reason: str | None = None
-    forced: str | None = None
-    metrics: dict[str, Interval | None] | None = None
-    data_fingerprint: str | None = None
-    compared_with: int | None = None
 
 
 # ---- ServableCheck

@@ -15,7 +15,7 @@ from tfx.utils import io_utils, path_utils, proto_utils
 from components.serving_folder.files import model_identity
 from components.serving_folder.folder import ALREADY_IN_PRODUCTION, PUSHED, ServingFolder
 from components.verdict import HAS_MODEL, read_release
-from schemas.verdicts import Release
+from schemas.release import Release
 
 REFUSED = "refused"
 

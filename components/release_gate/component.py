@@ -22,7 +22,8 @@ from components.release_gate.decision import (
 from components.release_gate.look_alikes import find_look_alikes
 from components.verdict import bless, read_verdict, write_release, write_verdict
 from schemas import schema_files
-from schemas.verdicts import Interval, ProductionStanding, Release, ReleaseVerdict, SelectionVerdict
+from schemas.release import Interval, Release
+from schemas.verdicts import ProductionStanding, ReleaseVerdict, SelectionVerdict
 
 
 @component

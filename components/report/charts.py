@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from components.report.history import PastRun
-from schemas.verdicts import Interval
+from schemas.release import Interval
 
 # Wide enough for a phone without making its letters too small to read.
 _INCHES_WIDE = 5.2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from components.report.page import flat, measured, rendered, spaced, text_only
 from components.whole_file import write_whole
+from schemas.release import Interval
 from schemas.summary import ModelSummary, Summary
-from schemas.verdicts import Interval
 
 _METRICS = {"accuracy": "accuracy", "loss": "loss (nats)", "calibration_error": "calibration error"}
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from schemas.summary import Step
+from schemas.run_end import Step
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 46, 14, 24
 _COLUMNS = 3

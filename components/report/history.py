@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from components.serving_folder.manifest import PastVersion
-from schemas.verdicts import Interval
+from schemas.release import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

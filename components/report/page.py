@@ -17,8 +17,8 @@ from markupsafe import Markup
 from components.report.graph_picture import graph_picture
 from components.whole_file import write_whole
 from schemas.json_records import from_json, to_json
+from schemas.release import Interval
 from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary
-from schemas.verdicts import Interval
 
 PAGE_FILE = "index.html"
 # A mail takes it, and a phone too.

@@ -19,15 +19,8 @@ from components.trainer.loop import HISTORY_FILE
 from components.whole_file import write_whole
 from schemas import schema_files
 from schemas.json_records import from_json, to_json
-from schemas.summary import (
-    SUMMARY_FILE,
-    DataSummary,
-    ModelSummary,
-    RejectedFile,
-    Summary,
-    TrainingSummary,
-    VectorsSummary,
-)
+from schemas.run_end import SUMMARY_FILE
+from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, TrainingSummary, VectorsSummary
 
 
 def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:

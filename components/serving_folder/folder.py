@@ -38,7 +38,7 @@ from components.serving_folder.manifest import (
 )
 from schemas.errors import BadInput
 from schemas.labels import read_labels
-from schemas.verdicts import Release
+from schemas.release import Release
 from schemas.words import and_more
 
 PUSHED, ALREADY_IN_PRODUCTION, PRODUCTION_CHANGED, ROLLED_BACK = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.json_records import from_json, to_json
-from schemas.verdicts import Interval
+from schemas.release import Interval
 
 PUSH, ROLLBACK, RESTORATION = "push", "rollback", "restoration"
 SCHEMA_VERSION = 1

@@ -398,7 +398,7 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
 def _outcome(reports: Path) -> tuple[str, str] | None:
     """Status and reason of the summary in a run's folder; None where there is none to read, as on most machines."""
     from deploy.root import EXIT_CODES
-    from schemas.summary import RunEnd, read_summary_file
+    from schemas.run_end import RunEnd, read_summary_file
 
     try:
         end = read_summary_file(RunEnd, reports)

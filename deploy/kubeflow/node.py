@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy import quick_start
 from deploy.display import ConsoleDisplay
@@ -35,7 +36,9 @@ from deploy.kubeflow.plan import (
 )
 from deploy.root import EXIT_CODES, Root, failure
 from schemas.errors import BadInput
-from schemas.summary import Summary
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 # A twin of a task is rare and ends when its node does; Kubeflow's own time-out comes first.
 _WAIT_FOR_TWIN_SECONDS = 6 * 3600.0

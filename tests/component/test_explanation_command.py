@@ -17,7 +17,7 @@ from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
 from pipeline.config import dump_config, load_config
-from schemas.verdicts import Release
+from schemas.release import Release
 
 tf = pytest.importorskip("tensorflow")
 

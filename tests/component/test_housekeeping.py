@@ -29,7 +29,7 @@ from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, conf
 from deploy.housekeeping_commands import clean as clean_command
 from deploy.root import Root
 from schemas.errors import BadInput
-from schemas.verdicts import Release
+from schemas.release import Release
 
 NAME = "pets"
 DAY = 86_400

@@ -15,7 +15,7 @@ from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
-from schemas.verdicts import Release
+from schemas.release import Release
 
 tf = pytest.importorskip("tensorflow")
 

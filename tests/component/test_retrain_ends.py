@@ -15,9 +15,9 @@ from deploy import retrain as night
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.errors import BadInput
+from schemas.release import Release
 from schemas.sample_photos import write_sample_photos
 from schemas.summary import ProductionSummary, Summary
-from schemas.verdicts import Release
 
 NOTHING_NEW = "nothing is new: these photos were trained on already"
 TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"

@@ -193,4 +193,4 @@ def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
     assert summary.versions["tfx"] == "1.16.0" or sys.version_info >= (3, 11)
     assert summary.versions["python"] == ".".join(map(str, sys.version_info[:3]))
     nothing = summarised(config, {}, root)
-    assert (nothing["data_fingerprint"], nothing["lineage"]) == (None, {})
+    assert (nothing.data_fingerprint, nothing.lineage) == (None, {})

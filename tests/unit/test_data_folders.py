@@ -10,7 +10,7 @@ from deploy.data_folders import default_root, refuse_other_classes, understand
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.errors import BadInput
-from schemas.verdicts import Release
+from schemas.release import Release
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from deploy.cli import main
 from deploy.doctor import Asked, Check
 from deploy.root import Root
 from pipeline.config import load_config
+from schemas.release import Release
 from schemas.sample_photos import write_sample_photos
-from schemas.verdicts import Release
 from tests.kfp_api_stub import KfpApiStub
 
 

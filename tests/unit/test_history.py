@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
-from schemas.verdicts import Interval, Release
+from schemas.release import Interval, Release
 
 REPOSITORY = Path(__file__).parents[2]
 

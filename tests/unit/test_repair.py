@@ -17,7 +17,7 @@ from deploy import cli, disks, metadata_file, temporary
 from deploy.repair import repair_all, set_aside_unknown
 from deploy.root import Root, failure
 from schemas.errors import BadInput
-from schemas.verdicts import Release
+from schemas.release import Release
 
 
 @pytest.fixture

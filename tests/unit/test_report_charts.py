@@ -10,8 +10,8 @@ import pytest
 
 from components.report import charts
 from components.report.graph_picture import graph_picture
-from schemas.summary import Step
-from schemas.verdicts import Interval
+from schemas.release import Interval
+from schemas.run_end import Step
 from tests.report_runs import HOSTILE, STEPS, UPSTREAM, history, history_of, measured, whole_run
 
 BINS = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from components.serving_folder.files import model_identity
 from deploy.root import Root, find_root
 from schemas.errors import BadInput
-from schemas.verdicts import Release
+from schemas.release import Release
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = """

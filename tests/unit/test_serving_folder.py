@@ -25,7 +25,7 @@ from components.serving_folder.files import checksums, model_identity
 from components.serving_folder.folder import ServingFolder
 from schemas.errors import BadInput
 from schemas.json_records import to_json
-from schemas.verdicts import Interval, Release
+from schemas.release import Interval, Release
 
 REPOSITORY = Path(__file__).parents[2]
 RELEASE = Release(
@@ -515,7 +515,7 @@ PUSH_PROGRAM = """
 import sys
 from components.serving_folder.files import model_identity
 from components.serving_folder.folder import ServingFolder
-from schemas.verdicts import Release
+from schemas.release import Release
 serving, expected = ServingFolder(sys.argv[1]), None if sys.argv[3] == "none" else int(sys.argv[3])
 identity = model_identity(sys.argv[2])
 print("ready", flush=True)
