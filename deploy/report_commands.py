@@ -71,7 +71,7 @@ def find_run(root: Root, name: str | None) -> Path:
     Raises:
       BadInput: there is none, or several begin so.
     """
-    from deploy.root import CONFIG_FILE, shown
+    from deploy.root import CONFIG_FILE, SUMMARY_FILE, shown
 
     began = {
         folder.name: min(file.stat().st_mtime for file in files)
