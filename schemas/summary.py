@@ -22,12 +22,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedFile:
-    """detail: a sentence that names the file and the reason."""
+    """detail: a sentence that names the file and the reason. label: the class that it was meant for; empty: its place
+    does not say.
+    """
 
     dataset: str = ""
     file_name: str = ""
     reason: str = ""
     detail: str = ""
+    label: str | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
