@@ -53,7 +53,7 @@ def main() -> None:
                 drawn = take(other, rng.permutation(len(other))[:new])
                 nights["other pictures"] = dataclasses.replace(drawn, labels=night.labels[: len(drawn)])
             for name, each in nights.items():
-                actions.setdefault(name, Counter())[judge(each, before, settings, seed=draw)["action"]] += 1
+                actions.setdefault(name, Counter())[judge(each, before, settings, seed=draw).action] += 1
         for name, counts in actions.items():
             shares = "".join(f"{counts[action] / given.draws:>8.1%}" for action in ("go", "note", "stop"))
             print(f"{name:<18}{new:>8}{earlier:>9}{shares}", flush=True)

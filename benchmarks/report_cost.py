@@ -78,10 +78,12 @@ def _report(root_folder: Path) -> dict[str, float]:
     from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root
     from pipeline.config import read_dumped_config
     from pipeline.run_record import read_run
+    from schemas.run_end import read_summary_file
+    from schemas.summary import Summary
 
     root = Root(root_folder)
     folder = max(path.parent for path in root.reports.glob(f"*/{SUMMARY_FILE}"))
-    config, summary = read_dumped_config(folder / CONFIG_FILE), json.loads((folder / SUMMARY_FILE).read_text())
+    config, summary = read_dumped_config(folder / CONFIG_FILE), read_summary_file(Summary, folder)
     store = metadata_store.MetadataStore(metadata.sqlite_metadata_connection_config(str(root.metadata)))
     outputs = run_summary.outputs_of(config, read_run(store, config.name, folder.name), summary)
     peak_memory.reset()
@@ -93,11 +95,11 @@ def _report(root_folder: Path) -> dict[str, float]:
         written, size = time.perf_counter(), page.stat().st_size
     assert not findings["problems"], findings["problems"]
     return {
-        "photos": sum(summary["data"]["accepted"].values()),
+        "photos": sum(summary.data.accepted.values()) if summary.data else 0,
         "findings": found - start,
         "cpu": cpu,
         "page": written - found,
-        "run": summary["duration_seconds"],
+        "run": summary.duration_seconds,
         "before": before,
         "peak": peak_memory.megabytes() or 0.0,
         "bytes": size,

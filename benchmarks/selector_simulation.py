@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from components.model_selector.paired_comparison import Comparison, compare, is_gain
+from components.model_selector.paired_comparison import compare, is_gain
+from schemas.verdicts import Comparison
 
 SIZES = (50, 200, 1000)  # photos
 SHARES = (0.02, 0.05, 0.1, 0.2)  # of the photos, on which one model is right and the other wrong

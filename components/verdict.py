@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
+
+from schemas.json_records import Record, from_json, to_json
+from schemas.release import Release
 
 VERDICT_FILE = "verdict.json"
 # What ReleaseGate leaves in its blessing's folder for Pusher.
@@ -16,17 +18,36 @@ RELEASE_FILE = "release.json"
 HAS_MODEL = "has_model"
 
 
-def write_verdict(folder: str, verdict: dict[str, Any]) -> None:
-    """Writes `verdict.json`; `verdict` holds at least `text`, one sentence with the numbers."""
+def write_verdict(folder: str, verdict: Record) -> None:
+    """Writes `verdict.json`; `verdict` is one of `schemas.verdicts`."""
     fileio.makedirs(folder)
     with fileio.open(os.path.join(folder, VERDICT_FILE), "w") as file:
-        file.write(json.dumps(verdict, indent=2))
+        file.write(json.dumps(to_json(verdict), indent=2))
 
 
-def read_verdict(folder: str) -> dict[str, Any]:
-    """Reads `verdict.json`."""
+def read_verdict(kind: type[Record], folder: str) -> Record:
+    """Reads `verdict.json` of a gate whose verdicts are of this kind.
+
+    Raises:
+      ValueError: it is none.
+    """
     with fileio.open(os.path.join(folder, VERDICT_FILE), "r") as file:
-        return json.loads(file.read())
+        return from_json(kind, json.loads(file.read()))
+
+
+def write_release(blessing: Artifact, release: Release) -> None:
+    """Leaves in ReleaseGate's blessing what Pusher needs to know."""
+    with fileio.open(os.path.join(blessing.uri, RELEASE_FILE), "w") as file:
+        file.write(json.dumps(to_json(release), indent=2))
+
+
+def read_release(blessing: Artifact) -> Release | None:
+    """What `write_release` left; None: nothing."""
+    path = os.path.join(blessing.uri, RELEASE_FILE)
+    if not fileio.exists(path):
+        return None
+    with fileio.open(path, "r") as file:
+        return from_json(Release, json.loads(file.read()))
 
 
 def bless(blessing: Artifact, blessed: bool, prefix: str = "") -> None:

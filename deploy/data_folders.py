@@ -136,7 +136,8 @@ def refuse_other_classes(config: Config, root: Root, understood: Understood) -> 
     version = root.production_version()
     if version is None or understood.classes is None or config.release.incomparable != "refuse":
         return
-    known = (root.serving_folder().manifest(int(version)) or {}).get("labels") or ()
+    manifest = root.serving_folder().manifest(int(version))
+    known = (manifest.labels if manifest else None) or ()
     common = understood.classes.intersection(known)
     # A span may have one class only, and is of this root if production knows it.
     if known and len(common) < (2 if understood.whole else 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from deploy.output import Loudness, colours
 from deploy.root import shown
+
+if TYPE_CHECKING:
+    from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary, WindowSummary
 
 # State of a step -> what is written of it, and its colour.
 _WORDS = {
@@ -108,46 +111,45 @@ class ConsoleDisplay:
             self._status.stop()
             self._status = None
 
-    def closing(self, summary: dict[str, Any], folder: Path) -> None:
+    def closing(self, summary: Summary, folder: Path) -> None:
         """The run in a screenful: photos, models, verdict, and where the model lies."""
         self._stop_live()  # the start itself may have failed
         if not self._quiet:
             self._results(summary)
-        self.status(summary["status"], summary["reason"])
+        self.status(summary.status, summary.reason)
         out = self.console
-        if version := summary["production"]["after"]:
-            out.print(f"[bold]model[/]    {escape(shown(Path(summary['production']['folder'], version)))}")
+        if version := summary.production.after:
+            out.print(f"[bold]model[/]    {escape(shown(Path(summary.production.folder, version)))}")
         out.print(f"[bold]report[/]   {escape(shown(folder / 'index.html'))}")
-        out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary['duration_seconds']:.0f} s)")
-        if summary["status"] == "failed":
+        out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary.duration_seconds:.0f} s)")
+        if summary.status == "failed":
             out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
 
-    def _results(self, summary: dict[str, Any]) -> None:
+    def _results(self, summary: Summary) -> None:
         out = self.console
         out.print()
-        if data := summary["data"]:
+        if data := summary.data:
             out.print(f"[bold]photos[/]   {_photos(data)}")
-        if dropped := (summary.get("vectors") or {}).get("dropped_as_damaged"):
+        if summary.vectors and (dropped := summary.vectors.dropped_as_damaged):
             out.print(f"         {dropped} stored vectors were damaged; they were dropped and computed anew")
-        if window := summary["window"]:
+        if window := summary.window:
             out.print(f"[bold]window[/]   {escape(_window(window))}")
-        for counts in (data, (window or {}).get("data")):
-            for note in (counts or {}).get("notes", []):
+        for counts in (data, window.data if window else None):
+            for note in counts.notes if counts else ():
                 out.print(f"         {escape(note)}")
-        if (drift := summary["drift"]) and drift["action"] != "go":
-            out.print(f"[bold]drift[/]    {escape(drift['text'])}")
-        if models := summary["models"]:
+        if (drift := summary.drift) and drift.action != "go":
+            out.print(f"[bold]drift[/]    {escape(drift.text)}")
+        if models := summary.models:
             out.print()
-            out.print(_models_table(models, summary["winner"]))
-            if training := models["fine_tuned"].get("training"):
+            out.print(_models_table(models, summary.winner))
+            if training := models["fine_tuned"].training:
                 out.print(f"[bold]tuning[/]   {escape(_fine_tuning(training))}")
-        if further := summary["further"]:
-            out.print(f"[bold]further[/]  {escape(_further(further['models'], summary['winner']))}")
-        if verdict := summary["verdict"]:
-            out.print(f"[bold]verdict[/]  {escape(verdict['text'])}")
-        for key in ("release", "servable"):
-            if summary[key]:
-                out.print(f"[bold]{key:<8}[/] {escape(summary[key]['text'])}")
+        if further := summary.further:
+            out.print(f"[bold]further[/]  {escape(_further(further.models, summary.winner))}")
+        verdicts = {"verdict": summary.verdict, "release": summary.release, "servable": summary.servable}
+        for name, verdict in verdicts.items():
+            if verdict:
+                out.print(f"[bold]{name:<8}[/] {escape(verdict.text)}")
 
     def status(self, status: str, reason: str) -> None:
         """The one line that everybody reads."""
@@ -155,62 +157,60 @@ class ConsoleDisplay:
         self.console.print(f"[bold]status: [{colour}]{status}[/][/]  {escape(reason)}")
 
 
-def _photos(data: dict[str, Any]) -> str:
-    accepted = ", ".join(f"{count} {split}" for split, count in data["accepted"].items())
-    rejected = sum(data["rejected"].values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in data["rejected"].items())
-    converted = data.get("converted", {})  # reports of older versions lack it
-    formats = ", ".join(f"{count} {image_format}" for image_format, count in converted.items())
+def _photos(data: DataSummary) -> str:
+    accepted = ", ".join(f"{count} {split}" for split, count in data.accepted.items())
+    rejected = sum(data.rejected.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in data.rejected.items())
+    formats = ", ".join(f"{count} {image_format}" for image_format, count in data.converted.items())
     return (
-        f"{sum(data['accepted'].values())} accepted ({accepted}), "
-        + (f"{sum(converted.values())} converted ({formats}), " if converted else "")
+        f"{sum(data.accepted.values())} accepted ({accepted}), "
+        + (f"{sum(data.converted.values())} converted ({formats}), " if data.converted else "")
         + f"{rejected} rejected"
         + (f" ({reasons})" if rejected else "")
     )
 
 
-def _window(window: dict[str, Any]) -> str:
+def _window(window: WindowSummary) -> str:
     """Which spans were trained on, and how many photos they have together."""
-    left_out = "".join(f"; span {span} is left out: {reason}" for span, reason in window["left_out"].items())
-    counts = window.get("data")
-    photos = f": {_photos(counts)}" if counts else ""
-    return f"spans {', '.join(window['spans'])}{photos}{left_out}"
+    left_out = "".join(f"; span {span} is left out: {reason}" for span, reason in window.left_out.items())
+    photos = f": {_photos(window.data)}" if window.data else ""
+    return f"spans {', '.join(window.spans)}{photos}{left_out}"
 
 
-def _fine_tuning(training: dict[str, Any]) -> str:
+def _fine_tuning(training: TrainingSummary) -> str:
     """What learnt in phase two, on what, and from where."""
-    reason = f" ({training['strategy_reason']})" if training["strategy_reason"] else ""
-    warm_start = training["warm_start"]
-    return (
-        f"{training['strategy'].replace('_', ' ')}{reason}: {training['trainable_parameters']:,} parameters learnt "
-        f"from {training['trained_on']}; started from {warm_start['source']}, {warm_start['matched']} variables, "
-        f"{warm_start['step_zero']}"
+    reason = f" ({training.strategy_reason})" if training.strategy_reason else ""
+    text = (
+        f"{(training.strategy or '').replace('_', ' ')}{reason}: {training.trainable_parameters:,} parameters learnt "
+        f"from {training.trained_on}"
     )
+    if warm := training.warm_start:
+        text += f"; started from {warm.source}, {warm.matched} variables, {warm.step_zero}"
+    return text
 
 
-def _further(models: dict[str, Any], winner: str | None) -> str:
+def _further(models: dict[str, ModelSummary], winner: str | None) -> str:
     """What the models reach on the data sets that they are evaluated on only."""
     name = winner or next(iter(models))
-    datasets = models[name]["slices"]["dataset"].items()
-    reached = (f"{100 * part['accuracy']['value']:.1f}% of {part['examples']} photos of {d}" for d, part in datasets)
+    datasets = models[name].slices["dataset"].items()
+    reached = (f"{100 * part.accuracy.value:.1f}% of {part.examples} photos of {d}" for d, part in datasets)
     return f"{name.replace('_', ' ')} answers {', '.join(reached)} rightly"
 
 
-def _models_table(models: dict[str, Any], winner: str | None) -> Table:
-    examples = next(iter(models.values()))["examples"]
+def _models_table(models: dict[str, ModelSummary], winner: str | None) -> Table:
+    examples = next(iter(models.values())).examples
     title = f"the models on {examples} test photos"
     table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in ("model", "accuracy", "log loss", "calibration", "epoch", ""):
         table.add_column(column, no_wrap=True)
     for name, model in models.items():
-        accuracy, training = model["accuracy"], model.get("training")
-        value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
+        accuracy, training = model.accuracy, model.training
         table.add_row(
             name.replace("_", " "),
-            f"{value:.1f}% ({low:.1f} to {high:.1f})",
-            f"{model['loss']['value']:.3f}",
-            f"{model['calibration_error']['value']:.3f}",
-            f"{training['best_epoch']} of {training['epochs']}" if training else "",
+            f"{100 * accuracy.value:.1f}% ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
+            f"{model.loss.value:.3f}" if model.loss else "",
+            f"{model.calibration_error.value:.3f}" if model.calibration_error else "",
+            f"{training.best_epoch} of {training.epochs}" if training else "",
             "wins" if name == winner else "",
         )
     return table

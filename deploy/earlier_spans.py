@@ -28,6 +28,8 @@ from pipeline import run_record
 from pipeline.config import Config
 from pipeline.places import EarlierSpans
 from schemas.errors import BadInput
+from schemas.summary import WindowSummary
+from schemas.verdicts import DriftVerdict
 
 INGESTED, JUDGED = "FeatureVectorGen", "DriftGate"
 
@@ -47,7 +49,7 @@ def assemble_with_window(
     assemble: Callable[..., Pipeline],
     connection_config: Any,
     said: Callable[[str], None],
-) -> tuple[Pipeline, dict[str, Any] | None]:
+) -> tuple[Pipeline, WindowSummary | None]:
     """The pipeline of a run; with `data.window` after everything is ingested that is not yet, but the newest span.
 
     Args:
@@ -59,8 +61,7 @@ def assemble_with_window(
       said: told of every span that is ingested, left out or not complete.
 
     Returns:
-      the pipeline; and with `data.window`, for the summary, `spans`, those trained or tested on, and `left_out`, span
-      -> why, both as a person writes spans; None without.
+      the pipeline; and with `data.window` what the summary says of it, without the photos; None without.
 
     Raises:
       BadInput: as `find_window`, or nothing is left to test on.
@@ -99,7 +100,7 @@ def assemble_with_window(
             "every span of data.test_spans was stopped at a gate, so nothing is left to test on: "
             + "; ".join(f"span {span}: {reason}" for span, reason in left_out.items())
         )
-    about = {"spans": [one.shown for one in spans_in_it], "left_out": left_out}
+    about = WindowSummary(spans=[one.shown for one in spans_in_it], left_out=left_out)
     return assemble(_of_span(config, newest), earlier=earlier), about
 
 
@@ -117,7 +118,7 @@ def _ingest(
     if not (verdict := _judged(store, vectors, thresholds)):
         runner.run_nodes(pipeline, to_node=JUDGED)
         verdict = _judged(store, vectors, thresholds)
-    stop_if_told(read_verdict(verdict))
+    stop_if_told(read_verdict(DriftVerdict, verdict))
     return nodes
 
 

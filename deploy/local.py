@@ -11,9 +11,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
@@ -23,6 +23,9 @@ from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput, DataRefused
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 _STARTING = "starting TensorFlow and TFX"
 
@@ -41,9 +44,9 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """summary: the content of `summary.json`. exit_code: of the command line."""
+    """exit_code: of the command line."""
 
-    summary: dict[str, Any]
+    summary: Summary
     folder: Path
     exit_code: int
 
@@ -156,24 +159,22 @@ def _run_locked(
     finally:
         progress.listen(None)
         reserve.release()
+    ended = run_summary.Run(run_id, root, config, {}, graph, before, runner.skipped if runner else (), window)
     nodes = {}
     try:
         nodes = run_record.read_run(store, config.name, run_id) if store else {}
-        skipped = runner.skipped if runner else ()
-        summary = run_summary.summarise(config, run_id, nodes, graph, root, before, status, reason, skipped, window)
+        summary = run_summary.summarise(replace(ended, nodes=nodes), status, reason)
     except Exception as error:  # such as artifacts that somebody deleted
         traceback.print_exc()
         reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
-        summary = run_summary.summarise(
-            config, run_id, {}, graph, root, before, status or "failed", reason, window=window
-        )
-    summary["duration_seconds"] = round(time.time() - started, 1)
+        summary = run_summary.summarise(replace(ended, skipped=()), status or "failed", reason)
+    summary = replace(summary, duration_seconds=round(time.time() - started, 1))
     run_summary.write_results(summary, folder, config, nodes)
     try:
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, say: the copy before stays
         traceback.print_exc()
-    return RunResult(summary, folder, EXIT_CODES[summary["status"]])
+    return RunResult(summary, folder, EXIT_CODES[summary.status])
 
 
 @contextlib.contextmanager

@@ -6,125 +6,103 @@ Imports neither TensorFlow nor TFX: whoever has to go back has no time to wait.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
-from components.pusher.serving_folder import ROLLBACK
+from components.report.history import History, PastRun
+from components.serving_folder.manifest import ROLLBACK, PastVersion
 from deploy.root import Root, shown
 from schemas.errors import BadInput
+from schemas.release import Interval
+from schemas.run_end import SUMMARY_FILE, read_summary_file
 
 UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
-_RUN: dict[str, Any] = dict.fromkeys(
-    (
-        "run_id",
-        "status",
-        "reason",
-        "winner",
-        "accuracy",
-        "difference",
-        "interval",
-        "verdict",
-        "production_before",
-        "production_after",
-        "duration_seconds",
-    )
-)
 
-
-def history(root: Root) -> dict[str, Any]:
-    """All versions and runs of a root folder, oldest first.
-
-    Returns:
-      `production`: the version, or None. `problem`: what is wrong with the version that should be there, a sentence;
-      empty: nothing is. `versions`: the manifests (`components/pusher/serving_folder.py`), with `state` and `pinned`.
-      `runs`: of each `run_id`, `status` (of `summary.json`, or `unreadable`, `unfinished` or `running`), `reason`,
-      `winner`, `accuracy` of the winner on the test split (`value`, `low`, `high`), `difference` and `interval` of
-      ModelSelector, `verdict`, its sentence, `production_before`, `production_after` (versions) and
-      `duration_seconds`; what is not known is None.
-    """
+def history(root: Root) -> History:
+    """All versions and runs of a root folder, oldest first."""
     serving = root.serving_folder()
     standing = serving.standing()
     folders = sorted(root.reports.iterdir()) if root.reports.is_dir() else []
     active = root.active_run()
-    return {
-        "production": serving.production(),
-        "problem": f"version {standing.version} {standing.problem}" if standing.problem else "",
-        "versions": serving.history(standing),
-        "runs": [_read_run(folder, active) for folder in folders if folder.is_dir()],
-    }
+    return History(
+        production=serving.production(),
+        problem=f"version {standing.version} {standing.problem}" if standing.problem else "",
+        versions=serving.history(standing),
+        runs=[_read_run(folder, active) for folder in folders if folder.is_dir()],
+    )
 
 
-def _read_run(folder: Path, active: str) -> dict[str, Any]:
+def _read_run(folder: Path, active: str) -> PastRun:
     """What a run's `summary.json` says; `active` is the name of the run that is at work now."""
-    run = {**_RUN, "run_id": folder.name}
-    file = folder / "summary.json"
+    from schemas.summary import Summary  # `rollback` does not wait for it
+
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        winner, verdict, production = summary["winner"], summary["verdict"] or {}, summary["production"]
-        models = summary["models"] or {}
-        return {
-            **run,
-            **{key: summary[key] for key in ("status", "reason", "duration_seconds")},
-            "winner": winner,
-            "accuracy": models[winner]["accuracy"] if winner in models else None,
-            "difference": verdict.get("difference"),
-            "interval": verdict.get("interval"),
-            "verdict": verdict.get("text"),
-            "production_before": _number(production["before"]),
-            "production_after": _number(production["after"]),
-        }
+        summary = read_summary_file(Summary, folder)
+        winner, verdict, models = summary.winner, summary.verdict, summary.models or {}
+        return PastRun(
+            run_id=folder.name,
+            status=summary.status,
+            reason=summary.reason,
+            winner=winner,
+            accuracy=models[winner].accuracy if winner in models else None,
+            difference=verdict.difference if verdict else None,
+            interval=verdict.interval if verdict else None,
+            verdict=verdict.text if verdict else None,
+            production_before=_number(summary.production.before),
+            production_after=_number(summary.production.after),
+            duration_seconds=summary.duration_seconds,
+        )
     except FileNotFoundError:
+        status, reason = UNFINISHED, "it was killed; the next run says how far it came"
         if folder.name == active:
-            return {**run, "status": RUNNING, "reason": "it is at work now"}
-        return {**run, "status": UNFINISHED, "reason": "it was killed; the next run says how far it came"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            status, reason = RUNNING, "it is at work now"
+    except (OSError, ValueError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return {**run, "status": UNREADABLE, "reason": f"{file} cannot be read ({what})"}
+        status, reason = UNREADABLE, f"{folder / SUMMARY_FILE} cannot be read ({what})"
+    return PastRun(run_id=folder.name, status=status, reason=reason)
 
 
 def _number(version: str | None) -> int | None:
     return None if version is None else int(version)
 
 
-def history_text(found: dict[str, Any], root: Root) -> str:
+def history_text(found: History, root: Root) -> str:
     """`history` for people: a table of the versions, one of the runs, and what is in production."""
     lines = [f"versions in {shown(root.serving)}"]
     rows = [
         [
-            str(version["version"]),
-            _minutes(version["pushed_at"]),
+            str(version.version),
+            _minutes(version.pushed_at),
             _what(version),
-            _spaced(version["winner"]),
-            _accuracy((version["metrics"] or {}).get("accuracy")),
-            version["state"] + (", pinned" if version["pinned"] else ""),
+            _spaced(version.winner),
+            _accuracy((version.metrics or {}).get("accuracy")),
+            version.state + (", pinned" if version.pinned else ""),
         ]
-        for version in found["versions"]
+        for version in found.versions
     ]
     header = ["version", "UTC", "what", "winner", "accuracy on test", "state"]
-    lines += _table(header, rows, [version["reason"] for version in found["versions"]]) if rows else ["  none yet"]
+    lines += _table(header, rows, [version.reason for version in found.versions]) if rows else ["  none yet"]
 
     lines += ["", f"runs in {shown(root.reports)}"]
     rows = [
         [
-            run["run_id"],
-            run["status"],
-            _spaced(run["winner"]),
-            _points(run["difference"], run["interval"]),
-            _change(run["production_before"], run["production_after"]),
+            run.run_id,
+            run.status,
+            _spaced(run.winner),
+            _points(run.difference, run.interval),
+            _change(run.production_before, run.production_after),
         ]
-        for run in found["runs"]
+        for run in found.runs
     ]
     header = ["run", "status", "winner", "fine tuned gains", "production"]
-    lines += _table(header, rows, [run["reason"] for run in found["runs"]]) if rows else ["  none yet"]
+    lines += _table(header, rows, [run.reason for run in found.runs]) if rows else ["  none yet"]
 
-    where = "" if found["production"] is None else shown(root.serving / str(found["production"]))
+    where = "" if found.production is None else shown(root.serving / str(found.production))
     lines += ["", f"in production: {where}" if where else "nothing is in production"]
-    if found["problem"]:
-        lines.append(f"{found['problem']}; `warmstart repair` puts a whole copy in its place")
+    if found.problem:
+        lines.append(f"{found.problem}; `warmstart repair` puts a whole copy in its place")
     return "\n".join(lines)
 
 
@@ -143,10 +121,10 @@ def columns(rows: list[list[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _what(version: dict[str, Any]) -> str:
-    if version["restores"] is not None:
-        return f"{'rollback to' if version['kind'] == ROLLBACK else 'restored copy of'} {version['restores']}"
-    return "forced push" if version["forced"] else version["kind"] or "unreadable"
+def _what(version: PastVersion) -> str:
+    if version.restores is not None:
+        return f"{'rollback to' if version.kind == ROLLBACK else 'restored copy of'} {version.restores}"
+    return "forced push" if version.forced else version.kind or "unreadable"
 
 
 def _minutes(time: str | None) -> str:
@@ -157,10 +135,10 @@ def _spaced(name: str | None) -> str:
     return (name or "").replace("_", " ")
 
 
-def _accuracy(accuracy: dict[str, float] | None) -> str:
+def _accuracy(accuracy: Interval | None) -> str:
     if accuracy is None:
         return ""
-    return f"{accuracy['value']:.1%} ({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})"
+    return f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
 
 
 def _points(difference: float | None, interval: list[float] | None) -> str:
@@ -188,8 +166,8 @@ def rollback(root: Root, version: int | None, reason: str) -> str:
     manifest = serving.manifest(new)
     assert manifest is not None
     return (
-        f"version {new}, with the content of version {manifest['restores']}, is in production in place of version "
-        f"{manifest['replaced']}: {shown(root.serving / str(new))}\n"
+        f"version {new}, with the content of version {manifest.restores}, is in production in place of version "
+        f"{manifest.replaced}: {shown(root.serving / str(new))}\n"
         "TensorFlow Serving takes up the highest version when it looks next, as it does every second by default; a "
         "server with the version policy `specific` has to be told"
     )

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.example_gen import spans
 from components.example_gen.spans import Unfinished
@@ -21,11 +20,16 @@ from deploy import local, metadata_file
 from deploy.data_folders import check_places, resolve_tfds
 from deploy.notify import notify
 from deploy.repair import repair_production
-from deploy.root import CONFIG_FILE, EXIT_CODES, SUMMARY_FILE, Root, RunActiveError, failure
+from deploy.root import CONFIG_FILE, EXIT_CODES, Root, RunActiveError, failure
 from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput
+from schemas.json_records import to_json
+from schemas.run_end import RunEnd, read_summary_file
 from schemas.words import and_more
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 LOG_FILE = "retrain.jsonl"
 # A refusal is no fault; several in a row are somebody's business, and so is a version that is damaged for good.
@@ -45,9 +49,15 @@ class Retrained:
     reason: str
     exit_code: int
     alert: str = ""
-    summary: Mapping[str, Any] | None = None
+    summary: Summary | None = None
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What `warmstart retrain --json` prints."""
+        told = {key: getattr(self, key) for key in ("status", "reason", "exit_code", "alert", "notes")}
+        summary = {**to_json(self.summary), "alert": self.alert or None} if self.summary else None
+        return {**told, "summary": summary}
 
 
 def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
@@ -64,7 +74,7 @@ def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
         root.prepare(config.name)
         root.refuse_local_run()
     except BadInput as error:  # the root is another's; nothing is noted down there
-        raise _told(config, root, {"run_id": None, "status": _STOPPED, "reason": str(error)}, error) from None
+        raise _told(config, root, None, error) from None
     try:
         if root.is_active():
             done = Retrained(_SKIPPED, f"another run is active on {root.folder}", 0)
@@ -97,7 +107,7 @@ def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrain
     status = _RESTORED if repaired.done else _FAILED
     reason = f"{repaired.text}; {why_not}"
     alert = f"{config.name}: {repaired.text}"
-    note = notify(config.notify, {"run_id": None, "status": status, "reason": reason, "alert": alert}, root.reports)
+    note = _notify(config, root, None, status, reason, alert)
     code = EXIT_CODES[status] if repaired.done else ALERT_CODE
     return Retrained(status, reason, code, alert, notes=(note,) if note else ())
 
@@ -106,22 +116,28 @@ def _failed(config: Config, root: Root, reason: str) -> Retrained:
     """An end that no run could write down."""
     summary = _write_report(config, root, _FAILED, reason)
     alert = f"{config.name}: retrain failed: {reason}"
-    folder = root.reports / str(summary["run_id"])
-    note = notify(config.notify, {**summary, "alert": alert}, folder)
+    note = _notify(config, root, summary, _FAILED, reason, alert)
     return Retrained(_FAILED, reason, EXIT_CODES[_FAILED], alert, notes=(note,) if note else ())
 
 
-def _told(config: Config, root: Root, summary: Mapping[str, Any], error: BadInput) -> BadInput:
+def _told(config: Config, root: Root, summary: Summary | None, error: BadInput) -> BadInput:
     """The error, of which the notifier was told; it says so if that went wrong."""
     alert = f"{config.name}: retrain was stopped: {error}"
-    folder = root.reports / summary["run_id"] if summary["run_id"] else root.reports
-    problem = notify(config.notify, {**summary, "alert": alert}, folder)
+    problem = _notify(config, root, summary, _STOPPED, str(error), alert)
     return BadInput(f"{error}; {problem}") if problem else error
 
 
-def _write_report(config: Config, root: Root, status: str, reason: str) -> dict[str, Any]:
+def _notify(config: Config, root: Root, summary: Summary | None, status: str, reason: str, alert: str) -> str | None:
+    """Tells whoever is to be told of a call, with its summary if there is one; what went wrong with that."""
+    if summary is None:
+        content = {"run_id": None, "status": status, "reason": reason, "alert": alert}
+        return notify(config.notify, content, root.reports)
+    return notify(config.notify, {**to_json(summary), "alert": alert}, root.reports / summary.run_id)
+
+
+def _write_report(config: Config, root: Root, status: str, reason: str) -> Summary | None:
     """The summary of a call that ended before a run began, and its page, as far as they can be written."""
-    summary: dict[str, Any] = {"run_id": None, "status": status, "reason": reason}
+    summary = None
     try:
         run_id = root.new_run_id()
         folder = root.reports / run_id
@@ -129,9 +145,8 @@ def _write_report(config: Config, root: Root, status: str, reason: str) -> dict[
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
         from deploy import run_summary
 
-        before = root.production_version()
-        summary = run_summary.summarise(config, run_id, {}, {}, root, before, status, reason)
-        summary["duration_seconds"] = 0.0
+        ended = run_summary.Run(run_id, root, config, before=root.production_version())
+        summary = run_summary.summarise(ended, status, reason)
         run_summary.write_results(summary, folder)
     except Exception:  # the disk is full, say: the reason itself is what counts
         traceback.print_exc()
@@ -183,7 +198,7 @@ def _run(config: Config, root: Root, display: local.Display, said: list[str]) ->
     except RunActiveError as error:  # it began a moment ago
         return Retrained(_SKIPPED, str(error), 0)
     summary = result.summary
-    status, reason, code = summary["status"], summary["reason"], result.exit_code
+    status, reason, code = summary.status, summary.reason, result.exit_code
     in_a_row = _refusals_in_a_row(root) if status == _NOT_PUSHED else 0
     if status in (_STOPPED, _FAILED):
         said = [*said, f"the run was {status}: {reason}"]
@@ -192,8 +207,8 @@ def _run(config: Config, root: Root, display: local.Display, said: list[str]) ->
         refused = f"{in_a_row} models in a row were refused, production stays as it is; the last: {reason}"
         said = [*said, refused]
     alert = f"{config.name}: {'; '.join(said)}" if said else ""
-    summary = {**summary, "alert": alert or None}
-    notes = [note for note in (notify(config.notify, summary, result.folder), _clean(config, root)) if note]
+    told = notify(config.notify, {**to_json(summary), "alert": alert or None}, result.folder)
+    notes = [note for note in (told, _clean(config, root)) if note]
     return Retrained(status, reason, code, alert, summary, result.folder, tuple(notes))
 
 
@@ -217,8 +232,8 @@ def _refusals_in_a_row(root: Root) -> int:
     refused = 0
     for folder in sorted(root.reports.iterdir(), reverse=True):
         try:
-            status = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["status"]
-        except (OSError, ValueError, KeyError):
+            status = read_summary_file(RunEnd, folder).status
+        except (OSError, ValueError):
             continue
         if status == _NOT_PUSHED:
             refused += 1
@@ -236,7 +251,7 @@ def _log(root: Root, done: Retrained) -> str:
         "status": done.status,
         "reason": done.reason,
         "exit_code": done.exit_code,
-        "run_id": done.summary["run_id"] if done.summary else None,
+        "run_id": done.summary.run_id if done.summary else None,
     }
     try:
         with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:

@@ -13,16 +13,17 @@ from pathlib import Path
 import filelock
 
 from components.example_gen.photo_folder import mark_as_output
-from components.pusher.serving_folder import ServingFolder
+from components.serving_folder.folder import ServingFolder
 from deploy import disks
 from schemas.errors import BadInput
+from schemas.run_end import SUMMARY_FILE
 from schemas.words import on_one_line
 
 ROOTS_FOLDER = "runs"
 # Status of a run -> exit code of the process.
 EXIT_CODES = {"pushed": 0, "restored": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed": 3}
-# Of a run, in its folder below `reports`.
-LOG_FILE, CONFIG_FILE, SUMMARY_FILE = "run.log", "config.yaml", "summary.json"
+# Of a run, beside `summary.json`, in its folder below `reports`.
+LOG_FILE, CONFIG_FILE = "run.log", "config.yaml"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
 # Where a command leaves its root in click's context, for the sentence about a full disk.
 CONTEXT_KEY = "warmstart.root"

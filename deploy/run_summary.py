@@ -7,10 +7,12 @@ import json
 import platform
 import traceback
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tfx.types import Artifact
 from tfx.utils import path_utils
 
 from components.example_gen.report import read_keys
@@ -22,6 +24,10 @@ from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
+from schemas.json_records import Record
+from schemas.run_end import Step
+from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
+from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, SelectionVerdict, ServableVerdict
 
 _TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
 # What asks ML Metadata or production anew, though everything else is cached.
@@ -43,167 +49,198 @@ _PACKAGES = (
 PHOTOS_PARAMETER = "photos"
 
 
-def summarise(
-    config: Config | None,
-    run_id: str,
-    nodes: Mapping[str, NodeRun],
-    graph: Mapping[str, Sequence[str]],
-    root: Root,
-    before: str | None,
-    status: str = "",
-    reason: str = "",
-    skipped: Collection[str] = (),
-    window: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What a run did: the content of `summary.json`, without `duration_seconds`.
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended, and what is known of it.
 
-    Args:
-      config: of the run; None: none could be read, and no node ran.
-      run_id: its name.
-      nodes: what ML Metadata knows of it.
-      graph: node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph.
-      root: where it ran.
-      before: the version in production before it.
-      status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
-      skipped: nodes whose condition was not met.
-      window: with `data.window`: `spans` and `left_out`, as `assemble_with_window` gives them.
-
-    Returns:
-      among others `versions` of what ran, `data_fingerprint` of the photos, and `lineage`: node -> output -> numbers of
-      its artifacts in ML Metadata.
+    run_id: its name. root: where it ran. config: None: none could be read, and no node ran. nodes: what ML Metadata
+    knows. graph: node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph. before:
+    the version in production before it. skipped: nodes whose condition was not met. window: with `data.window`, as
+    `assemble_with_window` gives it.
     """
 
-    output = functools.partial(run_record.output_of, nodes)
-    data = vectors = drift = models = further = selection = release = servable = None
-    if ingest_report := output("ImageExampleGen", "ingest_report"):
-        data = report.describe_data(ingest_report.uri, whole=window is None)
-    if window_report := output("Window", "window_report"):
-        window = {"data": report.describe_data(window_report.uri), **(window or {})}
-    if feature_vectors := output("FeatureVectorGen", "feature_vectors"):
-        vectors = report.describe_vectors(feature_vectors.uri)
-    if verdict := output("DriftGate", "verdict"):
-        drift = read_verdict(verdict.uri)
-    if (
-        config
-        and (predictions := output("Predictions", "predictions"))
-        and (schema := output("Window", "window_schema") or output("DataGate", "schema"))
-    ):
-        evaluate = functools.partial(
-            report.describe_models,
-            labels=report.labels(schema.uri),
-            confidence=config.selection.confidence,
-            samples=config.selection.bootstrap_samples,
-            seed=config.training.seed,
-            minimum_slice_examples=config.evaluation.minimum_slice_examples,
-            abstain_below=config.serving.abstain_below,
-        )
-        models = evaluate(predictions)
-        for model, node_id in _TRAINERS.items():
-            if model_run := output(node_id, "model_run"):
-                models[model]["training"] = report.describe_training(model_run.uri)
-        if predictions := output("FurtherPredictions", "predictions"):
-            further = {"models": evaluate(predictions)}
-            if ingest_report := output("FurtherExampleGen", "ingest_report"):
-                answered = next(iter(further["models"].values()))["examples"]
-                further["data"] = report.describe_data(ingest_report.uri, whole=False)
-                # Copies of a photo are answered as one.
-                further["left_out_as_learnt_from"] = (
-                    len({k.content_hash for k in read_keys(ingest_report.uri)}) - answered
-                )
-    if verdict := output("ModelSelector", "verdict"):
-        selection = read_verdict(verdict.uri)
-    if verdict := output("ReleaseGate", "verdict"):
-        release = read_verdict(verdict.uri)
-    if verdict := output("ServableCheck", "verdict"):
-        servable = read_verdict(verdict.uri)
-    pushed_model = output("Pusher", "pushed_model")
-    after = root.production_version()
-    if status == "failed" and (version := root.serving_folder().pushed_by(run_id)):
+    run_id: str
+    root: Root
+    config: Config | None = None
+    nodes: Mapping[str, NodeRun] = field(default_factory=dict)
+    graph: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    before: str | None = None
+    skipped: Collection[str] = ()
+    window: WindowSummary | None = None
+
+    def output(self, node_id: str, key: str) -> Artifact | None:
+        """What a node left; None: nothing."""
+        return run_record.output_of(self.nodes, node_id, key)
+
+    def verdict(self, kind: type[Record], node_id: str) -> Record | None:
+        """The verdict of a gate; None: it came to none."""
+        verdict = self.output(node_id, "verdict")
+        return read_verdict(kind, verdict.uri) if verdict else None
+
+    def schema(self) -> Artifact | None:
+        """That of the whole window where there is one."""
+        return self.output("Window", "window_schema") or self.output("DataGate", "schema")
+
+
+def summarise(run: Run, status: str = "", reason: str = "") -> Summary:
+    """What a run did, without its duration.
+
+    Args:
+      run: which.
+      status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
+    """
+    selection = run.verdict(SelectionVerdict, "ModelSelector")
+    release, servable = run.verdict(ReleaseVerdict, "ReleaseGate"), run.verdict(ServableVerdict, "ServableCheck")
+    after = run.root.production_version()
+    if status == "failed" and (version := run.root.serving_folder().pushed_by(run.run_id)):
         status = "pushed"
         reason = f"a model is in production as version {version}; after that the run did not end as it should: {reason}"
-
-    if not status:
-        refusals = [v["text"] for v in (release, servable) if v and not v.get("released", v.get("servable"))]
-        if "Pusher" in skipped:
-            status, reason = "not_pushed", "; ".join(refusals)
-        elif pushed_model is None:
-            status, reason = "skipped", "only a part of the pipeline was asked for, without Pusher"
-        elif not pushed_model.get_int_custom_property("pushed"):
-            outcome = pushed_model.get_string_custom_property("outcome")
-            status = "skipped" if outcome == "already_in_production" else "not_pushed"
-            reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
-            worked = {node_id for node_id, node in nodes.items() if node.state != "cached"}
-            if status == "skipped" and worked <= _LOOK_EACH_TIME:
-                reason = f"photos, configuration and code are those of an earlier run: {reason}"
-        elif nodes["Pusher"].state == "cached":
-            status = "skipped"
-            reason = (
-                "photos, configuration and code are those of an earlier run, whose model was pushed as version "
-                + pushed_model.get_string_custom_property("pushed_version")
-            )
-        else:
-            assert selection is not None  # without it there is no Pusher
-            status = "pushed"
-            reason = f"{selection['winner'].replace('_', ' ')} is in production as version {after}"
-            if release and release["forced"]:
-                reason += f", by force: {release['forced']}"
-    return {
-        "schema_version": report.SCHEMA_VERSION,
-        "run_id": run_id,
-        "config": config.model_dump(mode="json") if config else None,
-        "status": status,
-        "reason": reason,
-        "nodes": [
-            {
-                "id": node_id,
-                "state": nodes[node_id].state
-                if node_id in nodes
-                else "skipped"
-                if node_id in skipped
-                else "not_reached",
-                "seconds": round(nodes[node_id].seconds, 1) if node_id in nodes else 0.0,
-                "upstream": list(upstream),
-            }
-            for node_id, upstream in graph.items()
-        ],
-        "data": data,
-        "window": window,
-        "vectors": vectors,
-        "drift": drift,
-        "models": models,
-        "further": further,
-        "winner": selection["winner"] if selection else None,
-        "verdict": {
-            "text": selection["text"],
-            "difference": selection["difference"],
-            "interval": [selection["low"], selection["high"]],
-            "p_value": selection["p_value"],
-            **{key: selection[key] for key in ("ensemble", "photos_to_show") if key in selection},
-        }
-        if selection
-        else None,
-        "release": release,
-        "servable": servable,
-        "production": {"before": before, "after": after, "folder": str(root.serving)},
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
-        "data_fingerprint": nodes["ImageExampleGen"].parameters.get("input_fingerprint")
-        if "ImageExampleGen" in nodes
-        else None,
-        "lineage": {
+    elif not status:
+        status, reason = _outcome(run, selection, release, servable, after)
+    vectors = run.output("FeatureVectorGen", "feature_vectors")
+    example_gen = run.nodes.get("ImageExampleGen")
+    return Summary(
+        run_id=run.run_id,
+        config=run.config.model_dump(mode="json") if run.config else None,
+        status=status,
+        reason=reason,
+        nodes=[_step(run, node_id) for node_id in run.graph],
+        data=_data(run, "ImageExampleGen", "ingest_report", whole=run.window is None),
+        window=_window(run),
+        vectors=report.describe_vectors(vectors.uri) if vectors else None,
+        drift=run.verdict(DriftVerdict, "DriftGate"),
+        models=_models(run),
+        further=_further(run),
+        winner=selection.winner if selection else None,
+        verdict=_choice(selection) if selection else None,
+        release=release,
+        servable=servable,
+        production=ProductionSummary(before=run.before, after=after, folder=str(run.root.serving)),
+        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        data_fingerprint=example_gen.parameters.get("input_fingerprint") if example_gen else None,
+        lineage={
             node_id: {key: [artifact.id for artifact in made] for key, made in sorted(node.outputs.items())}
-            for node_id, node in nodes.items()
+            for node_id, node in run.nodes.items()
             if node.outputs
         },
-    }
+    )
+
+
+def _outcome(
+    run: Run,
+    selection: SelectionVerdict | None,
+    release: ReleaseVerdict | None,
+    servable: ServableVerdict | None,
+    after: str | None,
+) -> tuple[str, str]:
+    """Status and reason of a run that came to its end."""
+    refusals = [release.text] if release and not release.released else []
+    refusals += [servable.text] if servable and not servable.servable else []
+    pushed_model = run.output("Pusher", "pushed_model")
+    if "Pusher" in run.skipped:
+        return "not_pushed", "; ".join(refusals)
+    if pushed_model is None:
+        return "skipped", "only a part of the pipeline was asked for, without Pusher"
+    if not pushed_model.get_int_custom_property("pushed"):
+        reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
+        if pushed_model.get_string_custom_property("outcome") != "already_in_production":
+            return "not_pushed", reason
+        worked = {node_id for node_id, node in run.nodes.items() if node.state != "cached"}
+        if worked <= _LOOK_EACH_TIME:
+            reason = f"photos, configuration and code are those of an earlier run: {reason}"
+        return "skipped", reason
+    if run.nodes["Pusher"].state == "cached":
+        return "skipped", (
+            "photos, configuration and code are those of an earlier run, whose model was pushed as version "
+            + pushed_model.get_string_custom_property("pushed_version")
+        )
+    assert selection is not None  # without it there is no Pusher
+    reason = f"{selection.winner.replace('_', ' ')} is in production as version {after}"
+    if release and release.forced:
+        reason += f", by force: {release.forced}"
+    return "pushed", reason
+
+
+def _step(run: Run, node_id: str) -> Step:
+    upstream = list(run.graph[node_id])
+    if node := run.nodes.get(node_id):
+        return Step(id=node_id, state=node.state, seconds=round(node.seconds, 1), upstream=upstream)
+    return Step(id=node_id, state="skipped" if node_id in run.skipped else "not_reached", upstream=upstream)
+
+
+def _data(run: Run, node_id: str, key: str, whole: bool = True) -> DataSummary | None:
+    ingest_report = run.output(node_id, key)
+    return report.describe_data(ingest_report.uri, whole) if ingest_report else None
+
+
+def _window(run: Run) -> WindowSummary | None:
+    data = _data(run, "Window", "window_report")
+    return replace(run.window or WindowSummary(), data=data) if data else run.window
+
+
+def _models(run: Run) -> dict[str, ModelSummary] | None:
+    predictions = run.output("Predictions", "predictions")
+    models = _measured(run, predictions) if predictions else None
+    if models is None:
+        return None
+    for model, node_id in _TRAINERS.items():
+        if model_run := run.output(node_id, "model_run"):
+            models[model] = replace(models[model], training=report.describe_training(model_run.uri))
+    return models
+
+
+def _further(run: Run) -> FurtherSummary | None:
+    predictions = run.output("FurtherPredictions", "predictions")
+    models = _measured(run, predictions) if predictions and run.output("Predictions", "predictions") else None
+    if models is None:
+        return None
+    further = FurtherSummary(models=models)
+    ingest_report = run.output("FurtherExampleGen", "ingest_report")
+    if ingest_report is None:
+        return further
+    answered = next(iter(models.values())).examples or 0
+    return replace(
+        further,
+        data=report.describe_data(ingest_report.uri, whole=False),
+        # Copies of a photo are answered as one.
+        left_out_as_learnt_from=len({k.content_hash for k in read_keys(ingest_report.uri)}) - answered,
+    )
+
+
+def _measured(run: Run, predictions: Artifact) -> dict[str, ModelSummary] | None:
+    """The models on these photos; None where the configuration or the classes are not known."""
+    schema = run.schema()
+    if run.config is None or schema is None:
+        return None
+    return report.describe_models(
+        predictions,
+        labels=report.labels(schema.uri),
+        confidence=run.config.selection.confidence,
+        samples=run.config.selection.bootstrap_samples,
+        seed=run.config.training.seed,
+        minimum_slice_examples=run.config.evaluation.minimum_slice_examples,
+        abstain_below=run.config.serving.abstain_below,
+    )
+
+
+def _choice(selection: SelectionVerdict) -> Choice:
+    return Choice(
+        text=selection.text,
+        difference=selection.difference,
+        interval=[selection.low, selection.high],
+        p_value=selection.p_value,
+        ensemble=selection.ensemble,
+        photos_to_show=selection.photos_to_show,
+    )
 
 
 def write_results(
-    summary: dict[str, Any], folder: Path, config: Config | None = None, nodes: Mapping[str, NodeRun] | None = None
+    summary: Summary, folder: Path, config: Config | None = None, nodes: Mapping[str, NodeRun] | None = None
 ) -> None:
     """Writes `summary.json` and the page into the run's folder.
 
     Args:
-      summary: what `summarise` found, and `duration_seconds`.
+      summary: what `summarise` found, with the duration.
       folder: of the run.
       config: of the run; None: none could be read.
       nodes: what ML Metadata knows of it; None: nothing. From these come the page's photos, curves and findings.
@@ -225,14 +262,13 @@ def write_results(
         write_plain_page(summary, folder, f"the page could not be made: {findings.told(error)}")
 
 
-def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[str, Any]) -> findings.RunOutputs:
+def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:
     """What the nodes of a run left, for the findings."""
 
     output = functools.partial(run_record.output_of, nodes)
     schema = output("Window", "window_schema") or output("DataGate", "schema")
     standing = output("ProductionPredictions", "standing")
-    standing = read_verdict(standing.uri) if standing else {}
-    comparable = "labels" in standing
+    production_labels = read_verdict(ProductionStanding, standing.uri).labels if standing else None
     models = {model: output(node_id, "model") for model, node_id in {**_TRAINERS, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
     told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
@@ -240,10 +276,10 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
         predictions=output("Predictions", "predictions"),
-        production_predictions=output("ProductionPredictions", "predictions") if comparable else None,
+        production_predictions=output("ProductionPredictions", "predictions") if production_labels else None,
         labels=report.labels(schema.uri) if schema else (),
-        production_labels=standing["labels"] if comparable else (),
-        measured=summary["models"] or {},
+        production_labels=production_labels or (),
+        measured=summary.models or {},
         intervals={
             "confidence": config.selection.confidence,
             "samples": config.selection.bootstrap_samples,
@@ -252,12 +288,12 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Mapping[st
         histories={
             model: model_run.uri for model, node_id in _TRAINERS.items() if (model_run := output(node_id, "model_run"))
         },
-        rejected=summary["data"]["rejected_files"] if summary["data"] else (),
+        rejected=summary.data.rejected_files if summary.data else (),
         sources=json.loads(told)["sources"] if told else {},
         rules=config.photo_rules,
         models={model: path_utils.serving_model_path(artifact.uri) for model, artifact in models.items() if artifact},
-        winner=summary["winner"],
-        servable=summary["servable"],
+        winner=summary.winner,
+        servable=summary.servable,
         peaks={node_id: node.peak_megabytes for node_id, node in nodes.items()},
     )
 
@@ -270,9 +306,7 @@ def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
         nodes = run_record.read_run(store, config.name, folder.name)
     except Exception:  # pydantic, YAML and ML Metadata have each their own
         traceback.print_exc()
-    reason = "the run was killed; the next run went on from its last finished step"
-    summary = summarise(
-        config, folder.name, nodes, dict.fromkeys(nodes, ()), root, root.production_version(), "failed", reason
-    )
-    summary["duration_seconds"] = round(sum(node.seconds for node in nodes.values()), 1)
-    write_results(summary, folder, config, nodes)
+    run = Run(folder.name, root, config, nodes, dict.fromkeys(nodes, ()), root.production_version())
+    summary = summarise(run, "failed", "the run was killed; the next run went on from its last finished step")
+    seconds = round(sum(node.seconds for node in nodes.values()), 1)
+    write_results(replace(summary, duration_seconds=seconds), folder, config, nodes)

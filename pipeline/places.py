@@ -11,7 +11,7 @@ class Places:
 
     artifacts: of every step. serving: the folder production reads. vectors: feature vectors by content hash. resume:
     the state of interrupted trainings. production_model: the SavedModel in production, or empty. production_identity:
-    of its content (`components.pusher.serving_folder.model_identity`). lost_version: the version last pushed, if it is
+    of its content (`components.serving_folder.files.model_identity`). lost_version: the version last pushed, if it is
     no longer in `serving`: then it is pushed anew.
     """
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from components.report.history import History
+from schemas.json_records import from_json
 from tests.end_to_end.commands import STEPS
 
 # Step -> what it waits for, as the graph of `cats_vs_dogs` has it (`tests/component/test_components_page.py`).
@@ -396,7 +398,7 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
     return summary, findings
 
 
-def history_of(runs: int, reasons: list[str]) -> dict[str, Any]:
+def history_of(runs: int, reasons: list[str]) -> History:
     """Runs and versions as `warmstart history --json` has them."""
     rng = random.Random(3)
     found = []
@@ -430,4 +432,5 @@ def history_of(runs: int, reasons: list[str]) -> dict[str, Any]:
         "pinned": True,
         "reason": reasons[0],
     }
-    return {"production": 7, "versions": [version, {**version, "metrics": None, "winner": None}], "runs": found}
+    versions = [version, {**version, "metrics": None, "winner": None}]
+    return from_json(History, {"production": 7, "problem": "", "versions": versions, "runs": found})

@@ -64,7 +64,7 @@ def DriftGate(
         raise _widths(new.vectors.shape[1], earlier.vectors.shape[1])
     found = judge(new, earlier, settings, seed)
     write_verdict(verdict.uri, found)
-    properties = {ACTION_PROPERTY: found["action"], VECTORS_PROPERTY: feature_vectors.uri}
+    properties = {ACTION_PROPERTY: found.action, VECTORS_PROPERTY: feature_vectors.uri}
     for name, value in (properties | {THRESHOLDS_PROPERTY: settings.model_dump_json()}).items():
         verdict.set_string_custom_property(name, value)
     if stops:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from components.drift_gate import two_samples
 from components.drift_gate.settings import DriftSettings, Thresholds
 from components.drift_gate.two_samples import Distance
 from schemas.errors import DataRefused
+from schemas.verdicts import ClassDrift, DriftCheck, DriftVerdict, FarPhoto, Neighbour
 from schemas.words import and_more
 
 GO, NOTE, STOP = ACTIONS = ("go", "note", "stop")
@@ -69,15 +69,18 @@ class _Compared:
 
 @dataclass(frozen=True)
 class _Found:
-    """distance: None where nothing can be compared. text: what was found, in words. classes: each on its own."""
+    """distance: None where nothing can be compared. text: what was found, in words. classes: each on its own.
+    new_classes, vanished_classes: see `DriftCheck`.
+    """
 
     distance: Distance | None
     text: str
-    more: dict[str, Any] = field(default_factory=dict)
+    new_classes: list[str] | None = None
+    vanished_classes: list[str] | None = None
     classes: dict[str, Distance] = field(default_factory=dict)
 
 
-def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> dict[str, Any]:
+def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> DriftVerdict:
     """The verdict on the new photos.
 
     Args:
@@ -85,64 +88,53 @@ def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> d
       earlier: those of the earlier spans, with vectors of the same backbone.
       settings: `drift` of the configuration.
       seed: of everything that is drawn.
-
-    Returns:
-      text: one sentence. action: `go`, `note` or `stop`, the strictest of all checks. checks: name -> distance and
-      null (None where nothing can be compared), threshold (the one exceeded, else the lowest), action, drifted, text,
-      and what else the check tells, of those that are not switched off. far_photos: those far from every earlier
-      photo, the farthest first, `listed_photos` at most. far_photos_found: how many there are. far_distance: from
-      where on a photo is far. new_photos, earlier_photos: how many were compared.
     """
-    verdict: dict[str, Any] = {
-        "text": "",
-        "action": GO,
-        "checks": {},
-        "far_photos": [],
-        "far_photos_found": 0,
-        "far_distance": None,
-        "new_photos": len(new),
-        "earlier_photos": len(earlier),
-    }
     if not len(new) or not len(earlier):
-        verdict["text"] = (
+        text = (
             f"there is no earlier photo to compare the {len(new)} new ones with"
             if len(new)
             else "there is no new photo"
         )
-        return verdict
+        return DriftVerdict(text=text, action=GO, new_photos=len(new), earlier_photos=len(earlier))
     compared = _compare(new, earlier, settings, seed)
+    checks = {}
     for number, (name, check) in enumerate(_CHECKS.items()):
         if not (thresholds := settings.checks[name]).is_off:
             # Draws of its own for each check, so that none changes when another one is switched off.
             found = check(compared, np.random.default_rng([seed, number]))
-            verdict["checks"][name] = _result(name, found, thresholds)
+            checks[name] = _result(name, found, thresholds)
     shown = compared.far[: settings.listed_photos]
-    verdict["far_photos"] = [_far_photo(compared, int(place)) for place in shown]
-    verdict["far_photos_found"] = len(compared.far)
-    verdict["far_distance"] = compared.far_distance if math.isfinite(compared.far_distance) else None
-    verdict["action"] = max((each["action"] for each in verdict["checks"].values()), key=ACTIONS.index, default=GO)
-    verdict["text"] = _sentence(verdict)
-    return verdict
+    verdict = DriftVerdict(
+        text="",
+        action=max((each.action for each in checks.values()), key=ACTIONS.index, default=GO),
+        checks=checks,
+        far_photos=[_far_photo(compared, int(place)) for place in shown],
+        far_photos_found=len(compared.far),
+        far_distance=compared.far_distance if math.isfinite(compared.far_distance) else None,
+        new_photos=len(new),
+        earlier_photos=len(earlier),
+    )
+    return replace(verdict, text=_sentence(verdict))
 
 
-def stop_if_told(verdict: dict[str, Any]) -> None:
+def stop_if_told(verdict: DriftVerdict) -> None:
     """Ends a run whose verdict is `stop`.
 
     Raises:
       DataRefused: it is; with everything there is to say, for it may be all that is left of the verdict.
     """
-    if verdict["action"] == STOP:
+    if verdict.action == STOP:
         raise DataRefused(_stop_sentence(verdict))
 
 
-def _stop_sentence(verdict: dict[str, Any]) -> str:
-    keys = [f"drift.{name}.stop=null" for name, each in verdict["checks"].items() if each["action"] == STOP]
+def _stop_sentence(verdict: DriftVerdict) -> str:
+    keys = [f"drift.{name}.stop=null" for name, each in verdict.checks.items() if each.action == STOP]
     farthest = [
-        f"; the farthest photo is {each['file_name']}, {each['distance']:.2f} from {each['neighbours'][0]['file_name']}"
-        for each in verdict["far_photos"][:1]
+        f"; the farthest photo is {each.file_name}, {each.distance:.2f} from {each.neighbours[0].file_name}"
+        for each in verdict.far_photos[:1]
     ]
     return (
-        f"the new span was stopped at the drift gate: {verdict['text']}{''.join(farthest)}; correct the span or take "
+        f"the new span was stopped at the drift gate: {verdict.text}{''.join(farthest)}; correct the span or take "
         f"it away, or let it pass with {' and '.join(keys)}"
     )
 
@@ -173,7 +165,7 @@ def _label_distribution(compared: _Compared, rng: np.random.Generator) -> _Found
     text = f"class shares: {_changed_most(counts, len(new), len(earlier))}"
     text += f", never seen before: {_named(unknown)}" if unknown else ""
     text += f", no longer there: {_named(vanished)}" if vanished else ""
-    return _Found(distance, text, {"new_classes": unknown, "vanished_classes": vanished})
+    return _Found(distance, text, unknown, vanished)
 
 
 def _image_size(compared: _Compared, rng: np.random.Generator) -> _Found:
@@ -244,58 +236,58 @@ def _action(distance: Distance | None, thresholds: Thresholds) -> str:
     return STOP if distance.exceeds(thresholds.stop) else NOTE if distance.exceeds(thresholds.note) else GO
 
 
-def _result(check: str, found: _Found, thresholds: Thresholds) -> dict[str, Any]:
+def _result(check: str, found: _Found, thresholds: Thresholds) -> DriftCheck:
     """One entry of the verdict's `checks`."""
-    distance, text, more = found.distance, found.text, dict(found.more)
+    distance, text = found.distance, found.text
     action = _action(distance, thresholds)
-    if found.classes:
-        more["classes"] = {
-            name: {"distance": each.observed, "null": each.null, "action": _action(each, thresholds)}
-            for name, each in found.classes.items()
-        }
+    classes = {
+        name: ClassDrift(distance=each.observed, null=each.null, action=_action(each, thresholds))
+        for name, each in found.classes.items()
+    }
+    if classes:
         # The classes on their own count where they are stricter than all together.
-        worst = max(
-            found.classes, key=lambda n: (ACTIONS.index(more["classes"][n]["action"]), found.classes[n].observed)
-        )
-        if ACTIONS.index(more["classes"][worst]["action"]) > ACTIONS.index(action):
-            distance, action = found.classes[worst], more["classes"][worst]["action"]
+        worst = max(classes, key=lambda name: (ACTIONS.index(classes[name].action), classes[name].distance))
+        if ACTIONS.index(classes[worst].action) > ACTIONS.index(action):
+            distance, action = found.classes[worst], classes[worst].action
             text += f", {worst!r} above all"
     threshold = thresholds.stop if action == STOP or thresholds.note is None else thresholds.note
     if distance is not None:
         text += f" (distance {distance.observed:.2f}, by chance up to {distance.null:.2f}"
         text += f", drift.{check}.{action} is {threshold:g})" if action != GO else ")"
-    return {
-        "distance": distance and distance.observed,
-        "threshold": threshold,
-        "null": distance and distance.null,
-        "action": action,
-        "drifted": action != GO,
-        "text": text,
-        **more,
-    }
+    return DriftCheck(
+        distance=distance.observed if distance else None,
+        threshold=threshold,
+        null=distance.null if distance else None,
+        action=action,
+        drifted=action != GO,
+        text=text,
+        new_classes=found.new_classes,
+        vanished_classes=found.vanished_classes,
+        classes=classes or None,
+    )
 
 
-def _sentence(verdict: dict[str, Any]) -> str:
-    drifted = [each["text"] for each in verdict["checks"].values() if each["drifted"]]
-    new, earlier, far = verdict["new_photos"], verdict["earlier_photos"], verdict["far_photos_found"]
+def _sentence(verdict: DriftVerdict) -> str:
+    drifted = [each.text for each in verdict.checks.values() if each.drifted]
+    new, earlier, far = verdict.new_photos, verdict.earlier_photos, verdict.far_photos_found
     text = f"the {new} new photos are like the {earlier} earlier ones"
     if drifted:
         text = f"the {new} new photos differ from the {earlier} earlier ones in " + "; in ".join(drifted)
-    labels = verdict["checks"].get("label_distribution", {"new_classes": [], "drifted": False})
-    if labels["new_classes"] and not labels["drifted"]:  # too few of them to change the shares
-        text += f"; never seen before: {_named(labels['new_classes'])}"
+    labels = verdict.checks.get("label_distribution")
+    if labels and labels.new_classes and not labels.drifted:  # too few of them to change the shares
+        text += f"; never seen before: {_named(labels.new_classes)}"
     return text + (f"; {far} of them {'is' if far == 1 else 'are'} far from everything seen before" if far else "")
 
 
-def _far_photo(compared: _Compared, place: int) -> dict[str, Any]:
+def _far_photo(compared: _Compared, place: int) -> FarPhoto:
     """A new photo and the earlier ones that are nearest to it."""
     distances = np.maximum(1 - compared.earlier_units @ compared.new_units[place], 0)
     neighbours = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
-    return {
+    return FarPhoto(
         **_photo(compared.new, place),
-        "distance": float(compared.distances[place]),
-        "neighbours": [{**_photo(compared.earlier, int(i)), "distance": float(distances[i])} for i in neighbours],
-    }
+        distance=float(compared.distances[place]),
+        neighbours=[Neighbour(**_photo(compared.earlier, int(i)), distance=float(distances[i])) for i in neighbours],
+    )
 
 
 def _photo(photos: Photos, place: int) -> dict[str, str]:

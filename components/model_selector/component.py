@@ -10,8 +10,9 @@ from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
-from components.model_selector.paired_comparison import Comparison, compare, describe, is_gain, photos_to_show
+from components.model_selector.paired_comparison import compare, describe, is_gain, photos_to_show
 from components.verdict import write_verdict
+from schemas.verdicts import Comparison, EnsembleComparison, SelectionVerdict
 
 _NAMES = {FEATURE_EXTRACTION: "feature extraction", FINE_TUNED: "fine-tuned", ENSEMBLE: "the ensemble"}
 
@@ -70,21 +71,30 @@ def ModelSelector(
     blessed = model_utils.is_model_blessed(blessing)
     winner = FINE_TUNED if blessed and is_gain(comparison, minimum_gain) else FEATURE_EXTRACTION
     text = describe(comparison, "fine-tuned", level)
-    findings = {"blessed_by_evaluator": blessed, "split": "eval", "photos_to_show": None, **asdict(comparison)}
+    against_reigning, to_show = None, None
     if ensemble is not None:
         models[ENSEMBLE] = ensemble
         reigning = winner
         second = against(reigning, ENSEMBLE)
-        findings[ENSEMBLE] = {**asdict(second), "against": reigning}
+        against_reigning = EnsembleComparison(**asdict(second), against=reigning)
         text += f"; {describe(second, f'the ensemble, against {_NAMES[reigning]},', level)}"
         winner = ENSEMBLE if is_gain(second, minimum_gain) else reigning
     if winner == FEATURE_EXTRACTION:
         text += "; no proven gain, so the cheaper feature extraction wins"
         if comparison.difference >= minimum_gain and comparison.low <= 0:
-            findings["photos_to_show"] = photos_to_show(comparison, level)
-        if findings["photos_to_show"]:
-            text += f" (about {findings['photos_to_show']:,} eval photos would show a gain of this size)"
+            to_show = photos_to_show(comparison, level)
+        if to_show:
+            text += f" (about {to_show:,} eval photos would show a gain of this size)"
     else:
         text += f"; {_NAMES[winner]} wins"
-    write_verdict(verdict.uri, {"winner": winner, "text": text, **findings})
+    selected = SelectionVerdict(
+        winner=winner,
+        text=text,
+        blessed_by_evaluator=blessed,
+        split="eval",
+        photos_to_show=to_show,
+        ensemble=against_reigning,
+        **asdict(comparison),
+    )
+    write_verdict(verdict.uri, selected)
     io_utils.copy_dir(models[winner].uri, model.uri)

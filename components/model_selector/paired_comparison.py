@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import stats
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A candidate against a baseline on the same examples.
-
-    better, worse: examples only the candidate, only the baseline answers rightly. difference: of the accuracies.
-    low, high: its paired bootstrap percentile interval. p_value: exact McNemar test, two-sided.
-    """
-
-    examples: int
-    better: int
-    worse: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
+from schemas.verdicts import Comparison
 
 
 def compare(

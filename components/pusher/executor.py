@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from tfx.components.pusher.executor import Executor
@@ -14,8 +12,10 @@ from tfx.proto import pusher_pb2
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils, proto_utils
 
-from components.pusher import serving_folder
-from components.verdict import HAS_MODEL, RELEASE_FILE
+from components.serving_folder.files import model_identity
+from components.serving_folder.folder import ALREADY_IN_PRODUCTION, PUSHED, ServingFolder
+from components.verdict import HAS_MODEL, read_release
+from schemas.release import Release
 
 REFUSED = "refused"
 
@@ -53,9 +53,10 @@ class AtomicPusherExecutor(Executor):
         pushed_model = artifact_utils.get_single_instance(output_dict["pushed_model"])
         model_blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
         infra_blessing = artifact_utils.get_single_instance(input_dict["infra_blessing"])
-        release = _read_release(model_blessing.uri)
+        release = read_release(model_blessing)
         if not model_utils.is_model_blessed(model_blessing):
-            self._refuse(pushed_model, REFUSED, f"ReleaseGate refused the model{_told(release)}")
+            because = f": {release.reason}" if release and release.reason else ""
+            self._refuse(pushed_model, REFUSED, f"ReleaseGate refused the model{because}")
             return
         if not model_utils.is_infra_validated(infra_blessing):
             self._refuse(pushed_model, REFUSED, "ServableCheck found that the model cannot be served as it should be")
@@ -66,19 +67,18 @@ class AtomicPusherExecutor(Executor):
         model_folder = path_utils.stamped_model_path(infra_blessing.uri) if has_more else trained
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
-        serving = serving_folder.ServingFolder(destination.filesystem.base_directory)
-        expected = release["compared_with"] if "compared_with" in release else serving.production()
+        serving = ServingFolder(destination.filesystem.base_directory)
+        expected = release.compared_with if release else serving.production()
 
         io_utils.copy_dir(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
-        identity = serving_folder.model_identity(trained)
-        result = serving.push(
-            model_folder, identity, release, expected, self._context.pipeline_run_id, settings.force_push
-        )
-        if result.outcome != serving_folder.PUSHED:
+        identity = model_identity(trained)
+        run_id = self._context.pipeline_run_id
+        result = serving.push(model_folder, identity, release or Release(), expected, run_id, settings.force_push)
+        if result.outcome != PUSHED:
             fileio.rmtree(pushed_model.uri)
             fileio.makedirs(pushed_model.uri)
             self._refuse(pushed_model, result.outcome, result.reason)
-            if result.outcome == serving_folder.ALREADY_IN_PRODUCTION:
+            if result.outcome == ALREADY_IN_PRODUCTION:
                 pushed_model.set_string_custom_property("version", str(result.version))
             return
         served = os.path.join(serving.folder, str(result.version))
@@ -89,15 +89,3 @@ class AtomicPusherExecutor(Executor):
         self._MarkNotPushed(pushed_model)
         pushed_model.set_string_custom_property("outcome", outcome)
         pushed_model.set_string_custom_property("reason", reason)
-
-
-def _read_release(folder: str) -> dict[str, Any]:
-    file = os.path.join(folder, RELEASE_FILE)
-    if not fileio.exists(file):
-        return {}
-    with fileio.open(file, "r") as stream:
-        return json.loads(stream.read())
-
-
-def _told(release: dict[str, Any]) -> str:
-    return f": {release['reason']}" if release.get("reason") else ""

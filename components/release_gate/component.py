@@ -1,11 +1,9 @@
 """The ReleaseGate component."""
 
-import json
 import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
 from components.artifacts import IngestReport, Verdict
@@ -21,8 +19,10 @@ from components.release_gate.decision import (
     further_floor,
 )
 from components.release_gate.look_alikes import find_look_alikes
-from components.verdict import RELEASE_FILE, bless, read_verdict, write_verdict
+from components.verdict import bless, read_verdict, write_release, write_verdict
 from schemas import schema_files
+from schemas.release import Interval, Release
+from schemas.verdicts import ProductionStanding, ReleaseVerdict, SelectionVerdict
 
 
 @component
@@ -63,9 +63,7 @@ def ReleaseGate(
       ingest_report: of ImageExampleGen; the data's fingerprint is in it.
       schema: of DataGate; its label domain is the winner's classes.
       vectors: of FeatureVectorGen; test photos that look like training photos are told.
-      blessing: of the winner; Pusher asks for it. `release.json` in it is what Pusher writes into the manifest of the
-        version: `winner`, `reason`, `forced`, `metrics`, `data_fingerprint` and `compared_with`, the version it was
-        compared with.
+      blessing: of the winner; Pusher asks for it. In it lies `release.json`, a `Release`.
       verdict: the numbers, one sentence, and `refusals`, a sentence each.
       minimum_accuracy, minimum_slice_accuracy, tolerated_loss, evidence, guarded_slices, incomparable: of `release` in
         the configuration.
@@ -79,7 +77,7 @@ def ReleaseGate(
     """
     del code
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
-    winner = read_verdict(selection.uri)["winner"]
+    winner = read_verdict(SelectionVerdict, selection.uri).winner
     stored = read_predictions(predictions, "test")
     look_alikes = among_look_alikes(stored, winner, find_look_alikes(vectors))
     text, refusals = floors(
@@ -92,12 +90,12 @@ def ReleaseGate(
     if further_predictions is not None:
         further, missed = further_floor(read_predictions(further_predictions, "test"), winner, further_minimum_accuracy)
         refusals += missed
-    standing = read_verdict(production_standing.uri)
+    standing = read_verdict(ProductionStanding, production_standing.uri)
     production, against = against_production(
         stored,
         winner,
         labels,
-        read_predictions(production_predictions, "test") if standing["state"] == COMPARABLE else None,
+        read_predictions(production_predictions, "test") if standing.state == COMPARABLE else None,
         standing,
         tolerated_loss=tolerated_loss,
         evidence=evidence,
@@ -112,38 +110,35 @@ def ReleaseGate(
     forced = force_push if refusals else ""
     released = not refusals or bool(forced)
     if not refusals:
-        sentence = f"{text}; {production['text']}"
+        sentence = f"{text}; {production.text}"
     elif forced:
         sentence = f"pushed by force ({forced}), although {'; '.join(refusals)}"
     else:
         sentence = "; ".join(refusals)
     metrics = evaluate(stored.probabilities[winner], stored.classes, labels, confidence, bootstrap_samples, seed)
-    write_verdict(
-        verdict.uri,
-        {
-            "text": sentence,
-            "released": released,
-            "refusals": refusals,
-            "forced": forced or None,
-            "accuracy": metrics["accuracy"]["value"],
-            "split": "test",
-            "look_alikes": look_alikes,
-            "constant": constant,
-            "production": production,
-            "further": further,
-        },
+    decided = ReleaseVerdict(
+        text=sentence,
+        released=released,
+        refusals=refusals,
+        forced=forced or None,
+        accuracy=metrics["accuracy"]["value"],
+        split="test",
+        look_alikes=look_alikes,
+        constant=constant,
+        production=production,
+        further=further,
     )
+    write_verdict(verdict.uri, decided)
     bless(blessing, released)
     # What TFX's resolvers for blessed models look for.
     blessing.set_string_custom_property("current_model", model.uri)
     blessing.set_int_custom_property("current_model_id", model.id)
-    manifest = {
-        "winner": winner,
-        "reason": sentence,
-        "forced": forced or None,
-        "metrics": {key: metrics[key] for key in ("accuracy", "loss", "calibration_error")},
-        "data_fingerprint": read_report(ingest_report.uri)[0]["data_fingerprint"],
-        "compared_with": production["version"],
-    }
-    with fileio.open(os.path.join(blessing.uri, RELEASE_FILE), "w") as file:
-        file.write(json.dumps(manifest, indent=2))
+    of_version = Release(
+        winner=winner,
+        reason=sentence,
+        forced=forced or None,
+        metrics={key: Interval(**metrics[key]) for key in ("accuracy", "loss", "calibration_error")},
+        data_fingerprint=read_report(ingest_report.uri)[0]["data_fingerprint"],
+        compared_with=production.version,
+    )
+    write_release(blessing, of_version)

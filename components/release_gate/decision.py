@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
-from components.model_selector.paired_comparison import Comparison, compare, describe, is_loss
+from components.model_selector.paired_comparison import compare, describe, is_loss
+from schemas.verdicts import (
+    Comparison,
+    ConstantComparison,
+    FurtherAccuracy,
+    LookAlikes,
+    ProductionComparison,
+    ProductionStanding,
+    SliceComparison,
+)
 
 # What can be said of the model in production.
 NONE, SAME, COMPARABLE = "none", "same", "comparable"
@@ -19,7 +27,7 @@ UNREADABLE, OTHER_SIGNATURE, OTHER_LABELS = "unreadable", "other_signature", "ot
 def floors(
     stored: StoredPredictions,
     winner: str,
-    look_alikes: dict[str, Any],
+    look_alikes: LookAlikes,
     minimum_accuracy: float,
     minimum_slice_accuracy: dict[str, float],
     minimum_slice_examples: int,
@@ -54,28 +62,25 @@ def floors(
     return text, missed
 
 
-def among_look_alikes(stored: StoredPredictions, winner: str, look_alikes: Collection[str]) -> dict[str, Any]:
+def among_look_alikes(stored: StoredPredictions, winner: str, look_alikes: Collection[str]) -> LookAlikes:
     """How many test photos look like training photos, and what the winner reaches on the others.
 
     Args:
       stored: the predictions of the test split.
       winner: which of its models.
       look_alikes: content hashes, of `find_look_alikes`.
-
-    Returns:
-      `photos`, how many do; `others`, how many do not; `accuracy_of_others`, None where there are none.
     """
     others = ~np.isin(stored.keys, list(look_alikes))
     count = int(others.sum())
-    return {
-        "photos": len(others) - count,
-        "others": count,
-        "accuracy_of_others": float(np.mean(stored.correct(winner)[others])) if count else None,
-    }
+    return LookAlikes(
+        photos=len(others) - count,
+        others=count,
+        accuracy_of_others=float(np.mean(stored.correct(winner)[others])) if count else None,
+    )
 
 
-def _but_for(look_alikes: dict[str, Any]) -> str:
-    photos, others = look_alikes["photos"], look_alikes["others"]
+def _but_for(look_alikes: LookAlikes) -> str:
+    photos, others = look_alikes.photos, look_alikes.others
     if not photos:
         return ""
     if not others:
@@ -83,7 +88,7 @@ def _but_for(look_alikes: dict[str, Any]) -> str:
     which = (
         "one of which looks like a training photo" if photos == 1 else f"{photos} of which look like training photos"
     )
-    return f", {which} ({look_alikes['accuracy_of_others']:.1%} of the other {others})"
+    return f", {which} ({look_alikes.accuracy_of_others:.1%} of the other {others})"
 
 
 def against_constant(
@@ -94,7 +99,7 @@ def against_constant(
     confidence: float,
     bootstrap_samples: int,
     seed: int,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[ConstantComparison, list[str]]:
     """The winner against always giving the commonest class of the test photos, and what speaks against a release.
 
     Of the test photos, not of the train split: on these photos no other constant is right more often, so whoever beats
@@ -115,7 +120,7 @@ def against_constant(
     its = stored.classes == commonest
     comparison = compare(stored.correct(winner), its, confidence, bootstrap_samples, seed)
     share = float(np.mean(its))
-    found = {"label": labels[commonest], "accuracy": share, **asdict(comparison)}
+    found = ConstantComparison(label=labels[commonest], accuracy=share, **asdict(comparison))
     if (comparison.low if evidence == "proven" else comparison.difference) > 0:
         return found, []
     which = "no better than" if comparison.difference <= 0 else "not shown to be better than"
@@ -125,7 +130,9 @@ def against_constant(
     return found, [f"{said}: {describe(comparison, winner.replace('_', ' '), confidence)}"]
 
 
-def further_floor(further: StoredPredictions, winner: str, floor: float | None) -> tuple[dict[str, Any], list[str]]:
+def further_floor(
+    further: StoredPredictions, winner: str, floor: float | None
+) -> tuple[dict[str, FurtherAccuracy], list[str]]:
     """Accuracy on each further data set, and the data sets on which it is below the floor.
 
     Args:
@@ -137,7 +144,7 @@ def further_floor(further: StoredPredictions, winner: str, floor: float | None) 
     correct = further.correct(winner)
     for dataset, rows in further.rows_by_value("dataset").items():
         accuracy = float(np.mean(correct[rows]))
-        found[dataset] = {"examples": len(rows), "accuracy": accuracy}
+        found[dataset] = FurtherAccuracy(examples=len(rows), accuracy=accuracy)
         if floor is not None and accuracy < floor:
             missed.append(
                 f"of {len(rows)} photos of {dataset} it answers {accuracy:.1%} rightly, less than "
@@ -151,7 +158,7 @@ def against_production(
     winner: str,
     labels: list[str],
     answers: StoredPredictions | None,
-    standing: dict[str, Any],
+    standing: ProductionStanding,
     *,
     tolerated_loss: float,
     evidence: str,
@@ -161,7 +168,7 @@ def against_production(
     confidence: float,
     bootstrap_samples: int,
     seed: int,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[ProductionComparison, list[str]]:
     """The winner against the model in production on the same test photos, and what speaks against a release.
 
     Overall the loss itself counts (with evidence `proven`, the worse end of its interval). On a guarded slice, of which
@@ -182,18 +189,17 @@ def against_production(
       confidence: level of the overall interval.
       bootstrap_samples, seed: of the draws.
     """
-    state = standing["state"]
-    found: dict[str, Any] = {"version": standing["version"], "state": state, "text": standing["text"]}
+    state = standing.state
+    found = ProductionComparison(version=standing.version, state=state, text=standing.text)
     if state in (NONE, SAME):
         return found, []
     if state != COMPARABLE:
         if incomparable == "floors":
-            found["text"] += ", so the floors alone decide (release.incomparable)"
-            return found, []
-        return found, [f"{standing['text']}; set release.incomparable=floors, or push with --force-push REASON"]
+            return replace(found, text=f"{found.text}, so the floors alone decide (release.incomparable)"), []
+        return found, [f"{found.text}; set release.incomparable=floors, or push with --force-push REASON"]
     if answers is None or answers.keys != stored.keys:
         raise ValueError("production must answer the photos that the winner answers, in the same order")
-    its_labels = standing["labels"]
+    its_labels = standing.labels or []
     known = np.isin(stored.classes, [i for i, label in enumerate(labels) if label in its_labels])
     if not known.any():
         return found, ["no test photo is of a class that the model in production knows, so the two cannot be compared"]
@@ -205,9 +211,7 @@ def against_production(
         return compare(ours[rows], its[rows], level, bootstrap_samples, seed)
 
     overall = compared(np.flatnonzero(known), confidence)
-    text = describe(
-        overall, f"{winner.replace('_', ' ')}, against version {standing['version']} in production,", confidence
-    )
+    text = describe(overall, f"{winner.replace('_', ' ')}, against version {found.version} in production,", confidence)
     against = []
     worst = -overall.low if evidence == "proven" else -overall.difference
     # Differences of shares are sums of floats: a loss of exactly what is tolerated is no more than that.
@@ -223,17 +227,17 @@ def against_production(
         if known[rows].sum() >= minimum_slice_examples
     ]
     level = 1 - (1 - confidence) / max(len(slices), 1)
-    found["slices"] = []
+    compared_slices = []
     for feature, value, rows in slices:
         comparison = compared(rows, level)
         lost = is_loss(comparison, tolerated_loss)
-        found["slices"].append({"feature": feature, "value": value, "lost": lost, **asdict(comparison)})
+        compared_slices.append(SliceComparison(feature=feature, value=value, lost=lost, **asdict(comparison)))
         if lost:
             against.append(
                 f"on the guarded slice {feature} {value!r}, "
-                + describe(comparison, f"against version {standing['version']} in production, it", level)
+                + describe(comparison, f"against version {found.version} in production, it", level)
             )
     left_out = int(len(known) - known.sum())
     if left_out:
         text += f" ({left_out} photos of classes that it does not know are left out)"
-    return {**found, "text": text, **asdict(overall)}, against
+    return replace(found, text=text, slices=compared_slices, **asdict(overall)), against

@@ -1,7 +1,7 @@
 """The ProductionPredictions component: what the model now in production answers, on today's test split."""
 
 import os
-from typing import Any
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
@@ -20,12 +20,13 @@ from components.artifacts import Verdict
 from components.evaluator.predictions import Stored, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.loaded_models import forget_models, load_model
-from components.pusher.serving_folder import model_identity
 from components.records import read_records, split_files
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
+from components.serving_folder.files import model_identity
 from components.verdict import write_verdict
 from schemas import schema_files
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.verdicts import ProductionStanding
 
 _OF_THE_MACHINE = (MemoryError, tf.errors.ResourceExhaustedError)
 
@@ -53,9 +54,8 @@ def ProductionPredictions(
       model: the winner.
       predictions: the examples of the split test as `Predictions` stores them, with `production_probabilities`, float32
         [classes of the model in production]; without examples unless the two can be compared.
-      standing: `state`, one of `none` (the first run), `same` (the winner is in production), `comparable`,
-        `unreadable`, `other_signature`, `other_labels` (it has no two classes in common with the winner); `version`;
-        `labels`, its classes in the order of their indices; and `text`, one sentence.
+      standing: whether the two can be compared, see `ProductionStanding`; `other_labels`: they have no two classes in
+        common.
       production_model: folder of the version in production; empty: there is none.
       production_identity: of its content; part of the cache key.
       code: fingerprint of the code this step runs; part of the cache key.
@@ -66,15 +66,15 @@ def ProductionPredictions(
     labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
     winner = path_utils.serving_model_path(model.uri)
     if not production_model:
-        found: dict[str, Any] = {"state": NONE, "version": None, "text": "no model is in production yet"}
+        found = ProductionStanding(state=NONE, text="no model is in production yet")
     elif production_identity == model_identity(winner):
-        found = {"state": SAME, "text": "the winner is the model in production"}
+        found = ProductionStanding(state=SAME, text="the winner is the model in production")
     else:
         [photo] = read_records(split_files(examples, "test")).take(1)
         found = examine(production_model, labels, photo)
     if production_model:
-        found["version"] = int(os.path.basename(production_model))
-    if found["state"] == COMPARABLE:
+        found = replace(found, version=int(os.path.basename(production_model)))
+    if found.state == COMPARABLE:
         stored = Stored(vectors, asked_twice, tolerance) if vectors is not None else None
         models = {PRODUCTION: production_model}
         store_answers(beam_pipeline, examples, ["test"], models, labels, predictions, stored=stored)
@@ -82,8 +82,8 @@ def ProductionPredictions(
     write_verdict(standing.uri, found)
 
 
-def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dict[str, Any]:
-    """Whether a model can be compared with one of ours: `state`, `text`, and where it can, `labels`.
+def examine(production_model: str, labels: list[str], example: tf.Tensor) -> ProductionStanding:
+    """Whether a model can be compared with one of ours; the version is for the caller to say.
 
     Args:
       production_model: folder of a SavedModel, by whomever.
@@ -94,8 +94,8 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
       MemoryError, ResourceExhaustedError: memory is short.
     """
 
-    def no(state: str, why: str) -> dict[str, Any]:
-        return {"state": state, "text": f"the model in production cannot be compared: {why}"}
+    def no(state: str, why: str) -> ProductionStanding:
+        return ProductionStanding(state=state, text=f"the model in production cannot be compared: {why}")
 
     try:
         loaded = load_model(production_model)
@@ -126,13 +126,13 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> dic
         return no(
             OTHER_LABELS, f"of its {len(its_labels)} classes {len(common)} are the winner's, expected two at least"
         )
-    return {
-        "state": COMPARABLE,
-        "labels": its_labels,
-        "text": "it knows the same classes"
+    return ProductionStanding(
+        state=COMPARABLE,
+        labels=its_labels,
+        text="it knows the same classes"
         if set(labels) == set(its_labels)
         else f"it knows {len(its_labels)} classes, of which {len(common)} are among the winner's {len(labels)}",
-    }
+    )
 
 
 def _first_line(error: Exception) -> str:

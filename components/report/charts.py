@@ -22,6 +22,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from components.report.history import PastRun
+from schemas.release import Interval
+
 # Wide enough for a phone without making its letters too small to read.
 _INCHES_WIDE = 5.2
 _SETTINGS = {
@@ -163,12 +166,12 @@ def reliability(models: Mapping[str, Mapping[str, Any]]) -> Markup:
 
 
 def intervals(
-    panels: Mapping[str, Mapping[str, Mapping[str, float | None]]], name: str, title: str, series: int = len(_SERIES)
+    panels: Mapping[str, Mapping[str, Interval]], name: str, title: str, series: int = len(_SERIES)
 ) -> Markup:
     """Values with their intervals, a panel a metric and a row a model.
 
     Args:
-      panels: metric with its unit -> model -> `value`, `low`, `high`; metrics in percent are shares in [0, 1].
+      panels: metric with its unit -> model -> what was measured; metrics in percent are shares in [0, 1].
       name: of the chart, unlike that of any other on the page.
       title: what it shows.
       series: how many rows follow each other in different colours, at most 4.
@@ -182,7 +185,7 @@ def intervals(
             for row, (measured, (colour, marker, _)) in enumerate(
                 zip(models.values(), _SERIES[:series] * len(models), strict=False)
             ):
-                value, low, high = (_number(measured.get(key)) for key in ("value", "low", "high"))
+                value, low, high = map(_number, (measured.value, measured.low, measured.high))
                 axes.plot([low, high], [row, row], color=colour, linewidth=2.2)
                 axes.plot([value], [row], marker, color=colour, markersize=8)
             axes.set_yticks(range(len(models)), [_short(model) for model in models], parse_math=False)
@@ -213,25 +216,20 @@ def sizes(edges: Sequence[float], counts: Sequence[int]) -> Markup:
         return _drawn(figure, "sizes", "Sizes of the accepted photos", text)
 
 
-def over_time(runs: Sequence[Mapping[str, Any]]) -> Markup:
-    """Accuracy of the winner and gain of fine-tuning of each run, in the order of the runs.
-
-    Args:
-      runs: of `deploy.production.history`; `run_id`, `status`, and, where known, `accuracy`, `difference`, `interval`.
-    """
+def over_time(runs: Sequence[PastRun]) -> Markup:
+    """Accuracy of the winner and gain of fine-tuning of each run, in the order of the runs."""
     figure = _figure(6.2, max(_INCHES_WIDE, min(12, 0.32 * len(runs))))
     marks = {"pushed": (BLUE, "o"), "not_pushed": (VERMILLION, "X"), "skipped": (GREEN, "D")}
     with matplotlib.rc_context(_SETTINGS):
         accuracy, gain = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for number, run in enumerate(runs):
-            colour, marker = marks.get(run["status"], (PURPLE, "^"))
-            label = str(run["status"]).replace("_", " ")
-            if run.get("accuracy"):
-                _interval(accuracy, number, run["accuracy"]["value"], run["accuracy"]["low"], run["accuracy"]["high"],
-                          colour, marker, label)  # fmt: skip
-            if run.get("difference") is not None and run.get("interval"):
-                low, high = run["interval"]
-                _interval(gain, number, run["difference"], low, high, colour, marker, label)
+            colour, marker = marks.get(run.status, (PURPLE, "^"))
+            label = run.status.replace("_", " ")
+            if (its := run.accuracy) is not None:
+                _interval(accuracy, number, its.value, its.low, its.high, colour, marker, label)
+            if run.difference is not None and run.interval:
+                low, high = run.interval
+                _interval(gain, number, run.difference, low, high, colour, marker, label)
         gain.axhline(0, color="black", linewidth=1)
         accuracy.set(title="Accuracy of the winner on the test split", ylabel="accuracy (%)")
         gain.set(title="What fine-tuning gained", ylabel="points of accuracy", xlabel="run (day, UTC)")
@@ -239,9 +237,7 @@ def over_time(runs: Sequence[Mapping[str, Any]]) -> Markup:
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         step = max(1, math.ceil(len(runs) / 6))
         shown = range(0, len(runs), step)
-        gain.set_xticks(
-            list(shown), [_short(str(runs[i]["run_id"])[:10]) for i in shown], parse_math=False, rotation=30
-        )
+        gain.set_xticks(list(shown), [_short(runs[i].run_id[:10]) for i in shown], parse_math=False, rotation=30)
         gain.set_xlim(-0.5, max(len(runs) - 0.5, 0.5))
         handles: dict[str, Any] = {}
         for axes in (accuracy, gain):

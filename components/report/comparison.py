@@ -11,6 +11,8 @@ import numpy as np
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
 from components.report.thumbnails import Album
+from schemas.json_records import to_json
+from schemas.summary import ModelSummary
 
 BINS = 10
 MOST_PAIRS, MOST_DISAGREEMENTS, MOST_MISTAKES = 15, 24, 12
@@ -45,7 +47,7 @@ def answers_of(probabilities: np.ndarray, its_labels: Sequence[str], truth: np.n
 def compare_models(
     stored: StoredPredictions,
     labels: Sequence[str],
-    measured: Mapping[str, Mapping[str, Any]],
+    measured: Mapping[str, ModelSummary],
     production: StoredPredictions | None,
     production_labels: Sequence[str],
     intervals: Mapping[str, Any],
@@ -66,7 +68,11 @@ def compare_models(
     """
     truth = np.array(labels)[stored.classes]
     answers = {model: answers_of(p, labels, truth) for model, p in stored.probabilities.items()}
-    metrics = {model: {name: measured[model][name] for name in _METRICS} for model in answers if model in measured}
+    metrics = {
+        model: {name: to_json(getattr(measured[model], name)) for name in _METRICS}
+        for model in answers
+        if model in measured
+    }
     if production is not None and PRODUCTION in production.probabilities:
         probabilities = production.probabilities[PRODUCTION]
         if production.keys != stored.keys:

@@ -31,6 +31,8 @@ from components.report.comparison import compare_models
 from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
+from schemas.summary import ModelSummary, RejectedFile
+from schemas.verdicts import ServableVerdict
 
 MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
 MOST_JUDGED = 10_000  # photos; whose labels are looked at
@@ -58,15 +60,15 @@ class RunOutputs:
     production_predictions: Artifact | None = None
     labels: Sequence[str] = ()
     production_labels: Sequence[str] = ()
-    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measured: Mapping[str, ModelSummary] = field(default_factory=dict)
     intervals: Mapping[str, Any] = field(default_factory=dict)
     histories: Mapping[str, str] = field(default_factory=dict)
-    rejected: Sequence[Mapping[str, str]] = ()
+    rejected: Sequence[RejectedFile] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     rules: PhotoRules = field(default_factory=PhotoRules)
     models: Mapping[str, str] = field(default_factory=dict)
     winner: str | None = None
-    servable: Mapping[str, Any] | None = None
+    servable: ServableVerdict | None = None
     peaks: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -226,23 +228,21 @@ def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
     return {"edges": [first + i * step for i in range(len(counts) + 1)], "counts": counts.tolist()}
 
 
-def _rejected(
-    rejected: Sequence[Mapping[str, str]], sources: Mapping[str, str], rules: PhotoRules
-) -> list[dict[str, Any]]:
+def _rejected(rejected: Sequence[RejectedFile], sources: Mapping[str, str], rules: PhotoRules) -> list[dict[str, Any]]:
     """Rejected files with what can still be seen of them; the reasons take turns, so that each is shown."""
     turns: Counter[str] = Counter()
     by_turn = []
     for i, file in enumerate(rejected):
-        by_turn.append((turns[file["reason"]], i, file))
-        turns[file["reason"]] += 1
+        by_turn.append((turns[file.reason], i, file))
+        turns[file.reason] += 1
     shown = [file for _, _, file in sorted(by_turn, key=lambda each: each[:2])[:MOST_REJECTED]]
     return [
         {
-            "name": file["file_name"],
-            "reason": file["reason"],
-            "detail": file["detail"],
-            "thumbnail": thumbnail_of_rejected(os.path.join(sources[file["dataset"]], file["file_name"]), rules)
-            if file["dataset"] in sources
+            "name": file.file_name,
+            "reason": file.reason,
+            "detail": file.detail,
+            "thumbnail": thumbnail_of_rejected(os.path.join(sources[file.dataset], file.file_name), rules)
+            if file.dataset in sources
             else None,
         }
         for file in shown
@@ -341,7 +341,7 @@ def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Albu
 
 def _model_costs(run: RunOutputs) -> dict[str, dict[str, float | None]]:
     """Size of each SavedModel, in millions of bytes, and the latency that ServableCheck measured of the winner."""
-    latency = (run.servable or {}).get("latency_milliseconds")
+    latency = run.servable.latency_milliseconds if run.servable else None
     return {
         model: {
             "megabytes": _megabytes(folder),

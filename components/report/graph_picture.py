@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup, escape
+
+from schemas.run_end import Step
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 46, 14, 24
 _COLUMNS = 3
@@ -22,28 +23,28 @@ _MARKS = {
 _NO_MARK = "M6 2 A4 4 0 1 1 5.9 2 Z"
 
 
-def graph_picture(nodes: Sequence[Mapping[str, Any]]) -> Markup | None:
+def graph_picture(nodes: Sequence[Step]) -> Markup | None:
     """An `<svg>` element; None: there is no step.
 
     Each step stands below those that it waits for. An arrow that follows from others is not drawn (the transitive
     reduction of the graph; Aho, Garey & Ullman 1972, "The Transitive Reduction of a Directed Graph").
 
     Args:
-      nodes: `id`, `state`, `seconds` and `upstream` of each step, as in `summary.json`. Where no step names any that it
-        waits for, as in the summaries of older versions, there are no arrows.
+      nodes: the steps. Where none names any that it waits for, as in the summaries of older versions, there are no
+        arrows.
     """
     if not nodes:
         return None
-    edges = _edges({node["id"]: node.get("upstream", ()) for node in nodes})
-    cells = _cells([node["id"] for node in nodes], edges)
+    edges = _edges({node.id: node.upstream for node in nodes})
+    cells = _cells([node.id for node in nodes], edges)
     places = {
         step: (2 + column * (_WIDTH + _GAP_X), 2 + row * (_HEIGHT + _GAP_Y)) for step, (row, column) in cells.items()
     }
     height = max(y for _, y in places.values()) + _HEIGHT + 2
     width = max(_COLUMNS, 1 + max(column for _, column in cells.values())) * (_WIDTH + _GAP_X) - _GAP_X + 4
     lines = [_arrow(places[a], places[b]) for a, b in edges]
-    boxes = [_box(node, *places[node["id"]]) for node in nodes]
-    told = ", ".join(f"{node['id']} {str(node['state']).replace('_', ' ')}" for node in nodes)
+    boxes = [_box(node, *places[node.id]) for node in nodes]
+    told = ", ".join(f"{node.id} {node.state.replace('_', ' ')}" for node in nodes)
     return Markup(
         '<svg class="graph" role="img" viewBox="0 0 {} {}" aria-label="The steps and their states: {}">{}{}</svg>'
     ).format(width, height, told, Markup().join(lines), Markup().join(boxes))
@@ -97,12 +98,12 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> Markup:
     return Markup('<path class="edge" d="{} {}"/>').format(path, head)
 
 
-def _box(node: Mapping[str, Any], x: float, y: float) -> Markup:
-    name, state = str(node["id"]), str(node["state"])
+def _box(node: Step, x: float, y: float) -> Markup:
+    name, state = node.id, node.state
     shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
     word = state.replace("_", " ")
     word = word if len(word) <= _LONGEST - 8 else word[: _LONGEST - 9] + "…"
-    words = f"{word} · {node['seconds']:.1f} s" if node["seconds"] else word
+    words = f"{word} · {node.seconds:.1f} s" if node.seconds else word
     kind = state if state in (*_MARKS, "not_reached") else "other"
     return Markup(
         '<g class="step {}"><rect x="{}" y="{}" width="{}" height="{}" rx="6"/>'

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from components.report.history import History
 from components.report.page import rendered, text_only
 from components.whole_file import write_whole
 
 HISTORY_FILE = "history.html"
 
 
-def write_history_page(history: Mapping[str, Any], name: str, folder: Path) -> Path:
+def write_history_page(history: History, name: str, folder: Path) -> Path:
     """Writes `history.html`, whole or not at all.
 
     Args:
-      history: `production`, `versions` and `runs`, oldest first, as `warmstart history --json` has them.
+      history: as `warmstart history` tells it.
       name: of the root folder, for the title.
       folder: where the page is written.
     """
-    shown = text_only(history)
-    drawn = [run for run in shown["runs"] if run["accuracy"] or run["difference"] is not None]
+    shown: History = text_only(history)
+    drawn = [run for run in shown.runs if run.accuracy or run.difference is not None]
     page = rendered("history_page.html.j2", h=shown, name=text_only(name), drawn=drawn)
     path = folder / HISTORY_FILE
     write_whole(path, page)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from markupsafe import Markup
 
 from components.report.graph_picture import graph_picture
 from components.whole_file import write_whole
+from schemas.json_records import from_json, to_json
+from schemas.release import Interval
+from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary
 
 PAGE_FILE = "index.html"
 # A mail takes it, and a phone too.
@@ -46,27 +50,23 @@ _FINDINGS = {
     "training": ("feature_extraction", "fine_tuned"),
     "comparison": ("labels", "metrics", "reliability", "confusion", "confused_pairs", "disagreements", "worst"),
 }
-# What describes a training, in the summary (as numbers) and in the history of it (as lists).
-_TRAINING = (
-    "best_epoch",
-    "resumed_from",
-    "learning_rate",
-    "trainable_parameters",
-    "strategy",
-    "strategy_reason",
-    "trained_on",
-    "devices",
-    "calibration",
-    "warm_start",
-)
 _DATA_BEGINNINGS = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:image/webp;base64,")
 
 
-def write_page(summary: Mapping[str, Any], folder: Path, findings: Mapping[str, Any] | None = None) -> Path:
+@dataclass(frozen=True)
+class _Training:
+    """epochs: the curves. variables: names of those that were trained."""
+
+    told: TrainingSummary
+    epochs: list[dict[str, Any]]
+    variables: list[str]
+
+
+def write_page(summary: Summary, folder: Path, findings: Mapping[str, Any] | None = None) -> Path:
     """Writes `index.html` of a run, whole or not at all.
 
     Args:
-      summary: the content of `summary.json`. All names in it come from photos and folders, and are shown as text.
+      summary: what the run did. All names in it come from photos and folders, and are shown as text.
       folder: of the run.
       findings: what was found in the photos and the models (`components/report/findings.py`); where a part is missing,
         the page says less.
@@ -80,15 +80,14 @@ def write_page(summary: Mapping[str, Any], folder: Path, findings: Mapping[str, 
     return path
 
 
-def write_plain_page(summary: Mapping[str, Any], folder: Path, problem: str) -> Path:
+def write_plain_page(summary: Summary, folder: Path, problem: str) -> Path:
     """Writes an `index.html` that says how the run ended, and why there is no more on it.
 
     Args:
       summary, folder: as of `write_page`.
       problem: a sentence.
     """
-    lines = [str(summary[key]) for key in ("status", "run_id", "reason")]
-    status, run_id, reason = (html.escape(line) for line in lines)
+    status, run_id, reason = map(html.escape, (summary.status, summary.run_id, summary.reason))
     text = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{status}: {run_id}</title>\n'
         f"<h1>{status}</h1>\n<p>run {run_id}</p>\n<p>{reason}</p>\n"
@@ -99,41 +98,39 @@ def write_plain_page(summary: Mapping[str, Any], folder: Path, problem: str) -> 
     return path
 
 
-def _render(summary: Mapping[str, Any], findings: Mapping[str, Any], pictures: bool = True) -> bytes:
+def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True) -> bytes:
     data, training, compared = (_part(findings, part) for part in ("data", "training", "comparison"))
     models = _models(summary, compared)
-    order = sorted(models, key=lambda model: (model != summary["winner"], list(models).index(model)))
-    classes = (summary["data"] or {}).get("classes") or {}
+    order = sorted(models, key=lambda model: (model != summary.winner, list(models).index(model)))
+    counts = summary.data.class_counts if summary.data else {}
+    of_window = summary.window.data if summary.window else None
     return rendered(
         "page.html.j2",
-        s={**summary, "drift": _drift(summary), "window": _window(summary)},
-        name=(summary["config"] or {}).get("name", ""),
-        texts=[(part, summary[key]["text"]) for key, part in _VERDICTS.items() if summary[key]],
-        graph=graph_picture(summary["nodes"]),
+        s=summary,
+        texts=[(part, verdict.text) for key, part in _VERDICTS.items() if (verdict := getattr(summary, key))],
+        graph=graph_picture(summary.nodes),
         peaks={node: cost["peak_megabytes"] for node, cost in _nodes_cost(findings).items()},
         data=data,
-        notes=_notes(summary),
-        labels=_counts(classes),
-        most_of_a_class=max((sum(n.get(label, 0) for n in classes.values()) for label in _counts(classes)), default=0),
+        notes=[*(summary.data.notes if summary.data else ()), *(of_window.notes if of_window else ())],
+        labels=list(counts),
+        most_of_a_class=max(counts.values(), default=0),
         rejected=_rejected(summary, data),
         curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
         trainings={
-            name: told
-            for phase, name in _PHASES.items()
-            if (told := _training((summary["models"] or {}).get(phase, {}).get("training"), training[phase]))
+            name: told for phase, name in _PHASES.items() if (told := _training(summary, phase, training[phase]))
         },
         models=models,
         order=order,
-        metrics={key: name for key, name in _METRICS.items() if any(model.get(key) for model in models.values())},
+        metrics={key: name for key, name in _METRICS.items() if any(getattr(each, key) for each in models.values())},
         interval_panels=_interval_panels(models),
         compared=compared,
         confusion={model: _confusion(model, models, compared) for model in order},
         pairs={model: _pairs(model, models, compared) for model in order},
         slices={model: by_gap(models[model]) for model in order},
         model_cost=(findings.get("cost") or {}).get("models") or {},
-        facts=flat(summary["config"] or {}),
-        lineage={key: summary[key] for key in ("versions", "data_fingerprint", "lineage") if summary.get(key)},
-        vectors=flat(summary.get("vectors") or {}),
+        facts=flat(summary.config or {}),
+        lineage={key: known for key in ("versions", "data_fingerprint", "lineage") if (known := getattr(summary, key))},
+        vectors=to_json(summary.vectors) if summary.vectors else {},
         problems=findings.get("problems") or [],
         pictures=pictures,
         most=_MOST_PHOTOS,
@@ -185,20 +182,23 @@ def text_only(value: Any) -> Any:
         return {text_only(key): text_only(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [text_only(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: text_only(getattr(value, field.name)) for field in fields(value)})
     return value
 
 
-def main_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+def main_metrics(summary: Summary) -> dict[str, float]:
     """The numbers of a run for a dashboard: metric -> value; accuracies are shares in [0, 1]."""
-    metrics: dict[str, float] = {"pushed": float(summary["status"] == "pushed")}
-    for model, measures in (summary["models"] or {}).items():
+    metrics: dict[str, float] = {"pushed": float(summary.status == "pushed")}
+    for model, measures in (summary.models or {}).items():
         for key in ("accuracy", "loss", "calibration_error"):
-            metrics[f"{model}_{key}"] = measures[key]["value"]
-    if summary["verdict"]:
-        metrics["fine_tuned_gain"] = summary["verdict"]["difference"]
-    if summary["data"]:
-        metrics["photos_accepted"] = float(sum(summary["data"]["accepted"].values()))
-        metrics["photos_rejected"] = float(sum(summary["data"]["rejected"].values()))
+            if known := getattr(measures, key):
+                metrics[f"{model}_{key}"] = known.value
+    if summary.verdict:
+        metrics["fine_tuned_gain"] = summary.verdict.difference
+    if summary.data:
+        metrics["photos_accepted"] = float(sum(summary.data.accepted.values()))
+        metrics["photos_rejected"] = float(sum(summary.data.rejected.values()))
     return metrics
 
 
@@ -213,12 +213,11 @@ def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def by_gap(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+def by_gap(model: ModelSummary) -> list[dict[str, Any]]:
     """The slices of a model, those first whose accuracy is furthest below the model's own."""
-    overall = model["accuracy"]["value"]
     rows = [
-        {"feature": feature, "value": value, "gap": part["accuracy"]["value"] - overall, **part}
-        for feature, values in (model.get("slices") or {}).items()
+        {"feature": feature, "value": value, "gap": part.accuracy.value - model.accuracy.value, **vars(part)}
+        for feature, values in model.slices.items()
         for value, part in values.items()
     ]
     return sorted(rows, key=lambda row: (row["gap"], row["feature"], row["value"]))
@@ -229,75 +228,42 @@ def _part(findings: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {**dict.fromkeys(_FINDINGS[part]), **(findings.get(part) or {})}
 
 
-def _models(summary: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of each model what is known of it, from the summary and from the findings."""
-    found = {model: dict(known) for model, known in (summary["models"] or {}).items()}
-    for model, metrics in (compared.get("metrics") or {}).items():
-        found[model] = {**metrics, **found.get(model, {})}
-    return {model: known for model, known in found.items() if known.get("accuracy")}
+def _models(summary: Summary, compared: Mapping[str, Any]) -> dict[str, ModelSummary]:
+    """The models of the summary, and those that the findings alone have, as the one in production."""
+    others = {model: from_json(ModelSummary, metrics) for model, metrics in (compared["metrics"] or {}).items()}
+    models = summary.models or {}
+    return models | {model: others[model] for model in others if model not in models}
 
 
-def _drift(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The verdict of the drift gate; a run of an older version, or without a window, has none."""
-    found = summary.get("drift")
-    return {"checks": {}, "far_photos": [], "far_photos_found": 0, **found} if found else None
-
-
-def _window(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The spans, and what came of them; a run that was stopped before has their names alone."""
-    found = summary.get("window")
-    if not found:
+def _training(summary: Summary, phase: str, history: Mapping[str, Any] | None) -> _Training | None:
+    """What is known of a phase; of a run that ended before its models were measured its history alone."""
+    model = (summary.models or {}).get(phase)
+    told = model.training if model else None
+    if told is None and history is None:
         return None
-    known = {"spans": [], "left_out": {}, "data": None, **found}
-    return {**known, "labels": _counts(known["data"]["classes"]) if known["data"] else []}
+    history = history or {"epochs": [], "trainable_variables": []}
+    return _Training(told or TrainingSummary.of_history(history), history["epochs"], history["trainable_variables"])
 
 
-def _training(told: Mapping[str, Any] | None, history: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What a training was: from the summary, and from its history."""
-    if not told and not history:
-        return None
-    known = {**(history or {}), **(told or {})}
-    epochs = (history or {}).get("epochs") or []
-    return {
-        **{key: known.get(key) for key in _TRAINING},
-        "number": (told or {}).get("epochs", len(epochs)),
-        "epochs": epochs,
-        "variables": (history or {}).get("trainable_variables") or [],
-    }
-
-
-def _interval_panels(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _interval_panels(models: Mapping[str, ModelSummary]) -> dict[str, dict[str, Interval]]:
     units = {"accuracy": "accuracy (%)", "loss": "loss (nats)", "calibration_error": "calibration error (points, %)"}
     return {
-        unit: {model: known[key] for model, known in models.items() if known.get(key)} for key, unit in units.items()
+        unit: {model: interval for model, known in models.items() if (interval := getattr(known, key))}
+        for key, unit in units.items()
     }
 
 
-def _counts(classes: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """The classes, those with the most photos first, then by name."""
-    totals: dict[str, int] = {}
-    for counts in classes.values():
-        for label, count in counts.items():
-            totals[label] = totals.get(label, 0) + count
-    return sorted(totals, key=lambda label: (-totals[label], label))
-
-
-def _notes(summary: Mapping[str, Any]) -> list[str]:
-    """What should be known of the photos, and of those of the window; a run of an older version has none."""
-    of_window = (summary.get("window") or {}).get("data")
-    return [note for data in (summary["data"], of_window) for note in (data or {}).get("notes", [])]
-
-
-def _rejected(summary: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+def _rejected(summary: Summary, data: Mapping[str, Any]) -> dict[str, Any]:
     """How many files, how many of each reason, and the first of them, with pictures where the findings have them."""
-    known = summary["data"] or {}
-    files = known.get("rejected_files") or []
-    pictured = data.get("rejected") or []
+    known = summary.data or DataSummary()
+    files = known.rejected_files
+    pictured = data["rejected"] or []
     pictures = {(file["name"], file["reason"]): file.get("thumbnail") for file in pictured}
     shown = [
-        {**file, "thumbnail": pictures.get((file.get("file_name"), file.get("reason")))} for file in files[:_MOST_FILES]
+        {"name": file.file_name, "detail": file.detail, "thumbnail": pictures.get((file.file_name, file.reason))}
+        for file in files[:_MOST_FILES]
     ]
-    return {"all": len(files), "reasons": known.get("rejected") or {}, "files": shown or pictured[:_MOST_FILES]}
+    return {"all": len(files), "reasons": known.rejected, "files": shown}
 
 
 def _nodes_cost(findings: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,15 +271,17 @@ def _nodes_cost(findings: Mapping[str, Any]) -> dict[str, Any]:
     return {node: cost for node, cost in nodes.items() if (cost or {}).get("peak_megabytes") is not None}
 
 
-def _matrix(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> tuple[list[str], list[list[int]]]:
+def _matrix(
+    model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]
+) -> tuple[list[str], list[list[int]]]:
     matrix = (compared.get("confusion") or {}).get(model)
     labels = compared.get("labels") or []
     if not matrix:
-        matrix, labels = models[model].get("confusion_matrix"), list(models[model].get("per_class") or {})
+        matrix, labels = models[model].confusion_matrix, list(models[model].per_class)
     return (labels, matrix) if matrix and len(matrix) == len(labels) else ([], [])
 
 
-def _confusion(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any] | None:
+def _confusion(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]) -> dict[str, Any] | None:
     """The confusion matrix with a level of colour, 0 to 5, for each cell; of many classes those most often mistaken."""
     labels, matrix = _matrix(model, models, compared)
     if not labels:
@@ -329,7 +297,7 @@ def _confusion(model: str, models: Mapping[str, Any], compared: Mapping[str, Any
     return {"labels": [labels[i] for i in chosen], "rows": rows, "of": len(labels)}
 
 
-def _pairs(model: str, models: Mapping[str, Any], compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _pairs(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The pairs of classes that are confused most, most first."""
     pairs = (compared.get("confused_pairs") or {}).get(model)
     if pairs is None:
@@ -352,18 +320,14 @@ def spaced(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
-def measured(known: Mapping[str, Any] | None, key: str) -> str:
+def measured(known: Interval | None, key: str) -> str:
     """A metric with its interval; a dash where it is not known."""
-    if not known or known.get("value") is None:
+    if known is None:
         return "–"
-    numbers = [known.get(part) for part in ("value", "low", "high")]
     if key in _IN_PERCENT:
         unit = " points" if key == "calibration_error" else " %"
-        value, low, high = ("–" if n is None else f"{100 * n:.1f}" for n in numbers)
-    else:
-        unit = ""
-        value, low, high = ("–" if n is None else f"{n:.3f}" for n in numbers)
-    return f"{value}{unit} ({low} to {high})"
+        return f"{100 * known.value:.1f}{unit} ({100 * known.low:.1f} to {100 * known.high:.1f})"
+    return f"{known.value:.3f} ({known.low:.3f} to {known.high:.3f})"
 
 
 def _percent(share: float | None) -> str:

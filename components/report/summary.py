@@ -1,4 +1,4 @@
-"""`summary.json`: the contract between a run and whoever reads about it."""
+"""The parts of `summary.json` that come from what the nodes left, and the file itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from components.feature_vector_gen import PASS_FILE
 from components.trainer.loop import HISTORY_FILE
 from components.whole_file import write_whole
 from schemas import schema_files
-
-SCHEMA_VERSION = 1
-SUMMARY_FILE = "summary.json"
-
-PUSHED, NOT_PUSHED, STOPPED, FAILED, SKIPPED = "pushed", "not_pushed", "stopped", "failed", "skipped"
+from schemas.json_records import from_json, to_json
+from schemas.run_end import SUMMARY_FILE
+from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, TrainingSummary, VectorsSummary
 
 
-def describe_data(ingest_report_uri: str, whole: bool = True) -> dict[str, Any]:
+def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
     """Accepted photos per split and class, every rejected file with its reason, and what else should be known.
 
     Args:
@@ -33,17 +31,17 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> dict[str, Any]:
       whole: False for a part of the data, in which classes may be missing.
     """
     report, rejected = read_report(ingest_report_uri)
-    return {
-        "layouts": report["layouts"],
-        "accepted": {split: sum(counts.values()) for split, counts in report["splits"].items()},
-        "classes": report["splits"],
-        "formats": report["formats"],
-        "converted": report.get("converted", {}),
-        "rejected": report["reasons"],
-        "rejected_files": rejected,
-        "left_out": report.get("left_out", {}),
-        "notes": find_notes(report, rejected, whole),
-    }
+    return DataSummary(
+        layouts=report["layouts"],
+        accepted={split: sum(counts.values()) for split, counts in report["splits"].items()},
+        classes=report["splits"],
+        formats=report["formats"],
+        converted=report.get("converted", {}),
+        rejected=report["reasons"],
+        rejected_files=[from_json(RejectedFile, file) for file in rejected],
+        left_out=report.get("left_out", {}),
+        notes=find_notes(report, rejected, whole),
+    )
 
 
 def labels(schema_uri: str) -> list[str]:
@@ -59,7 +57,7 @@ def describe_models(
     seed: int,
     minimum_slice_examples: int,
     abstain_below: float,
-) -> dict[str, Any]:
+) -> dict[str, ModelSummary]:
     """Each model on the test split: every metric of `metrics.evaluate` with its interval, and its accuracy by slice.
 
     Args:
@@ -73,41 +71,27 @@ def describe_models(
     """
     stored = read_predictions(predictions, "test")
     return {
-        model: {
-            "split": "test",
-            "examples": len(stored.keys),
-            **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
-            "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence, samples, seed),
-        }
+        model: from_json(
+            ModelSummary,
+            {
+                "split": "test",
+                "examples": len(stored.keys),
+                **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
+                "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence, samples, seed),
+            },
+        )
         for model, probabilities in stored.probabilities.items()
     }
 
 
-def describe_training(model_run_uri: str) -> dict[str, Any]:
+def describe_training(model_run_uri: str) -> TrainingSummary:
     """How a model learnt: the history of its training, without the epochs."""
-    history = _read_json(os.path.join(model_run_uri, HISTORY_FILE))
-    return {
-        "epochs": len(history["epochs"]),
-        "best_epoch": history["best_epoch"],
-        "resumed_from": history["resumed_from"],
-        "learning_rate": history["learning_rate"],
-        "trainable_variables": len(history["trainable_variables"]),
-        "trainable_parameters": history["trainable_parameters"],
-        **{key: history.get(key) for key in ("strategy", "strategy_reason", "trained_on", "devices", "calibration")},
-        "warm_start": _counted(history.get("warm_start")),
-    }
+    return TrainingSummary.of_history(_read_json(os.path.join(model_run_uri, HISTORY_FILE)))
 
 
-def _counted(warm_start: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Numbers of the matched and unused variables, which are many; names of the others, which one may ask for."""
-    if warm_start is None:
-        return None
-    return {**warm_start, "matched": len(warm_start["matched"]), "unused": len(warm_start["unused"])}
-
-
-def describe_vectors(feature_vectors_uri: str) -> dict[str, Any]:
+def describe_vectors(feature_vectors_uri: str) -> VectorsSummary:
     """How the frozen backbone ran, where it is cut, and how many photos it had seen before."""
-    return _read_json(os.path.join(feature_vectors_uri, PASS_FILE))
+    return from_json(VectorsSummary, _read_json(os.path.join(feature_vectors_uri, PASS_FILE)))
 
 
 def _read_json(file: str) -> dict[str, Any]:
@@ -115,9 +99,9 @@ def _read_json(file: str) -> dict[str, Any]:
         return json.loads(stream.read())
 
 
-def write_summary(summary: dict[str, Any], folder: Path) -> Path:
+def write_summary(summary: Summary, folder: Path) -> Path:
     """Writes `summary.json`, whole or not at all; bytes of a file's name that are no text become question marks."""
     path = folder / SUMMARY_FILE
-    content = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = json.dumps(to_json(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, content.encode("utf-8", "replace"))
     return path

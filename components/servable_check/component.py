@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +23,7 @@ from components.servable_check.packages import require_packages
 from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
 from schemas.labels import read_labels
+from schemas.verdicts import SelectionVerdict, ServableVerdict
 
 # How many fresh processes are asked before a limit of time refuses a model.
 _TRIES = 3
@@ -74,7 +74,7 @@ def ServableCheck(
     """
     del code
     require_packages(exports)
-    winner = read_verdict(selection.uri)["winner"]
+    winner = read_verdict(SelectionVerdict, selection.uri).winner
     chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
     stored = read_predictions(predictions, "test")
     row = {key: i for i, key in enumerate(stored.keys)}
@@ -91,11 +91,11 @@ def ServableCheck(
     model_exports.convert(folder, exports)
     findings = check(folder, photos, expected, tolerance, limits, exports, export_tolerance)
     write_verdict(verdict.uri, findings)
-    if findings["servable"]:
+    if findings.servable:
         blessing.set_int_custom_property(HAS_MODEL, 1)
     else:
         fileio.rmtree(folder)
-    bless(blessing, findings["servable"], "INFRA_")
+    bless(blessing, findings.servable, "INFRA_")
 
 
 def check(
@@ -106,7 +106,7 @@ def check(
     limits: Limits = Limits(),  # noqa: B008  (it cannot be changed)
     formats: Sequence[str] = (),
     export_tolerance: float = 0.0,
-) -> dict[str, Any]:
+) -> ServableVerdict:
     """Loads the model in a fresh process and judges its answers, those of its exports, and what they cost.
 
     Besides the photos it is asked about kinds that there may be none of among them (`golden.make_kinds`). A limit of
@@ -120,17 +120,6 @@ def check(
       limits: of what is measured.
       formats: exports to compare, of `tflite` and `onnx`.
       export_tolerance: largest difference of their probabilities from the model's.
-
-    Returns:
-      `servable`; `text`, one sentence;
-      `golden_photos`, how many; `kinds`, of the photos made besides;
-      `largest_difference` of a probability from the expected one;
-      `largest_disagreement` of a probability between the signatures;
-      `load_seconds`; `latency_milliseconds` (median, one photo a call);
-      `batch_latency_milliseconds` (median, 32 photos a call); `megabytes` (millions of bytes, of the folder);
-      `warm_up_requests`, how many were replayed;
-      `measured`, how many fresh processes were asked;
-      `exports`: format -> `largest_difference`, `megabytes`, `latency_milliseconds` (median, one image a call).
 
     Raises:
       ProcessFailed: the model or an export could not be asked.
@@ -159,7 +148,7 @@ def check(
     faults = judgement.wrong_answers(answers, kinds, tolerance) + judgement.exceeded_limits(measured, limits)
     differences = [("the probabilities differ", difference, tolerance)]
     differences += [
-        (f"those of {name} differ from them", found["largest_difference"], export_tolerance)
+        (f"those of {name} differ from them", found.largest_difference, export_tolerance)
         for name, found in compared.items()
     ]
     sentences = [
@@ -167,21 +156,21 @@ def check(
         for what, found, allowed in differences
     ]
     servable = not faults and all(found <= allowed for _, found, allowed in differences)
-    return {
-        "servable": servable,
-        "text": (
+    return ServableVerdict(
+        servable=servable,
+        text=(
             f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos"
             f"{f' (the best of {tries})' if tries > 1 else ''}; " + "; ".join(sentences + faults)
         ),
-        "golden_photos": len(photos),
-        "kinds": [kind for kind in asked if not kind.startswith("golden_")],
-        "largest_difference": difference,
-        "largest_disagreement": judgement.largest_disagreement(answers),
+        golden_photos=len(photos),
+        kinds=[kind for kind in asked if not kind.startswith("golden_")],
+        largest_difference=difference,
+        largest_disagreement=judgement.largest_disagreement(answers),
         **measured,
-        "measured": tries,
-        "warm_up_requests": int(answers["warm_up_requests"]),
-        "exports": compared,
-    }
+        measured=tries,
+        warm_up_requests=int(answers["warm_up_requests"]),
+        exports=compared,
+    )
 
 
 def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: str) -> dict[str, np.ndarray]:

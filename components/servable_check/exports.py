@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.servable_check import converter, export_probe, fresh_process
+from schemas.verdicts import ExportFindings
 
 
 def export_file(saved_model: str, export_format: str) -> str:
@@ -38,7 +39,7 @@ def convert(saved_model: str, formats: Sequence[str]) -> None:
             raise fresh_process.ProcessFailed(f"the export to {export_format} failed: {error}") from None
 
 
-def compare(saved_model: str, export_format: str, images_file: str, expected: np.ndarray) -> dict[str, float]:
+def compare(saved_model: str, export_format: str, images_file: str, expected: np.ndarray) -> ExportFindings:
     """Asks an export about images in a fresh process.
 
     Args:
@@ -46,10 +47,6 @@ def compare(saved_model: str, export_format: str, images_file: str, expected: np
       export_format: `tflite` or `onnx`.
       images_file: `.npy`, float32 [images, size, size, 3], range [0, 1].
       expected: float32 [images, classes], range [0, 1], what the model itself answers.
-
-    Returns:
-      `largest_difference` of a probability, infinite where there are more or fewer of them, NaN where an answer is;
-      `megabytes` (millions of bytes) of the file; `latency_milliseconds` (median, one image a call).
 
     Raises:
       ProcessFailed: the export could not be asked.
@@ -67,8 +64,8 @@ def compare(saved_model: str, export_format: str, images_file: str, expected: np
     differences = [
         float(np.max(np.abs(each - expected))) if each.shape == expected.shape else float("inf") for each in found
     ]
-    return {
-        "largest_difference": float(np.max(differences)),  # Python's max() may pass over a NaN
-        "megabytes": tf.io.gfile.stat(file).length / 1e6,
-        "latency_milliseconds": latency,
-    }
+    return ExportFindings(
+        largest_difference=float(np.max(differences)),  # Python's max() may pass over a NaN
+        megabytes=tf.io.gfile.stat(file).length / 1e6,
+        latency_milliseconds=latency,
+    )

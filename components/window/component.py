@@ -18,6 +18,7 @@ from components.window.merge import Part, choose_photos, merge_files, merge_repo
 from schemas import schema_files
 from schemas.errors import BadInput
 from schemas.features import SPLITS
+from schemas.verdicts import DriftVerdict
 
 
 @component
@@ -59,7 +60,7 @@ def Window(
       BadInput: DriftGate stops the newest span; or together the spans have one class only, or no photo in a split.
     """
     del code, planned
-    stop_if_told(read_verdict(drift.uri))
+    stop_if_told(read_verdict(DriftVerdict, drift.uri))
     all_vectors = {
         each.get_string_custom_property(PHOTOS_PROPERTY): each.uri for each in [vectors, *(earlier_vectors or [])]
     }

@@ -10,6 +10,7 @@ from deploy.commands.options import json_option, root_option
 from deploy.commands.report import open_page
 from deploy.root import find_root
 from schemas.errors import BadInput
+from schemas.json_records import to_json
 
 
 @click.command()
@@ -35,6 +36,6 @@ def history(root: str | None, as_json: bool, as_page: bool) -> None:
         place.reports.mkdir(exist_ok=True)
         open_page(write_history_page(found, place.folder.name, place.reports))
     elif as_json:
-        output.document(found)
+        output.document(to_json(found))
     else:
         click.echo(production.history_text(found, place))

@@ -6,11 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
-import jinja2
 
 from components.report.comparison_page import write_comparison
 from components.report.page import PAGE_FILE, write_page
@@ -18,6 +17,8 @@ from deploy import output
 from deploy.commands.options import json_option, root_option
 from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root, find_root, shown
 from schemas.errors import BadInput
+from schemas.json_records import from_json
+from schemas.summary import Summary
 
 
 @click.command()
@@ -45,7 +46,7 @@ def report(run: str | None, root: str | None, compare: tuple[str, str] | None, n
     folders = [find_run(place, name) for name in compare or (run,)]
     if compare is not None:
         # The name of the page is made of these.
-        first, second = ({**read_summary(folder), "run_id": folder.name} for folder in folders)
+        first, second = (replace(read_summary(folder), run_id=folder.name) for folder in folders)
         page = _written(place, lambda: write_comparison(first, second, place.reports))
     else:
         (folder,) = folders
@@ -89,15 +90,15 @@ def find_run(root: Root, name: str | None) -> Path:
     return root.reports / fitting[0]
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The content of a run's `summary.json`.
+def read_summary(folder: Path) -> Summary:
+    """What a run did.
 
     Raises:
-      BadInput: it has none, or one that cannot be read.
+      BadInput: it has no `summary.json`, or one that cannot be read.
     """
     file = folder / SUMMARY_FILE
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(
             f"the run {folder.name} has no {shown(file)}: it is running now, or was killed, and then the next run "
@@ -105,9 +106,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{shown(file)} cannot be read ({' '.join(str(error).split())}); choose another run") from None
-    if not isinstance(summary, dict) or "schema_version" not in summary:
+    if not isinstance(found, dict) or "schema_version" not in found:
         raise BadInput(f"{shown(file)} is no summary of a run (it has no schema_version); choose another run")
-    return summary
+    try:
+        return from_json(Summary, found)
+    except ValueError as error:
+        raise BadInput(f"{shown(file)} is not as this version writes it ({error}); choose another run") from None
 
 
 def open_page(page: Path, opens: bool = True) -> None:
@@ -127,8 +131,3 @@ def _written(root: Root, write: Callable[[], Path]) -> Path:
         return write()
     except OSError as error:
         raise BadInput(f"{root.reports} cannot be written ({error.strerror}); make it writable") from None
-    except (KeyError, TypeError, jinja2.UndefinedError) as error:
-        raise BadInput(
-            f"a summary in {root.reports} is not as this version writes it ({type(error).__name__}: {error}); choose "
-            "another run"
-        ) from None

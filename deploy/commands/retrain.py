@@ -50,10 +50,9 @@ def retrain(
     session = begin(folder, config_name, data, root, overrides, as_json)
     done = retraining.retrain(session.config, session.root, session.display)
     if as_json:
-        keys = ("status", "reason", "exit_code", "alert", "notes", "summary")
-        output.document({key: getattr(done, key) for key in keys})
+        output.document(done.to_json())
     elif done.summary is not None and done.folder is not None:
-        session.display.closing(dict(done.summary), done.folder)
+        session.display.closing(done.summary, done.folder)
     else:
         session.display.status(done.status, done.reason)
     for note in done.notes:

@@ -10,6 +10,7 @@ from deploy import local, output
 from deploy.commands.options import config_options, required_folder_argument
 from deploy.commands.session import begin
 from schemas.errors import BadInput
+from schemas.json_records import to_json
 
 
 @click.command()
@@ -62,7 +63,7 @@ def run(
     session = begin(folder, config_name, data, root, overrides, as_json)
     result = local.run(session.config, session.root, session.display, from_node, to_node, (force_push or "").strip())
     if as_json:
-        output.document(result.summary)
+        output.document(to_json(result.summary))
     else:
         session.display.closing(result.summary, result.folder)
     sys.exit(result.exit_code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.files import folders_in
 from deploy.housekeeping.record import Record
-from deploy.root import SUMMARY_FILE, Root
+from deploy.root import Root
+from schemas.run_end import RunEnd, read_summary_file
 
 # Type of photos, of vectors and of predictions.
 _EXAMPLES = "Examples"
@@ -31,7 +31,8 @@ def find_needs(root: Root, record: Record) -> Needs:
         needs.executions |= {record.maker[artifact] for artifact in used if artifact in record.maker}
     serving = root.serving_folder()
     for version in serving.versions():  # the pinned ones are among them
-        run_id = (serving.manifest(version) or {}).get("run_id")
+        manifest = serving.manifest(version)
+        run_id = manifest.run_id if manifest else None
         if not run_id:
             continue  # of an older warmstart, or damaged: nobody knows which run it was
         needs.runs.add(run_id)
@@ -74,11 +75,14 @@ def _runs_to_go_on_from(root: Root, record: Record, groups: dict[str, list[str]]
 def _steps_of_finished(report: Path) -> set[str] | None:
     """The steps that succeeded in a run that went through the whole graph, whatever the verdict; None: it did not."""
     try:
-        summary = json.loads((report / SUMMARY_FILE).read_text(encoding="utf-8"))
-        states = {node["id"]: node["state"] for node in summary["nodes"]}
-        ended = summary["status"] in ("pushed", "not_pushed", "skipped")
-    except (OSError, ValueError, KeyError, TypeError):
+        end = read_summary_file(RunEnd, report)
+    except (OSError, ValueError):
         return None
-    if not ended or not states or not {*states.values()} <= {"complete", "cached", "skipped"}:
+    states = {node.id: node.state for node in end.nodes}
+    if (
+        end.status not in ("pushed", "not_pushed", "skipped")
+        or not states
+        or not {*states.values()} <= {"complete", "cached", "skipped"}
+    ):
         return None
     return {step for step, state in states.items() if state != "skipped"}

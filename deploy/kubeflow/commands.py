@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -416,11 +415,11 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
 
 def _outcome(reports: Path) -> tuple[str, str] | None:
     """Status and reason of the summary in a run's folder; None where there is none to read, as on most machines."""
-    from deploy.root import EXIT_CODES, SUMMARY_FILE
+    from deploy.root import EXIT_CODES
+    from schemas.run_end import RunEnd, read_summary_file
 
     try:
-        summary = json.loads((reports / SUMMARY_FILE).read_text(encoding="utf-8"))
-        status, reason = summary["status"], summary["reason"]
-    except (OSError, ValueError, KeyError, TypeError):
+        end = read_summary_file(RunEnd, reports)
+    except (OSError, ValueError):
         return None
-    return (status, reason) if status in EXIT_CODES else None
+    return (end.status, end.reason) if end.status in EXIT_CODES else None

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy import quick_start
 from deploy.display import ConsoleDisplay
@@ -35,6 +36,9 @@ from deploy.kubeflow.plan import (
 )
 from deploy.root import EXIT_CODES, Root, failure
 from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from schemas.summary import Summary
 
 # A twin of a task is rare and ends when its node does; Kubeflow's own time-out comes first.
 _WAIT_FOR_TWIN_SECONDS = 6 * 3600.0
@@ -186,7 +190,7 @@ def _report(given: argparse.Namespace, root: Root, folder: Path) -> str:
     return "complete"
 
 
-def _write_metrics(summary: dict, executor_input: dict) -> None:
+def _write_metrics(summary: Summary, executor_input: dict) -> None:
     """Hands the main metrics to Kubeflow's launcher, as the SDK's executor does (kfp/dsl/executor.py)."""
     from components.report.page import main_metrics
 

@@ -14,11 +14,12 @@ or edited meanwhile, and none has to build the graph again (10 s). In `reports/<
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.whole_file import write_whole
+from schemas.json_records import from_json, to_json
+from schemas.summary import WindowSummary
 
 # The two tasks that are no TFX nodes.
 PREPARE, REPORT = "Prepare", "Report"
@@ -30,8 +31,8 @@ _PLAN_FILE, PIPELINE_FILE, _NOTES = "plan.json", "pipeline.pb", "nodes"
 @dataclass(frozen=True)
 class Plan:
     """nodes: id -> ids of the nodes that it waits for, in the order of the graph. began: seconds since 1970.
-    production_before: the version then, or None. artifacts: TFX's pipeline root. window: with `data.window`: `spans`,
-    and `left_out` with the reasons.
+    production_before: the version then, or None. artifacts: TFX's pipeline root. window: with `data.window`, what the
+    summary says of it.
     """
 
     pipeline_name: str
@@ -39,7 +40,7 @@ class Plan:
     began: float
     production_before: str | None
     artifacts: str
-    window: dict[str, Any] | None = None
+    window: WindowSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Note:
 def write_plan(folder: Path, plan: Plan, pipeline: bytes) -> None:
     """Writes plan and pipeline; the plan is there when both are."""
     write_whole(folder / PIPELINE_FILE, pipeline)
-    write_whole(folder / _PLAN_FILE, json.dumps(asdict(plan), indent=2).encode())
+    write_whole(folder / _PLAN_FILE, json.dumps(to_json(plan), indent=2).encode())
 
 
 def read_plan(folder: Path) -> Plan | None:
     """The plan, or None: it was never made."""
     try:
-        return Plan(**json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8")))
+        return from_json(Plan, json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
 

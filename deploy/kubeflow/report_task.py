@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from deploy import node_launch, run_summary
 from deploy.kubeflow.plan import FAILED, SKIPPED, Note, Plan, why_it_ended
@@ -13,9 +13,10 @@ from deploy.metadata_address import connect
 from deploy.root import CONFIG_FILE, Root, failure
 from pipeline import run_record
 from pipeline.config import read_dumped_config
+from schemas.summary import Summary
 
 
-def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Mapping[str, Note]) -> dict[str, Any]:
+def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Mapping[str, Note]) -> Summary:
     """Writes `summary.json` and the page; executions that a killed task left running are marked as failed.
 
     Args:
@@ -24,9 +25,6 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
       metadata: address of ML Metadata.
       plan: None where there is none, since Prepare refused or never began.
       notes: what the tasks noted down.
-
-    Returns:
-      the content of `summary.json`.
     """
     folder = root.reports / run_id
     config_file = folder / CONFIG_FILE
@@ -39,18 +37,19 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     status, reason = why_it_ended(plan, dict(notes))
     nodes: dict[str, run_record.NodeRun] = {}
     skipped = [task for task, note in notes.items() if note.state == SKIPPED]
-    graph, window = (plan.nodes, plan.window) if plan else ({}, None)
-    before = plan.production_before if plan else root.production_version()
+    ended = run_summary.Run(run_id, root, config, before=root.production_version(), skipped=skipped)
+    if plan:
+        ended = replace(ended, graph=plan.nodes, before=plan.production_before, window=plan.window)
     try:
         if plan:
             store = connect(metadata)
             node_launch.remove_outputs(plan.artifacts, run_record.abandon_unfinished(store, plan.pipeline_name, run_id))
             nodes = run_record.read_run(store, plan.pipeline_name, run_id)
-        summary = run_summary.summarise(config, run_id, nodes, graph, root, before, status, reason, skipped, window)
+        summary = run_summary.summarise(replace(ended, nodes=nodes), status, reason)
     except Exception as error:  # such as a store that is gone, or artifacts that somebody deleted
         traceback.print_exc()
         status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
-        summary = run_summary.summarise(config, run_id, {}, graph, root, before, status, reason, skipped, window)
-    summary["duration_seconds"] = round(time.time() - plan.began, 1) if plan else 0.0
+        summary = run_summary.summarise(ended, status, reason)
+    summary = replace(summary, duration_seconds=round(time.time() - plan.began, 1) if plan else 0.0)
     run_summary.write_results(summary, folder, config, nodes)
     return summary

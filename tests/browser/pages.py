@@ -8,6 +8,8 @@ from pathlib import Path
 from components.report.comparison_page import write_comparison
 from components.report.history_page import write_history_page
 from components.report.page import write_page
+from schemas.json_records import from_json
+from schemas.summary import Summary
 from tests.report_runs import BREEDS, HOSTILE, SUMMARIES, history_of, whole_run
 
 NOT_TEXT = b"K\xf6nig \xff".decode("utf-8", "surrogateescape")
@@ -24,12 +26,14 @@ def write_pages(folder: Path) -> None:
     }
     for name, (summary, findings) in runs.items():
         (folder / name).mkdir()
-        write_page(summary, folder / name, findings)
+        write_page(from_json(Summary, summary), folder / name, findings)
     others = folder / "others"
     others.mkdir()
-    first, second = ({**runs[name][0], "run_id": name} for name in ("cats_and_dogs", "hostile"))
+    named = {"cats_and_dogs": runs["cats_and_dogs"][0], "hostile": runs["hostile"][0]}
+    named["stopped"] = SUMMARIES["stopped without a plan"]
+    first, second, stopped = (from_json(Summary, {**summary, "run_id": name}) for name, summary in named.items())
     write_comparison(first, second, others)
-    write_comparison(first, {**SUMMARIES["stopped without a plan"], "run_id": "stopped"}, others)
+    write_comparison(first, stopped, others)
     write_history_page(history_of(12, HOSTILE), HOSTILE[0], others)
 
 

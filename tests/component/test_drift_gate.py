@@ -25,11 +25,13 @@ from components.drift_gate.component import DriftGate, read_photos
 from components.drift_gate.drift import Photos, judge, stop_if_told
 from components.drift_gate.settings import DriftSettings
 from components.transform.image_ops import photos_to_unit_range
-from components.verdict import read_verdict
 from components.window.strategy import ChosenArtifacts
 from pipeline.config import DriftConfig
 from schemas import features as f
 from schemas.errors import BadInput
+from schemas.json_records import from_json, to_json
+from schemas.verdicts import DriftVerdict
+from tests.verdicts import verdict_in
 
 SPLITS = ("train", "eval", "test")
 THRESHOLDS = DriftConfig().model_dump_json()
@@ -98,7 +100,7 @@ def gate(tmp_path):
         verdict.uri = str(tmp_path / "verdict")
         inputs = {"feature_vectors": [new]} | ({} if earlier is None else {"earlier_vectors": earlier})
         DriftGate.EXECUTOR_SPEC.executor_class().Do(inputs, {"verdict": [verdict]}, {**parameters(settings), **more})
-        return read_verdict(verdict.uri)
+        return verdict_in(verdict.uri)
 
     return run
 
@@ -178,7 +180,7 @@ def test_a_stop_is_one_sentence_and_leaves_its_verdict(rng, make_span, gate, tmp
     assert said.startswith("the new span was stopped at the drift gate: the 20 new photos differ from the 100 earlier")
     assert "20 of 20 resemble another class most (10 'cat' like 'dog', 10 'dog' like 'cat')" in said
     assert said.endswith("or let it pass with drift.class_feature_distance.stop=null")
-    verdict = read_verdict(str(tmp_path / "verdict"))
+    verdict = verdict_in(str(tmp_path / "verdict"))
     assert verdict["action"] == "stop"
     assert verdict["text"] in said
 
@@ -191,7 +193,7 @@ def test_a_stop_that_is_left_to_others_is_found_again(rng, make_span, gate):
     found = [artifact.get_string_custom_property(name) for name in ("action", "vectors", "thresholds")]
     assert found == ["stop", new.uri, THRESHOLDS]
     with pytest.raises(BadInput, match="the new span was stopped at the drift gate"):
-        stop_if_told(verdict)
+        stop_if_told(from_json(DriftVerdict, verdict))
 
 
 def test_what_was_stopped_passes_when_that_is_said(rng, make_span, gate):
@@ -237,8 +239,8 @@ def test_tfx_hands_over_any_number_of_earlier_spans(rng, make_span, tmp_path, wi
     with metadata.Metadata(connection) as handler:
         [verdict] = handler.store.get_artifacts_by_type(Verdict.TYPE_NAME)
     expected = 80 if wiring in ("several", "resolved") else 0
-    assert read_verdict(verdict.uri)["earlier_photos"] == expected
-    assert read_verdict(verdict.uri)["new_photos"] == 40
+    assert verdict_in(verdict.uri)["earlier_photos"] == expected
+    assert verdict_in(verdict.uri)["new_photos"] == 40
 
 
 # Real photos
@@ -346,7 +348,7 @@ def test_real_photos(real_photos, real_earlier, compared, count, change, action,
         photos = [(name, {"cat": "dog", "dog": "cat"}[label], content) for name, label, content in photos]
     elif change is not None:
         photos = [(name, label, change(content)) for name, label, content in photos]
-    verdict = judge(compared(photos), real_earlier, SETTINGS, seed=1)
+    verdict = to_json(judge(compared(photos), real_earlier, SETTINGS, seed=1))
     drifted = {name for name, check in verdict["checks"].items() if check["drifted"]}
     assert verdict["action"] == action
     assert told <= drifted

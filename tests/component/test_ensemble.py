@@ -289,10 +289,10 @@ def test_the_report_tells_of_it(three_models):
     stored = read_predictions(three_models, "test")
     assert list(models) == [FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE]
     for name, model in models.items():
-        assert model["examples"] == 15
-        assert model["accuracy"]["value"] == pytest.approx(stored.correct(name).mean())
+        assert model.examples == 15
+        assert model.accuracy.value == pytest.approx(stored.correct(name).mean())
         chosen = stored.probabilities[name][np.arange(15), stored.classes]
-        assert model["loss"]["value"] == pytest.approx(-np.log(chosen).mean())
+        assert model.loss.value == pytest.approx(-np.log(chosen).mean())
     table = _models_table(models, ENSEMBLE)
     assert table.title == "the models on 15 test photos"
     assert list(table.columns[0].cells) == ["feature extraction", "fine tuned", "ensemble"]

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
 from pipeline.config import dump_config, load_config
+from schemas.release import Release
 
 tf = pytest.importorskip("tensorflow")
 
@@ -154,7 +155,7 @@ def test_a_run_is_asked_for_by_its_name(root):
 
 def test_the_model_in_production_is_explained(root, exported_model):
     serving = root.serving_folder()
-    serving.push(exported_model, model_identity(exported_model), {}, serving.production())
+    serving.push(exported_model, model_identity(exported_model), Release(), serving.production())
     code, output, _ = explain("photos/0.jpg", "--model", "production", "--root", root.folder)
     assert code == 0
     assert re.search(r"photos/0.jpg +production +(cat|dog) .* Grad-CAM", output)

@@ -27,6 +27,9 @@ from components.report import findings
 from components.report.findings import RunOutputs, find, sizes
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
+from schemas.json_records import from_json
+from schemas.summary import ModelSummary, RejectedFile
+from schemas.verdicts import ServableVerdict
 
 LABELS = ["cat", "dog"]
 SPLITS = {"train": range(14), "eval": range(14, 17), "test": range(17, 24)}
@@ -127,7 +130,7 @@ class DrawnRun:
 
     def outputs(self, **changes: Any) -> RunOutputs:
         truth = np.array([i % 2 for split, _, i in self.rows if split == "test"])
-        measured = evaluate(np.eye(2)[truth], truth, LABELS, **INTERVALS)
+        measured = from_json(ModelSummary, evaluate(np.eye(2)[truth], truth, LABELS, **INTERVALS))
         given: dict[str, Any] = {
             "photos": examples_artifact(self.folder / "photos"),
             "vectors": examples_artifact(self.folder / "vectors"),
@@ -312,7 +315,7 @@ def test_rejected_files_take_turns_by_their_reasons(tmp_path, drawn_photos):
     (tmp_path / "cat" / "small.jpg").write_bytes(photo.photo_bytes)
     names = [("cat/small.jpg", "too_small")] + [(f"cat/{i}.txt", "not_a_photo") for i in range(80)]
     rejected = [
-        {"dataset": "cats_vs_dogs", "file_name": name, "reason": reason, "detail": f"{name} is {reason}"}
+        RejectedFile(dataset="cats_vs_dogs", file_name=name, reason=reason, detail=f"{name} is {reason}")
         for name, reason in reversed(names)
     ]
     outputs = RunOutputs(
@@ -335,7 +338,7 @@ def test_models_have_a_size_and_the_winner_a_latency(tmp_path):
     outputs = RunOutputs(
         models={"feature_extraction": str(tmp_path / "one"), "fine_tuned": str(tmp_path / "other")},
         winner="fine_tuned",
-        servable={"latency_milliseconds": 9.5},
+        servable=ServableVerdict(servable=True, text="", latency_milliseconds=9.5),
         peaks={"Trainer": 812.5, "Pusher": None},
     )
     assert find(outputs, seed=1)["cost"] == {

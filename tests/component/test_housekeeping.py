@@ -29,6 +29,7 @@ from deploy.commands.clean import clean as clean_command
 from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, configured_days
 from deploy.root import Root
 from schemas.errors import BadInput
+from schemas.release import Release
 
 NAME = "pets"
 DAY = 86_400
@@ -213,7 +214,7 @@ class History:
         folder = self.root.folder / "model"
         folder.mkdir(exist_ok=True)
         (folder / "saved_model.pb").write_text(run)
-        result = serving.push(folder, run, {}, serving.production(), run)
+        result = serving.push(folder, run, Release(), serving.production(), run)
         artifact = self.artifact(numbers["pushed_model"])
         artifact.custom_properties["pushed"].int_value = 1
         artifact.custom_properties["pushed_version"].string_value = str(result.version)
@@ -303,7 +304,7 @@ def check_promises(history: History, days: float) -> None:
     serving = history.root.serving_folder()
     for version in serving.versions():
         manifest = serving.manifest(version)
-        for number in history.used[manifest["run_id"]]:
+        for number in history.used[manifest.run_id]:
             kind = history.artifact(number).type
             assert kind == EXAMPLES or history.is_there(number), f"version {version} needs {kind} {number}"
     everything = history.store.get_artifacts()
@@ -475,7 +476,7 @@ def test_of_a_version_in_serving_models_and_verdicts_stay_and_photos_go(history)
     for _ in range(3):
         history.day += 40
         history.run("refused")
-    assert history.root.serving_folder().manifest(history.root.serving_folder().production())["run_id"] == run
+    assert history.root.serving_folder().manifest(history.root.serving_folder().production()).run_id == run
     cleaned = removed(history.clean())
     [ingested, *_], [trained, *_] = history.complete("Ingest"), history.complete("Train")
     assert f"artifacts/Ingest/examples/{ingested}" in cleaned

@@ -25,6 +25,7 @@ from deploy.metadata_address import PASSWORD_VARIABLE, connect
 from deploy.root import Root
 from pipeline.config import Config, load_config
 from schemas.errors import BadInput
+from schemas.json_records import to_json
 
 NAME = "cats_vs_dogs"
 PASSWORD = "a-password-of-mysql"
@@ -455,8 +456,9 @@ def told(place: Place, run_id: str) -> tuple[dict[str, Any], str]:
     """The summary that Report writes, and its page."""
     folder = place.root.reports / run_id
     summary = report(place.root, run_id, place.address, read_plan(folder), read_notes(folder))
-    assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == summary
-    return summary, (folder / "index.html").read_text(encoding="utf-8")
+    told = to_json(summary)
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8")) == told
+    return told, (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_refusal_by_prepare_becomes_summary_and_page(place):

@@ -19,8 +19,9 @@ from components.evaluator.stored_predictions import (
 )
 from components.model_selector.component import ModelSelector
 from components.model_selector.paired_comparison import compare
-from components.verdict import bless, read_verdict
+from components.verdict import bless
 from schemas import features as f
+from tests.verdicts import verdict_in
 
 EXAMPLES = 100
 SAMPLES = 20_000
@@ -85,7 +86,7 @@ def select(tmp_path, write_records):
                 "code": "",
             },
         )
-        findings = read_verdict(verdict.uri)
+        findings = verdict_in(verdict.uri)
         assert (folder / "chosen" / "name").read_text() == findings["winner"]
         assert ". " not in findings["text"], "one sentence"
         return findings

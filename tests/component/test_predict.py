@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
+from schemas.release import Release
 
 tf = pytest.importorskip("tensorflow")
 
@@ -206,7 +207,7 @@ def test_the_version_in_production_answers_unless_another_is_asked_for(photos, c
     root.prepare("cats_vs_dogs")
     serving = root.serving_folder()
     versions = [
-        serving.push(folder, model_identity(folder), {}, serving.production()).version
+        serving.push(folder, model_identity(folder), Release(), serving.production()).version
         for folder in (cut_model(abstains=False), exported_model)
     ]
     file = "photos/a/00.jpg"
@@ -297,7 +298,7 @@ def test_the_rules_outlive_a_rollback(photos, cut_model, ruled_model):
     root.prepare("cats_vs_dogs")
     serving, model = root.serving_folder(), ruled_model(PhotoRules(min_side=1000))
     for folder in (model, cut_model(abstains=False)):
-        serving.push(folder, model_identity(folder), {}, serving.production())
+        serving.push(folder, model_identity(folder), Release(), serving.production())
     assert predict("photos/a/00.jpg")[0] == 0
     serving.rollback()
     assert "each side must have at least 1000" in predict("photos/a/00.jpg")[2]

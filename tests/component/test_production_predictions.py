@@ -13,13 +13,20 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import PRODUCTION, read_predictions
-from components.pusher.serving_folder import model_identity
-from components.release_gate.production import ProductionPredictions, examine
-from components.verdict import read_verdict
+from components.release_gate import production
+from components.release_gate.production import ProductionPredictions
+from components.serving_folder.files import model_identity
 from schemas import schema_files
+from schemas.json_records import to_json
 from schemas.labels import LABELS_FILE
+from tests.verdicts import verdict_in
 
 LABELS = ["cat", "dog"]
+
+
+def examine(*given) -> dict:
+    """What is found, as it is written."""
+    return to_json(production.examine(*given))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def run(tmp_path, exported_model, drawn_photos, make_example, write_records, cur
             {"predictions": [artifacts["predictions"]], "standing": [artifacts["standing"]]},
             {"production_model": str(production_model), "production_identity": identity, "code": ""},
         )
-        return read_verdict(artifacts["standing"].uri), artifacts["predictions"]
+        return verdict_in(artifacts["standing"].uri), artifacts["predictions"]
 
     return run
 

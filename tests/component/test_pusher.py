@@ -10,10 +10,12 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.pusher import serving_folder
 from components.pusher.executor import AtomicPusherExecutor, PushSettings
-from components.pusher.serving_folder import ServingFolder, model_identity
+from components.serving_folder import folder as serving_folder
+from components.serving_folder.files import model_identity
+from components.serving_folder.folder import ServingFolder
 from components.verdict import bless
+from schemas.json_records import to_json
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index", "assets.extra/labels.txt": b"cat\ndog\n"}
 RELEASE = {
@@ -121,12 +123,12 @@ def test_a_blessed_model_appears_whole_in_one_numeric_folder(push, serving, tmp_
     assert pushed.get_string_custom_property("pushed_version") == str(version)
     assert pushed.get_string_custom_property("pushed_destination") == str(folder)
     manifest = serving.manifest(version)
-    assert {key: manifest[key] for key in RELEASE if key != "compared_with"} == {
+    assert {key: to_json(manifest)[key] for key in RELEASE if key != "compared_with"} == {
         key: value for key, value in RELEASE.items() if key != "compared_with"
     }
-    assert manifest["run_id"] == "2026-01-01T00-00-00Z"
-    assert manifest["labels"] == ["cat", "dog"]
-    assert manifest["model_sha256"] == model_identity(tmp_path / "Model" / "Format-Serving")
+    assert manifest.run_id == "2026-01-01T00-00-00Z"
+    assert manifest.labels == ["cat", "dog"]
+    assert manifest.model_sha256 == model_identity(tmp_path / "Model" / "Format-Serving")
 
 
 def test_the_model_with_what_was_put_beside_it_is_pushed_under_the_identity_of_the_trained_one(push, serving, tmp_path):
@@ -135,7 +137,7 @@ def test_the_model_with_what_was_put_beside_it_is_pushed_under_the_identity_of_t
     [version] = serving.versions()
     assert contents(serving.folder / str(version)) == {**FILES, **warm_up}
     assert contents(tmp_path / "PushedModel") == {**FILES, **warm_up}
-    assert serving.manifest(version)["model_sha256"] == model_identity(tmp_path / "Model" / "Format-Serving")
+    assert serving.manifest(version).model_sha256 == model_identity(tmp_path / "Model" / "Format-Serving")
 
 
 def test_the_model_in_production_is_not_pushed_again(push, serving, tmp_path):
@@ -164,12 +166,12 @@ def test_a_model_that_production_was_rolled_back_from_is_pushed_by_force_only(pu
     assert said(pushed) == (0, "rolled_back")
     assert "--force-push" in pushed.get_string_custom_property("reason")
     assert said(push(b"b", force_push="it was the camera")) == (1, "")
-    assert serving.manifest(serving.production())["forced"] == "it was the camera"
+    assert serving.manifest(serving.production()).forced == "it was the camera"
 
 
 def test_a_forced_release_is_recorded(push, serving):
     push(release={**RELEASE, "forced": "the customer waits"})
-    assert serving.manifest(serving.production())["forced"] == "the customer waits"
+    assert serving.manifest(serving.production()).forced == "the customer waits"
 
 
 def test_as_many_old_versions_stay_as_are_asked_for(push, serving):

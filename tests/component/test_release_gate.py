@@ -24,10 +24,13 @@ from components.evaluator.stored_predictions import (
 from components.release_gate.component import ReleaseGate
 from components.release_gate.decision import COMPARABLE, NONE, OTHER_LABELS, OTHER_SIGNATURE, SAME, UNREADABLE
 from components.release_gate.look_alikes import find_look_alikes
-from components.verdict import RELEASE_FILE, read_verdict, write_verdict
+from components.verdict import RELEASE_FILE, write_verdict
 from pipeline.config import ReleaseConfig
 from schemas import features as f
 from schemas import schema_files
+from schemas.json_records import from_json
+from schemas.verdicts import ProductionStanding
+from tests.verdicts import selection_of, verdict_in
 
 LABELS = ("cat", "dog")
 EXAMPLES = 200  # the first half cats
@@ -126,9 +129,9 @@ def gate(tmp_path, write_records, curated_schema):
                 for row in range(EXAMPLES)
             ]
             write_records(folder / "production" / "Split-test", rows)
-        write_verdict(standing.uri, found)
+        write_verdict(standing.uri, from_json(ProductionStanding, found))
         selection = artifact(Verdict, "selection")
-        write_verdict(selection.uri, {"winner": winner, "text": ""})
+        write_verdict(selection.uri, selection_of(winner))
         ingest_report = artifact(IngestReport, "ingest_report")
         (folder / "ingest_report" / "report.json").write_text(json.dumps({"data_fingerprint": "abc"}))
         schema = artifact(standard_artifacts.Schema, "schema")
@@ -179,7 +182,7 @@ def gate(tmp_path, write_records, curated_schema):
                 "code": "",
             },
         )
-        findings = read_verdict(verdict.uri)
+        findings = verdict_in(verdict.uri)
         marks = sorted(path.name for path in (folder / "ModelBlessing").iterdir())
         assert marks == sorted(["BLESSED" if findings["released"] else "NOT_BLESSED", RELEASE_FILE])
         assert blessing.get_int_custom_property("blessed") == int(findings["released"])

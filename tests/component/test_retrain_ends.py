@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import retrain as night
 from deploy.root import Root
 from pipeline.config import load_config
 from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
+from schemas.release import Release
+from schemas.summary import ProductionSummary, Summary
 
 NOTHING_NEW = "nothing is new: these photos were trained on already"
 TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"
@@ -34,7 +36,7 @@ class Night:
         (self.copy / "saved_model.pb").write_text("graph")
         (self.copy / "variables" / "variables.index").write_text("values")
         pushed = self.root.serving_folder().push(
-            self.copy, model_identity(self.copy), {"winner": "fine_tuned"}, None, "r"
+            self.copy, model_identity(self.copy), Release(winner="fine_tuned"), None, "r"
         )
         self.version = pushed.version
         self.why_not = NOTHING_NEW
@@ -105,9 +107,9 @@ def test_production_that_was_damaged_is_restored_and_somebody_hears_of_it(nights
     assert serving.production() > nights.version
     served = nights.root.serving / str(serving.production())
     assert (served / "saved_model.pb").read_text() == "graph"
-    assert serving.manifest(serving.production())["kind"] == "restoration"
+    assert serving.manifest(serving.production()).kind == "restoration"
     # What is known of the version outlives its loss, and the morning after is a quiet one.
-    assert serving.manifest(nights.version)["winner"] == "fine_tuned"
+    assert serving.manifest(nights.version).winner == "fine_tuned"
     assert nights.retrain().status == "skipped"
 
 
@@ -127,12 +129,12 @@ def test_who_goes_back_to_what_is_left_is_left_alone(nights):
     shutil.copytree(nights.copy, model)
     (model / "saved_model.pb").write_text("a better one")
     serving = nights.root.serving_folder()
-    second = serving.push(model, model_identity(model), {}, first, "s").version
+    second = serving.push(model, model_identity(model), Release(), first, "s").version
     shutil.rmtree(nights.root.serving / str(second))
     shutil.rmtree(model)
     assert nights.retrain().exit_code == 4
     third = serving.rollback(reason="the better one is lost")
-    assert (serving.production(), serving.manifest(third)["restores"]) == (third, first)
+    assert (serving.production(), serving.manifest(third).restores) == (third, first)
     assert nights.retrain().exit_code == 0
 
 
@@ -237,19 +239,20 @@ def test_a_run_that_was_killed_before_it_wrote_anything_is_closed(nights):
 def test_a_run_that_had_pushed_is_pushed_however_it_ended(nights):
     from deploy import run_summary
 
-    told = run_summary.summarise(None, "r", {}, {}, nights.root, None, "failed", "no space is left")
-    assert (told["status"], told["reason"]) == (
+    told = run_summary.summarise(run_summary.Run("r", nights.root), "failed", "no space is left")
+    assert (told.status, told.reason) == (
         "pushed",
         f"a model is in production as version {nights.version}; after that the run did not end as it should: no space "
         "is left",
     )
-    assert run_summary.summarise(None, "other", {}, {}, nights.root, None, "failed", "no")["status"] == "failed"
+    assert run_summary.summarise(run_summary.Run("other", nights.root), "failed", "no").status == "failed"
 
 
 def test_of_a_run_that_was_killed_the_next_one_tells(nights, monkeypatch):
     nights.why_not = ""
     (nights.root.reports / "2026-11-01T03-00-00Z").mkdir()
-    summary = {"run_id": "x", "status": "pushed", "reason": "a model is in production"}
+    production = ProductionSummary(before=None, after="7", folder="serving")
+    summary = Summary(run_id="x", status="pushed", reason="a model is in production", production=production)
     monkeypatch.setattr(
         night.local, "run", lambda config, root, display: night.local.RunResult(summary, root.reports / "x", 0)
     )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from deploy.root import SUMMARY_FILE, Root
 from pipeline.config import Config, load_config
 from pipeline.run_record import CACHED, COMPLETE, FAILED, NodeRun
 from schemas import schema_files
+from schemas.summary import DataSummary, RejectedFile, Summary
+from schemas.verdicts import ProductionStanding
 
 
 @pytest.fixture
@@ -53,9 +56,9 @@ def left(tmp_path, curated_schema):
     return left
 
 
-def summarised(config: Config, nodes: dict[str, NodeRun], root: Root, reason: str = "a test") -> dict[str, Any]:
-    summary = run_summary.summarise(config, "run", {}, dict.fromkeys(nodes, ()), root, None, "failed", reason)
-    return {**summary, "duration_seconds": 1.0}
+def summarised(config: Config, nodes: dict[str, NodeRun], root: Root, reason: str = "a test") -> Summary:
+    ended = run_summary.Run("run", root, config, {}, dict.fromkeys(nodes, ()))
+    return replace(run_summary.summarise(ended, "failed", reason), duration_seconds=1.0)
 
 
 def test_the_parameter_is_the_one_that_the_executor_reads():
@@ -77,8 +80,8 @@ def test_each_output_is_found_at_its_node(config, left, tmp_path):
         "FineTuning": left("FineTuning", ("model", model), state=FAILED),
     }
     summary = summarised(config, nodes, Root(tmp_path / "root"))
-    rejected = [{"dataset": "cats_vs_dogs", "file_name": "x", "reason": "empty", "detail": "x is empty"}]
-    summary["data"] = {"rejected_files": rejected}
+    rejected = [RejectedFile(dataset="cats_vs_dogs", file_name="x", reason="empty", detail="x is empty")]
+    summary = replace(summary, data=DataSummary(rejected_files=rejected))
     found = run_summary.outputs_of(config, nodes, summary)
     assert found.photos.uri == str(tmp_path / "ImageExampleGen" / "examples")
     assert found.vectors.uri == str(tmp_path / "FeatureVectorGen" / "feature_vectors")
@@ -115,7 +118,7 @@ def test_a_window_takes_the_place_of_its_newest_span(config, left, tmp_path):
 def test_production_is_compared_where_it_can_be(config, left, tmp_path, comparable):
     node = left("ProductionPredictions", ("predictions", standard_artifacts.Examples), ("standing", Verdict))
     standing = {"state": "comparable", "labels": ["bird", "cat"]} if comparable else {"state": "none"}
-    write_verdict(node.outputs["standing"][0].uri, {**standing, "text": "so it is"})
+    write_verdict(node.outputs["standing"][0].uri, ProductionStanding(**standing, text="so it is"))
     nodes = {"ProductionPredictions": node}
     found = run_summary.outputs_of(config, nodes, summarised(config, nodes, Root(tmp_path / "root")))
     assert (found.production_predictions is not None) is comparable
@@ -183,10 +186,11 @@ def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
     ingested.outputs["examples"][0].id = 7
     nodes = {"ImageExampleGen": ingested, "FineTuning": left("FineTuning", state=FAILED)}
     root = Root(tmp_path / "root")
-    summary = run_summary.summarise(config, "run", nodes, dict.fromkeys(nodes, ()), root, None, "failed", "a test")
-    assert summary["data_fingerprint"] == "3f1c"
-    assert summary["lineage"] == {"ImageExampleGen": {"examples": [7]}}
-    assert summary["versions"]["tfx"] == "1.16.0" or sys.version_info >= (3, 11)
-    assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    ended = run_summary.Run("run", root, config, nodes, dict.fromkeys(nodes, ()))
+    summary = run_summary.summarise(ended, "failed", "a test")
+    assert summary.data_fingerprint == "3f1c"
+    assert summary.lineage == {"ImageExampleGen": {"examples": [7]}}
+    assert summary.versions["tfx"] == "1.16.0" or sys.version_info >= (3, 11)
+    assert summary.versions["python"] == ".".join(map(str, sys.version_info[:3]))
     nothing = summarised(config, {}, root)
-    assert (nothing["data_fingerprint"], nothing["lineage"]) == (None, {})
+    assert (nothing.data_fingerprint, nothing.lineage) == (None, {})

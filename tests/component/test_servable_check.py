@@ -28,8 +28,10 @@ from components.records import choose_golden, text
 from components.servable_check import component, fresh_process, golden, probe, warmup
 from components.servable_check.judgement import Limits
 from components.transform import image_ops
-from components.verdict import read_verdict, write_verdict
+from components.verdict import write_verdict
 from schemas import features as f
+from schemas.json_records import to_json
+from tests.verdicts import selection_of, verdict_in
 
 TOLERANCE = 1e-5
 
@@ -66,7 +68,7 @@ def test_the_right_model_is_servable_and_the_process_had_nothing_of_ours(stamped
         return done
 
     monkeypatch.setattr(subprocess, "run", run_with_import_times)
-    findings = component.check(stamped, photos, expected, TOLERANCE, Limits(600, 1e6, 1e6, 1e6))
+    findings = to_json(component.check(stamped, photos, expected, TOLERANCE, Limits(600, 1e6, 1e6, 1e6)))
     assert findings["servable"], findings["text"]
     assert findings["golden_photos"] == len(photos)
     assert findings["kinds"] == ["png", "grey", "tiny", "huge", "corrupt"]
@@ -102,7 +104,7 @@ def test_the_probe_names_tensorflow_and_numpy_alone():
 def test_a_probability_that_is_off_by_a_thousandth_is_refused(exported_model, photos, expected):
     changed = expected.copy()
     changed[-1] += [1e-3, -1e-3]  # of one photo
-    findings = component.check(exported_model, photos, changed, TOLERANCE, Limits(maximum_megabytes=1e-6))
+    findings = to_json(component.check(exported_model, photos, changed, TOLERANCE, Limits(maximum_megabytes=1e-6)))
     assert not findings["servable"]
     assert findings["largest_difference"] == pytest.approx(1e-3, rel=0.05)
     assert "differ by at most 1.0e-03, more than 1e-05; megabytes: " in findings["text"]
@@ -122,7 +124,7 @@ def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, 
         return kinds | {"png": make_kinds(photos[-1], background)["png"]}
 
     monkeypatch.setattr(golden, "make_kinds", other_pixels)
-    findings = component.check(exported_model, photos, expected, TOLERANCE)
+    findings = to_json(component.check(exported_model, photos, expected, TOLERANCE))
     assert not findings["servable"]
     assert findings["largest_difference"] > 1e-3
 
@@ -168,7 +170,7 @@ def test_a_machine_that_is_busy_for_a_while_refuses_no_model(
 
     monkeypatch.setattr(component, "_ask", ask)
     monkeypatch.setattr(component.judgement, "wrong_answers", lambda *arguments: [])
-    findings = component.check(exported_model, photos, expected, TOLERANCE, Limits(1, 1000, 1000))
+    findings = to_json(component.check(exported_model, photos, expected, TOLERANCE, Limits(1, 1000, 1000)))
     assert findings["servable"] is servable
     assert findings["measured"] == asked
     assert next(process_of, None) is None
@@ -226,7 +228,7 @@ def save(model, folder):
 def test_every_fault_of_a_faulty_model_is_named(tmp_path, photos):
     save(Faulty(), tmp_path)
     wanted = np.tile(np.array([[0.25, 0.75]], np.float32), [len(photos), 1])
-    findings = component.check(str(tmp_path), photos, wanted, TOLERANCE)
+    findings = to_json(component.check(str(tmp_path), photos, wanted, TOLERANCE))
     assert not findings["servable"]
     assert np.isnan(findings["largest_difference"])
     for fault in (
@@ -363,7 +365,7 @@ def servable_check(tmp_path, exported_model, drawn_photos, make_example, write_r
         chosen.uri, selection.uri = str(tmp_path / "model"), str(tmp_path / "selection")
         verdict.uri, blessing.uri = str(tmp_path / "verdict"), str(tmp_path / "blessing")
         shutil.copytree(exported_model, tmp_path / "model" / "Format-Serving")
-        write_verdict(selection.uri, {"winner": winner, "text": ""})
+        write_verdict(selection.uri, selection_of(winner))
         component.ServableCheck.EXECUTOR_SPEC.executor_class().Do(
             {"model": [chosen], "examples": [examples], "predictions": [predictions], "selection": [selection]},
             {"blessing": [blessing], "verdict": [verdict]},
@@ -376,7 +378,7 @@ def servable_check(tmp_path, exported_model, drawn_photos, make_example, write_r
                 **settings,
             },
         )
-        return read_verdict(verdict.uri), blessing, Path(path_utils.stamped_model_path(blessing.uri))
+        return verdict_in(verdict.uri), blessing, Path(path_utils.stamped_model_path(blessing.uri))
 
     return run
 

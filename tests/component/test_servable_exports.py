@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from components.servable_check import component, exports, fresh_process, packages
 from schemas.errors import BadInput
+from schemas.json_records import to_json
 
 TOLERANCE, EXPORT_TOLERANCE = 1e-5, 1e-4
 SHAPE = [16, 16, 3]
@@ -82,7 +83,7 @@ def test_the_onnx_file_takes_any_number_of_images(with_onnx, images, expected):
 @pytest.mark.release
 def test_the_parity_report(export_format, images_file, expected, request):
     folder = request.getfixturevalue(f"with_{export_format}")
-    found = exports.compare(folder, export_format, images_file, expected)
+    found = to_json(exports.compare(folder, export_format, images_file, expected))
     assert found.keys() == {"largest_difference", "megabytes", "latency_milliseconds"}
     assert 0 <= found["largest_difference"] < 1e-5
     assert found["latency_milliseconds"] > 0
@@ -95,14 +96,14 @@ def test_the_parity_report(export_format, images_file, expected, request):
 def test_one_probability_that_differs_is_told(with_tflite, images_file, expected):
     changed = expected.copy()
     changed[-1] += [0.01, -0.01]
-    found = exports.compare(with_tflite, "tflite", images_file, changed)
+    found = to_json(exports.compare(with_tflite, "tflite", images_file, changed))
     assert found["largest_difference"] == pytest.approx(0.01, rel=0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.release
 def test_an_export_with_other_classes_differs_beyond_measure(with_tflite, images_file, expected):
-    found = exports.compare(with_tflite, "tflite", images_file, np.repeat(expected, 2, axis=1) / 2)
+    found = to_json(exports.compare(with_tflite, "tflite", images_file, np.repeat(expected, 2, axis=1) / 2))
     assert found["largest_difference"] == np.inf
 
 
@@ -128,7 +129,7 @@ def test_an_onnx_file_that_is_right_for_one_image_and_wrong_for_a_batch_differs(
     (tmp_path / "assets.extra").mkdir()
     onnx.save(model, str(tmp_path / "assets.extra" / "model.onnx"))
     means = np.exp(images.mean(axis=(1, 2)))
-    found = exports.compare(str(tmp_path), "onnx", images_file, means / means.sum(axis=1, keepdims=True))
+    found = to_json(exports.compare(str(tmp_path), "onnx", images_file, means / means.sum(axis=1, keepdims=True)))
     assert found["largest_difference"] == np.inf
 
 
@@ -172,7 +173,7 @@ def test_a_model_whose_export_is_another_models_is_refused(
 
     def check():
         arguments = {"formats": [export_format], "export_tolerance": EXPORT_TOLERANCE}
-        return component.check(folder, photos, wanted, TOLERANCE, **arguments)
+        return to_json(component.check(folder, photos, wanted, TOLERANCE, **arguments))
 
     right = check()
     assert right["servable"], right["text"]

@@ -20,6 +20,8 @@ from deploy.cli import main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
 from samples.sample_photos import write_sample_photos
+from schemas.json_records import from_json
+from schemas.summary import Summary
 
 VERSION = metadata.version("warmstart")
 REPOSITORY = Path(__file__).parents[2]
@@ -28,19 +30,24 @@ ACCURACY = {"value": 1.0, "low": 1.0, "high": 1.0}
 MODEL = {
     "examples": 54,
     "accuracy": ACCURACY,
-    "loss": {"value": 0.157},
-    "calibration_error": {"value": 0.07},
+    "loss": {**ACCURACY, "value": 0.157},
+    "calibration_error": {**ACCURACY, "value": 0.07},
     "training": None,
 }
 SUMMARY = {
+    "run_id": "2026-11-01T03-00-00Z",
     "data": {"accepted": {"train": 3}, "rejected": {"empty": 1}},
     "window": None,
     "models": {"feature_extraction": MODEL, "fine_tuned": MODEL},
     "winner": "feature_extraction",
     "drift": {"action": "note", "text": "the 20 new photos differ"},
     "further": None,
-    "verdict": {"text": "no proven gain [of any kind], so the cheaper one wins " + "and wins " * 30},
-    "release": {"text": "released"},
+    "verdict": {
+        "text": "no proven gain [of any kind], so the cheaper one wins " + "and wins " * 30,
+        "difference": 0.0,
+        "interval": [0.0, 0.0],
+    },
+    "release": {"text": "released", "released": True},
     "servable": None,
     "status": "pushed",
     "reason": "feature extraction is in production as version 7",
@@ -52,6 +59,8 @@ A_RUN = textwrap.dedent(f"""
     import sys, time
     from pathlib import Path
     from deploy import display, local
+    from schemas.json_records import from_json
+    from schemas.summary import Summary
     display._LINE_EVERY_SECONDS = 0.2
     shown = display.ConsoleDisplay(local.terminal_stream(), *sys.argv[1:])
     shown.heading("{VERSION}", "cats_vs_dogs")
@@ -63,7 +72,7 @@ A_RUN = textwrap.dedent(f"""
             if node == "Train":
                 time.sleep(0.15)
         shown.node_ended(node, state, 1.5)
-    shown.closing({SUMMARY!r}, Path("reports"))
+    shown.closing(from_json(Summary, {SUMMARY!r}), Path("reports"))
 """)
 # How control sequences of a terminal begin, and what goes back to the start of a line.
 CONTROL = re.compile(r"\x1b|\r|\x08")
@@ -416,7 +425,7 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path):
 def test_converted_photos_are_counted_by_format(tmp_path):
     data = {"accepted": {"train": 5, "test": 1}, "rejected": {"empty": 1}, "converted": {"TIFF": 1, "WebP": 2}}
     shown = io.StringIO()
-    ConsoleDisplay(shown).closing({**SUMMARY, "data": data}, tmp_path)
+    ConsoleDisplay(shown).closing(from_json(Summary, {**SUMMARY, "data": data}), tmp_path)
     assert "6 accepted (5 train, 1 test), 3 converted (1 TIFF, 2 WebP), 1 rejected" in " ".join(
         shown.getvalue().split()
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import data_folders
 from deploy.data_folders import default_root, refuse_other_classes, understand
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.errors import BadInput
+from schemas.release import Release
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def root(here):
     (model / "saved_model.pb").touch()
     (model / "assets.extra" / "labels.txt").write_text("cat\ndog\n")
     root.prepare("image_folder")
-    root.serving_folder().push(model, model_identity(model), {}, None)
+    root.serving_folder().push(model, model_identity(model), Release(), None)
     return root
 
 

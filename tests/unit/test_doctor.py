@@ -16,13 +16,14 @@ import pytest
 from click.testing import CliRunner
 
 from components.backbone import registry
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import doctor, schedule
 from deploy.cli import main
 from deploy.doctor import Asked, Check
 from deploy.root import Root
 from pipeline.config import load_config
 from samples.sample_photos import write_sample_photos
+from schemas.release import Release
 from tests.kfp_api_stub import KfpApiStub
 
 
@@ -396,7 +397,7 @@ def test_production_is_looked_at(root, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "saved_model.pb").write_text("graph")
-    version = root.serving_folder().push(model, model_identity(model), {}, None).version
+    version = root.serving_folder().push(model, model_identity(model), Release(), None).version
     assert doctor._production(root) == Check("production", "ok", f"version {version} is whole")
     (root.serving / str(version) / "saved_model.pb").write_text("another graph")
     assert_fails(doctor._production(root), "is damaged: saved_model.pb was changed", "warmstart repair")

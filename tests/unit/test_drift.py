@@ -10,17 +10,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.drift_gate import two_samples
-from components.drift_gate.drift import Photos, judge, stop_if_told
+from components.drift_gate import drift, two_samples
+from components.drift_gate.drift import Photos, stop_if_told
 from components.drift_gate.settings import DriftSettings
 from pipeline.config import DriftConfig, load_config
 from schemas.errors import BadInput
+from schemas.json_records import from_json, to_json
+from schemas.verdicts import DriftVerdict
 
 SETTINGS = DriftSettings.model_validate(DriftConfig().model_dump())
 CHECKS = [
     "label_distribution", "image_size", "image_format", "brightness", "feature_distance", "class_feature_distance"
 ]  # fmt: skip
 WIDTH = 24
+
+
+def judge(*given) -> dict:
+    """The verdict as it is written."""
+    return to_json(drift.judge(*given))
 
 
 def changed(**changes) -> DriftSettings:
@@ -404,7 +411,7 @@ def test_fewer_accepted_false_alarms_ask_for_more_of_a_distance(rng):
 def test_the_sentence_of_a_stop_says_everything(rng):
     verdict = judge(with_others(rng, swapped(draw(rng, 50)), 25), draw(rng, 300), SETTINGS, 1)
     with pytest.raises(BadInput) as stop:
-        stop_if_told(verdict)
+        stop_if_told(from_json(DriftVerdict, verdict))
     said = str(stop.value)
     stopped = [name for name, check in verdict["checks"].items() if check["action"] == "stop"]
     assert "class_feature_distance" in stopped
@@ -417,7 +424,7 @@ def test_the_sentence_of_a_stop_says_everything(rng):
     assert "50 new photos differ from the 300 earlier ones" in said
     assert "correct the span or take it away" in said
     assert "\n" not in said
-    stop_if_told(verdict | {"action": "note"})
+    stop_if_told(from_json(DriftVerdict, verdict | {"action": "note"}))
 
 
 # Far photos

@@ -133,7 +133,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ),
         ("components/evaluator/stored_predictions.py", READS_PREDICTIONS),
         ("components/pusher/executor.py", {"components.pusher.executor"}),
-        ("components/pusher/serving_folder.py", {"components.pusher.executor", "components.release_gate.production"}),
+        ("components/serving_folder/files.py", {"components.pusher.executor", "components.release_gate.production"}),
         (
             "components/evaluator/metrics.py",
             {"components.release_gate.component", "components.evaluator.eval_config"},

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import cli
 from deploy.root import Root
+from schemas.release import Interval, Release
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -35,11 +36,11 @@ def push(root, tmp_path):
         told = {
             "winner": "fine_tuned",
             "reason": f"{name} is better",
-            "metrics": {"accuracy": {"value": 0.9712, "low": 0.95, "high": 0.9888}},
+            "metrics": {"accuracy": Interval(value=0.9712, low=0.95, high=0.9888)},
             **release,
         }
         serving = root.serving_folder()
-        return serving.push(folder, model_identity(folder), told, serving.production(), "run").version
+        return serving.push(folder, model_identity(folder), Release(**told), serving.production(), "run").version
 
     return do
 
@@ -94,7 +95,7 @@ def test_history_shows_each_version_with_its_reason(root, push):
     code, output, _ = warmstart("history")
     assert code == 0
     lines = output.splitlines()
-    day = root.serving_folder().manifest(first)["pushed_at"][:10]
+    day = root.serving_folder().manifest(first).pushed_at[:10]
     words = [line.split() for line in lines]
     assert words[1] == ["version", "UTC", "what", "winner", "accuracy", "on", "test", "state"]
     accuracy = ["97.1%", "(95.0", "to", "98.9)"]
@@ -169,7 +170,7 @@ def test_history_for_programs(root, push):
         (first, "kept", False),
         (second, "production", False),
     ]
-    assert found["versions"][0]["model_sha256"] == root.serving_folder().manifest(first)["model_sha256"]
+    assert found["versions"][0]["model_sha256"] == root.serving_folder().manifest(first).model_sha256
     assert found["runs"] == [
         {
             "run_id": "2026-01-01T00-00-00Z",
@@ -217,7 +218,7 @@ def test_going_back_waits_for_no_slow_import(root, push, command):
         [sys.executable, "-c", program, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
     loaded = set(json.loads(output.splitlines()[-1]))
-    assert "components.pusher.serving_folder" in loaded
+    assert "components.serving_folder.folder" in loaded
     assert not loaded & {"tensorflow", "tfx", "apache_beam", "numpy", "pydantic", "ml_metadata", "google.protobuf"}
 
 
@@ -232,10 +233,10 @@ def test_rollback_says_what_it_did_and_how_servers_learn_of_it(root, push):
         f"runs/cats_vs_dogs/serving/{third}\n"
     )
     assert "TensorFlow Serving takes up the highest version" in output
-    assert root.serving_folder().manifest(third)["reason"] == "dogs became cats"
+    assert root.serving_folder().manifest(third).reason == "dogs became cats"
     code, _, _ = warmstart("rollback", second)
     assert code == 0
-    assert root.serving_folder().manifest(root.serving_folder().production())["restores"] == second
+    assert root.serving_folder().manifest(root.serving_folder().production()).restores == second
 
 
 def test_rollback_while_a_run_is_active(root, push):

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy import cli, disks, metadata_file, temporary
 from deploy.repair import repair_all, set_aside_unknown
 from deploy.root import Root, failure
 from schemas.errors import BadInput
+from schemas.release import Release
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_production_is_restored_from_what_was_set_aside(root):
     model = root.artifacts / "Pusher" / "pushed_model" / "4"
     model.mkdir(parents=True)
     (model / "saved_model.pb").write_text("graph")
-    version = root.serving_folder().push(model, model_identity(model), {}, None).version
+    version = root.serving_folder().push(model, model_identity(model), Release(), None).version
     set_aside_unknown(root, "run")
     (root.serving / str(version) / "saved_model.pb").unlink()
     [repair] = repair_all(root)

@@ -10,6 +10,8 @@ import pytest
 
 from components.report import charts
 from components.report.graph_picture import graph_picture
+from schemas.release import Interval
+from schemas.run_end import Step
 from tests.report_runs import HOSTILE, STEPS, UPSTREAM, history, history_of, measured, whole_run
 
 BINS = {
@@ -25,9 +27,9 @@ def drawn() -> dict[str, str]:
     return {
         "learning-curves": charts.learning_curves(phases),
         "reliability": charts.reliability(whole_run(["cat", "dog"])[1]["comparison"]["reliability"]),
-        "models": charts.intervals({"accuracy (%)": {"fine_tuned": measured(0.9)}}, "models", "Metrics"),
+        "models": charts.intervals({"accuracy (%)": {"fine_tuned": Interval(**measured(0.9))}}, "models", "Metrics"),
         "sizes": charts.sizes([10, 20, 40], [3, 9]),
-        "over-time": charts.over_time(history_of(12, ["no reason"])["runs"]),
+        "over-time": charts.over_time(history_of(12, ["no reason"]).runs),
     }
 
 
@@ -84,7 +86,7 @@ def test_the_colours_are_the_pages_and_the_page_has_them_for_light_and_dark(all_
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_any_name_is_text_in_a_chart(name):
-    chart = charts.intervals({"accuracy (%)": {name: measured(0.9)}}, "models", name)
+    chart = charts.intervals({"accuracy (%)": {name: Interval(**measured(0.9))}}, "models", name)
     shown = name.replace("_", " ")
     assert (shown if len(shown) <= 28 else shown[:27] + "…") in texts(chart)
     assert name in ElementTree.fromstring(chart).attrib["aria-label"]
@@ -106,12 +108,12 @@ def test_numbers_that_are_missing_leave_gaps():
     assert charts.learning_curves({"feature extraction": told})
     assert charts.reliability({"one": BINS})
     assert charts.reliability({"one": {**BINS, "confidence": [None] * 10, "accuracy": [None] * 10, "count": [0] * 10}})
-    assert charts.intervals({"loss (nats)": {"one": {"value": 0.3, "low": None, "high": None}}}, "models", "Loss")
+    assert charts.intervals({"loss (nats)": {"one": Interval(value=0.3, low=None, high=None)}}, "models", "Loss")
 
 
 @pytest.mark.parametrize("runs", [1, 2, 200])
 def test_any_number_of_runs_is_drawn_over_time(runs):
-    told = history_of(runs, ["no reason"])["runs"]
+    told = history_of(runs, ["no reason"]).runs
     chart = charts.over_time(told)
     assert f"{runs} runs" in chart
     assert len([text for text in texts(chart) if text.startswith("2026-11")]) <= 6
@@ -134,7 +136,7 @@ def edges_of(picture: str) -> int:
 
 def test_each_step_says_its_state_in_words_and_shape():
     states = ("complete", "cached", "failed", "skipped", "running", "not_reached")
-    nodes = [{"id": step, "state": states[i % 6], "seconds": 1.25 * (i % 2)} for i, step in enumerate(STEPS)]
+    nodes = [Step(id=step, state=states[i % 6], seconds=1.25 * (i % 2)) for i, step in enumerate(STEPS)]
     picture = graph_picture(nodes)
     found = states_of(picture)
     assert list(found) == STEPS
@@ -149,7 +151,7 @@ def test_each_step_says_its_state_in_words_and_shape():
 
 def test_steps_that_the_picture_does_not_know_come_last_and_none_covers_another():
     names = [*STEPS, "Window", "EarlierSpans", "DriftGate", "Ensemble", *HOSTILE]
-    picture = graph_picture([{"id": name, "state": "complete", "seconds": 0.0} for name in names])
+    picture = graph_picture([Step(id=name, state="complete") for name in names])
     boxes = [(float(box.attrib["x"]), float(box.attrib["y"])) for box in ElementTree.fromstring(picture).iter("rect")]
     assert len(set(boxes)) == len(boxes) == len(names)
     lowest = max(y for _, y in boxes[: len(STEPS)])
@@ -157,8 +159,8 @@ def test_steps_that_the_picture_does_not_know_come_last_and_none_covers_another(
     assert float(ElementTree.fromstring(picture).attrib["viewBox"].split()[3]) > max(y for _, y in boxes) + 40
 
 
-def node(step: str, *upstream: str) -> dict:
-    return {"id": step, "state": "complete", "seconds": 0.0, "upstream": upstream}
+def node(step: str, *upstream: str) -> Step:
+    return Step(id=step, state="complete", upstream=list(upstream))
 
 
 def cells_of(picture: str) -> dict[str, tuple[int, int]]:

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from components.report.page import MAXIMUM_BYTES, PAGE_FILE, main_metrics, write_page
-from components.report.summary import write_summary
+from components.report import page as report_page
+from components.report import summary as report_summary
+from components.report.page import MAXIMUM_BYTES, PAGE_FILE
+from schemas.json_records import from_json
+from schemas.summary import Summary
 from tests.report_runs import BREEDS, HOSTILE, PUSHED, STOPPED, SUMMARIES, drawn, model, whole_run
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -56,6 +59,18 @@ class Page(HTMLParser):
         {"style": self.styles, "title": self.titles}.get(inside, self.texts).append(data)
         if self.cells and {"td", "th", "li"} & set(self.open):
             self.cells[-1] += data
+
+
+def write_page(summary: dict[str, Any], folder: Path, findings: dict[str, Any] | None = None) -> Path:
+    return report_page.write_page(from_json(Summary, summary), folder, findings)
+
+
+def write_summary(summary: dict[str, Any], folder: Path) -> Path:
+    return report_summary.write_summary(from_json(Summary, summary), folder)
+
+
+def main_metrics(summary: dict[str, Any]) -> dict[str, float]:
+    return report_page.main_metrics(from_json(Summary, summary))
 
 
 def page(summary: dict[str, Any], findings: Any = None, folder: Path | None = None) -> Page:

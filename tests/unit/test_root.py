@@ -11,14 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy.root import Root, find_root
 from schemas.errors import BadInput
+from schemas.release import Release
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = """
 import sys
-from components.pusher.serving_folder import model_identity
+from components.serving_folder.files import model_identity
 from deploy.root import Root, find_root
 with Root(sys.argv[1]).lock("2024-02-29T12-00-00Z"):
     print("held", flush=True)
@@ -250,7 +251,7 @@ def test_the_identity_of_production_is_that_of_its_manifest_or_else_of_its_files
     (root.serving / "3").mkdir()  # of an older warmstart
     (root.serving / "3" / "saved_model.pb").write_bytes(b"graph")
     assert root.production_identity() == identity
-    version = root.serving_folder().push(tmp_path / "model", "of the trained model", {}, 3).version
+    version = root.serving_folder().push(tmp_path / "model", "of the trained model", Release(), 3).version
     assert root.production_identity() == "of the trained model"
     (root.serving / str(version) / "saved_model.pb").write_bytes(b"gra")
     assert root.production_identity() == "", "nobody knows what a damaged model is"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,19 +20,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from components.pusher import serving_folder
-from components.pusher.serving_folder import ServingFolder, checksums, model_identity
+from components.serving_folder import folder as serving_folder
+from components.serving_folder.files import checksums, model_identity
+from components.serving_folder.folder import ServingFolder
 from schemas.errors import BadInput
+from schemas.json_records import to_json
+from schemas.release import Interval, Release
 
 REPOSITORY = Path(__file__).parents[2]
-RELEASE = {
-    "winner": "fine_tuned",
-    "reason": "no worse than version 7",
-    "forced": None,
-    "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
-    "data_fingerprint": "abc",
-    "compared_with": 7,
-}
+RELEASE = Release(
+    winner="fine_tuned",
+    reason="no worse than version 7",
+    metrics={"accuracy": Interval(value=0.9, low=0.8, high=0.95)},
+    data_fingerprint="abc",
+    compared_with=7,
+)
 MANIFEST = "assets.extra/manifest.json"
 
 
@@ -58,7 +61,7 @@ def push(serving, model):
 
     def do(name: str, **release) -> int:
         folder = model(name)
-        result = serving.push(folder, model_identity(folder), {**RELEASE, **release}, serving.production(), "run")
+        result = serving.push(folder, model_identity(folder), replace(RELEASE, **release), serving.production(), "run")
         assert result.outcome == "pushed", result
         return result.version
 
@@ -89,7 +92,7 @@ def assert_whole(serving: ServingFolder) -> None:
     for version in serving.versions():
         folder = serving.folder / str(version)
         assert json.loads((folder / MANIFEST).read_text())["version"] == version
-        assert checksums(folder) == serving.manifest(version)["files"]
+        assert checksums(folder) == serving.manifest(version).files
 
 
 def leftovers(serving: ServingFolder) -> list[str]:
@@ -121,10 +124,10 @@ def test_a_pushed_version_is_the_model_and_a_manifest(serving, model):
         "model_sha256": model_identity(folder),
         "files": checksums(folder),
         "labels": ["cat", "a"],
-        "metrics": RELEASE["metrics"],
+        "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
         "data_fingerprint": "abc",
     }
-    assert serving.manifest(result.version) == json.loads((version / MANIFEST).read_text())
+    assert to_json(serving.manifest(result.version)) == json.loads((version / MANIFEST).read_text())
     assert result.reason == f"the model is in production as version {result.version}"
 
 
@@ -132,8 +135,8 @@ def test_the_next_push_says_what_it_replaced_and_that_it_was_forced(serving, pus
     first = push("a")
     second = push("b", forced="the customer waits")
     assert serving.production() == second
-    assert serving.manifest(second)["replaced"] == first
-    assert serving.manifest(second)["forced"] == "the customer waits"
+    assert serving.manifest(second).replaced == first
+    assert serving.manifest(second).forced == "the customer waits"
 
 
 def test_checksums_and_identity(tmp_path, model):
@@ -231,7 +234,7 @@ def test_a_model_that_was_rolled_back_from_comes_back_by_force_only(serving, pus
     )
     result = serving.push(*arguments, force_push="it was the camera")
     assert result.outcome == "pushed"
-    assert serving.manifest(result.version)["forced"] == "it was the camera"
+    assert serving.manifest(result.version).forced == "it was the camera"
     push("a")
     assert push("b")  # whoever forced it once has taken the rollback back
 
@@ -239,7 +242,7 @@ def test_a_model_that_was_rolled_back_from_comes_back_by_force_only(serving, pus
 def test_a_reason_to_force_is_recorded_only_where_it_was_needed(serving, model):
     folder = model("a")
     result = serving.push(folder, model_identity(folder), RELEASE, None, force_push="to be sure")
-    assert serving.manifest(result.version)["forced"] is None
+    assert serving.manifest(result.version).forced is None
 
 
 def test_a_model_that_was_rolled_back_to_again_is_no_longer_refused(serving, push, model):
@@ -264,7 +267,7 @@ def test_a_rollback_is_a_new_highest_version_with_the_old_content(serving, push)
     assert serving.production() == third
     assert content(serving.folder / str(third)) == before[first]
     assert {version: content(serving.folder / str(version)) for version in (first, second)} == before
-    manifest, old = serving.manifest(third), serving.manifest(first)
+    manifest, old = to_json(serving.manifest(third)), to_json(serving.manifest(first))
     changed = {key: value for key, value in manifest.items() if value != old[key]}
     assert changed.pop("pushed_at", old["pushed_at"]) >= old["pushed_at"]
     assert changed == {
@@ -280,17 +283,17 @@ def test_a_rollback_is_a_new_highest_version_with_the_old_content(serving, push)
 
 def test_rollbacks_go_back_and_never_forward_unless_asked(serving, push):
     first, second, third = push("a"), push("b"), push("c")
-    assert serving.manifest(serving.rollback())["restores"] == second
+    assert serving.manifest(serving.rollback()).restores == second
     fifth = serving.rollback()
-    assert serving.manifest(fifth)["restores"] == first
+    assert serving.manifest(fifth).restores == first
     with pytest.raises(BadInput) as error:
         serving.rollback()
     assert str(error.value) == (
         f"version {first}, whose content is in production, came first or nothing before it is left; choose one of "
         f"{second}, {third}, {fifth - 1}"
     )
-    assert serving.manifest(serving.rollback(third))["restores"] == third
-    assert serving.manifest(serving.rollback(fifth))["restores"] == first
+    assert serving.manifest(serving.rollback(third)).restores == third
+    assert serving.manifest(serving.rollback(fifth)).restores == first
 
 
 def test_a_rollback_goes_to_what_was_read_before_and_not_to_what_was_rolled_back_from(serving, push):
@@ -298,7 +301,7 @@ def test_a_rollback_goes_to_what_was_read_before_and_not_to_what_was_rolled_back
     push("bad")
     serving.rollback()
     push("c")
-    assert serving.manifest(serving.rollback())["restores"] == first
+    assert serving.manifest(serving.rollback()).restores == first
 
 
 def test_a_rollback_passes_over_the_same_model(serving, push):
@@ -307,7 +310,7 @@ def test_a_rollback_passes_over_the_same_model(serving, push):
     push("a", forced="the second thought")
     push("b", forced="the third thought")
     shutil.rmtree(serving.folder / str(serving.versions()[2]))
-    assert serving.manifest(serving.rollback())["restores"] == first
+    assert serving.manifest(serving.rollback()).restores == first
 
 
 def test_a_rollback_finds_the_content_of_a_removed_version_in_its_copy(serving, push):
@@ -318,8 +321,8 @@ def test_a_rollback_finds_the_content_of_a_removed_version_in_its_copy(serving, 
     serving.remove_old(0)
     assert first not in serving.versions()
     back = serving.rollback()
-    assert serving.manifest(back)["restores"] == first
-    assert serving.manifest(back)["labels"] == ["cat", "a"]
+    assert serving.manifest(back).restores == first
+    assert serving.manifest(back).labels == ["cat", "a"]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +384,7 @@ def test_a_manifest_of_other_types_is_none(serving, push, key, value):
     ):
         file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     assert serving.manifest(first) is None
-    assert [version["state"] for version in serving.history()] == ["kept", "production"]
+    assert [version.state for version in serving.history()] == ["kept", "production"]
 
 
 def test_a_damaged_manifest_is_made_good_by_its_copy(serving, push):
@@ -389,8 +392,8 @@ def test_a_damaged_manifest_is_made_good_by_its_copy(serving, push):
     manifest = serving.folder / str(first) / MANIFEST
     for text in ("{", "[]", '{"version": 3}', manifest.read_text().replace(str(first), str(second))):
         manifest.write_text(text)
-        assert serving.manifest(first)["restores"] is None
-        assert serving.manifest(first)["version"] == first
+        assert serving.manifest(first).restores is None
+        assert serving.manifest(first).version == first
     kept = serving.folder.with_name(serving.folder.name + "-manifests") / f"{first}.json"
     for spoil in (lambda: kept.write_text("{"), kept.unlink):
         spoil()
@@ -400,7 +403,7 @@ def test_a_damaged_manifest_is_made_good_by_its_copy(serving, push):
         assert str(error.value) == (
             f"version {first} is damaged: its manifest is unreadable; there is no other version to choose"
         )
-    assert [entry["kind"] for entry in serving.history()] == [None, "push"]
+    assert [entry.kind for entry in serving.history()] == [None, "push"]
 
 
 def test_what_cannot_be_rolled_back_to_is_refused_by_name(serving, push):
@@ -429,14 +432,14 @@ def test_versions_of_an_older_warmstart_can_be_rolled_back_to(serving, push, mod
     for number, name in ((1000, "a"), (1001, "b")):
         shutil.copytree(model(name), serving.folder / str(number))
     assert serving.manifest(1000) is None
-    told = [(entry["version"], entry["kind"], entry["state"]) for entry in serving.history()]
+    told = [(entry.version, entry.kind, entry.state) for entry in serving.history()]
     assert told == [(1000, "push", "kept"), (1001, "push", "production")]
     folder = model("b")
     assert serving.push(folder, model_identity(folder), RELEASE, 1001).outcome == "already_in_production"
     back = serving.rollback()
     assert content(serving.folder / str(back)) == content(model("a"))
-    assert serving.manifest(back)["restores"] == 1000
-    assert serving.manifest(back)["labels"] == ["cat", "a"]
+    assert serving.manifest(back).restores == 1000
+    assert serving.manifest(back).labels == ["cat", "a"]
     (serving.folder / "1001" / "saved_model.pb").write_bytes(b"other")
     with pytest.raises(BadInput, match=r"version 1001 is damaged: saved_model\.pb is not what was pushed"):
         serving.rollback(1001)
@@ -465,7 +468,7 @@ def test_what_a_rollback_restored_may_be_removed_and_the_rollback_stays(serving,
     serving.remove_old(0)
     assert serving.versions() == [third]
     assert content(serving.folder / str(third)) == content(model("a"))
-    assert serving.manifest(third)["restores"] == first
+    assert serving.manifest(third).restores == first
 
 
 def test_pins_of_what_is_not_there_are_refused(serving, push):
@@ -485,16 +488,16 @@ def test_history_tells_of_all_versions_ever(serving, push):
     serving.remove_old(1)
     shutil.rmtree(serving.folder / str(second))  # by hand
     entries = serving.history()
-    assert [(entry["state"], entry["pinned"], entry["kind"]) for entry in entries] == [
+    assert [(entry.state, entry.pinned, entry.kind) for entry in entries] == [
         ("removed", False, "push"),
         ("removed", True, "push"),
         ("removed", False, "push"),
         ("kept", False, "push"),
         ("production", False, "rollback"),
     ]
-    assert entries[0]["version"] == first
-    assert entries[0]["metrics"] == RELEASE["metrics"]
-    assert [entry["version"] for entry in entries] == sorted(entry["version"] for entry in entries)
+    assert entries[0].version == first
+    assert entries[0].metrics == RELEASE.metrics
+    assert [entry.version for entry in entries] == sorted(entry.version for entry in entries)
 
 
 def test_reading_makes_and_changes_nothing(serving, push):
@@ -510,12 +513,14 @@ def test_reading_makes_and_changes_nothing(serving, push):
 
 PUSH_PROGRAM = """
 import sys
-from components.pusher.serving_folder import ServingFolder, model_identity
+from components.serving_folder.files import model_identity
+from components.serving_folder.folder import ServingFolder
+from schemas.release import Release
 serving, expected = ServingFolder(sys.argv[1]), None if sys.argv[3] == "none" else int(sys.argv[3])
 identity = model_identity(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-print(serving.push(sys.argv[2], identity, {}, expected).outcome, flush=True)
+print(serving.push(sys.argv[2], identity, Release(), expected).outcome, flush=True)
 """
 
 
@@ -591,7 +596,7 @@ def test_who_waits_too_long_is_told(serving, push, monkeypatch):
         ):
             with pytest.raises(BadInput, match=r"another push or rollback has been at work in .+ for more than 0.2 s"):
                 change()
-        assert [entry["state"] for entry in serving.history()] == ["production"]
+        assert [entry.state for entry in serving.history()] == ["production"]
 
 
 @pytest.fixture
@@ -629,7 +634,8 @@ def test_a_full_disk_leaves_production_whole_and_nothing_else(small_disk, model)
 READER_PROGRAM = """
 import json, sys
 from pathlib import Path
-from components.pusher.serving_folder import ServingFolder, checksums
+from components.serving_folder.files import checksums
+from components.serving_folder.folder import ServingFolder
 serving, reads, seen = ServingFolder(sys.argv[1]), 0, set()
 print("ready", flush=True)
 while not Path(sys.argv[2]).exists():
@@ -729,7 +735,7 @@ class AnyOrder(RuleBasedStateMachine):
             )
             return
         assert version > max(self.contents)
-        restored = target or self.serving.manifest(version)["restores"]
+        restored = target or self.serving.manifest(version).restores
         assert self.contents[restored] != self.contents[production]
         self.contents[version] = self.contents[restored]
 
@@ -755,10 +761,10 @@ class AnyOrder(RuleBasedStateMachine):
     def all_is_well(self):
         assert self.serving.production() == max(self.contents, default=None)
         assert self.serving.pinned() == sorted(self.pins)
-        assert [entry["version"] for entry in self.serving.history()] == sorted(self.contents)
+        assert [entry.version for entry in self.serving.history()] == sorted(self.contents)
         assert_whole(self.serving)
         for version in self.serving.versions():
-            assert self.serving.manifest(version)["labels"] == ["cat", self.contents[version]]
+            assert self.serving.manifest(version).labels == ["cat", self.contents[version]]
 
     def teardown(self):
         shutil.rmtree(self.base, ignore_errors=True)
@@ -806,7 +812,7 @@ def test_a_file_that_is_gone_or_new_is_damage_too(serving, push):
 
 def test_a_damaged_model_in_production_is_rolled_back_to_a_whole_copy_of_it_first(serving, push, model, damaged):
     version = serving.rollback()
-    assert serving.manifest(version)["restores"] == damaged[0]
+    assert serving.manifest(version).restores == damaged[0]
     assert serving.identity(version) == serving.identity(damaged[0])
     push("c")
     result = serving.push(model("a"), model_identity(model("a")), RELEASE, serving.production())
