@@ -14,6 +14,7 @@ from rich.table import Table
 
 from deploy.output import Loudness, colours
 from deploy.root import shown
+from schemas.words import spelled
 
 if TYPE_CHECKING:
     from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary, WindowSummary
@@ -178,23 +179,18 @@ def _window(window: WindowSummary) -> str:
 
 
 def _fine_tuning(training: TrainingSummary) -> str:
-    """What learnt in phase two, on what, and from where."""
-    reason = f" ({training.strategy_reason})" if training.strategy_reason else ""
-    text = (
-        f"{(training.strategy or '').replace('_', ' ')}{reason}: {training.trainable_parameters:,} parameters learnt "
-        f"from {training.trained_on}"
-    )
-    if warm := training.warm_start:
-        text += f"; started from {warm.source}, {warm.matched} variables, {warm.step_zero}"
-    return text
+    """What was trained in phase two, and where it started; the page has the details."""
+    reason = f": {training.strategy_reason}" if training.strategy_reason else ""
+    text = f"{training.trainable_parameters:,} parameters (strategy {spelled(training.strategy or '')}{reason})"
+    return text + (f", starting from {training.warm_start.source}" if training.warm_start else "")
 
 
 def _further(models: dict[str, ModelSummary], winner: str | None) -> str:
     """What the models reach on the data sets that they are evaluated on only."""
     name = winner or next(iter(models))
     datasets = models[name].slices["dataset"].items()
-    reached = (f"{100 * part.accuracy.value:.1f}% of {part.examples} photos of {d}" for d, part in datasets)
-    return f"{name.replace('_', ' ')} answers {', '.join(reached)} rightly"
+    reached = (f"{100 * part.accuracy.value:.1f}% on {part.examples} photos of {d}" for d, part in datasets)
+    return f"{spelled(name)}: accuracy {', '.join(reached)}"
 
 
 def _models_table(models: dict[str, ModelSummary], winner: str | None) -> Table:
@@ -206,7 +202,7 @@ def _models_table(models: dict[str, ModelSummary], winner: str | None) -> Table:
     for name, model in models.items():
         accuracy, training = model.accuracy, model.training
         table.add_row(
-            name.replace("_", " "),
+            spelled(name),
             f"{100 * accuracy.value:.1f}% ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
             f"{model.loss.value:.3f}" if model.loss else "",
             f"{model.calibration_error.value:.3f}" if model.calibration_error else "",

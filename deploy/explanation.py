@@ -26,6 +26,7 @@ from deploy import production
 from deploy.root import CONFIG_FILE, Root, find_root, shown
 from pipeline.config import read_dumped_config
 from schemas.errors import BadInput
+from schemas.words import spelled
 
 MAPS_OF_A_LAYER, MOST_LAYERS = 8, 16
 CHANNELS, SEED = 8, 7
@@ -148,7 +149,7 @@ def load_models(found: dict[str, Path]) -> list[NamedModel]:
     return [
         NamedModel(
             _new_name(name if name in (*TRAINED, "production") else Path(name).name, taken),
-            name.replace("_", " ") if name in TRAINED else name,
+            spelled(name) if name in TRAINED else name,
             str(folder),
             load_model(str(folder)),
             read_rules(folder),

@@ -16,6 +16,7 @@ from deploy.root import Root, shown
 from schemas.errors import BadInput
 from schemas.release import Interval
 from schemas.run_end import SUMMARY_FILE, read_summary_file
+from schemas.words import spelled
 
 UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
@@ -132,7 +133,7 @@ def _minutes(time: str | None) -> str:
 
 
 def _spaced(name: str | None) -> str:
-    return (name or "").replace("_", " ")
+    return spelled(name or "")
 
 
 def _accuracy(accuracy: Interval | None) -> str:

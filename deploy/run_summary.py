@@ -28,6 +28,7 @@ from schemas.json_records import Record
 from schemas.run_end import Step
 from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
 from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, SelectionVerdict, ServableVerdict
+from schemas.words import spelled
 
 _TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
 # What asks ML Metadata or production anew, though everything else is cached.
@@ -155,7 +156,7 @@ def _outcome(
             + pushed_model.get_string_custom_property("pushed_version")
         )
     assert selection is not None  # without it there is no Pusher
-    reason = f"{selection.winner.replace('_', ' ')} is in production as version {after}"
+    reason = f"{spelled(selection.winner)} is in production as version {after}"
     if release and release.forced:
         reason += f", by force: {release.forced}"
     return "pushed", reason

@@ -18,6 +18,11 @@ def did_you_mean(name: str, known: Sequence[str], most: int = 1) -> str:
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def spelled(name: object) -> str:
+    """A name in the code as people write it: `not_pushed` is "not pushed", `fine_tuned` is "fine-tuned"."""
+    return str(name).replace("fine_tuned", "fine-tuned").replace("_", " ")
+
+
 def and_more(items: Sequence[str], most: int, separator: str = ", ") -> str:
     """The first items in one line: `a, b and 3 more`.
 

@@ -415,7 +415,7 @@ def history_of(runs: int, reasons: list[str]) -> History:
                 "accuracy": measured(0.85 + 0.008 * i) if known else None,
                 "difference": gain if known else None,
                 "interval": [gain - 0.01, gain + 0.02] if known else None,
-                "verdict": "fine tuned wins" if known else None,
+                "verdict": "fine-tuned wins" if known else None,
                 "production_before": i or None,
                 "production_after": i + 1,
                 "duration_seconds": 60.0 * i if known else None,

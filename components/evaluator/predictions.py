@@ -35,6 +35,7 @@ from components.records import choose_golden, read_examples, read_records, split
 from schemas import features as f
 from schemas import schema_files
 from schemas.errors import BadInput
+from schemas.words import spelled
 
 _BATCH, _STORED_BATCH = 32, 256
 _OF_FEATURE_VECTOR_GEN = (f.FEATURE_VECTOR, f.ACTIVATIONS, f.BOUNDARY, f.BRIGHTNESS, f.VIEW)
@@ -148,7 +149,7 @@ class _Answer(beam.DoFn):
     def setup(self):
         self._loaded = {name: load_model(path) for name, path in self._models.items()}
         self._index = {label: i for i, label in enumerate(self._labels)}
-        self._counter = progress.Counter(f"photos answered by {' and '.join(self._models).replace('_', ' ')}")
+        self._counter = progress.Counter(f"photos answered by {' and '.join(map(spelled, self._models))}")
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
         records = [record for _, record in batch]

@@ -13,8 +13,7 @@ from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION
 from components.model_selector.paired_comparison import compare, describe, is_gain, photos_to_show
 from components.verdict import write_verdict
 from schemas.verdicts import Comparison, EnsembleComparison, SelectionVerdict
-
-_NAMES = {FEATURE_EXTRACTION: "feature extraction", FINE_TUNED: "fine-tuned", ENSEMBLE: "the ensemble"}
+from schemas.words import spelled
 
 
 @component
@@ -70,14 +69,14 @@ def ModelSelector(
     comparison = against(FEATURE_EXTRACTION, FINE_TUNED)
     blessed = model_utils.is_model_blessed(blessing)
     winner = FINE_TUNED if blessed and is_gain(comparison, minimum_gain) else FEATURE_EXTRACTION
-    text = describe(comparison, "fine-tuned", level)
+    text = f"fine-tuned against feature extraction: {describe(comparison, level)}"
     against_reigning, to_show = None, None
     if ensemble is not None:
         models[ENSEMBLE] = ensemble
         reigning = winner
         second = against(reigning, ENSEMBLE)
         against_reigning = EnsembleComparison(**asdict(second), against=reigning)
-        text += f"; {describe(second, f'the ensemble, against {_NAMES[reigning]},', level)}"
+        text += f"; the ensemble against {spelled(reigning)}: {describe(second, level)}"
         winner = ENSEMBLE if is_gain(second, minimum_gain) else reigning
     if winner == FEATURE_EXTRACTION:
         text += "; no proven gain, so the cheaper feature extraction wins"
@@ -86,7 +85,7 @@ def ModelSelector(
         if to_show:
             text += f" (about {to_show:,} eval photos would show a gain of this size)"
     else:
-        text += f"; {_NAMES[winner]} wins"
+        text += f"; {spelled(winner)} wins"
     selected = SelectionVerdict(
         winner=winner,
         text=text,

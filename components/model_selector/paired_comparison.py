@@ -66,11 +66,11 @@ def photos_to_show(comparison: Comparison, confidence: float) -> int | None:
     return max(c.examples, int(np.ceil(variance * (quantiles / c.difference) ** 2)))
 
 
-def describe(comparison: Comparison, candidate: str, confidence: float) -> str:
-    """The comparison in words, with its numbers."""
+def describe(comparison: Comparison, confidence: float) -> str:
+    """The comparison in words: `+3.0 points on 1,000 photos (95% interval 1.4 to 4.6; 50 better, ...)`."""
     c = comparison
     return (
-        f"{candidate} answers {c.better} of {c.examples} photos better and {c.worse} worse: "
-        f"{100 * c.difference:+.1f} points, {100 * confidence:.4g} % interval {100 * c.low:.1f} to {100 * c.high:.1f}, "
-        f"p = {c.p_value:.2g}"
+        f"{100 * c.difference:+.1f} points on {c.examples:,} photos "
+        f"({100 * confidence:.4g}% interval {100 * c.low:.1f} to {100 * c.high:.1f}; {c.better} better, "
+        f"{c.worse} worse; p = {c.p_value:.2g})"
     )

@@ -18,6 +18,7 @@ from schemas.verdicts import (
     ProductionStanding,
     SliceComparison,
 )
+from schemas.words import spelled
 
 # What can be said of the model in production.
 NONE, SAME, COMPARABLE = "none", "same", "comparable"
@@ -46,9 +47,8 @@ def floors(
     accuracy = float(np.mean(correct))
     reached = accuracy >= minimum_accuracy
     text = (
-        f"{winner.replace('_', ' ')} answers {accuracy:.1%} of {len(correct)} test photos rightly"
-        + _but_for(look_alikes)
-        + f", {'at least' if reached else 'less than'} release.minimum_accuracy ({minimum_accuracy:.1%})"
+        f"{spelled(winner)}: accuracy {accuracy:.1%} on {len(correct)} test photos{_but_for(look_alikes)}, "
+        f"{'at least' if reached else 'below'} release.minimum_accuracy ({minimum_accuracy:.1%})"
     )
     missed = [] if reached else [text]
     for feature, floor in minimum_slice_accuracy.items():
@@ -56,8 +56,8 @@ def floors(
             share = float(np.mean(correct[rows]))
             if len(rows) >= minimum_slice_examples and share < floor:
                 missed.append(
-                    f"of the {len(rows)} test photos with {feature} {value!r} it answers {share:.1%} rightly, less "
-                    f"than release.minimum_slice_accuracy.{feature} ({floor:.1%})"
+                    f"accuracy {share:.1%} on the {len(rows)} test photos with {feature} {value!r}, below "
+                    f"release.minimum_slice_accuracy.{feature} ({floor:.1%})"
                 )
     return text, missed
 
@@ -88,7 +88,7 @@ def _but_for(look_alikes: LookAlikes) -> str:
     which = (
         "one of which looks like a training photo" if photos == 1 else f"{photos} of which look like training photos"
     )
-    return f", {which} ({look_alikes.accuracy_of_others:.1%} of the other {others})"
+    return f", {which} ({look_alikes.accuracy_of_others:.1%} on the other {others})"
 
 
 def against_constant(
@@ -127,7 +127,7 @@ def against_constant(
     said = f"{which} always answering {labels[commonest]!r}, which is right for {share:.1%} of the test photos"
     if share == 1:
         return found, [f"{said}, so nothing shows that it knows another class; add test photos of the others"]
-    return found, [f"{said}: {describe(comparison, winner.replace('_', ' '), confidence)}"]
+    return found, [f"{said} ({describe(comparison, confidence)})"]
 
 
 def further_floor(
@@ -147,7 +147,7 @@ def further_floor(
         found[dataset] = FurtherAccuracy(examples=len(rows), accuracy=accuracy)
         if floor is not None and accuracy < floor:
             missed.append(
-                f"of {len(rows)} photos of {dataset} it answers {accuracy:.1%} rightly, less than "
+                f"accuracy {accuracy:.1%} on {len(rows)} photos of {dataset}, below "
                 f"evaluation.further_minimum_accuracy ({floor:.1%})"
             )
     return found, missed
@@ -211,7 +211,7 @@ def against_production(
         return compare(ours[rows], its[rows], level, bootstrap_samples, seed)
 
     overall = compared(np.flatnonzero(known), confidence)
-    text = describe(overall, f"{winner.replace('_', ' ')}, against version {found.version} in production,", confidence)
+    text = f"{spelled(winner)} against version {found.version} in production: {describe(overall, confidence)}"
     against = []
     worst = -overall.low if evidence == "proven" else -overall.difference
     # Differences of shares are sums of floats: a loss of exactly what is tolerated is no more than that.
@@ -234,8 +234,8 @@ def against_production(
         compared_slices.append(SliceComparison(feature=feature, value=value, lost=lost, **asdict(comparison)))
         if lost:
             against.append(
-                f"on the guarded slice {feature} {value!r}, "
-                + describe(comparison, f"against version {found.version} in production, it", level)
+                f"on the guarded slice {feature} {value!r}, against version {found.version} in production: "
+                + describe(comparison, level)
             )
     left_out = int(len(known) - known.sum())
     if left_out:

@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from components.report.history import PastRun
 from schemas.release import Interval
+from schemas.words import spelled
 
 # Wide enough for a phone without making its letters too small to read.
 _INCHES_WIDE = 5.2
@@ -224,7 +225,7 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
         accuracy, gain = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for number, run in enumerate(runs):
             colour, marker = marks.get(run.status, (PURPLE, "^"))
-            label = run.status.replace("_", " ")
+            label = spelled(run.status)
             if (its := run.accuracy) is not None:
                 _interval(accuracy, number, its.value, its.low, its.high, colour, marker, label)
             if run.difference is not None and run.interval:
@@ -276,7 +277,7 @@ def _dots(values: Sequence[Any]) -> str:
 
 
 def _short(name: str) -> str:
-    name = name.replace("_", " ")
+    name = spelled(name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 

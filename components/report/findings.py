@@ -33,6 +33,7 @@ from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import ModelSummary, RejectedFile
 from schemas.verdicts import ServableVerdict
+from schemas.words import spelled
 
 MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
 MOST_JUDGED = 10_000  # photos; whose labels are looked at
@@ -110,8 +111,7 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             "suspected_labels": part("suspected labels", _suspected_labels, seen, seed, album),
         },
         "training": {
-            model: part(f"how {model.replace('_', ' ')} learnt", _history, folder)
-            for model, folder in run.histories.items()
+            model: part(f"how {spelled(model)} learnt", _history, folder) for model, folder in run.histories.items()
         },
         "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from markupsafe import Markup, escape
 
 from schemas.run_end import Step
+from schemas.words import spelled
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 160, 46, 14, 24
 _COLUMNS = 3
@@ -44,7 +45,7 @@ def graph_picture(nodes: Sequence[Step]) -> Markup | None:
     width = max(_COLUMNS, 1 + max(column for _, column in cells.values())) * (_WIDTH + _GAP_X) - _GAP_X + 4
     lines = [_arrow(places[a], places[b]) for a, b in edges]
     boxes = [_box(node, *places[node.id]) for node in nodes]
-    told = ", ".join(f"{node.id} {node.state.replace('_', ' ')}" for node in nodes)
+    told = ", ".join(f"{node.id} {spelled(node.state)}" for node in nodes)
     return Markup(
         '<svg class="graph" role="img" viewBox="0 0 {} {}" aria-label="The steps and their states: {}">{}{}</svg>'
     ).format(width, height, told, Markup().join(lines), Markup().join(boxes))
@@ -101,7 +102,7 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> Markup:
 def _box(node: Step, x: float, y: float) -> Markup:
     name, state = node.id, node.state
     shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-    word = state.replace("_", " ")
+    word = spelled(state)
     word = word if len(word) <= _LONGEST - 8 else word[: _LONGEST - 9] + "…"
     words = f"{word} · {node.seconds:.1f} s" if node.seconds else word
     kind = state if state in (*_MARKS, "not_reached") else "other"

@@ -19,6 +19,7 @@ from components.whole_file import write_whole
 from schemas.json_records import from_json, to_json
 from schemas.release import Interval
 from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary
+from schemas.words import spelled
 
 PAGE_FILE = "index.html"
 # A mail takes it, and a phone too.
@@ -317,7 +318,7 @@ def _pairs(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str
 
 def spaced(name: Any) -> str:
     """A name of ours as words."""
-    return str(name).replace("_", " ")
+    return spelled(name)
 
 
 def measured(known: Interval | None, key: str) -> str:

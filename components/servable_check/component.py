@@ -159,8 +159,9 @@ def check(
     return ServableVerdict(
         servable=servable,
         text=(
-            f"a fresh process loaded the model in {measured['load_seconds']:.1f} s and answered {len(photos)} photos"
-            f"{f' (the best of {tries})' if tries > 1 else ''}; " + "; ".join(sentences + faults)
+            f"loads in {measured['load_seconds']:.1f} s in a fresh process"
+            f"{f' (the best of {tries})' if tries > 1 else ''}; on {len(photos)} photos "
+            + "; ".join(sentences + faults)
         ),
         golden_photos=len(photos),
         kinds=[kind for kind in asked if not kind.startswith("golden_")],

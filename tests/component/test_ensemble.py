@@ -295,5 +295,5 @@ def test_the_report_tells_of_it(three_models):
         assert model.loss.value == pytest.approx(-np.log(chosen).mean())
     table = _models_table(models, ENSEMBLE)
     assert table.title == "the models on 15 test photos"
-    assert list(table.columns[0].cells) == ["feature extraction", "fine tuned", "ensemble"]
+    assert list(table.columns[0].cells) == ["feature extraction", "fine-tuned", "ensemble"]
     assert list(table.columns[-1].cells) == ["", "", "wins"]

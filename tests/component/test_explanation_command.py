@@ -106,7 +106,7 @@ def test_both_models_of_the_newest_run_that_has_them_are_explained_side_by_side(
     rows = [re.split(r"  +", line) for line in output.splitlines()[:5]]
     assert rows[0] == ["photo", "model", "answer", "probability", "runner-up", "heat map by"]
     assert [(row[0], row[1], row[-1]) for row in rows[1:]] == [
-        (f"photos/{i}.jpg", model, "Grad-CAM") for i in (0, 1) for model in ("feature extraction", "fine tuned")
+        (f"photos/{i}.jpg", model, "Grad-CAM") for i in (0, 1) for model in ("feature extraction", "fine-tuned")
     ]
     for line in output.splitlines()[5:]:
         assert Path(line.split()[-1]).is_file()
@@ -140,7 +140,7 @@ def test_a_run_is_asked_for_by_its_name(root):
     assert code == 0
     found = json.loads(output)
     [photo] = found["photos"]
-    assert photo["model"] == "fine tuned"
+    assert photo["model"] == "fine-tuned"
     assert photo["method"] == "Grad-CAM"
     assert {photo["label"], photo["runner_up"]} == {"cat", "dog"}
     assert photo["probability"] + photo["runner_up_probability"] == pytest.approx(1, abs=1e-5)

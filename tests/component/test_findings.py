@@ -306,7 +306,7 @@ def test_histories_are_given_as_they_are(tmp_path):
     found = find(RunOutputs(histories={"feature_extraction": str(tmp_path), "fine_tuned": str(tmp_path / "gone")}), 1)
     assert found["training"] == {"feature_extraction": history, "fine_tuned": None}
     [problem] = found["problems"]
-    assert problem.startswith("how fine tuned learnt could not be found: ")
+    assert problem.startswith("how fine-tuned learnt could not be found: ")
 
 
 def test_rejected_files_take_turns_by_their_reasons(tmp_path, drawn_photos):

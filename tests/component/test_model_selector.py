@@ -99,8 +99,8 @@ def test_without_an_ensemble_a_gain_makes_fine_tuned_win(select):
     assert set(findings) == KEYS
     assert findings["winner"] == FINE_TUNED
     assert (findings["better"], findings["worse"], findings["split"]) == (10, 0, "eval")
-    assert findings["text"].startswith("fine-tuned answers 10 of 100 photos better and 0 worse: +10.0 points, 95 % ")
-    assert findings["text"].endswith("p = 0.002; fine-tuned wins")
+    assert findings["text"].startswith("fine-tuned against feature extraction: +10.0 points on 100 photos (95% ")
+    assert findings["text"].endswith("; 10 better, 0 worse; p = 0.002); fine-tuned wins")
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_the_numbers_and_the_sentence_of_two_comparisons(select):
     assert findings["blessed_by_evaluator"] is True
     assert (findings["better"], findings["worse"]) == (10, 0)
     assert (findings["ensemble"]["better"], findings["ensemble"]["worse"]) == (10, 0)
-    first, second, end = findings["text"].split("; ")
-    assert first.startswith("fine-tuned answers 10 of 100 photos better and 0 worse: +10.0 points, 97.5 % interval ")
-    assert second.startswith("the ensemble, against fine-tuned, answers 10 of 100 photos better and 0 worse: +10.0 ")
-    assert "97.5 % interval" in second
-    assert end == "the ensemble wins"
+    first, second, end = findings["text"].split("); ")
+    assert first.startswith("fine-tuned against feature extraction: +10.0 points on 100 photos (97.5% interval ")
+    assert second.startswith("the ensemble against fine-tuned: +10.0 points on 100 photos (97.5% interval ")
+    assert "; 10 better, 0 worse; " in second
+    assert end == "ensemble wins"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_sentence_names_a_cheaper_winner_too(select, fine_tuned, ensemble, e
     text = select(range(50), fine_tuned, ensemble)["text"]
     assert text.split("; ")[-1] == end
     against = "fine-tuned" if len(fine_tuned) == 60 else "feature extraction"
-    assert f"; the ensemble, against {against}, answers 0 of 100 photos better and 0 worse: +0.0 points" in text
+    assert f"; the ensemble against {against}: +0.0 points on 100 photos" in text
 
 
 def test_the_ensemble_needs_no_blessing_and_fine_tuned_does(select):

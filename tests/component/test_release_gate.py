@@ -203,8 +203,7 @@ def test_a_first_run_is_released_by_the_floors_alone(gate):
     assert findings["released"]
     assert findings["production"] == {"version": None, "state": NONE, "text": "production is none"}
     assert findings["text"] == (
-        "fine tuned answers 80.0% of 200 test photos rightly, at least release.minimum_accuracy (50.0%); "
-        "production is none"
+        "fine-tuned: accuracy 80.0% on 200 test photos, at least release.minimum_accuracy (50.0%); production is none"
     )
     assert findings["manifest"]["winner"] == FINE_TUNED
     assert findings["manifest"]["compared_with"] is None
@@ -272,16 +271,16 @@ def test_test_photos_that_look_like_training_photos_are_told(gate):
     """Right about the first 160 of 200; ten of the first and ten of the last look like training photos."""
     findings = gate(range(160), look_alikes=[*range(10), *range(190, 200)])
     assert findings["text"].startswith(
-        "fine tuned answers 80.0% of 200 test photos rightly, 20 of which look like training photos (83.3% of the "
+        "fine-tuned: accuracy 80.0% on 200 test photos, 20 of which look like training photos (83.3% on the "
         "other 180), at least release.minimum_accuracy (50.0%)"
     )
     assert findings["look_alikes"] == {"photos": 20, "others": 180, "accuracy_of_others": pytest.approx(150 / 180)}
     assert findings["released"]
     assert (
-        "one of which looks like a training photo (79.9% of the other 199)" in gate(range(160), look_alikes=[5])["text"]
+        "one of which looks like a training photo (79.9% on the other 199)" in gate(range(160), look_alikes=[5])["text"]
     )
     findings = gate(range(160), look_alikes=ALL)
-    assert "200 test photos rightly, all of which look like training photos, at least" in findings["text"]
+    assert "200 test photos, all of which look like training photos, at least" in findings["text"]
     assert findings["look_alikes"]["accuracy_of_others"] is None
 
 
@@ -318,12 +317,12 @@ def test_a_floor_by_slice_holds_where_there_are_enough_photos(gate):
     assert gate(right, **floor)["released"]  # the PNGs are too few
     findings = gate(right, minimum_slice_examples=10, **floor)
     assert findings["refusals"] == [
-        "of the 10 test photos with image_format 'PNG' it answers 0.0% rightly, less than "
+        "accuracy 0.0% on the 10 test photos with image_format 'PNG', below "
         "release.minimum_slice_accuracy.image_format (50.0%)"
     ]
     findings = gate(right, minimum_slice_accuracy={"label": 0.71})
     [refusal] = findings["refusals"]
-    assert refusal.startswith("of the 100 test photos with label 'dog' it answers 70.0% rightly")
+    assert refusal.startswith("accuracy 70.0% on the 100 test photos with label 'dog', below ")
 
 
 @pytest.mark.parametrize(
@@ -347,8 +346,8 @@ def test_the_winner_may_lose_what_is_tolerated_against_production(gate, lost, ga
     compared = findings["production"]
     assert (compared["better"], compared["worse"], compared["examples"]) == (gained, lost, EXAMPLES)
     assert findings["manifest"]["compared_with"] == 7
-    sentence = f"fine tuned, against version 7 in production, answers {gained} of 200 photos better and {lost} worse"
-    assert sentence in findings["text"]
+    assert f"fine-tuned against version 7 in production: {(gained - lost) / 2:+.1f} points on 200" in findings["text"]
+    assert f"; {gained} better, {lost} worse; " in findings["text"]
     if not released:
         assert f"more than release.tolerated_loss ({tolerated:g})" in findings["text"]
 
@@ -478,8 +477,7 @@ def test_further_data_sets_are_reported_and_held_to_a_floor_if_there_is_one(gate
     assert gate(range(160), further_right=range(100), further_minimum_accuracy=0.5)["released"]
     findings = gate(range(160), further_right=set(range(100)) - {0}, further_minimum_accuracy=0.5)
     assert findings["refusals"] == [
-        "of 50 photos of oxford_iiit_pet it answers 48.0% rightly, less than "
-        "evaluation.further_minimum_accuracy (50.0%)"
+        "accuracy 48.0% on 50 photos of oxford_iiit_pet, below evaluation.further_minimum_accuracy (50.0%)"
     ]
 
 

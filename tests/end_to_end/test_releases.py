@@ -230,4 +230,4 @@ def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production
     warm_start = second["models"]["fine_tuned"]["training"]["warm_start"]
     assert "the model in production" in warm_start["source"]
     assert states(second)["Tuner"] == states(second)["Ensemble"] == "complete"
-    assert "started from" in output
+    assert "starting from" in output

@@ -51,9 +51,9 @@ def write_summary(root: Root, run_id: str, **changes) -> None:
         "schema_version": 1,
         "run_id": run_id,
         "status": "pushed",
-        "reason": "fine tuned is in production as version 7",
+        "reason": "fine-tuned is in production as version 7",
         "winner": "fine_tuned",
-        "verdict": {"text": "fine tuned wins", "difference": 0.023, "interval": [0.006, 0.04], "p_value": 0.01},
+        "verdict": {"text": "fine-tuned wins", "difference": 0.023, "interval": [0.006, 0.04], "p_value": 0.01},
         "models": {"fine_tuned": {"accuracy": {"value": 0.97, "low": 0.95, "high": 0.98}}},
         "production": {"before": None, "after": "7", "folder": "somewhere"},
         "duration_seconds": 12.5,
@@ -145,16 +145,16 @@ def test_history_shows_each_run(root):
     lines = warmstart("history")[1].splitlines()
     start = lines.index("runs in runs/cats_vs_dogs/reports") + 2
     assert [" ".join(line.split()) for line in lines[start : start + 8 : 2]] == [
-        "2026-01-01T00-00-00Z pushed fine tuned +2.3 points (0.6 to 4.0) none -> 7",
+        "2026-01-01T00-00-00Z pushed fine-tuned +2.3 points (0.6 to 4.0) none -> 7",
         "2026-01-02T00-00-00Z not_pushed feature extraction -1.0 points (-5.0 to 2.0) 7 stays",
         "2026-01-03T00-00-00Z stopped 7 stays",
-        "2026-01-04T00-00-00Z pushed fine tuned +2.3 points (0.6 to 4.0) 7 -> 9",
+        "2026-01-04T00-00-00Z pushed fine-tuned +2.3 points (0.6 to 4.0) 7 -> 9",
     ]
     assert lines[start + 1 : start + 8 : 2] == [
-        "      fine tuned is in production as version 7",
+        "      fine-tuned is in production as version 7",
         "      it is worse",
         "      two classes expected",
-        "      fine tuned is in production as version 7",
+        "      fine-tuned is in production as version 7",
     ]
 
 
@@ -175,12 +175,12 @@ def test_history_for_programs(root, push):
         {
             "run_id": "2026-01-01T00-00-00Z",
             "status": "pushed",
-            "reason": "fine tuned is in production as version 7",
+            "reason": "fine-tuned is in production as version 7",
             "winner": "fine_tuned",
             "accuracy": {"value": 0.97, "low": 0.95, "high": 0.98},
             "difference": 0.023,
             "interval": [0.006, 0.04],
-            "verdict": "fine tuned wins",
+            "verdict": "fine-tuned wins",
             "production_before": None,
             "production_after": 7,
             "duration_seconds": 12.5,

@@ -93,9 +93,9 @@ def test_answers_to_other_examples_are_refused(candidate, baseline):
 
 def test_in_words():
     comparison = compare_counts(50, 20, 900, 30, samples=2000)
-    text = describe(comparison, "fine-tuned", 0.95)
-    assert text.startswith("fine-tuned answers 50 of 1000 photos better and 20 worse: +3.0 points, 95 % interval 1.")
-    assert text.endswith("p = 0.00044")
+    text = describe(comparison, 0.95)
+    assert text.startswith("+3.0 points on 1,000 photos (95% interval 1.")
+    assert text.endswith("; 50 better, 20 worse; p = 0.00044)")
 
 
 def share_of_proven_gains(examples: int, better: float, worse: float, sets: int) -> float:

@@ -51,8 +51,8 @@ def test_the_same_numbers_give_the_same_chart(all_charts):
 def test_every_chart_has_a_name_and_its_axes_have_units(all_charts):
     labels = {
         "learning-curves": {"loss (nats)", "accuracy (%)", "rate", "epoch, over both phases", "fine-tuning starts"},
-        "reliability": {"mean confidence (%)", "right answers (%); grey: share of photos", "fine tuned"},
-        "models": {"accuracy (%)", "fine tuned"},
+        "reliability": {"mean confidence (%)", "right answers (%); grey: share of photos", "fine-tuned"},
+        "models": {"accuracy (%)", "fine-tuned"},
         "sizes": {"shorter side (pixels)", "photos", "Sizes of the accepted photos"},
         "over-time": {"accuracy (%)", "points of accuracy", "run (day, UTC)", "not pushed"},
     }

@@ -148,7 +148,7 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
         "0.157 (0.100 to 0.200)",
         "7.0 points (1.0 to 9.0)",
     ]
-    assert "fine tuned" in found.cells
+    assert "fine-tuned" in found.cells
     row = found.cells.index("dog")
     assert found.cells[row + 1 : row + 5] == ["200", "0", "24", "224"]
     for text in ("no proven gain", "at least release.minimum_accuracy", "a fresh process answered 16 photos"):
@@ -288,7 +288,7 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
         "3 photos are far from everything seen before; the farthest 1 are named",
         "distance 0.410; nearest to photo.jpg",
         "right: feature extraction says cat, 60.0 %",
-        "wrong: fine tuned says dog, 70.0 %",
+        "wrong: fine-tuned says dog, 70.0 %",
         "30, the best 28",
         "6, the best 4",
         "from this run's feature-extraction model: 2 variables taken over",
