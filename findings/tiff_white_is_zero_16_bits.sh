@@ -7,8 +7,8 @@
 #              Pillow 13.0.0: 16 bits, WhiteIsZero, stored 0 32896 65535: I;16 0 32896 65535
 # Source:  OPEN_INFO in PIL/TiffImagePlugin.py: the raw modes of photometric 0 end in "I" (inverted), but that of 16
 #          bits.
-# Matters: components/example_gen/conversion.py turns TIFFs into PNGs by what Pillow gives, so such a photo would
-#          become its negative; no second decoder sees the TIFF.
+# Matters: components/example_gen/conversion.py turns TIFFs into PNGs by what Pillow gives, and no second decoder sees
+#          the TIFF. So it looks at the tag, and inverts 16 bits itself.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -269,6 +269,18 @@ def test_16_bits_of_grey_stay_16():
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), values)
 
 
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_a_tiff_whose_zero_is_white_is_no_negative(kind, white):
+    """As scanners write them: PhotometricInterpretation (tag 262) is 0."""
+    stored = np.linspace(0, white, 32 * 32).astype(kind).reshape(32, 32)
+    file = encode(Image.fromarray(stored), "TIFF")
+    tag = struct.pack("<HHL", 262, 3, 1)
+    assert file.count(tag + struct.pack("<HH", 1, 0)) == 1
+    file = file.replace(tag + struct.pack("<HH", 1, 0), tag + struct.pack("<HH", 0, 0))
+    with Image.open(io.BytesIO(read_photo(file, PhotoRules()).photo_bytes)) as png:
+        np.testing.assert_array_equal(np.asarray(png).astype(np.int64), white - stored.astype(np.int64))
+
+
 def test_the_hash_of_an_example_is_that_of_the_file():
     content = ODD_FILES["as_WEBP.jpg"][0]
     read = read_photo(content, PhotoRules())
