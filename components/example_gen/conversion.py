@@ -10,6 +10,7 @@ from typing import IO
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from components.example_gen import photo
 from components.example_gen.photo_rules import PhotoRules
@@ -133,7 +134,7 @@ def _in_a_mode_of_png(image: Image.Image, file_format: str) -> Image.Image:
             "unsupported_format",
             f"is a {file_format} with 32 bits a pixel, of which nobody knows what is white; save it again with 8.",
         )
-    if image.mode == "I;16" and file_format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    if isinstance(image, TiffImageFile) and image.mode == "I;16" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         # Pillow inverts 1 to 8 bits, but not 16 (`findings/tiff_white_is_zero_16_bits.sh`).
         return Image.fromarray(65535 - np.asarray(image))
     return image.copy() if image.mode in ("1", "L", "I;16", "I;16B") else image.convert("RGB")
