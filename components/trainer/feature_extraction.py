@@ -14,7 +14,7 @@ from components.legacy_keras import tf_keras
 from components.trainer import loop, warm_start
 from components.trainer.model import Classifier
 from components.trainer.optimization import loss_weights
-from components.trainer.phase import Phase, Trained, run_phase
+from components.trainer.phase import Phase, TrainedPhase, run_phase
 from components.trainer.settings import FeatureExtractionSettings
 from components.trainer.training_data import StoredRows, TrainingData
 
@@ -25,7 +25,7 @@ def run_fn(fn_args: FnArgs) -> None:
     run_phase("feature_extraction", settings, fn_args, _train)
 
 
-def _train(phase: Phase[FeatureExtractionSettings]) -> Trained:
+def _train(phase: Phase[FeatureExtractionSettings]) -> TrainedPhase:
     settings, strategy = phase.settings, phase.devices.strategy
     train_data: TrainingData
     eval_data: TrainingData
@@ -62,7 +62,7 @@ def _train(phase: Phase[FeatureExtractionSettings]) -> Trained:
             model = Classifier(cached, head(cached))
     how = "photos changed anew in each epoch, through the frozen backbone" if online else "cached feature vectors"
     history |= {"strategy": "feature_extraction", "trained_on": how, "warm_start": started}
-    return Trained(model, eval_data, backbone, head, "vectors", history)
+    return TrainedPhase(model, eval_data, backbone, head, "vectors", history)
 
 
 def _warm_start(

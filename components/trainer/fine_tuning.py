@@ -18,7 +18,7 @@ from components.records import read_examples, text
 from components.trainer import loop, warm_start
 from components.trainer.model import Classifier
 from components.trainer.optimization import layer_multipliers, loss_weights, unfreeze_stages
-from components.trainer.phase import Phase, Trained, run_phase
+from components.trainer.phase import Phase, TrainedPhase, run_phase
 from components.trainer.settings import FineTuningSettings
 from components.trainer.training_data import StoredRows, TrainingData, count_photos
 from schemas import features as f
@@ -30,7 +30,7 @@ def run_fn(fn_args: FnArgs) -> None:
     run_phase("fine_tuning", settings, fn_args, _train)
 
 
-def _train(phase: Phase[FineTuningSettings]) -> Trained:
+def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
     settings, devices, labels = phase.settings, phase.devices, phase.labels
     eval_vectors = phase.read_rows(phase.vectors.eval)
     with devices.strategy.scope():
@@ -78,7 +78,9 @@ def _train(phase: Phase[FineTuningSettings]) -> Trained:
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},
     }
-    return Trained(model, eval_data, backbone, head, "vectors" if inputs.kind == "vectors" else inputs.cut, history)
+    return TrainedPhase(
+        model, eval_data, backbone, head, "vectors" if inputs.kind == "vectors" else inputs.cut, history
+    )
 
 
 @dataclass(frozen=True)

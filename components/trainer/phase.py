@@ -74,7 +74,7 @@ class Phase(Generic[P]):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedPhase:
     """What a phase has learnt."""
 
     model: Classifier
@@ -89,7 +89,7 @@ class Trained:
     """Of `loop.train`, and what the phase adds."""
 
 
-def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]], Trained]) -> None:
+def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]], TrainedPhase]) -> None:
     """Runs a phase: `train` does what is particular to it.
 
     Args:

@@ -253,7 +253,7 @@ def test_a_webp_is_explained_where_the_model_s_rules_allow_it(photos, exported_m
     (strict / INPUT_FILE).write_text(as_json(PhotoRules(convert=False)))
     code, _, errors = explain("photos/犬.webp", "--model", exported_model, "--model", strict)
     assert code == 2
-    assert errors.startswith("error: photos/犬.webp is a WebP image; supported are")
+    assert errors.startswith("error: photos/犬.webp is in WebP format; supported formats are")
 
 
 # ---- what is wrong
@@ -266,9 +266,9 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_explained(photos,
     assert code == 2
     assert [line.split()[0] for line in output.splitlines()[1:4]] == [f"photos/{i}.jpg" for i in range(3)]
     assert errors.splitlines() == [
-        "error: photos/cut.jpg is a JPEG that ends too early; copy it again.",
-        "error: photos/notes.jpg is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
-        "data.convert WebP, TIFF, AVIF, HEIC.",
+        "error: photos/cut.jpg is a truncated JPEG; copy it again.",
+        "error: photos/notes.jpg is a text file, not an image; supported formats are JPEG, PNG, GIF, BMP, "
+        "and with data.convert also WebP, TIFF, AVIF, HEIC.",
         "error: absent.jpg cannot be read: No such file or directory.",
         "3 of 6 photos were explained",
     ]

@@ -279,20 +279,20 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
     found = page(summary, findings, tmp_path)
     stands_alone(found)
     for text in (
-        "485 of 485 photos were compared; 7 pairs in different splits are alike, the closest 3 are shown",
+        "485 of 485 photos were compared; 7 pairs in different splits look alike, the closest 3 are shown",
         "perceptual hash, distance 2",
         "feature vector, distance 0.0132",
-        "485 of 485 photos were looked at; 4 may be labelled wrongly.",
-        "(97.0 %, its label 1.0 %)",
+        "485 of 485 photos were checked; 4 may have the wrong label.",
+        "(97.0 %; label: 1.0 %)",
         "the new photos are like the old ones",
         "3 photos are far from everything seen before; the farthest 1 are named",
         "distance 0.410; nearest to photo.jpg",
         "right: feature extraction says cat, 60.0 %",
         "wrong: fine tuned says dog, 70.0 %",
-        "30, the best 28",
-        "6, the best 4",
-        "from this run's feature-extraction model: 2 variables taken over",
-        "Mistakes that production was surest of",
+        "30, best 28",
+        "6, best 4",
+        "from this run's feature-extraction model: 2 variables copied",
+        "Most confident mistakes of production",
         "Confusion of ensemble, 2 classes",
         "Learning rate",
         "fine-tuning starts",
@@ -342,7 +342,7 @@ def test_of_many_classes_those_are_compared_that_are_mistaken_most(tmp_path):
     matrix[98][99] = 5
     findings["comparison"]["confusion"] = dict.fromkeys(findings["comparison"]["confusion"], matrix)
     found = page(summary, findings, tmp_path)
-    assert "100 classes, the 60 most often mistaken" in found.text
+    assert "100 classes, showing the 60 with the most mistakes" in found.text
     row = found.cells.index("class 98", matrix_start(found) + 1)
     assert found.cells[row + 59 : row + 61] == ["9", "5"]
 
