@@ -56,7 +56,7 @@ def _computations(
 
 
 @dataclass
-class _Seen:
+class _SliceCounts:
     """What is kept of the examples of a slice.
 
     classes: of the model. answers: (true class, first answer) -> examples. loss: summed up. gaps: confidence less right
@@ -76,10 +76,10 @@ class _Combiner(beam.CombineFn):
     def __init__(self, key: metric_types.MetricKey):
         self._key = key
 
-    def create_accumulator(self) -> _Seen:
-        return _Seen()
+    def create_accumulator(self) -> _SliceCounts:
+        return _SliceCounts()
 
-    def add_input(self, seen: _Seen, element: metric_types.StandardMetricInputs) -> _Seen:
+    def add_input(self, seen: _SliceCounts, element: metric_types.StandardMetricInputs) -> _SliceCounts:
         label, probabilities, _ = next(
             metric_util.to_label_prediction_example_weight(
                 element, model_name=self._key.model_name, output_name=self._key.output_name, flatten=False
@@ -96,8 +96,8 @@ class _Combiner(beam.CombineFn):
             seen.scores[true == 1].append(float(probabilities[1]))
         return seen
 
-    def merge_accumulators(self, accumulators: Iterable[_Seen]) -> _Seen:
-        merged = _Seen()
+    def merge_accumulators(self, accumulators: Iterable[_SliceCounts]) -> _SliceCounts:
+        merged = _SliceCounts()
         for seen in accumulators:
             merged.classes = max(merged.classes, seen.classes)
             merged.answers.update(seen.answers)
@@ -108,7 +108,7 @@ class _Combiner(beam.CombineFn):
                 merged.scores[positive] += scores
         return merged
 
-    def extract_output(self, seen: _Seen) -> dict[metric_types.MetricKey, float]:
+    def extract_output(self, seen: _SliceCounts) -> dict[metric_types.MetricKey, float]:
         matrix = np.zeros((seen.classes, seen.classes))
         for cell, count in seen.answers.items():
             matrix[cell] = count

@@ -74,7 +74,7 @@ def _of_stored(model: Any, records: Sequence[bytes]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredInputs:
     """What models may answer from instead of photos, and when.
 
     vectors: artifact of FeatureVectorGen. asked_twice: how many photos the models are asked about both ways before.
@@ -187,7 +187,7 @@ def store_answers(
     predictions: Artifact,
     with_ensemble: bool = False,
     known: AbstractSet[str] = frozenset(),
-    stored: Stored | None = None,
+    stored: StoredInputs | None = None,
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
 
@@ -261,7 +261,7 @@ def Predictions(
       code: fingerprint of the code this step runs; part of the cache key.
       learnt_from: examples of the splits train and eval; their photos are left out, for nobody is examined with what
         he learnt from.
-      vectors, asked_twice, tolerance: see `Stored`.
+      vectors, asked_twice, tolerance: see `StoredInputs`.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -284,5 +284,5 @@ def Predictions(
         predictions,
         ensemble is not None,
         known,
-        Stored(vectors, asked_twice, tolerance) if vectors is not None else None,
+        StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
     )

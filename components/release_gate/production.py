@@ -17,7 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.predictions import Stored, store_answers
+from components.evaluator.predictions import StoredInputs, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.loaded_models import forget_models, load_model
 from components.records import read_records, split_files
@@ -59,7 +59,7 @@ def ProductionPredictions(
       production_model: folder of the version in production; empty: there is none.
       production_identity: of its content; part of the cache key.
       code: fingerprint of the code this step runs; part of the cache key.
-      vectors, asked_twice, tolerance: see `Stored`.
+      vectors, asked_twice, tolerance: see `StoredInputs`.
       beam_pipeline: given by TFX.
     """
     del code
@@ -75,7 +75,7 @@ def ProductionPredictions(
     if production_model:
         found = replace(found, version=int(os.path.basename(production_model)))
     if found.state == COMPARABLE:
-        stored = Stored(vectors, asked_twice, tolerance) if vectors is not None else None
+        stored = StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None
         models = {PRODUCTION: production_model}
         store_answers(beam_pipeline, examples, ["test"], models, labels, predictions, stored=stored)
     forget_models([production_model])  # the trainers may have loaded it

@@ -155,12 +155,12 @@ BAD = {
     "bmp_1_bit": (encode(SCENE.convert("1"), "BMP"), "unsupported_format", "BMP (1) that Pillow"),
     "bmp_run_length": (run_length_bmp(), "unsupported_format", "BMP (P) that Pillow"),
     "bmp_16": (bmp(bytes(2 * WIDTH * HEIGHT), bits=16), "unsupported_format", "BMP"),
-    "gif_larger_canvas": (gif_on_a_larger_canvas(), "decoder_disagrees", "80 x 60 pixels according to Pillow, but 64 x 48"),
+    "gif_larger_canvas": (gif_on_a_larger_canvas(), "decoder_disagrees", "80 x 60 pixels according to Pillow, but 64"),
     "gif_transparent": (encode(PALETTE, "GIF", transparency=3), "decoder_disagrees", "GIF (P)"),
     "cmyk_without_marker": (
         without_adobe_marker(encode(SCENE.convert("CMYK"), "JPEG")), "decoder_disagrees", "JPEG (CMYK)"
     ),
-    "png_with_orientation": (encode(SCENE, "PNG", exif=orientation(6)), "decoder_disagrees", "orientation 6 according to"),
+    "png_with_orientation": (encode(SCENE, "PNG", exif=orientation(6)), "decoder_disagrees", "orientation 6 according"),
 }  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def test_a_window_shows_all_its_classes_though_the_newest_span_has_one(tmp_path)
 
 
 def test_a_first_span_has_a_verdict_of_drift_without_any_check(tmp_path):
-    text = "there is no earlier photo to compare the 20 new ones with"
+    text = "there are no earlier photos to compare the 20 new ones with"
     summary = {**copy.deepcopy(PUSHED), "drift": {"text": text, "action": "go", "checks": {}}}
     assert text in page(summary, tmp_path).text
 
@@ -302,7 +302,7 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
     row = cells.index("production", cells.index("ensemble"))
     assert cells[row + 1 : row + 3] == ["–", "90.0 % (80.0 to 95.0)"]
     row = cells.index("vectors")
-    assert cells[row + 1 : row + 6] == ["note", "'dog' above all", "0.3", "–", "0.2"]
+    assert cells[row + 1 : row + 6] == ["note", "'dog' most of all", "0.3", "–", "0.2"]
     assert cells[cells.index("Evaluator") + 3] == "900"
     assert cells[cells.index("Pusher") + 3] == "–"
     assert cells[cells.index("training.fine_tuning.epochs") + 1] == "5"
