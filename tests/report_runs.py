@@ -141,7 +141,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
     "skipped": {
         **PUSHED,
         "status": "skipped",
-        "reason": "this very model is in production already",
+        "reason": "this model is already in production",
         "nodes": [{"id": step, "state": "cached", "seconds": 0.0} for step in STEPS],
         "production": {**PUSHED["production"], "before": "1795395593"},
     },

@@ -75,20 +75,19 @@ def _of_stored(model: Any, records: Sequence[bytes]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredInputs:
-    """What models may answer from instead of photos, and when.
-
-    vectors: artifact of FeatureVectorGen. asked_twice: how many photos the models are asked about both ways before.
-    tolerance: by how much a probability may differ then.
-    """
+    """Stored vectors and activations that models may answer from instead of photos."""
 
     vectors: Artifact
+    """From FeatureVectorGen."""
     asked_twice: int
+    """Number of photos on which the answers from photos and from stored values are compared first."""
     tolerance: float
+    """Largest difference of a probability allowed in that comparison."""
 
     def answers_alike(self, models: dict[str, str], examples: Artifact, splits: Sequence[str]) -> bool:
-        """Whether there are values for every photo, and each model gives the same probabilities for them.
+        """Whether every photo has stored values, and each model gives the same probabilities from them.
 
-        ServableCheck's photos come first: it compares what is stored of them with what the served model answers.
+        The compared photos include those of ServableCheck, which compares the stored answers with the served model's.
         """
         for split in splits:
             ours, theirs = (_hashes(split_files(artifact, split)) for artifact in (self.vectors, examples))

@@ -114,17 +114,18 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> Pro
     except _OF_THE_MACHINE:
         raise
     except Exception as error:  # somebody else's signature may take and give anything
-        return no(OTHER_SIGNATURE, f"its signature serve_examples does not answer a photo ({_first_line(error)})")
+        return no(OTHER_SIGNATURE, f"its signature serve_examples fails on a photo ({_first_line(error)})")
     if probabilities.shape != (1, len(its_labels)) or not np.isfinite(probabilities).all():
         return no(
             OTHER_SIGNATURE,
-            f"its signature serve_examples gives probabilities of shape {list(probabilities.shape)}, not of its "
+            f"its signature serve_examples returns probabilities of shape {list(probabilities.shape)}, not of its "
             f"{len(its_labels)} classes",
         )
     common = [label for label in labels if label in its_labels]
     if len(common) < 2:
         return no(
-            OTHER_LABELS, f"of its {len(its_labels)} classes {len(common)} are the winner's, expected two at least"
+            OTHER_LABELS,
+            f"it shares {len(common)} of its {len(its_labels)} classes with the winner, expected at least two",
         )
     return ProductionStanding(
         state=COMPARABLE,

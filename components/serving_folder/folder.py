@@ -60,26 +60,28 @@ _LOCK_TIMEOUT_SECONDS = 300
 
 @dataclass(frozen=True)
 class PushResult:
-    """outcome: `pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
-    `rolled_back` (production was rolled back from this model). version: what is in production now. reason: a sentence.
-    """
+    """The result of a push."""
 
     outcome: str
+    """`pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
+    `rolled_back` (production was rolled back from this model)."""
     version: int | None
+    """The version in production now."""
     reason: str
+    """One sentence."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether production reads what was pushed. version: the newest there ever was, which production should read; None:
-    there never was one. state: `production`, `damaged` (files are missing or changed) or `gone` (its folder is not
-    there; then production reads an older version, or none). problem: what is wrong with it, in words that follow
-    "version 7"; empty: nothing is.
-    """
+    """Whether production reads what was pushed."""
 
     version: int | None
+    """The newest version ever pushed, which production should read; None if there never was one."""
     state: str = PRODUCTION
+    """`production`, `damaged` (files are missing or changed) or `gone` (its folder does not exist, so production reads
+    an older version or none)."""
     problem: str = ""
+    """What is wrong, as the rest of a sentence that begins with "version 7"; empty if nothing is."""
 
 
 class ServingFolder:
@@ -124,8 +126,8 @@ class ServingFolder:
         folder = self._of(newest)
         if not folder.is_dir():
             production = self.production()
-            now = "nothing" if production is None else f"version {production}"
-            return Standing(newest, GONE, f"is gone, so {now} is in production in its place")
+            now = "nothing is in production" if production is None else f"version {production} is in production instead"
+            return Standing(newest, GONE, f"is gone, so {now}")
         manifest = self.manifest(newest)
         if manifest is None and (folder / MANIFEST_FILE).exists():
             return Standing(newest, DAMAGED, f"is damaged: {MANIFEST_FILE} cannot be read")
@@ -226,19 +228,19 @@ class ServingFolder:
                 and self.identity(production) == identity
                 and {*files_of(model_folder)} <= {*files_of(self._of(production))}
             ):
-                reason = f"this very model is in production already, as version {production}"
+                reason = f"this model is already in production, as version {production}"
                 return PushResult(ALREADY_IN_PRODUCTION, production, reason)
             if production != expected_production:
                 reason = (
-                    f"the model was compared with {_version_or_none(expected_production)}, but by now "
-                    f"{_version_or_none(production)} is in production; run again"
+                    f"the model was compared with {_version_or_none(expected_production)}, but "
+                    f"{_version_or_none(production)} is now in production; run again"
                 )
                 return PushResult(PRODUCTION_CHANGED, production, reason)
             refused = rolled_back_from(manifests).get(identity)
             if refused is not None and not force_push:
                 reason = (
-                    f"this very model was version {refused.replaced}, from which production was rolled back by "
-                    f"version {refused.version}{_because(refused)}; --force-push pushes it all the same"
+                    f"this model was version {refused.replaced}, from which production was rolled back by version "
+                    f"{refused.version}{_because(refused)}; use --force-push to push it anyway"
                 )
                 return PushResult(ROLLED_BACK, production, reason)
             version = self._new_number()
@@ -289,15 +291,15 @@ class ServingFolder:
                 target = max(same) if same and not is_whole else self._before(production, manifests)
             if target is None:
                 raise BadInput(
-                    f"version {origin(production, manifests)}, whose content is in production, came first or nothing "
-                    f"before it is left; {_to_choose_from(choices)}"
+                    f"no version from before version {origin(production, manifests)}, whose content is in production, "
+                    f"is left; {_to_choose_from(choices)}"
                 )
             if target not in self.versions():
                 what = "was removed" if target in manifests else "is unknown"
                 raise BadInput(f"version {target} {what}; {_to_choose_from(choices)}")
             manifest = manifests[target]
             if target not in choices:
-                state = "is in production already" if is_whole else "is in production, and damaged"
+                state = "is already in production" if is_whole else "is in production but damaged"
                 raise BadInput(f"the content of version {target} {state}; {_to_choose_from(choices)}")
             if manifest.files is None:
                 others = [v for v in choices if v != target]
@@ -327,7 +329,7 @@ class ServingFolder:
         """
         with self._locked():
             if version not in self.versions():
-                raise BadInput(f"version {version} is not there; {_to_choose_from(self.versions())}")
+                raise BadInput(f"version {version} does not exist; {_to_choose_from(self.versions())}")
             (self.folder / _PINNED).mkdir(exist_ok=True)
             (self.folder / _PINNED / str(version)).touch()
 
@@ -416,7 +418,7 @@ class ServingFolder:
             lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS)
         except filelock.Timeout:
             raise BadInput(
-                f"another push or rollback has been at work in {self.folder} for more than {_LOCK_TIMEOUT_SECONDS} "
+                f"another push or rollback has been running in {self.folder} for more than {_LOCK_TIMEOUT_SECONDS} "
                 "seconds; wait for it and try again"
             ) from None
         try:

@@ -166,7 +166,7 @@ def test_the_model_in_production_is_explained(root, exported_model):
 def test_a_model_whose_layers_cannot_be_reached_is_said_to_be(photos, older_model):
     code, output, errors = explain("photos/0.jpg", "--model", older_model)
     assert (code, errors) == (0, "")
-    why = "Grad-CAM needs its layers, which cannot be reached: it answers files of photos alone, not their pixels"
+    why = "Grad-CAM needs its layers, which cannot be reached: it accepts only encoded photos, not pixels"
     assert f"by occlusion. {why}" in output
     assert "no feature maps, its layers cannot be reached" in output
     assert sorted(file.name for file in Path("explanations").glob("[!.]*")) == ["0.heat_maps.png", "index.html"]
@@ -283,7 +283,7 @@ def test_nothing_but_bad_files_leaves_no_page(photos, exported_model):
 
 
 def test_wrong_models_are_answered_in_one_sentence(photos, exported_model, tmp_path):
-    assert "photos is no SavedModel: it has no saved_model.pb; expected the folder of a model" in refused(
+    assert "photos is not a SavedModel: it has no saved_model.pb; expected the folder of a model" in refused(
         "photos/0.jpg", "--model", "photos"
     )
     assert "--model fine-tuned is neither a folder nor one of production, feature_extraction, fine_tuned" in refused(
@@ -295,7 +295,7 @@ def test_wrong_models_are_answered_in_one_sentence(photos, exported_model, tmp_p
     assert "is damaged and cannot be loaded" in refused("photos/0.jpg", "--model", damaged)
     stranger = tmp_path / "stranger"
     tf.saved_model.save(tf.Module(), str(stranger))
-    assert "is none of warmstart's" in refused("photos/0.jpg", "--model", stranger)
+    assert "was not exported by warmstart" in refused("photos/0.jpg", "--model", stranger)
     root = Root("runs/empty")
     root.prepare("cats_vs_dogs")
     assert "nothing is in production in" in refused("photos/0.jpg", "--model", "production")
@@ -311,7 +311,7 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
     assert "no layer matches 'stem_activatoin'; the nearest of 6 are stem_activation, " in refused(
         "photos/0.jpg", *model, "--layers", "stem_activatoin"
     )
-    assert "is no regular expression" in refused("photos/0.jpg", *model, "--layers", "(")
+    assert "is not a valid regular expression" in refused("photos/0.jpg", *model, "--layers", "(")
     assert "6 layers match '.'" in refused("--filters", ".", *model)
     assert "layers cannot be reached: it answers files" in refused(
         "photos/0.jpg", "--layers", "x", "--model", older_model
