@@ -54,8 +54,8 @@ def write_whole(target: Path, write: Callable[[Path], None]) -> None:
 def _once(target: Path, write: Callable[[Path], None]) -> Path:
     """`target`, written whole by `write` unless it is there and as it was written.
 
-    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way. The folder is
-    of a cache, where anything may be deleted or damaged: what does not fit its checksums is made anew.
+    If two processes write at once, the first wins; leftovers of a killed process do no harm. The folder is in a cache,
+    where anything may be deleted or damaged: a folder that does not match its checksums is written again.
     """
 
     def write_with_checksums(folder: Path) -> None:
