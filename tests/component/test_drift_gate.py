@@ -144,7 +144,7 @@ def test_spans_from_before_the_brightness_was_recorded_are_compared_in_the_rest(
 @pytest.mark.parametrize("widths", [(4, WIDTH, WIDTH), (WIDTH, WIDTH, 4)], ids=str)
 def test_vectors_of_two_backbones_are_refused(rng, make_span, gate, widths):
     new, *old = (make_span(f"{i}", records_of(rng, 20, "a", width=width)) for i, width in enumerate(widths))
-    with pytest.raises(BadInput, match=r"have \d values in one span and \d in another; expected those of one backbone"):
+    with pytest.raises(BadInput, match=r"have \d values in one span and \d in another; expected one backbone"):
         gate(new, old)
 
 

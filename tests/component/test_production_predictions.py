@@ -160,7 +160,7 @@ def test_another_signature_is_named(answer, name, why, example, tmp_path):
         (["dog", "cat"], "comparable", "it knows the same classes"),
         (["bird", "cat", "dog"], "comparable", "it knows 3 classes, of which 2 are among the winner's 2"),
         (["bird", "cat"], "other_labels", "it shares 1 of its 2 classes with the winner, expected at least two"),
-        (["Cat", "Dog"], "other_labels", "of its 2 classes 0 are the winner's"),
+        (["Cat", "Dog"], "other_labels", "it shares 0 of its 2 classes with the winner"),
     ],
 )
 def test_labels_are_compared_by_name(labels, state, text, example, tmp_path):

@@ -233,9 +233,9 @@ def test_the_pattern_is_about_the_new_name():
 @pytest.mark.parametrize(
     ("renamed", "message"),
     [
-        ({"nwe:0": "old:0"}, "says nwe:0: old:0, but the new model has no variable nwe:0"),
-        ({"new:0": "odl:0"}, "says new:0: odl:0, but some/folder has no variable odl:0"),
-        ({"kept:0": "kept:0", "old:0": "new:0"}, "says old:0: new:0, but the new model has no variable old:0"),
+        ({"nwe:0": "old:0"}, "maps nwe:0 to old:0, but the new model has no variable nwe:0"),
+        ({"new:0": "odl:0"}, "maps new:0 to odl:0, but some/folder has no variable odl:0"),
+        ({"kept:0": "kept:0", "old:0": "new:0"}, "maps old:0 to new:0, but the new model has no variable old:0"),
     ],
 )
 def test_a_wrong_name_among_the_renamed_is_refused_with_the_side_that_lacks_it(renamed, message):

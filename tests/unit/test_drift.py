@@ -422,7 +422,7 @@ def test_the_sentence_of_a_stop_says_everything(rng):
     farthest = verdict["far_photos"][0]
     assert f"the farthest photo is {farthest['file_name']}, {farthest['distance']:.2f} from photo-" in said
     assert "50 new photos differ from the 300 earlier ones" in said
-    assert "correct the span or take it away" in said
+    assert "correct or remove the span" in said
     assert "\n" not in said
     stop_if_told(from_json(DriftVerdict, verdict | {"action": "note"}))
 

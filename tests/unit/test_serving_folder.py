@@ -214,7 +214,7 @@ def test_the_model_in_production_is_not_pushed_again(serving, push, model):
     for expected in (first, None):  # None: as by a step that is run again after it was killed just after the push
         result = serving.push(folder, identity, RELEASE, expected)
         assert (result.outcome, result.version) == ("already_in_production", first)
-        assert f"already, as version {first}" in result.reason
+        assert f"already in production, as version {first}" in result.reason
     assert serving.versions() == [first]
     second = push("b")
     assert serving.push(folder, identity, RELEASE, second).outcome == "pushed"  # it is not in production any more
@@ -410,7 +410,7 @@ def test_what_cannot_be_rolled_back_to_is_refused_by_name(serving, push):
     with pytest.raises(BadInput, match=f"nothing is in production in {serving.folder}; there is nothing to roll back"):
         serving.rollback()
     only = push("a")
-    with pytest.raises(BadInput, match="nothing before it is left; there is no other version to choose"):
+    with pytest.raises(BadInput, match="whose content is in production, is left; there is no other version to choose"):
         serving.rollback()
     second, third = push("b"), push("c")
     serving.remove_old(1)
@@ -823,7 +823,7 @@ def test_a_damaged_model_in_production_may_be_rolled_back_to_any_other_version(s
     with pytest.raises(BadInput) as error:
         serving.rollback(damaged[-1])
     assert str(error.value) == (
-        f"the content of version {damaged[-1]} is in production, and damaged; choose one of {damaged[0]}, {damaged[1]}"
+        f"the content of version {damaged[-1]} is in production but damaged; choose one of {damaged[0]}, {damaged[1]}"
     )
     assert serving.identity(serving.rollback(damaged[1])) == serving.identity(damaged[1])
 
