@@ -1,4 +1,4 @@
-"""Progress inside long steps, for whoever watches: the command line locally, nobody on a distributed runner."""
+"""Progress inside long steps: shown by the command line locally, and by nothing on a distributed runner."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _listener: Listener | None = None
 
 
 def listen(listener: Listener | None) -> None:
-    """Sends the progress of this process to `listener`, or to nobody."""
+    """Sends the progress of this process to `listener`; None for nowhere."""
     global _listener
     _listener = listener
 
 
 def report(what: str, done: int, total: int = 0) -> None:
-    """Says that `done` of `total` (0: unknown) `what` are done."""
+    """Reports that `done` of `total` `what` are done; a total of 0 is unknown."""
     if _listener is not None:
         _listener(what, done, total)
 

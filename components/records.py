@@ -54,7 +54,7 @@ def copy_without(file: str, target: str, content_hashes: Collection[str]) -> Non
 
 
 def remove_photos(examples: Artifact, photos: Iterable[tuple[str, str]]) -> None:
-    """Writes the files of an Examples artifact anew where they hold photos that are to go: (split, content hash)."""
+    """Rewrites the files of an Examples artifact without the given photos, (split, content hash) each."""
     by_split: dict[str, set[str]] = defaultdict(set)
     for split, content_hash in photos:
         by_split[split].add(content_hash)

@@ -1,4 +1,4 @@
-"""Writing decisions: the numbers and the sentence, and TFX's blessing artifacts."""
+"""Writes and reads verdicts, releases and TFX's blessing artifacts."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def write_verdict(folder: str, verdict: Record) -> None:
 
 
 def read_verdict(kind: type[Record], folder: str) -> Record:
-    """Reads `verdict.json` of a gate whose verdicts are of this kind.
+    """Reads `verdict.json` as a verdict of this kind.
 
     Raises:
-      ValueError: it is none.
+      ValueError: it is not such a verdict.
     """
     with fileio.open(os.path.join(folder, VERDICT_FILE), "r") as file:
         return from_json(kind, json.loads(file.read()))
 
 
 def write_release(blessing: Artifact, release: Release) -> None:
-    """Leaves in ReleaseGate's blessing what Pusher needs to know."""
+    """Writes the release into ReleaseGate's blessing, for Pusher."""
     with fileio.open(os.path.join(blessing.uri, RELEASE_FILE), "w") as file:
         file.write(json.dumps(to_json(release), indent=2))
 
 
 def read_release(blessing: Artifact) -> Release | None:
-    """What `write_release` left; None: nothing."""
+    """Reads what `write_release` wrote; None if it wrote nothing."""
     path = os.path.join(blessing.uri, RELEASE_FILE)
     if not fileio.exists(path):
         return None

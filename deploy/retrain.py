@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.example_gen import spans
-from components.example_gen.spans import Unfinished
+from components.example_gen.spans import UnfinishedFolder
 from deploy import local, metadata_file
 from deploy.data_folders import check_places, resolve_tfds
 from deploy.notify import notify
@@ -177,7 +177,7 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     )
 
 
-def _data_now(config: Config) -> tuple[list[str], tuple[Unfinished, ...]]:
+def _data_now(config: Config) -> tuple[list[str], tuple[UnfinishedFolder, ...]]:
     """What would be trained on, as `last_trained` says it; and what is newer, but not complete.
 
     Raises:

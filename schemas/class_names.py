@@ -1,4 +1,4 @@
-"""Names of classes as people read them."""
+"""Normalises the names of classes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from collections.abc import Iterable
 
 from schemas.errors import BadInput
 
-# What no line of a list of classes can hold: control characters, and the separators of lines and paragraphs.
+# Unicode categories that a line in a list of classes cannot hold: control characters, line and paragraph separators.
 _NO_TEXT = ("Cc", "Zl", "Zp")
 
 
 def class_name(written: str) -> str:
-    """The class that a folder's name, or a cell of a list, stands for: in normal form C, without blanks at its ends.
+    """The class that a folder name or a table cell stands for: in normal form C, without leading or trailing blanks.
 
     Raises:
-      BadInput: it holds a control character or a line break, or nothing but blanks.
+      BadInput: the name has a control character or a line break, or is blank.
     """
     name = unicodedata.normalize("NFC", written).strip(" ")
     if any(unicodedata.category(character) in _NO_TEXT for character in name):
         raise BadInput(
             f"the class {written!a} has a control character or a line break in its name; rename its folder, or "
-            "mend the list that it stands in"
+            "correct the list that contains it"
         )
     if not name:
-        raise BadInput(f"the class {written!a} has a name of blanks only; give it a name")
+        raise BadInput(f"the class {written!a} has a blank name; give it a name")
     return name
 
 
 def refuse_twins(written: Iterable[str]) -> None:
-    """Refuses names of classes that look the same.
+    """Refuses class names that look the same.
 
     Args:
-      written: names of folders, or of classes.
+      written: names of folders or classes.
 
     Raises:
-      BadInput: two of them differ in case, normal form, blanks or invisible characters only.
+      BadInput: two names differ only in case, normal form, blanks or invisible characters.
     """
     seen: dict[str, str] = {}
     for name in sorted(set(written)):
@@ -45,8 +45,8 @@ def refuse_twins(written: Iterable[str]) -> None:
                 f"{name!r}" if first.isascii() and name.isascii() else f"{name!r} ({name!a})" for name in (first, name)
             ]
             raise BadInput(
-                f"the classes {both[0]} and {both[1]} look the same: they differ in case, blanks or the form of their "
-                "letters only; put their photos together, or rename one"
+                f"the classes {both[0]} and {both[1]} look the same: they differ only in case, blanks or the form of "
+                "their letters; put their photos together, or rename one"
             )
 
 

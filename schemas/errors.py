@@ -1,13 +1,13 @@
-"""The one error a user can mend without reading code."""
+"""The errors that a user can fix without reading code."""
 
 
 class BadInput(ValueError):
     """The user's input is wrong: configuration, path, data or backbone.
 
-    The message is one or a few sentences: what was found, what was expected, where, what to do. The command
-    line prints it without a traceback and exits with code 2.
+    The message is one or a few sentences: what was found, what was expected, where, and what to do. The command line
+    prints it without a traceback and exits with code 2.
     """
 
 
 class DataRefused(BadInput):
-    """A gate stopped the photos themselves: other photos, or other limits, would pass."""
+    """A gate refused the photos; other photos or other limits would pass."""

@@ -1,4 +1,4 @@
-"""What is known of a model that is released. In a module of its own, for `rollback` reads it and is not to wait."""
+"""The description of a released model. A separate module, so that `rollback` reads it without slow imports."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What Pusher writes into a version's manifest, from `release.json` beside ReleaseGate's blessing.
-
-    metrics: accuracy, loss and calibration error of the winner. compared_with: the version in production then.
-    """
+    """Facts for a version's manifest. Pusher reads them from `release.json` next to ReleaseGate's blessing."""
 
     winner: str | None = None
     reason: str | None = None
     forced: str | None = None
+    """The reason given for a forced push."""
     metrics: dict[str, Interval | None] | None = None
+    """Accuracy, loss and calibration error of the winner."""
     data_fingerprint: str | None = None
     compared_with: int | None = None
+    """The version that was in production at the time."""

@@ -1,4 +1,4 @@
-"""How a run ended, and how `summary.json` is read. In a module of its own: a night with nothing to do needs no more."""
+"""How a run ended, and reading `summary.json`. A separate module, because a night with nothing to do needs no more."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A node of the graph. upstream: the nodes that it waits for; empty in the summaries of older versions."""
+    """A node of the graph."""
 
     id: str
     state: str
     seconds: float = 0.0
     upstream: list[str] = field(default_factory=list)
+    """The nodes that it waits for; empty in summaries from older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How a run ended: what can be read of a summary whatever else is in it.
-
-    status: `pushed`, `not_pushed`, `stopped`, `failed` or `skipped`. reason: a sentence.
-    """
+    """How a run ended: the part of a summary that can be read whatever else is in it."""
 
     status: str
+    """`pushed`, `not_pushed`, `stopped`, `failed` or `skipped`."""
     reason: str = ""
+    """One sentence."""
     nodes: list[Step] = field(default_factory=list)
 
 
 def read_summary_file(kind: type[Record], folder: Path) -> Record:
-    """The content of a run's `summary.json`.
+    """Reads a run's `summary.json`.
 
     Args:
-      kind: `Summary`, or `RunEnd` for whoever needs no more.
-      folder: of the run.
+      kind: `Summary`, or `RunEnd` if that is enough.
+      folder: folder of the run's report.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is not as this version writes it; the sentence names the key.
+      OSError: the file cannot be read.
+      ValueError: the content is not what this version writes; the message names the key.
     """
     return from_json(kind, json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")))

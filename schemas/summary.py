@@ -1,6 +1,6 @@
-"""`summary.json`: the contract between a run and whoever reads about it.
+"""`summary.json`: the contract between a run and its readers.
 
-What the summaries of older versions lack has a default. A part that the run did not come to is None.
+Fields that summaries from older versions lack have defaults. A part that the run did not reach is None.
 """
 
 from __future__ import annotations
@@ -22,37 +22,42 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RejectedFile:
-    """detail: a sentence that names the file and the reason. label: the class that it was meant for; empty: its place
-    does not say.
-    """
+    """A file that was meant as a photo but cannot be used."""
 
     dataset: str = ""
     file_name: str = ""
     reason: str = ""
     detail: str = ""
+    """One sentence that names the file and the reason."""
     label: str | None = field(default=None, metadata=OPTIONAL)
+    """The class that the file was meant for; empty if its place does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """layouts: data set -> how its folder was understood. accepted: photos by split; classes: by split and class.
-    formats, converted: photos by image format, all and those that were converted. rejected, left_out: files by reason.
-    notes: what else should be known, a sentence each.
-    """
+    """The photos of a run."""
 
     layouts: dict[str, str] = field(default_factory=dict)
+    """Data set -> layout of its folder."""
     accepted: dict[str, int] = field(default_factory=dict)
+    """Split -> number of photos."""
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Split -> class -> number of photos."""
     formats: dict[str, int] = field(default_factory=dict)
+    """Image format -> number of photos."""
     converted: dict[str, int] = field(default_factory=dict)
+    """Image format -> number of photos that were converted to PNG."""
     rejected: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of files."""
     rejected_files: list[RejectedFile] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of files."""
     notes: list[str] = field(default_factory=list)
+    """One sentence for each thing that the user should know."""
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Accepted photos of each class, over all splits; the classes with the most photos first, then by name."""
+        """Class -> accepted photos over all splits, sorted by number (largest first), then by name."""
         totals: dict[str, int] = {}
         for counts in self.classes.values():
             for label, count in counts.items():
@@ -62,26 +67,30 @@ class DataSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSummary:
-    """With `data.window`. spans: those trained or tested on; left_out: span -> why; both as a person writes spans.
-    data: of all of them; a run that was stopped before they were put together has none.
-    """
+    """The spans of a run with `data.window`."""
 
     spans: list[str] = field(default_factory=list)
+    """The spans trained or tested on, as a person writes them."""
     left_out: dict[str, str] = field(default_factory=dict)
+    """Span, as a person writes it -> why it was left out."""
     data: DataSummary | None = field(default=None, metadata=OPTIONAL)
+    """The photos of all spans; None if the run was stopped before they were combined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorsSummary:
-    """frozen_pass: how the frozen backbone ran. cut: where it is cut, or why not. computed, reused: photos that passed
-    through it, and that it had seen before. dropped_as_damaged: stored vectors that were computed anew.
-    """
+    """The pass of the frozen backbone."""
 
     frozen_pass: str = ""
+    """How the frozen backbone ran, in words."""
     cut: str = ""
+    """Where it is cut, or why it is not."""
     computed: int = 0
+    """Number of photos that passed through it."""
     reused: int = 0
+    """Number of photos whose stored vectors were used."""
     dropped_as_damaged: int | None = field(default=None, metadata=OPTIONAL)
+    """Number of stored vectors that were damaged and computed again."""
 
 
 # ---- models
@@ -89,16 +98,20 @@ class VectorsSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStartSummary:
-    """source: in words. step_zero: what the comparison with the source gave, in words. matched, unused: how many
-    variables. The rest: names of variables and classes.
-    """
+    """The warm start of a training."""
 
     source: str
+    """The model that training started from, in words."""
     step_zero: str = ""
+    """Result of the comparison with the source before training, in words."""
     matched: int = 0
+    """Number of variables copied from the source."""
     skipped: list[str] = field(default_factory=list)
+    """Variables that the pattern does not match."""
     missing: list[str] = field(default_factory=list)
+    """Variables that the source does not have."""
     unused: int = 0
+    """Number of the source's variables that were not used."""
     new_classes: list[str] = field(default_factory=list)
     dropped_classes: list[str] = field(default_factory=list)
 
@@ -114,16 +127,19 @@ class CalibrationSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
-    """epochs, trainable_variables, trainable_parameters: how many. resumed_from: epochs that an interrupted training
-    had done. learning_rate: the peak.
-    """
+    """The training of a model."""
 
     epochs: int
+    """Number of epochs."""
     best_epoch: int
     resumed_from: int = 0
+    """Number of epochs done before an interruption."""
     learning_rate: float | None = None
+    """The peak learning rate."""
     trainable_variables: int = 0
+    """Number of variables."""
     trainable_parameters: int | None = None
+    """Number of parameters."""
     strategy: str | None = None
     strategy_reason: str | None = None
     trained_on: str | None = None
@@ -133,10 +149,10 @@ class TrainingSummary:
 
     @classmethod
     def of_history(cls, history: Mapping[str, Any]) -> TrainingSummary:
-        """What `training.json` says beside the curves.
+        """Reads the contents of `training.json`, without the learning curves.
 
         Raises:
-          ValueError: it is none.
+          ValueError: the history is not valid.
         """
         numbers = {key: len(history[key]) for key in ("epochs", "trainable_variables")}
         warm_start = history.get("warm_start")
@@ -148,7 +164,7 @@ class TrainingSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
-    """Of the photos of one class; None: undefined."""
+    """The metrics of one class; None if undefined."""
 
     examples: int
     precision: Interval | None = None
@@ -158,29 +174,28 @@ class ClassMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Abstention:
-    """below: the confidence under which the model gives no answer. abstained: share of the photos, in [0, 1]."""
+    """How often a model abstains."""
 
     below: float
+    """The model gives no answer below this confidence."""
     abstained: float
+    """Share of the photos, in [0, 1]."""
     accuracy_of_answered: Interval | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """enough: whether the photos are enough for anything to be concluded from them."""
+    """The accuracy on one slice."""
 
     examples: int
     accuracy: Interval
     enough: bool
+    """Whether there are enough photos to draw conclusions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """A model on the test split, see `components.evaluator.metrics.evaluate`.
-
-    confusion_matrix: photos by true class (row) and first answer (column), in the order of `per_class`. slices: feature
-    -> value -> its metrics.
-    """
+    """A model on the test split, see `components.evaluator.metrics.evaluate`."""
 
     split: str = "test"
     examples: int | None = None
@@ -191,23 +206,26 @@ class ModelSummary:
     auc: Interval | None = field(default=None, metadata=OPTIONAL)
     per_class: dict[str, ClassMetrics] = field(default_factory=dict)
     confusion_matrix: list[list[int]] = field(default_factory=list)
+    """Photos by true class (row) and top answer (column), in the order of `per_class`."""
     abstention: Abstention | None = field(default=None, metadata=OPTIONAL)
     slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
+    """Feature -> value -> metrics."""
     training: TrainingSummary | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FurtherSummary:
-    """The models on the further data sets. left_out_as_learnt_from: photos that a model has learnt from."""
+    """The models on the further data sets."""
 
     models: dict[str, ModelSummary]
     data: DataSummary | None = field(default=None, metadata=OPTIONAL)
     left_out_as_learnt_from: int | None = field(default=None, metadata=OPTIONAL)
+    """Number of photos left out because a model was trained on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What ModelSelector found on the eval split: the gain of fine-tuning, in [-1, 1], with its interval."""
+    """ModelSelector's result on the eval split: the gain from fine-tuning, in [-1, 1], with its interval."""
 
     text: str
     difference: float
@@ -222,18 +240,19 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductionSummary:
-    """before, after: the version in production before and after the run. folder: where the versions lie."""
+    """The model in production."""
 
     before: str | None = None
+    """The version before the run."""
     after: str | None = None
+    """The version after the run."""
     folder: str = ""
+    """Folder of the versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run did. models: name -> what it reaches on the test split. versions: of what ran. data_fingerprint: of
-    the photos. lineage: node -> output -> numbers of its artifacts in ML Metadata.
-    """
+    """Everything that a run did."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -246,6 +265,7 @@ class Summary:
     vectors: VectorsSummary | None = None
     drift: DriftVerdict | None = None
     models: dict[str, ModelSummary] | None = None
+    """Name -> metrics on the test split."""
     further: FurtherSummary | None = None
     winner: str | None = None
     verdict: Choice | None = None
@@ -253,11 +273,14 @@ class Summary:
     servable: ServableVerdict | None = None
     production: ProductionSummary
     versions: dict[str, str] = field(default_factory=dict)
+    """Package -> version."""
     data_fingerprint: str | None = None
+    """Equal for equal photos, labels and splits."""
     lineage: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """Node -> output -> ids of its artifacts in ML Metadata."""
     duration_seconds: float = 0.0
 
     @property
     def name(self) -> str:
-        """Of the configuration; empty: none could be read."""
+        """Name of the configuration; empty if it could not be read."""
         return str((self.config or {}).get("name", ""))

@@ -1,6 +1,6 @@
-"""What the gates of a run decide, as `verdict.json` and `summary.json` have it: the numbers, and a sentence.
+"""The verdicts of a run's gates in `verdict.json` and `summary.json`: the numbers, and a sentence.
 
-Every number is of the photos that the gate looked at. What a verdict of an older version lacks has a default.
+Every number refers to the photos that the gate looked at. Fields that verdicts from older versions lack have defaults.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from schemas.json_records import OPTIONAL
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a baseline on the same examples.
-
-    better, worse: examples only the candidate, only the baseline answers rightly. difference: of the accuracies.
-    low, high: its paired bootstrap percentile interval. p_value: exact McNemar test, two-sided.
-    """
+    """A candidate against a baseline on the same examples."""
 
     examples: int
     better: int
+    """Examples that only the candidate gets right."""
     worse: int
+    """Examples that only the baseline gets right."""
     difference: float
+    """Accuracy of the candidate minus that of the baseline."""
     low: float
+    """Lower end of the paired bootstrap percentile interval of `difference`."""
     high: float
+    """Upper end of that interval."""
     p_value: float
+    """Exact McNemar test, two-sided."""
 
 
 # ---- DriftGate
@@ -32,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassDrift:
-    """One class on its own. distance, null: see `DriftCheck`. action: `go`, `note` or `stop`."""
+    """The drift of one class; the fields are those of `DriftCheck`."""
 
     distance: float
     null: float
@@ -41,58 +43,65 @@ class ClassDrift:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftCheck:
-    """One comparison of the new photos with the earlier ones.
-
-    distance: None where nothing can be compared. null: how large it is by chance. threshold: the one exceeded, else
-    the lowest. action: `go`, `note` or `stop`; drifted: it is not `go`. text: what was found. new_classes,
-    vanished_classes: of `label_distribution`. classes: of a check that looks at each class.
-    """
+    """One comparison of the new photos with the earlier ones."""
 
     action: str
+    """`go`, `note` or `stop`."""
     text: str
+    """The result in words."""
     distance: float | None = None
+    """None if nothing can be compared."""
     threshold: float | None = None
+    """The threshold that was exceeded, otherwise the lowest."""
     null: float | None = None
+    """The largest distance by chance."""
     drifted: bool = False
+    """Whether the action is not `go`."""
     new_classes: list[str] | None = field(default=None, metadata=OPTIONAL)
+    """Only in `label_distribution`."""
     vanished_classes: list[str] | None = field(default=None, metadata=OPTIONAL)
+    """Only in `label_distribution`."""
     classes: dict[str, ClassDrift] | None = field(default=None, metadata=OPTIONAL)
+    """Class -> its drift, in checks that look at each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A photo near another one. distance: of their feature vectors, range [0, 2]."""
+    """A photo near another one."""
 
     file_name: str
     label: str
     content_hash: str
     distance: float
+    """Cosine distance of the feature vectors, range [0, 2]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FarPhoto(Neighbour):
-    """A new photo that is far from every earlier one. distance: from the nearest. neighbours: nearest first."""
+    """A new photo that is far from every earlier one; its distance is that from the nearest."""
 
     neighbours: list[Neighbour] = field(default_factory=list)
+    """Nearest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftVerdict:
-    """Whether the photos of a new span are of the kind of the earlier ones.
-
-    action: `go`, `note` or `stop`, the strictest of all checks. checks: those that are not switched off, by name.
-    far_photos: the farthest first, no more than `drift.listed_photos` of `far_photos_found`. far_distance: from where
-    on a photo is far; None: none is. new_photos, earlier_photos: how many were compared.
-    """
+    """Whether the photos of a new span are like the earlier ones."""
 
     text: str
     action: str
+    """`go`, `note` or `stop`: the strictest of all checks."""
     checks: dict[str, DriftCheck] = field(default_factory=dict)
+    """Name -> result of each check that is on."""
     far_photos: list[FarPhoto] = field(default_factory=list)
+    """At most `drift.listed_photos` of `far_photos_found`, farthest first."""
     far_photos_found: int = 0
     far_distance: float | None = None
+    """Photos beyond this distance are far; None if it was not measured."""
     new_photos: int = 0
+    """Number of new photos compared."""
     earlier_photos: int = 0
+    """Number of earlier photos compared."""
 
 
 # ---- ModelSelector
@@ -100,23 +109,22 @@ class DriftVerdict:
 
 @dataclass(frozen=True)
 class EnsembleComparison(Comparison):
-    """The ensemble against the model that reigned before it. against: its name."""
+    """The ensemble against the best model before it."""
 
     against: str
+    """Name of that model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionVerdict(Comparison):
-    """The winner of the eval split, and fine-tuned against feature extraction.
-
-    photos_to_show: how many eval photos would show the gain that this many did not; None: no gain was found.
-    """
+    """The winner on the eval split, and the comparison of fine-tuned with feature extraction."""
 
     winner: str
     text: str
     blessed_by_evaluator: bool = False
     split: str = "eval"
     photos_to_show: int | None = None
+    """Number of eval photos that would be needed to prove the gain; None without a gain."""
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
 
 
@@ -125,33 +133,33 @@ class SelectionVerdict(Comparison):
 
 @dataclass(frozen=True, kw_only=True)
 class ProductionStanding:
-    """Whether the winner can be compared with the model in production.
-
-    state: `none` (the first run), `same` (the winner is in production), `comparable`, `unreadable`, `other_signature`
-    or `other_labels`. version: in production. labels: classes of the model in production, in the order of their
-    indices, where it is comparable.
-    """
+    """Whether the winner can be compared with the model in production."""
 
     state: str
+    """`none` (nothing is in production), `same` (the winner is in production), `comparable`, `unreadable`,
+    `other_signature` or `other_labels`."""
     version: int | None = None
+    """The version in production."""
     text: str
     labels: list[str] | None = field(default=None, metadata=OPTIONAL)
+    """Classes of the model in production in the order of their indices, if it is comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LookAlikes:
-    """photos: test photos that look like training photos; others: those that do not, and the winner's accuracy on
-    them, in [0, 1], None where there are none.
-    """
+    """Test photos that look like training photos."""
 
     photos: int
+    """Number of such photos."""
     others: int
+    """Number of the other test photos."""
     accuracy_of_others: float | None
+    """Accuracy of the winner on the others, in [0, 1]; None without others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantComparison(Comparison):
-    """The winner against always answering `label`, the commonest class, which is right for the share `accuracy`."""
+    """The winner against a model that always answers `label`, the most common class, with its `accuracy`."""
 
     label: str
     accuracy: float
@@ -159,17 +167,20 @@ class ConstantComparison(Comparison):
 
 @dataclass(frozen=True, kw_only=True)
 class SliceComparison(Comparison):
-    """The winner against production on the photos with `value` of `feature`. lost: it is shown to be worse there."""
+    """The winner against production on the photos with this value of the feature."""
 
     feature: str
     value: str
     lost: bool
+    """Whether the winner is proven worse there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProductionComparison:
-    """The winner against the model in production. state, version: see `ProductionStanding`. slices: the guarded ones.
-    The rest is as in `Comparison`. What is not compared has neither.
+    """The winner against the model in production.
+
+    `state` and `version` are as in `ProductionStanding`, and the numbers as in `Comparison`, or None if the two models
+    were not compared. `slices` are the guarded slices.
     """
 
     version: int | None
@@ -187,30 +198,31 @@ class ProductionComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class FurtherAccuracy:
-    """On one of the further data sets; in [0, 1]."""
+    """The accuracy on one of the further data sets."""
 
     examples: int
     accuracy: float
+    """In [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseVerdict:
-    """Whether the winner is released, measured on the test split.
-
-    refusals: what speaks against it, a sentence each. forced: the reason given for a forced push. accuracy: of the
-    winner, in [0, 1]. further: data set -> what the winner reaches on it.
-    """
+    """Whether the winner is released, judged on the test split."""
 
     text: str
     released: bool
     refusals: list[str] = field(default_factory=list)
+    """One sentence for each reason against it."""
     forced: str | None = None
+    """The reason given for a forced push."""
     accuracy: float | None = None
+    """Accuracy of the winner, in [0, 1]."""
     split: str = "test"
     look_alikes: LookAlikes | None = None
     constant: ConstantComparison | None = None
     production: ProductionComparison | None = None
     further: dict[str, FurtherAccuracy] | None = None
+    """Data set -> accuracy of the winner."""
 
 
 # ---- ServableCheck
@@ -218,35 +230,40 @@ class ReleaseVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFindings:
-    """An export against its model. largest_difference: of a probability; infinite where there are more or fewer, NaN
-    where one is. megabytes: millions of bytes. latency_milliseconds: median, one image a call.
-    """
+    """An export compared with its model."""
 
     largest_difference: float
+    """Largest difference of a probability; infinite if their number differs, NaN if one is NaN."""
     megabytes: float
+    """Millions of bytes."""
     latency_milliseconds: float
+    """Median, one image per call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServableVerdict:
-    """What a fresh process found of the model to serve.
-
-    golden_photos: how many were asked; kinds: of the photos made besides. largest_difference: of a probability from the
-    expected one; largest_disagreement: between the signatures. latency_milliseconds, batch_latency_milliseconds:
-    median, 1 and 32 photos a call. megabytes: millions of bytes, of the folder. measured: how many fresh processes were
-    asked. warm_up_requests: how many were replayed. exports: by format.
-    """
+    """The results of loading and querying the model in a fresh process."""
 
     servable: bool
     text: str
     golden_photos: int | None = None
+    """Number of golden photos."""
     kinds: list[str] = field(default_factory=list)
+    """Kinds of photos made in addition."""
     largest_difference: float | None = None
+    """Largest difference of a probability from the expected one."""
     largest_disagreement: float | None = None
+    """Largest difference of a probability between the signatures."""
     load_seconds: float | None = None
     latency_milliseconds: float | None = None
+    """Median, one photo per call."""
     batch_latency_milliseconds: float | None = None
+    """Median, 32 photos per call."""
     megabytes: float | None = None
+    """Size of the folder in millions of bytes."""
     measured: int | None = None
+    """Number of fresh processes used."""
     warm_up_requests: int | None = None
+    """Number of warm-up requests replayed."""
     exports: dict[str, ExportFindings] = field(default_factory=dict)
+    """Format -> findings."""

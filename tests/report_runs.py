@@ -141,7 +141,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
     "skipped": {
         **PUSHED,
         "status": "skipped",
-        "reason": "this very model is in production already",
+        "reason": "this model is already in production",
         "nodes": [{"id": step, "state": "cached", "seconds": 0.0} for step in STEPS],
         "production": {**PUSHED["production"], "before": "1795395593"},
     },
@@ -195,7 +195,7 @@ def history(epochs: int, seed: int, rate: float, warm: bool = False) -> dict[str
         "calibration": {"temperature": 1.1, "eval_loss_before": 0.06, "eval_loss_after": 0.05},
         "warm_start": {
             "source": "this run's feature-extraction model",
-            "step_zero": "16 photos answered as by the source, within 7e-08",
+            "step_zero": "same answers as the source on 16 photos, within 7e-08",
             "matched": ["a", "b"],
             "skipped": [],
             "missing": [],
@@ -280,7 +280,7 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
             },
             "vectors": {
                 "action": "note",
-                "text": f"{labels[-1]!r} above all",
+                "text": f"{labels[-1]!r} most of all",
                 "distance": 0.3,
                 "null": None,
                 "threshold": 0.2,

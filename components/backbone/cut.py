@@ -1,9 +1,9 @@
-"""Cutting a feature-vector module in two at the freeze boundary, without knowing its architecture.
+"""Cuts a feature-vector module in two at the freeze boundary, without knowing its architecture.
 
-Below the boundary nothing learns, so its activations can be computed once a photo, and a training step runs only
-what lies above. The module's graph is inlined into one without function calls. A tensor of it that every path from
-the images to the vectors passes through is a dominator (https://en.wikipedia.org/wiki/Dominator_(graph_theory));
-the boundary is the last one that no learning variable has a part in.
+Below the boundary nothing learns, so the activations there can be computed once per photo, and a training step runs
+only the part above. The module's graph is inlined until it has no function calls. A tensor that every path from the
+images to the vectors passes through is a dominator (https://en.wikipedia.org/wiki/Dominator_(graph_theory)); the
+boundary is the last dominator that depends on no learning variable.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _require_pure(graph_def: graph_pb2.GraphDef) -> None:
         stateful = definition is None or (definition.is_stateful and node.op != "ReadVariableOp")
         calls = any(attribute.HasField("func") for attribute in node.attr.values())
         if stateful or calls or node.op in _CONTROL_FLOW or node.op.startswith("Stateless"):
-            raise CannotCut(f"operation {node.op} ({node.name}) is random, keeps a state or is control flow")
+            raise CannotCut(f"operation {node.op} ({node.name}) is random, stateful or control flow")
 
 
 def flatten(module: Any, image_size: int) -> FlatGraph:
@@ -137,7 +137,7 @@ def flatten(module: Any, image_size: int) -> FlatGraph:
     traced = tf.function(partial(module, training=False), autograph=False).get_concrete_function(images)
     vectors = traced.structured_outputs
     if not tf.is_tensor(vectors) or vectors.dtype != tf.float32 or vectors.shape.rank != 2:
-        raise CannotCut(f"the module gives {vectors}, expected float32 vectors of shape [batch, width]")
+        raise CannotCut(f"the module returns {vectors}, expected float32 vectors of shape [batch, width]")
     graph_def = _run_inline_graph_optimization(traced, lower_control_flow=False, aggressive_inlining=True)
     _require_pure(graph_def)
 
@@ -148,7 +148,7 @@ def flatten(module: Any, image_size: int) -> FlatGraph:
         if id(outside) in variables:
             handles[inside.op.name] = variables[id(outside)]
         elif outside.dtype in (tf.resource, tf.variant):
-            raise CannotCut(f"{inside.op.name} is a resource, but no variable")
+            raise CannotCut(f"{inside.op.name} is a resource but not a variable")
         else:
             flat.captured[inside.op.name] = outside
 
@@ -208,9 +208,9 @@ def _boundary(flat: FlatGraph, learning: Collection[str]) -> str:
         if len(waiting) == 1 and name in frozen:
             (found,) = waiting
     if not frozen & from_images:
-        raise CannotCut("no frozen variable lies below all that learns")
+        raise CannotCut("no frozen variable is below everything that learns")
     if found is None:
-        raise CannotCut("no single tensor passes from what stays frozen to what learns")
+        raise CannotCut("no single tensor connects the frozen part to the part that learns")
     while flat.nodes[node_of(found)].op in _ADDS_NOTHING:
         found = data_inputs(flat.nodes[node_of(found)])[0]
     return found
@@ -248,7 +248,7 @@ def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int
     expected = whole(images)
     scale = max(1.0, np.max(np.abs(expected)))
     if _differ(parts.top(activations), expected, LARGEST_DIFFERENCE * scale):
-        raise CannotCut(f"cut at {parts.boundary}, the module gives other vectors")
+        raise CannotCut(f"cut at {parts.boundary}, the module returns different vectors")
     # The last bit of a value that lies on the bend of a ReLU decides its gradient, and may be another in each of the
     # two graphs, as processors compute them: one draw of images that agrees is enough, since a wrong gradient has none.
     others: list[str] = []
@@ -266,7 +266,7 @@ def _check(parts: Cut, module: Any, learning: list[tf.Variable], image_size: int
                 others.append(variable.name)
         if not others:
             return
-    raise CannotCut(f"cut at {parts.boundary}, the gradient of {others[0]} is another")
+    raise CannotCut(f"cut at {parts.boundary}, the gradient of {others[0]} is different")
 
 
 def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
@@ -275,7 +275,7 @@ def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     flat = flatten(module, image_size)
     read = {variable.name for variable in flat.reads.values()}
     if unread := sorted(set(learning) - read):
-        raise CannotCut(f"{unread[0]} has no part in the vectors")
+        raise CannotCut(f"{unread[0]} does not affect the vectors")
     boundary = _boundary(flat, learning)
 
     @tf.function(input_signature=[tf.TensorSpec([None, image_size, image_size, 3])], autograph=False)
@@ -284,7 +284,7 @@ def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
 
     found = bottom.get_concrete_function().structured_outputs
     if found.dtype != tf.float32 or not found.shape.rank or not found.shape[1:].is_fully_defined():
-        raise CannotCut(f"{boundary} is {found.dtype.name} {found.shape}, expected float32 of a shape known beforehand")
+        raise CannotCut(f"{boundary} is {found.dtype.name} {found.shape}, expected float32 with a known shape")
     shape = tuple(found.shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec([None, *shape])], autograph=False)
@@ -320,4 +320,4 @@ def cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     except CannotCut:
         raise
     except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds of errors.
-        raise CannotCut(f"TensorFlow refuses ({type(error).__name__}: {first_line(error)})") from error
+        raise CannotCut(f"TensorFlow failed ({type(error).__name__}: {first_line(error)})") from error

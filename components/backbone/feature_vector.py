@@ -1,4 +1,4 @@
-"""From a backbone's handle to a local SavedModel that is known to be an image feature vector."""
+"""Turns a backbone's handle into a local SavedModel that is known to be an image feature vector."""
 
 import contextlib
 import json
@@ -54,8 +54,8 @@ def write_whole(target: Path, write: Callable[[Path], None]) -> None:
 def _once(target: Path, write: Callable[[Path], None]) -> Path:
     """`target`, written whole by `write` unless it is there and as it was written.
 
-    Of two processes that write at once the first wins; what a killed one left behind is in nobody's way. The folder is
-    of a cache, where anything may be deleted or damaged: what does not fit its checksums is made anew.
+    If two processes write at once, the first wins; leftovers of a killed process do no harm. The folder is in a cache,
+    where anything may be deleted or damaged: a folder that does not match its checksums is written again.
     """
 
     def write_with_checksums(folder: Path) -> None:
@@ -63,7 +63,7 @@ def _once(target: Path, write: Callable[[Path], None]) -> Path:
         (folder / _CHECKSUMS_FILE).write_text(json.dumps(_checksums(folder)), encoding="utf-8")
 
     if target.is_dir() and not _is_whole(target):
-        logging.warning("%s is not as it was written; it is made anew", target)
+        logging.warning("%s has changed since it was written; writing it again", target)
         damaged = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         with contextlib.suppress(FileNotFoundError):  # another process was first
             target.rename(damaged)
@@ -99,7 +99,7 @@ def _convert(backbone: Backbone, folder: Path) -> None:
     saved_feature_vector.save_feature_vector(efficientnet_lite.feature_vector_model(classifier), folder)
     width = check_feature_vector(folder)
     if width != backbone.width:
-        raise BadInput(f"Backbone {backbone.name} came out {width} wide, expected {backbone.width}.")
+        raise BadInput(f"Converting backbone {backbone.name} gave a width of {width}, expected {backbone.width}.")
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -110,7 +110,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             while tar.fileobj.read(1 << 20):  # To the very end, where gzip's checksum is compared.
                 pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise BadInput(f"Backbone archive {archive} cannot be unpacked ({error}): get it again.") from error
+        raise BadInput(f"Backbone archive {archive} cannot be unpacked ({error}): download it again.") from error
     inside = list(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir():
         enclosing = inside[0].rename(folder.with_name(f"{folder.name}.enclosing"))
@@ -152,7 +152,7 @@ def _load(path: Path) -> Any:
     try:
         return hub.load(str(path))
     except Exception as error:  # Damaged protocol buffers and variables fail in many ways.
-        raise BadInput(f"Backbone {path} cannot be loaded ({first_line(error)}): get it again.") from error
+        raise BadInput(f"Backbone {path} cannot be loaded ({first_line(error)}): download it again.") from error
 
 
 def _input_shapes(module: Any) -> list[tf.TensorShape]:
@@ -167,7 +167,7 @@ def _width(module: Any, path: Path, image_size: int | None) -> int:
     if not callable(module):
         raise BadInput(
             f"Backbone {path} has no __call__ (a SavedModel for serving, or a TF1 module); "
-            "expected a TF-Hub image feature vector in TF2 format: take that version of it."
+            "expected a TF-Hub image feature vector in TF2 format: use that version."
         )
     if not list(getattr(module, "variables", [])):
         raise BadInput(f"Backbone {path} lists no variables; expected a TF-Hub TF2 SavedModel, not a frozen graph.")
@@ -180,18 +180,18 @@ def _width(module: Any, path: Path, image_size: int | None) -> int:
         raise BadInput(
             f"Backbone {path} does not take float32 [2, {pixels}, {pixels}, 3] images (its inputs: "
             f"{', '.join(sorted({str(shape) for shape in taken})) or 'unknown'}): "
-            "use an image size it takes, or another backbone."
+            "use an image size that it takes, or another backbone."
         ) from error
     if not tf.is_tensor(features) or features.shape.rank != 2 or not features.dtype.is_floating:
         found = f"{features.dtype.name} {features.shape}" if tf.is_tensor(features) else type(features).__name__
         raise BadInput(
-            f"Backbone {path} gives {found} for two images, expected float32 (2, width): "
-            "take the module's feature-vector version."
+            f"Backbone {path} returns {found} for two images, expected float32 (2, width): "
+            "use the module's feature-vector version."
         )
     if not bool(tf.reduce_all(tf.math.is_finite(features))):
         raise BadInput(
-            f"Backbone {path} gives values that are not finite for images of {pixels} pixels: raise `image.size` if "
-            "that is too small for it, else its weights are damaged, get it again."
+            f"Backbone {path} returns values that are not finite for images of {pixels} pixels: raise `image.size` if "
+            "that is too small; otherwise its weights are damaged, so download it again."
         )
     return int(features.shape[1])
 

@@ -1,4 +1,4 @@
-"""What learns in fine-tuning: which of a backbone's variables, chosen by their names alone (no TensorFlow)."""
+"""Chooses the backbone variables that learn in fine-tuning, by name alone (no TensorFlow)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from schemas.errors import BadInput
 
-# Of a backbone that says nothing of itself, this share of the kernels is its top.
+# The share of the kernels that counts as the top of a backbone without a pattern of its own.
 DEFAULT_FRACTION = 0.2
 # "Much" data: this many training photos per class on average (Marcelino's bound, see `choose_strategy`).
 MUCH_PHOTOS_PER_CLASS = 1000
@@ -34,10 +34,10 @@ _WAYS_TO_CHOOSE = "unfreeze, unfreeze_blocks, unfreeze_last or unfreeze_fraction
 
 @dataclass(frozen=True)
 class Choice:
-    """What `auto` chose: a strategy other than `auto`, and one sentence with the numbers that led to it."""
+    """The choice that `auto` made."""
 
-    strategy: str
-    why: str
+    strategy: str  # not `auto`
+    why: str  # the numbers behind the choice, in words
 
 
 def _layer_and_leaf(variable_name: str) -> tuple[str, str]:
@@ -49,10 +49,9 @@ def _layer_and_leaf(variable_name: str) -> tuple[str, str]:
 def block_of(variable_name: str) -> str:
     """The block a variable belongs to: `block6d_expand_conv/kernel:0` -> `block6d`.
 
-    Of a nested path it is the path down to the block: `MobilenetV2/expanded_conv_16/project/weights:0` ->
-    `MobilenetV2/expanded_conv_16`. Where a name shows no block it is the layer's own path, so a layer outside the
-    blocks, and every layer of a model without blocks such as InceptionV3, is a block of its own; so is a batch norm
-    layer there (`top_conv` and `top_bn`).
+    For a nested path it is the path down to the block: `MobilenetV2/expanded_conv_16/project/weights:0` ->
+    `MobilenetV2/expanded_conv_16`. A layer whose name shows no block is a block of its own, and so is its batch norm
+    layer (`top_conv` and `top_bn`). This is true of every layer in a model without blocks, such as InceptionV3.
     """
     layer, leaf = _layer_and_leaf(variable_name)
     segments = layer.split("/")
@@ -86,19 +85,18 @@ def learning_variables(
     Args:
       trainable: names of the module's trainable variables, in its order, from the input to the feature vector.
       every: names of all its variables; a layer with a moving_mean or moving_variance is a batch norm layer.
-      strategy: `feature_extraction`: nothing; `all`: all of `trainable`; `top`: as the four arguments below say, of
-        which at most one is given and which the other strategies ignore. `auto` is first to be resolved by
-        `choose_strategy`.
+      strategy: `feature_extraction` trains nothing, `all` trains all of `trainable`, and `top` trains what one of the
+        next four arguments selects; the other strategies ignore them. `auto` must be resolved by `choose_strategy`.
       pattern: regular expression, matched from the start of a name.
-      blocks: as in `block_of`: the variables of these blocks, without batch norm's.
-      last: so many kernels, the last ones, with the biases of their layers.
-      fraction: in (0, 1]: this share of the kernels, rounded down but at least one, the last ones, with their biases.
-      default_pattern: the backbone's own pattern, used where none of the four is given; without it the last fifth
-        of the kernels learns.
+      blocks: the variables of these blocks (see `block_of`), without batch norm.
+      last: the last `last` kernels, with the biases of their layers.
+      fraction: in (0, 1]: this share of the kernels, rounded down but at least one, from the end, with their biases.
+      default_pattern: the backbone's own pattern, used if none of the four is given; without it the last fifth of the
+        kernels learns.
 
     Raises:
-      BadInput: the module has nothing to train, or what was asked for is unclear or not there.
-      ValueError: the strategy is none of `feature_extraction`, `top` and `all`.
+      BadInput: the module has nothing to train, or the selection is ambiguous or matches nothing.
+      ValueError: the strategy is not `feature_extraction`, `top` or `all`.
     """
     if strategy not in ("feature_extraction", "top", "all"):
         raise ValueError(f"strategy (={strategy!r}) must be feature_extraction, top or all once `auto` is resolved")
@@ -124,8 +122,8 @@ def learning_variables(
     ]
     if len(given) > 1:
         raise BadInput(
-            f"training.fine_tuning says what learns in {len(given)} ways ({', '.join(given)}): give at most one of "
-            f"{_WAYS_TO_CHOOSE}."
+            f"training.fine_tuning selects what learns in {len(given)} ways ({', '.join(given)}): give at most one "
+            f"of {_WAYS_TO_CHOOSE}."
         )
     without_batch_norm = _without_batch_norm(trainable, every)
     if pattern is not None:
@@ -159,12 +157,12 @@ def _matching(trainable: Sequence[str], pattern: str) -> list[str]:
         found = [name for name in trainable if re.match(pattern, name)]
     except re.error as error:
         raise BadInput(
-            f"training.fine_tuning.unfreeze (={pattern!r}) is no regular expression ({error}): correct it."
+            f"training.fine_tuning.unfreeze (={pattern!r}) is not a valid regular expression ({error}): correct it."
         ) from None
     if not found:
         raise BadInput(
             f"training.fine_tuning.unfreeze (={pattern!r}) matches none of the backbone's {len(trainable)} "
-            f"trainable variables; the last ones are {', '.join(trainable[-6:])}; it has to match from a name's start."
+            f"trainable variables; the last ones are {', '.join(trainable[-6:])}; it must match from a name's start."
         )
     return found
 
@@ -188,8 +186,8 @@ def _last_kernels(names: Sequence[str], count: int) -> list[str]:
     kernels = _kernels(names)
     if not kernels:
         raise BadInput(
-            "The backbone has no trainable kernels, only batch norm and the like: choose strategy feature_extraction, "
-            "or name what learns in training.fine_tuning.unfreeze."
+            "The backbone has no trainable kernels, only batch norm and the like: choose the strategy "
+            "feature_extraction, or name the variables to train in training.fine_tuning.unfreeze."
         )
     if not 1 <= count <= len(kernels):
         raise BadInput(
@@ -207,7 +205,7 @@ def _last_kernels(names: Sequence[str], count: int) -> list[str]:
 
 
 def choose_strategy(training_photos: int, classes: int, frozen_accuracy: float) -> Choice:
-    """The rule behind the strategy `auto`: how much learns, by the size of the data and its similarity to ImageNet.
+    """The rule behind `auto`: how much learns depends on the size of the data and its similarity to ImageNet.
 
     The size-similarity matrix of Marcelino 2018, "Transfer learning from pre-trained models":
 
@@ -217,17 +215,17 @@ def choose_strategy(training_photos: int, classes: int, frozen_accuracy: float) 
     | much data   | `top`                | `all`     |
 
     It follows the notes of Stanford's CS231n ("Transfer Learning", "When and how to fine-tune"), which differ in two
-    of the four: with much and similar data they dare to fine-tune everything, and with little and different data
-    they train a linear classifier on activations from lower down.
+    cells: with much similar data they fine-tune everything, and with little different data they train a linear
+    classifier on lower activations.
 
-    Much is `MUCH_PHOTOS_PER_CLASS` photos per class on average (Marcelino). Similarity is measured, not guessed: the
-    head on frozen ImageNet features removes at least `SIMILAR_ERROR_REMOVED` of a guess's error,
+    Much means `MUCH_PHOTOS_PER_CLASS` photos per class on average (Marcelino). Similarity is measured: the head on
+    frozen ImageNet features removes at least `SIMILAR_ERROR_REMOVED` of the error of guessing,
     (accuracy - 1 / classes) / (1 - 1 / classes).
 
     Args:
-      training_photos: in the training split.
-      classes: at least 2.
-      frozen_accuracy: range [0, 1], on the eval split, of phase one's model.
+      training_photos: number of photos in the training split.
+      classes: number of classes, at least 2.
+      frozen_accuracy: range [0, 1], accuracy of the first phase's model on the eval split.
 
     Raises:
       ValueError: fewer than two classes.
@@ -247,8 +245,8 @@ def choose_strategy(training_photos: int, classes: int, frozen_accuracy: float) 
     }[much, similar]
     why = (
         f"{strategy}: {photos_per_class:,.0f} training photos per class are {'much' if much else 'little'} data "
-        f"(much: at least {MUCH_PHOTOS_PER_CLASS:,}), and frozen features remove {error_removed:.1%} of a guess's "
-        f"error (accuracy {frozen_accuracy:.1%} over {classes} classes), so the task is "
+        f"(much: at least {MUCH_PHOTOS_PER_CLASS:,}). Frozen features remove {error_removed:.1%} of the error of "
+        f"guessing (accuracy {frozen_accuracy:.1%} over {classes} classes), so the task is "
         f"{'similar to' if similar else 'different from'} ImageNet (similar: at least {SIMILAR_ERROR_REMOVED:.0%})."
     )
     return Choice(strategy, why)

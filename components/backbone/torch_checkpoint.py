@@ -1,7 +1,7 @@
-"""PyTorch's checkpoint format read without PyTorch, and without trusting the file.
+"""Reads PyTorch checkpoints without PyTorch, and without trusting the file.
 
-A checkpoint is a pickle, and a pickle may call any function it can name. The unpickler here knows three kinds
-of names and refuses every other; tensors are cut out of the raw bytes only after their bounds were checked.
+A checkpoint is a pickle, and a pickle may call any function it can name. The unpickler here accepts three kinds of
+names and refuses all others. Tensors are cut out of the raw bytes only after their bounds were checked.
 The format is the stream that PyTorch wrote before 1.6 (`_legacy_save` in `torch/serialization.py`), which all built-in
 weights have; the zip archives of later versions are refused.
 """
@@ -37,7 +37,7 @@ _Tensor = collections.namedtuple("_Tensor", "storage offset shape strides")
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Yields `_Tensor` records for tensors; can name nothing else than `find_class` lists."""
+    """Yields `_Tensor` records for tensors; accepts only the names in `find_class`."""
 
     def __init__(self, stream: io.BytesIO):
         super().__init__(stream)
@@ -88,7 +88,7 @@ def _read_stream(content: bytes) -> tuple[object, dict[str, bytes]]:
 
 
 def _cut_out(name: str, tensor: object, storages: dict[str, bytes]) -> np.ndarray:
-    """The array of one `_Tensor`; BadInput unless every element lies inside the storage's bytes."""
+    """The array of one `_Tensor`; raises BadInput unless every element is inside the storage's bytes."""
     if not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
         raise BadInput(f"`{name}` is a {type(tensor).__name__}, not a tensor")
     (key, dtype, length), offset, shape, strides = tensor
@@ -121,7 +121,7 @@ def read_torch_checkpoint(path: str | Path, sha256: str | None = None) -> dict[s
       name -> array, in the file's order, of the dtype and shape saved.
 
     Raises:
-      BadInput: the file is absent, truncated, not the expected one, or holds anything but tensors.
+      BadInput: the file is missing, truncated, not the expected one, or contains anything but tensors.
     """
     path = Path(path)
     try:
@@ -142,5 +142,5 @@ def read_torch_checkpoint(path: str | Path, sha256: str | None = None) -> dict[s
         raise BadInput(f"{path} was refused: {error}.") from None
     except Exception as error:  # A damaged pickle can fail with almost any exception.
         raise BadInput(
-            f"{path} is truncated or no PyTorch checkpoint ({type(error).__name__}: {error}). Get it again."
+            f"{path} is truncated or not a PyTorch checkpoint ({type(error).__name__}: {error}). Download it again."
         ) from error

@@ -1,1 +1,1 @@
-"""DataGate: stops the run when the data are not fit to train on, and says why."""
+"""DataGate: stops the run if the data cannot be trained on, and says why."""

@@ -1,4 +1,4 @@
-"""What makes data unfit to train on; plain Python over counts and anomalies."""
+"""Finds the reasons why data cannot be trained on; plain Python over counts and anomalies."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def find_problems(
     max_contradictions: float = 1.0,
     whole: bool = True,
 ) -> list[str]:
-    """One sentence for each reason to stop; empty when the data are fit.
+    """One sentence for each reason to stop; empty if the data are good.
 
     Args:
       report: counts of the ingest report (`report.json`).
       rejected: the rejected files (`rejected.jsonl`).
-      anomalies: split -> feature -> description of each ERROR anomaly of ExampleValidator.
-      max_rejected_fraction, max_contradictions: of `data` in the configuration.
-      whole: False for a part of the data, in which classes and splits may be missing.
+      anomalies: split -> feature -> description of each ERROR anomaly from ExampleValidator.
+      max_rejected_fraction, max_contradictions: from `data` in the configuration.
+      whole: False for only a part of the data, in which classes and splits may be missing.
     """
     accepted = report["accepted"]
     if accepted == 0:
@@ -38,7 +38,7 @@ def find_problems(
             f"no photo could be used: all {len(rejected)} files were rejected ({_reasons(rejected)}); expected JPEG, "
             f"PNG, GIF or BMP photos; the first: {rejected[0]['detail']}"
             if rejected
-            else "no photo was found; expected JPEG, PNG, GIF or BMP photos"
+            else "no photos were found; expected JPEG, PNG, GIF or BMP photos"
         ]
     problems = []
     refused = [line for line in rejected if line["reason"] not in COPIES]
@@ -54,14 +54,15 @@ def find_problems(
     if fraction > max_contradictions:
         problems.append(
             f"{len(contradictions)} of {accepted + len(contradictions)} photos ({fraction:.1%}) have the same bytes as "
-            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); mend them, or "
-            f"raise the limit to leave them out; the first: {contradictions[0]['detail']}"
+            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); fix the labels, "
+            f"or raise the limit to leave these photos out; the first: {contradictions[0]['detail']}"
         )
     problems += _lost_classes(report.get("classes", {}), rejected, max_rejected_fraction, whole)
     classes = sorted({label for counts in report["splits"].values() for label in counts})
     if whole and len(classes) == 1:
         problems.append(
-            f"all {accepted} accepted photos are of one class, {classes[0]!r}; expected at least two, one folder each"
+            f"all {accepted} accepted photos are of one class, {classes[0]!r}; expected at least two classes, each in "
+            "a folder of its own"
         )
     problems += [
         f"the {split} split got none of the {accepted} accepted photos; add photos or change data.splits"
@@ -70,19 +71,19 @@ def find_problems(
     ]
     not_trained = [repr(c) for c in classes if c not in report["splits"].get("train", {})]
     if whole and len(classes) > 1 and report["splits"].get("train") and not_trained:
-        problems.append(f"no photo of {_listed(not_trained)} is in the train split, so it cannot be learnt; add photos")
+        problems.append(f"the train split has no photos of {_listed(not_trained)} to learn from; add photos")
     for split, by_feature in anomalies.items():
         for feature, description in sorted(by_feature.items()):
-            problems.append(f"the {split} split breaks the schema at {feature!r}: {description}")
+            problems.append(f"the {split} split violates the schema at {feature!r}: {description}")
     return problems
 
 
 def _lost_classes(
     classes: Mapping[str, Mapping[str, int]], rejected: Sequence[Mapping[str, str]], limit: float, whole: bool
 ) -> list[str]:
-    """The classes that were meant and have no photo, or have lost too many files: a sentence of each kind.
+    """One sentence each for classes without a usable photo, without any file, and with too many rejected files.
 
-    A small class may lose a single file, whatever share of it that is.
+    A class may always lose one file, however small the class is.
     """
     files: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for line in rejected:
@@ -99,18 +100,18 @@ def _lost_classes(
     problems = []
     if gone:
         problems.append(
-            f"no photo could be used of the {_of_class(gone)} {_listed(gone)}; replace the files, or remove "
-            f"{_their_folder(gone)}"
+            f"the {_of_class(gone)} {_listed(gone)} {'has' if len(gone) == 1 else 'have'} no usable photos; replace "
+            f"the files, or remove {_their_folder(gone)}"
         )
     if empty:
         problems.append(
-            f"the {_of_class(empty)} {_listed(empty)} {'has' if len(empty) == 1 else 'have'} no photo at all; add "
+            f"the {_of_class(empty)} {_listed(empty)} {'has' if len(empty) == 1 else 'have'} no photos at all; add "
             f"photos, or remove {_their_folder(empty)}"
         )
     if thinned:
         problems.append(
-            f"{_listed(thinned)} were rejected, more than data.max_rejected_fraction ({limit:.1%}) of a class; replace "
-            "the files or raise the limit"
+            f"{_listed(thinned)} were rejected, more than data.max_rejected_fraction ({limit:.1%}) allows per class; "
+            "replace the files or raise the limit"
         )
     return problems
 
@@ -120,10 +121,10 @@ def _lost_all(files: Sequence[Mapping[str, str]]) -> str:
 
 
 def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], whole: bool = True) -> list[str]:
-    """What does not stop a run, and should be known: a sentence each.
+    """One sentence for each thing that does not stop the run but that the user should know.
 
     Args:
-      report, rejected, whole: as of `find_problems`.
+      report, rejected, whole: as in `find_problems`.
     """
     notes = []
     if left_out := report.get("left_out"):
@@ -131,7 +132,7 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
     contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
     if contradictions:
         notes.append(
-            f"{len(contradictions)} photos were left out, because the same photo is in two classes: "
+            f"{len(contradictions)} photos were left out because the same photo is in two classes: "
             f"{_files(contradictions)}"
         )
     for split in ("test", "eval"):
@@ -140,14 +141,14 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
             which = "copy of a photo" if len(copies) == 1 else "copies of photos"
             notes.append(
                 f"{len(copies)} {which} in the {split} split {'was' if len(copies) == 1 else 'were'} left out of the "
-                f"others: {_files(copies)}"
+                f"other splits: {_files(copies)}"
             )
     splits = report["splits"]
     classes = sorted({label for counts in splits.values() for label in counts})
     for split, so in (("eval", "the best epoch is chosen"), ("test", "the model is tested")):
         missing = [repr(label) for label in classes if label not in splits.get(split, {})]
         if whole and missing and splits.get(split):
-            notes.append(f"no photo of {_listed(missing)} is in the {split} split, so {so} without; add photos")
+            notes.append(f"the {split} split has no photos of {_listed(missing)}, so {so} without any; add photos")
     return notes
 
 

@@ -31,13 +31,14 @@ def DataGate(
     of_window: Parameter[int],
     code: Parameter[str],
 ):
-    """Lets fit data pass and hands on the schema of this run: the curated one, with every class named.
+    """Lets good data pass, and writes the schema of this run: the curated schema with every class named.
 
-    `of_window` is 1 where the photos are a span of a window: then classes and splits may be missing in them.
+    `of_window` is 1 if the photos are one span of a window, in which classes and splits may be missing.
 
     Raises:
-      DataRefused: nothing was accepted, there is one class only, a split is empty, too many files were rejected, of all
-        or of a class, too many photos have two labels, or ExampleValidator found an ERROR; every problem is named.
+      DataRefused: no photo was accepted, there is only one class, a split is empty, too many files were rejected
+        overall or in one class, too many photos have two labels, or ExampleValidator found an ERROR. The message names
+        every problem.
     """
     del code
     report, rejected = read_report(ingest_report.uri)
@@ -46,13 +47,13 @@ def DataGate(
         found = {split: errors for split, errors in found.items() if report["splits"].get(split)}
     problems = find_problems(report, rejected, found, max_rejected_fraction, max_contradictions, whole=not of_window)
     if problems:
-        raise DataRefused("the data were stopped at the gate: " + "; ".join(problems))
+        raise DataRefused("the data gate stopped the run: " + "; ".join(problems))
     run_schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), report)
     schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
 
 
 def schema_of_run(curated_schema_file: str, report: dict[str, Any]) -> schema_pb2.Schema:
-    """The curated schema; where it leaves the classes open, with those that the report counts."""
+    """The curated schema; if it leaves the classes open, they are filled in from the report."""
     run_schema = schema_files.read_schema(curated_schema_file)
     if not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})

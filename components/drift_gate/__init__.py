@@ -1,4 +1,4 @@
-"""DriftGate: compares a new span with the earlier ones of the window, and stops the run when it is of another kind."""
+"""DriftGate: compares a new span with the earlier ones of the window, and stops the run if it is too different."""
 
 # Properties of the verdict: what is to be done, the address of the vectors it is about, and `drift` as JSON.
 ACTION_PROPERTY = "action"

@@ -35,24 +35,24 @@ def DriftGate(
     earlier_vectors: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
     stops: Parameter[int] = 1,
 ):
-    """Compares the photos of the new span with those of the earlier ones, and stops the run when they drifted too far.
+    """Compares the photos of the new span with those of the earlier ones, and stops the run if they drifted too far.
 
     Args:
       feature_vectors: of the new span, from FeatureVectorGen; all splits are compared together.
-      verdict: the numbers, one sentence, and the photos far from everything seen before (`drift.judge`). Its properties
-        `action`, `vectors` (the address of those of the new span) and `thresholds`, `drift` of the configuration as
-        JSON, let it be found again.
-      thresholds: check -> `note` and `stop`, of `drift` in the configuration; without what is None.
-      false_alarms, far_quantile, listed_photos: of `drift` in the configuration.
-      seed: of everything that is drawn.
+      verdict: the numbers, one sentence, and the photos far from everything seen before (`drift.judge`). It can be
+        found again by its properties `action`, `vectors` (the address of the new span's vectors) and `thresholds`
+        (`drift` of the configuration as JSON).
+      thresholds: check -> `note` and `stop`, from `drift` in the configuration, without those that are None.
+      false_alarms, far_quantile, listed_photos: from `drift` in the configuration.
+      seed: of all random draws.
       code: fingerprint of the code this step runs; part of the cache key.
-      earlier_vectors: of the earlier spans of the window, by the same backbone; the new span is left out if it is
-        among them. None or an empty list: there is nothing to compare with.
-      stops: 1: an action of `stop` ends the run here, and TFX removes the verdict with everything else that a failed
-        step made. 0: the verdict is kept, and who reads it stops (`stop_if_told`).
+      earlier_vectors: of the window's earlier spans, from the same backbone. The new span is ignored if it is among
+        them. None or an empty list means that there is nothing to compare with.
+      stops: with 1 the action `stop` ends the run here, and TFX removes the verdict with all outputs of the failed
+        step. With 0 the verdict is kept, and its reader stops the run (`stop_if_told`).
 
     Raises:
-      BadInput: a check stops the run, or the vectors are not all of one width.
+      BadInput: a check stops the run, or the vectors differ in width.
     """
     del code
     settings = DriftSettings(
@@ -72,10 +72,10 @@ def DriftGate(
 
 
 def read_photos(artifacts: Sequence[Artifact]) -> Photos:
-    """What is compared of the photos of FeatureVectorGen's artifacts.
+    """Reads the properties to compare from FeatureVectorGen's artifacts.
 
     Raises:
-      BadInput: the vectors are not all of one width.
+      BadInput: the vectors differ in width.
     """
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in _TEXTS}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (f.WIDTH, f.HEIGHT, f.VIEW)}
@@ -114,6 +114,6 @@ def read_photos(artifacts: Sequence[Artifact]) -> Photos:
 
 def _widths(one: int, other: int) -> BadInput:
     return BadInput(
-        f"the feature vectors of the window have {one} values in one span and {other} in another; expected those of "
-        "one backbone, so pass the earlier spans through it too"
+        f"the feature vectors of the window have {one} values in one span and {other} in another; expected one "
+        "backbone for all spans, so pass the earlier spans through it too"
     )

@@ -1,4 +1,4 @@
-"""Whether the photos of a new span are of the kind of the earlier ones: the checks, the judgement and the words."""
+"""Judges whether the photos of a new span are like the earlier ones: the checks, the verdict and its sentences."""
 
 from __future__ import annotations
 
@@ -25,59 +25,65 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Photos:
-    """What is compared of some photos, without their augmented views.
-
-    labels, formats, file_names, hashes: [photos]. sides: sqrt(width * height), pixels, > 0, float [photos].
-    brightness: range [0, 1], NaN where it was not recorded, float [photos]. vectors: float32 [photos, width].
-    """
+    """The properties of photos that are compared, without augmented views. All have one entry per photo."""
 
     labels: Sequence[str]
     formats: Sequence[str]
     sides: np.ndarray
+    """sqrt(width * height), pixels, > 0, float [photos]."""
     brightness: np.ndarray
+    """Range [0, 1], NaN if it was not recorded, float [photos]."""
     vectors: np.ndarray
+    """float32 [photos, width]."""
     file_names: Sequence[str]
     hashes: Sequence[str]
+    """Content hashes."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """The photos of both sides, and what several checks want to know of them.
-
-    units: their vectors at length 1. nearest: which earlier photo is the nearest to each new one, and `distances` from
-    it. far: the new photos that are far from every earlier one, farthest first. false_alarms: accepted share.
-    """
+class _PhotoComparison:
+    """The photos of both sides, with values that several checks need."""
 
     new: Photos
     earlier: Photos
     new_units: np.ndarray
+    """Vectors at length 1, float32 [photos, width]."""
     earlier_units: np.ndarray
+    """Vectors at length 1, float32 [photos, width]."""
     nearest: np.ndarray
+    """Index of the earlier photo nearest to each new one."""
     distances: np.ndarray
+    """Distance of each new photo from `nearest`."""
     far: np.ndarray
+    """Indices of the new photos that are far from every earlier one, farthest first."""
     far_distance: float
+    """Photos beyond this distance are far."""
     false_alarms: float
+    """Accepted share of false alarms."""
 
     @property
     def regroupings(self) -> int:
-        """So many that the observed distance is the largest by chance as often as false alarms are accepted."""
+        """Number of regroupings for which chance exceeds the observed distance as rarely as `false_alarms` demands."""
         return math.ceil(1 / self.false_alarms) - 1
 
 
 @dataclass(frozen=True)
-class _Found:
-    """distance: None where nothing can be compared. text: what was found, in words. classes: each on its own.
-    new_classes, vanished_classes: see `DriftCheck`.
-    """
+class _Finding:
+    """The result of one check."""
 
     distance: Distance | None
+    """None if nothing can be compared."""
     text: str
+    """The result in words."""
     new_classes: list[str] | None = None
+    """As in `DriftCheck`."""
     vanished_classes: list[str] | None = None
+    """As in `DriftCheck`."""
     classes: dict[str, Distance] = field(default_factory=dict)
+    """Class -> its own distance."""
 
 
 def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> DriftVerdict:
@@ -87,13 +93,13 @@ def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> D
       new: the photos of the new span.
       earlier: those of the earlier spans, with vectors of the same backbone.
       settings: `drift` of the configuration.
-      seed: of everything that is drawn.
+      seed: of all random draws.
     """
     if not len(new) or not len(earlier):
         text = (
-            f"there is no earlier photo to compare the {len(new)} new ones with"
+            f"there are no earlier photos to compare the {len(new)} new ones with"
             if len(new)
-            else "there is no new photo"
+            else "there are no new photos"
         )
         return DriftVerdict(text=text, action=GO, new_photos=len(new), earlier_photos=len(earlier))
     compared = _compare(new, earlier, settings, seed)
@@ -118,10 +124,10 @@ def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> D
 
 
 def stop_if_told(verdict: DriftVerdict) -> None:
-    """Ends a run whose verdict is `stop`.
+    """Ends the run if the verdict is `stop`.
 
     Raises:
-      DataRefused: it is; with everything there is to say, for it may be all that is left of the verdict.
+      DataRefused: the verdict is `stop`. The message says everything, since the verdict itself may be deleted.
     """
     if verdict.action == STOP:
         raise DataRefused(_stop_sentence(verdict))
@@ -134,12 +140,12 @@ def _stop_sentence(verdict: DriftVerdict) -> str:
         for each in verdict.far_photos[:1]
     ]
     return (
-        f"the new span was stopped at the drift gate: {verdict.text}{''.join(farthest)}; correct the span or take "
-        f"it away, or let it pass with {' and '.join(keys)}"
+        f"the drift gate stopped the new span: {verdict.text}{''.join(farthest)}; correct or remove the span, or let "
+        f"it pass with {' and '.join(keys)}"
     )
 
 
-def _compare(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> _Compared:
+def _compare(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> _PhotoComparison:
     new_units, earlier_units = two_samples.unit(new.vectors), two_samples.unit(earlier.vectors)
     distances, nearest = two_samples.nearest(new_units, earlier_units)
     far, limit = np.empty(0, np.int64), math.inf
@@ -149,10 +155,12 @@ def _compare(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -
         usual, _ = two_samples.nearest(earlier_units[own], earlier_units, own)
         limit = float(np.quantile(usual, settings.far_quantile))
         far = np.argsort(-distances, kind="stable")[: np.count_nonzero(distances > limit)]
-    return _Compared(new, earlier, new_units, earlier_units, nearest, distances, far, limit, settings.false_alarms)
+    return _PhotoComparison(
+        new, earlier, new_units, earlier_units, nearest, distances, far, limit, settings.false_alarms
+    )
 
 
-def _label_distribution(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _label_distribution(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = compared.new, compared.earlier
     distance, counts = two_samples.share_distance(new.labels, earlier.labels, compared.regroupings, rng)
     unknown = [label for label, (_, before) in counts.items() if not before]
@@ -164,45 +172,47 @@ def _label_distribution(compared: _Compared, rng: np.random.Generator) -> _Found
     ]
     text = f"class shares: {_changed_most(counts, len(new), len(earlier))}"
     text += f", never seen before: {_named(unknown)}" if unknown else ""
-    text += f", no longer there: {_named(vanished)}" if vanished else ""
-    return _Found(distance, text, unknown, vanished)
+    text += f", no longer present: {_named(vanished)}" if vanished else ""
+    return _Finding(distance, text, unknown, vanished)
 
 
-def _image_size(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _image_size(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = compared.new.sides, compared.earlier.sides
     # In octaves: 1 is twice or half the side, wherever one starts from.
     distance = two_samples.wasserstein_distance(np.log2(new), np.log2(earlier), compared.regroupings, rng)
-    return _Found(distance, f"median side: {np.median(new):.0f} pixels ({np.median(earlier):.0f} before)")
+    return _Finding(distance, f"median side: {np.median(new):.0f} pixels ({np.median(earlier):.0f} before)")
 
 
-def _image_format(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _image_format(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = compared.new.formats, compared.earlier.formats
     distance, counts = two_samples.share_distance(new, earlier, compared.regroupings, rng)
-    return _Found(distance, f"image formats: {_changed_most(counts, len(new), len(earlier))}")
+    return _Finding(distance, f"image formats: {_changed_most(counts, len(new), len(earlier))}")
 
 
-def _brightness(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _brightness(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = (side.brightness[np.isfinite(side.brightness)] for side in (compared.new, compared.earlier))
     if not (new.size and earlier.size):
-        return _Found(None, "the brightness was not recorded")
+        return _Finding(None, "the brightness was not recorded")
     distance = two_samples.wasserstein_distance(new, earlier, compared.regroupings, rng)
-    return _Found(distance, f"mean brightness: {new.mean():.2f} ({earlier.mean():.2f} before)")
+    return _Finding(distance, f"mean brightness: {new.mean():.2f} ({earlier.mean():.2f} before)")
 
 
-def _feature_distance(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _feature_distance(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = compared.new_units, compared.earlier_units
     if len(new) < two_samples.FEWEST_PHOTOS or len(earlier) < 2:
-        return _Found(None, "the photos are too few")
+        return _Finding(None, "there are too few photos")
     scale = two_samples.kernel_scale(new, earlier, rng)
-    return _Found(two_samples.feature_distance(new, earlier, scale, compared.regroupings, rng), "what the photos show")
+    return _Finding(
+        two_samples.feature_distance(new, earlier, scale, compared.regroupings, rng), "what the photos show"
+    )
 
 
-def _class_feature_distance(compared: _Compared, rng: np.random.Generator) -> _Found:
+def _class_feature_distance(compared: _PhotoComparison, rng: np.random.Generator) -> _Finding:
     new, earlier = _by_class(compared.new, compared.new_units), _by_class(compared.earlier, compared.earlier_units)
     scale = two_samples.kernel_scale(compared.new_units, compared.earlier_units, rng)
     distance, classes = two_samples.class_feature_distances(new, earlier, scale, compared.regroupings, rng)
     if distance is None:
-        return _Found(None, "too few photos are of classes that were there before")
+        return _Finding(None, "too few photos are of classes seen before")
     resembled = Counter(
         (label, compared.earlier.labels[place])
         for label, place in zip(compared.new.labels, compared.nearest, strict=True)
@@ -213,14 +223,14 @@ def _class_feature_distance(compared: _Compared, rng: np.random.Generator) -> _F
         key=lambda pair_and_count: (-pair_and_count[1], pair_and_count[0]),
     )
     text = (
-        f"what the photos of a class show: {sum(count for _, count in others)} of {sum(resembled.values())} resemble "
-        "another class most"
+        f"what the photos of a class show: {sum(count for _, count in others)} of {sum(resembled.values())} look most "
+        "like another class"
     )
     shown = ", ".join(f"{count} {label!r} like {other!r}" for (label, other), count in others[:_NAMED])
-    return _Found(distance, f"{text} ({shown})" if others else text, classes=classes)
+    return _Finding(distance, f"{text} ({shown})" if others else text, classes=classes)
 
 
-_CHECKS: dict[str, Callable[[_Compared, np.random.Generator], _Found]] = {
+_CHECKS: dict[str, Callable[[_PhotoComparison, np.random.Generator], _Finding]] = {
     "label_distribution": _label_distribution,
     "image_size": _image_size,
     "image_format": _image_format,
@@ -236,7 +246,7 @@ def _action(distance: Distance | None, thresholds: Thresholds) -> str:
     return STOP if distance.exceeds(thresholds.stop) else NOTE if distance.exceeds(thresholds.note) else GO
 
 
-def _result(check: str, found: _Found, thresholds: Thresholds) -> DriftCheck:
+def _result(check: str, found: _Finding, thresholds: Thresholds) -> DriftCheck:
     """One entry of the verdict's `checks`."""
     distance, text = found.distance, found.text
     action = _action(distance, thresholds)
@@ -249,7 +259,7 @@ def _result(check: str, found: _Found, thresholds: Thresholds) -> DriftCheck:
         worst = max(classes, key=lambda name: (ACTIONS.index(classes[name].action), classes[name].distance))
         if ACTIONS.index(classes[worst].action) > ACTIONS.index(action):
             distance, action = found.classes[worst], classes[worst].action
-            text += f", {worst!r} above all"
+            text += f", {worst!r} most of all"
     threshold = thresholds.stop if action == STOP or thresholds.note is None else thresholds.note
     if distance is not None:
         text += f" (distance {distance.observed:.2f}, by chance up to {distance.null:.2f}"
@@ -279,8 +289,8 @@ def _sentence(verdict: DriftVerdict) -> str:
     return text + (f"; {far} of them {'is' if far == 1 else 'are'} far from everything seen before" if far else "")
 
 
-def _far_photo(compared: _Compared, place: int) -> FarPhoto:
-    """A new photo and the earlier ones that are nearest to it."""
+def _far_photo(compared: _PhotoComparison, place: int) -> FarPhoto:
+    """A new photo with its nearest earlier photos."""
     distances = np.maximum(1 - compared.earlier_units @ compared.new_units[place], 0)
     neighbours = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
     return FarPhoto(

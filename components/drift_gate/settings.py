@@ -1,4 +1,4 @@
-"""When DriftGate speaks: `drift` of the configuration, which says what each key means."""
+"""The thresholds of DriftGate: `drift` of the configuration, where each key is described."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Thresholds(BaseModel):
-    """Of one check; one without either is switched off."""
+    """The thresholds of one check; a check without thresholds is off."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,7 +19,7 @@ class Thresholds(BaseModel):
 
 
 class DriftSettings(BaseModel):
-    """The keys in the order of the configuration, so that both give the same JSON."""
+    """The keys in the same order as in the configuration, so that both give the same JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

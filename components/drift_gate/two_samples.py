@@ -1,9 +1,9 @@
-"""How far two groups of photos lie apart, and how far chance alone would put them.
+"""Measures how far apart two groups of photos are, and how far apart chance alone would put them.
 
-Chance is asked by regrouping: the photos of both groups are mixed, as many as there are new ones are drawn, and the
-distance is taken again. Under equal distributions the observed distance is the largest of all with probability
-1 / (regroupings + 1) at most, however few the photos are (Phipson & Smyth 2010, "Permutation p-values should never be
-zero"). So a night of 20 photos has to lie further off than one of 2,000.
+Chance is measured by regrouping: both groups are mixed, as many photos as there are new ones are drawn, and the
+distance is measured again. If the distributions are equal, the observed distance is the largest with probability at
+most 1 / (regroupings + 1), however few photos there are (Phipson & Smyth 2010, "Permutation p-values should never be
+zero"). So a night of 20 photos must be further off than one of 2,000.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Distance:
-    """observed: of the new photos from the earlier ones, >= 0. null: the largest one that chance gave."""
+    """A distance, >= 0, compared with chance."""
 
-    observed: float
-    null: float
+    observed: float  # of the new photos from the earlier ones
+    null: float  # the largest distance found by chance
 
     def exceeds(self, threshold: float | None) -> bool:
-        """Whether it is larger than the threshold and than chance would have it; None: there is no threshold."""
+        """Whether the distance exceeds both the threshold and chance; never with None, for no threshold."""
         return threshold is not None and self.observed > threshold and self.observed > self.null
 
 

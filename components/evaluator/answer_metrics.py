@@ -56,30 +56,31 @@ def _computations(
 
 
 @dataclass
-class _Seen:
-    """What is kept of the examples of a slice.
-
-    classes: of the model. answers: (true class, first answer) -> examples. loss: summed up. gaps: confidence less right
-    answers, by bin. in_top: examples whose class is among the first three. scores: of the second of two classes, by
-    whether it is the true one.
-    """
+class _SliceCounts:
+    """Running counts over the examples of a slice."""
 
     classes: int = 0
+    """Number of classes of the model."""
     answers: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """(true class, top answer) -> number of examples."""
     loss: float = 0.0
+    """Sum of the losses."""
     gaps: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
+    """Sum of the confidences minus the number of right answers, by bin."""
     in_top: int = 0
+    """Number of examples whose class is among the top three."""
     scores: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
+    """With two classes: whether the second is the true one -> its probabilities."""
 
 
 class _Combiner(beam.CombineFn):
     def __init__(self, key: metric_types.MetricKey):
         self._key = key
 
-    def create_accumulator(self) -> _Seen:
-        return _Seen()
+    def create_accumulator(self) -> _SliceCounts:
+        return _SliceCounts()
 
-    def add_input(self, seen: _Seen, element: metric_types.StandardMetricInputs) -> _Seen:
+    def add_input(self, seen: _SliceCounts, element: metric_types.StandardMetricInputs) -> _SliceCounts:
         label, probabilities, _ = next(
             metric_util.to_label_prediction_example_weight(
                 element, model_name=self._key.model_name, output_name=self._key.output_name, flatten=False
@@ -96,8 +97,8 @@ class _Combiner(beam.CombineFn):
             seen.scores[true == 1].append(float(probabilities[1]))
         return seen
 
-    def merge_accumulators(self, accumulators: Iterable[_Seen]) -> _Seen:
-        merged = _Seen()
+    def merge_accumulators(self, accumulators: Iterable[_SliceCounts]) -> _SliceCounts:
+        merged = _SliceCounts()
         for seen in accumulators:
             merged.classes = max(merged.classes, seen.classes)
             merged.answers.update(seen.answers)
@@ -108,7 +109,7 @@ class _Combiner(beam.CombineFn):
                 merged.scores[positive] += scores
         return merged
 
-    def extract_output(self, seen: _Seen) -> dict[metric_types.MetricKey, float]:
+    def extract_output(self, seen: _SliceCounts) -> dict[metric_types.MetricKey, float]:
         matrix = np.zeros((seen.classes, seen.classes))
         for cell, count in seen.answers.items():
             matrix[cell] = count

@@ -75,21 +75,20 @@ def _of_stored(model: Any, records: Sequence[bytes]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What models may answer from instead of photos, and when.
-
-    vectors: artifact of FeatureVectorGen. asked_twice: how many photos the models are asked about both ways before.
-    tolerance: by how much a probability may differ then.
-    """
+class StoredInputs:
+    """Stored vectors and activations that models may answer from instead of photos."""
 
     vectors: Artifact
+    """From FeatureVectorGen."""
     asked_twice: int
+    """Number of photos on which the answers from photos and from stored values are compared first."""
     tolerance: float
+    """Largest difference of a probability allowed in that comparison."""
 
     def answers_alike(self, models: dict[str, str], examples: Artifact, splits: Sequence[str]) -> bool:
-        """Whether there are values for every photo, and each model gives the same probabilities for them.
+        """Whether every photo has stored values, and each model gives the same probabilities from them.
 
-        ServableCheck's photos come first: it compares what is stored of them with what the served model answers.
+        The compared photos include those of ServableCheck, which compares the stored answers with the served model's.
         """
         for split in splits:
             ours, theirs = (_hashes(split_files(artifact, split)) for artifact in (self.vectors, examples))
@@ -188,7 +187,7 @@ def store_answers(
     predictions: Artifact,
     with_ensemble: bool = False,
     known: AbstractSet[str] = frozenset(),
-    stored: Stored | None = None,
+    stored: StoredInputs | None = None,
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
 
@@ -262,7 +261,7 @@ def Predictions(
       code: fingerprint of the code this step runs; part of the cache key.
       learnt_from: examples of the splits train and eval; their photos are left out, for nobody is examined with what
         he learnt from.
-      vectors, asked_twice, tolerance: see `Stored`.
+      vectors, asked_twice, tolerance: see `StoredInputs`.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -285,5 +284,5 @@ def Predictions(
         predictions,
         ensemble is not None,
         known,
-        Stored(vectors, asked_twice, tolerance) if vectors is not None else None,
+        StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
     )

@@ -1,7 +1,7 @@
-"""ImageExampleGen: from folders of photos to examples in three splits, with every rejected file listed.
+"""ImageExampleGen: turns folders of photos into examples in three splits, and lists every rejected file.
 
-A TFX `FileBasedExampleGen` with its own driver (it chooses the span, and fingerprints whole folder trees, whatever
-their layout) and Beam executor. Reference: https://www.tensorflow.org/tfx/guide/examplegen, "Custom ExampleGen".
+A TFX `FileBasedExampleGen` with its own Beam executor and its own driver, which chooses the span and fingerprints whole
+folder trees of any layout. Reference: https://www.tensorflow.org/tfx/guide/examplegen, "Custom ExampleGen".
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from schemas.features import CONTENT_HASH, SPLITS
 
 @dataclass(frozen=True)
 class SpanSettings(IngestSettings):
-    """What the driver is told: the sources may be patterns; the executor is told the folders instead."""
+    """The settings of the driver: sources may be patterns here, which it resolves to folders for the executor."""
 
     span: int | None = None
-    """Asked for; None: the latest."""
+    """Number of the requested span; None for the latest."""
     settle_seconds: float = spans.SETTLE_SECONDS
 
 
 class ImageExampleGenDriver(Driver):
-    """Chooses the folder of each source's span, and fingerprints every file below.
+    """Chooses the span's folder for each source, and fingerprints every file in it.
 
-    Both become part of the cache key and of what the executor gets: a span that comes, or changes, is read, and no
-    other one; a span asked for and the same one found as the latest are one execution, however it was seen to be
-    complete. Span and version are written on the examples, as by TFX's own driver, where its resolvers look for them.
+    Both are part of the cache key and of the executor's input, so that exactly the spans that are new or have changed
+    are read. A span that was requested and the same span found as the latest are one execution. Span and version are
+    written to the examples, where TFX's resolvers look for them.
     """
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
@@ -63,7 +63,7 @@ class ImageExampleGenDriver(Driver):
 
 
 def _input_base(sources: dict[str, str]) -> str:
-    """TFX wants one folder; nobody reads it."""
+    """TFX requires one folder; nothing reads it."""
     return sorted(sources.values())[0]
 
 
@@ -102,15 +102,15 @@ class ImageExampleGen(FileBasedExampleGen):
     ):
         """
         Args:
-          sources: data set -> folder, in one of the layouts of `layouts.find_photos`; or a pattern of such folders, one
-            a span (`spans.py`), of which one is read.
+          sources: data set -> folder in one of the layouts of `layouts.find_photos`, or a pattern for one such folder
+            per span (`spans.py`).
           label_from: `label` (each data set's own classes) or `species`.
-          split_buckets: hash buckets of `train`, `eval` and `test`; of `test` alone for photos to evaluate on.
+          split_buckets: hash buckets of `train`, `eval` and `test`; only `test` if the photos are for evaluation.
           rules: which photos are rejected, and how the others are read.
           code: fingerprint of the code this step runs; part of its cache key.
-          span: number or day of the span to read; None: the latest complete one when the step runs.
           folder_rules: how the folders are read.
-          settle_seconds: without a change, after which a folder of a span is complete all the same.
+          span: number or day of the span to read; None for the latest complete one when the step runs.
+          settle_seconds: a span's folder without changes for this long is complete.
         """
         split_config = example_gen_pb2.SplitConfig(
             splits=[

@@ -1,4 +1,4 @@
-"""A file as the Transform graph reads it: as it is, or as a PNG of the same pixels where TensorFlow cannot read it."""
+"""Prepares a file for the Transform graph: as it is, or as a PNG of the same pixels if TensorFlow cannot read it."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF's PhotometricInterpretation
 
 @dataclass(frozen=True)
 class ReadPhoto:
-    """photo_bytes: JPEG, PNG, GIF or BMP, for the graph. facts: of the photo; the format is that of the file.
-    converted: whether `photo_bytes` is not the file itself but a PNG made of it.
-    """
+    """A photo that is ready for the graph."""
 
     photo_bytes: bytes
+    """JPEG, PNG, GIF or BMP."""
     facts: photo.PhotoFacts
+    """Properties of the photo; the format is that of the original file."""
     converted: bool
+    """Whether `photo_bytes` is a PNG made from the file instead of the file itself."""
 
 
 def read_file(file: IO[bytes], size: int, rules: PhotoRules) -> bytes:
-    """The bytes of a file that may be a photo; of any other no more than its first ones are read.
+    """The bytes of a file that may be a photo. Of any other file only the first bytes are read.
 
     Args:
-      file: at its beginning.
-      size: its bytes.
-      rules: with `convert` off, what TensorFlow cannot read is rejected.
+      file: open, at its beginning.
+      size: of the file, in bytes.
+      rules: with `convert` off, files that TensorFlow cannot read are rejected.
 
     Raises:
-      PhotoRejected: it begins like nothing that is read, or is larger than any photo.
-      OSError, OpError: it cannot be read.
+      PhotoRejected: the file has no supported format, or is too large.
+      OSError, OpError: the file cannot be read.
     """
     start = file.read(photo.SNIFFED_BYTES)
     try:
@@ -50,30 +51,30 @@ def read_file(file: IO[bytes], size: int, rules: PhotoRules) -> bytes:
     if size > rules.max_file_megabytes * 1e6:
         raise photo.PhotoRejected(
             "too_large",
-            f"has {size / 1e6:,.0f} MB, and at most {rules.max_file_megabytes} MB are read; save it smaller, or raise "
-            "data.max_file_megabytes.",
+            f"is {size / 1e6:,.0f} MB, more than the limit of {rules.max_file_megabytes} MB; save a smaller copy, or "
+            "raise data.max_file_megabytes.",
         )
     return start + file.read()
 
 
 def read_path(path: Path, rules: PhotoRules) -> bytes:
-    """`read_file` of a file of this machine; raises as that does."""
+    """`read_file` for a local file; raises the same errors."""
     with path.open("rb") as file:
         return read_file(file, os.fstat(file.fileno()).st_size, rules)
 
 
 def read_photo(file_bytes: bytes, rules: PhotoRules) -> ReadPhoto:
-    """A photo for the graph, whatever format its file has.
+    """Checks a photo of any supported format and prepares it for the graph.
 
-    WebP, TIFF, AVIF and HEIC are converted, and so are GIFs, PNGs and BMPs that viewers show otherwise than TensorFlow
-    decodes them: transparent or with a palette, say.
+    WebP, TIFF, AVIF and HEIC are converted. So are GIFs, PNGs and BMPs that TensorFlow decodes differently from a
+    viewer, such as transparent ones or those with a palette.
 
     Args:
       file_bytes: any bytes.
-      rules: with `convert` off, what TensorFlow cannot read is rejected.
+      rules: with `convert` off, files that TensorFlow cannot read are rejected.
 
     Raises:
-      PhotoRejected: with the reason; no other error, whatever the bytes.
+      PhotoRejected: with the reason. No bytes raise any other error.
     """
     try:
         return ReadPhoto(file_bytes, _inspect(file_bytes, rules), False)
@@ -92,7 +93,7 @@ def _inspect(photo_bytes: bytes, rules: PhotoRules) -> photo.PhotoFacts:
 
 
 def _to_png(file_bytes: bytes, file_format: str, rules: PhotoRules) -> bytes:
-    """The first picture in a file, upright, with its alpha, and with 16 bits where it is grey and has them."""
+    """The first picture in a file, upright, with its alpha channel; 16-bit grey stays 16-bit."""
     try:
         with _open(file_bytes, file_format) as image:
             photo.check_size(image.size, rules.min_side, rules.max_pixels)
@@ -112,7 +113,7 @@ def _to_png(file_bytes: bytes, file_format: str, rules: PhotoRules) -> bytes:
 
 
 def _open(file_bytes: bytes, file_format: str) -> Image.Image:
-    """The picture, of which nothing but the header is read."""
+    """The picture, with only its header read."""
     if file_format != "HEIC":
         return Image.open(io.BytesIO(file_bytes), formats=[file_format])
     try:
@@ -120,8 +121,8 @@ def _open(file_bytes: bytes, file_format: str) -> Image.Image:
     except ImportError:
         raise photo.PhotoRejected(
             "unsupported_format",
-            "is a HEIC image, which is read with the package pi-heif, and that is not installed; install it, or save "
-            "the photo again as a plain JPEG.",
+            "is in HEIC format, which needs the package pi-heif, and that is not installed; install it, or save the "
+            "photo again as a plain JPEG.",
         ) from None
     return HeifImageFile(io.BytesIO(file_bytes))
 
@@ -132,7 +133,7 @@ def _in_a_mode_of_png(image: Image.Image, file_format: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise photo.PhotoRejected(
             "unsupported_format",
-            f"is a {file_format} with 32 bits a pixel, of which nobody knows what is white; save it again with 8.",
+            f"is a {file_format} with 32 bits per pixel, so its white level is unknown; save it again with 8 bits.",
         )
     if isinstance(image, TiffImageFile) and image.mode == "I;16" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         # Pillow inverts 1 to 8 bits, but not 16 (`findings/tiff_white_is_zero_16_bits.sh`).

@@ -1,9 +1,9 @@
-"""Files with the same bytes, found when all photos have been read, whichever worker read them.
+"""Finds files with the same bytes once all photos have been read, whichever worker read them.
 
-- With two labels: nobody knows which is right, so none of them is used.
-- With one label in several splits, which only a data set's own lists and groups can bring about: those in the split
-  that is held back most stay, the others are not used, for a model that has learnt a photo knows its answer.
-- With one label in one split: all stay.
+- With two labels: it is unknown which is right, so none of the copies is used.
+- With one label in several splits, which only a data set's own lists and groups can cause: the copies in the test split
+  stay, or else those in the eval split. The others are not used, since a model must not be tested on what it learnt.
+- With one label in one split: all copies stay.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from components.example_gen.photo_folder import Rejected
+from components.example_gen.photo_folder import UnusedFile
 from schemas.words import and_more
 
 CONTRADICTORY_LABEL = "contradictory_label"
-# Of files that are left out, though nothing is wrong with the photo itself.
+# Reasons for leaving out a file although nothing is wrong with the photo itself.
 REASONS = (CONTRADICTORY_LABEL, "duplicate_of_test", "duplicate_of_eval")
 # Sums of photos' identities stay numbers of 64 bits, whatever Beam does with them.
 MODULUS = 2**61 - 1
@@ -27,7 +27,7 @@ _MOST_NAMED = 3
 
 
 class AcceptedPhoto(NamedTuple):
-    """A photo that was accepted, as the workers tell of it."""
+    """An accepted photo, as the workers record it."""
 
     content_hash: str
     split: str
@@ -38,15 +38,15 @@ class AcceptedPhoto(NamedTuple):
 
 
 def identity(content_hash: str, label: str, split: str) -> int:
-    """A number of the photo, its label and its split; the sum of them, modulo MODULUS, says which photos there are."""
+    """A number for a photo with its label and split. The sum over all photos, modulo MODULUS, identifies the set."""
     return int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % MODULUS
 
 
-def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[AcceptedPhoto, Rejected]]:
+def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[AcceptedPhoto, UnusedFile]]:
     """The photos that must not be used because of their copies, each with its reason.
 
     Args:
-      read: gives all photos; asked twice, so that only content hashes and those few photos are in memory.
+      read: returns all photos. It is called twice, so that only content hashes and the affected photos are in memory.
     """
     first: dict[str, tuple[str, str]] = {}
     pairs: dict[tuple[str, str], tuple[str, str]] = {}
@@ -59,13 +59,13 @@ def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[Acc
     for photo in read() if at_odds else ():
         if photo.content_hash in at_odds:
             by_content[photo.content_hash].append(photo)
-    found: list[tuple[AcceptedPhoto, Rejected]] = []
+    found: list[tuple[AcceptedPhoto, UnusedFile]] = []
     for _, copies in sorted(by_content.items()):
         found += _removals_of(sorted(copies, key=lambda photo: (photo.dataset, photo.file_name, photo)))
     return found
 
 
-def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhoto, Rejected]]:
+def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhoto, UnusedFile]]:
     first_of_label: dict[str, AcceptedPhoto] = {}
     for photo in copies:
         first_of_label.setdefault(photo.label, photo)
@@ -76,17 +76,17 @@ def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhot
             reason, said = CONTRADICTORY_LABEL, _contradiction(photo, first_of_label)
         elif photo.split != kept_split:
             reason = f"duplicate_of_{kept_split}"
-            said = f"has the same bytes as the {kept_split} photo {_name(kept, photo)}."
+            said = f"is identical to the {kept_split} photo {_name(kept, photo)}."
         else:
             continue
-        yield photo, Rejected(photo.file_name, photo.dataset, reason, f"{photo.file_name} {said}", photo.label)
+        yield photo, UnusedFile(photo.file_name, photo.dataset, reason, f"{photo.file_name} {said}", photo.label)
 
 
 def _contradiction(photo: AcceptedPhoto, first_of_label: dict[str, AcceptedPhoto]) -> str:
     others = [other for label, other in first_of_label.items() if label != photo.label]
-    named = and_more([f"{other.label!r} as {_name(other, photo)}" for other in others], _MOST_NAMED)
+    named = and_more([f"{other.label!r} ({_name(other, photo)})" for other in others], _MOST_NAMED)
     return (
-        f"is labelled {photo.label!r}, but the same photo is labelled {named}; none of them is used. "
+        f"is labelled {photo.label!r}, but the same photo is also labelled {named}; none of them is used. "
         "Keep the right one and delete the others."
     )
 
@@ -95,12 +95,12 @@ def _name(other: AcceptedPhoto, beside: AcceptedPhoto) -> str:
     return other.file_name if other.dataset == beside.dataset else f"{other.file_name} of {other.dataset}"
 
 
-def without_removed(facts: Iterable[str], removals: Iterable[tuple[AcceptedPhoto, Rejected]]) -> list[str]:
-    """The workers' counts less the removed photos; what has none of these stays to the letter.
+def without_removed(facts: Iterable[str], removals: Iterable[tuple[AcceptedPhoto, UnusedFile]]) -> list[str]:
+    """The workers' counts without the removed photos. Lines that count none of them stay exactly as they are.
 
     Args:
-      facts: JSON lines: data set, split, label and format; photos, and the sum of their identities.
-      removals: of `find_removals`.
+      facts: JSON lines with data set, split, label and format, the number of photos, and the sum of their identities.
+      removals: from `find_removals`.
     """
     less: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for photo, _ in removals:

@@ -25,7 +25,7 @@ from components.example_gen import copies, layouts, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
 from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
 from components.example_gen.photo import PhotoRejected
-from components.example_gen.photo_folder import Rejected
+from components.example_gen.photo_folder import UnusedFile
 from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
 from components.example_gen.settings import IngestSettings
 from components.records import remove_photos
@@ -35,13 +35,13 @@ PHOTOS_KEY = "photos"
 
 
 def choose_split(content_hash: str, official_split: str, buckets: dict[str, int], group: str = "") -> str:
-    """The split a photo belongs to for life.
+    """The split of a photo, which never changes.
 
     Args:
       content_hash: SHA-256 of the photo's bytes, hexadecimal.
-      official_split: what the data set itself says, a key of `OFFICIAL_SPLITS`.
-      buckets: hash buckets of each split, in order; those of the splits that the data set leaves open are shared.
-      group: the series that the photo belongs to; its hash takes the place of the photo's.
+      official_split: the split that the data set itself defines, a key of `OFFICIAL_SPLITS`.
+      buckets: split -> number of hash buckets, in order. Only the splits that `official_split` leaves open take part.
+      group: the photo's series, which is hashed instead of the photo; empty for none.
     """
     if list(buckets) == ["test"]:  # photos to evaluate on have no other split
         return "test"
@@ -56,7 +56,7 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
 
 
 def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -> tf.train.Example:
-    """One example with every feature of `schemas/features.py`; the hash is of the file as it was found."""
+    """One example with every feature of `schemas/features.py`; `content_hash` is that of the original file."""
     facts = read.facts
 
     def text(value: str) -> tf.train.Feature:
@@ -84,14 +84,14 @@ def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -
     )
 
 
-def _rejection(rejected: Rejected) -> beam.pvalue.TaggedOutput:
+def _rejection(rejected: UnusedFile) -> beam.pvalue.TaggedOutput:
     return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
 
 
 def _rejected(found: Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
     detail = f"{found.file_name} {why.detail}"
     label = _label(found, label_from)
-    return _rejection(Rejected(found.file_name, found.dataset, why.reason, detail, label))
+    return _rejection(UnusedFile(found.file_name, found.dataset, why.reason, detail, label))
 
 
 def _label(of: Photo, label_from: str) -> str:
@@ -99,7 +99,7 @@ def _label(of: Photo, label_from: str) -> str:
 
 
 def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Of (photos, identity): the number of photos, and the sum of their identities, which no order changes."""
+    """Adds up pairs of (photos, identity); the result does not depend on their order."""
     photos, identity = 0, 0
     for more, other in facts:
         photos, identity = photos + more, (identity + other) % copies.MODULUS
@@ -107,7 +107,7 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _is_of_the_file(error: Exception) -> bool:
-    """Whether reading failed for what the file is, and so would fail tomorrow too."""
+    """Whether reading failed because of the file itself, and so would fail again tomorrow."""
     of_the_file = (
         errno.ENOENT,
         errno.EACCES,
@@ -125,8 +125,8 @@ def _is_of_the_file(error: Exception) -> bool:
 class _ReadFile(beam.DoFn):
     """Photo -> (Photo, bytes).
 
-    A file that is gone or that nobody may read is rejected. A disk or network that fails for a moment fails the step:
-    kept as a rejection, the photo would not count as long as its folder stays as it is.
+    A file that is gone or may not be read is rejected. A disk or network error fails the step: if it were recorded as a
+    rejection, the photo would stay rejected until its folder changes.
     """
 
     def __init__(self, settings: IngestSettings):
@@ -145,14 +145,16 @@ class _ReadFile(beam.DoFn):
                 raise
             detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
             yield _rejection(
-                Rejected(found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings.label_from))
+                UnusedFile(
+                    found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings.label_from)
+                )
             )
             return
         yield found, photo_bytes
 
 
 class _ReadShard(beam.DoFn):
-    """(data set, shard of a TFDS-prepared folder) -> (Photo, bytes) each."""
+    """Shard of a folder prepared by TensorFlow Datasets -> (Photo, bytes) for each photo."""
 
     def process(self, shard):
         yield from tfds_source.read_shard(shard)
@@ -190,7 +192,7 @@ class _ToExample(beam.DoFn):
 
 
 class ImageExampleGenExecutor(BaseExampleGenExecutor):
-    """Lists the files of every source, reads and checks each photo once, writes three splits and a report.
+    """Lists the files of every source, reads and checks each photo once, and writes three splits and a report.
 
     Raises:
       BadInput: a source is missing, empty, or in no known layout.

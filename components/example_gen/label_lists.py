@@ -46,31 +46,36 @@ _SAMPLE = 200  # lines that show whether a list is of these photos
 
 @dataclass
 class LabelList:
-    """What a table says. file: its path. column: of the labels.
-
-    labels: path of a photo -> its class. splits: path -> `train`, `eval` or `test`. groups: path -> its series.
-    missing: names that no photo has, with their classes.
-    """
+    """The contents of a table of labels."""
 
     file: str
+    """Path of the table."""
     column: str
+    """Name of the column with the labels."""
     labels: dict[str, str] = field(default_factory=dict)
+    """Path of a photo -> its class."""
     splits: dict[str, str] = field(default_factory=dict)
+    """Path of a photo -> `train`, `eval` or `test`."""
     groups: dict[str, str] = field(default_factory=dict)
+    """Path of a photo -> its series."""
     missing: dict[str, str] = field(default_factory=dict)
+    """Listed name without a photo -> its class."""
 
 
 def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") -> tuple[LabelList | None, list[str]]:
-    """The table of labels beside the photos, of several all together; and what is wrong with those that say nothing.
+    """Reads the tables of labels next to the photos.
 
     Args:
-      photos: the files.
-      asked: a table's path below the data folder, and perhaps `:` and the column of the labels; empty: every table that
-        has a label.
-      group_column: column of a photo's series; empty: none.
+      photos: the files of the data folder.
+      asked: path of a table below the data folder, optionally followed by `:` and the column of the labels. Empty reads
+        every table that has labels.
+      group_column: column that names a photo's series; empty for none.
+
+    Returns:
+      All tables merged into one, or None without a usable table; and one sentence for each table that was not usable.
 
     Raises:
-      BadInput: the table that is asked for is not there or cannot be used, or two lines contradict each other.
+      BadInput: the requested table is missing or unusable, or two of its lines contradict each other.
     """
     file, _, column = asked.partition(":")
     file = os.path.normpath(file.removeprefix(photos.root.rstrip("/") + "/")) if file else ""
@@ -78,8 +83,8 @@ def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") ->
     tables = [path for path in known if path.lower().endswith(_TABLES) and path.count("/") <= _DEEPEST]
     if file and file not in known:
         raise BadInput(
-            f"{photos.shown(file)}, which data.labels asks for, is not there; there are "
-            f"{and_more(tables, 5) or 'no tables'}"
+            f"data.labels names {photos.shown(file)}, which does not exist; "
+            f"{f'the tables found are {and_more(tables, 5)}' if tables else 'there are no tables in the folder'}"
         )
     chosen = [file] if file else [path for path in tables if not re.search("submission|sample", path.lower())]
     by_name = _ByName(photos.candidates)
@@ -127,8 +132,8 @@ def _read_table(photos: PhotoFolder, path: str, column: str, group_column: str, 
             continue
         if table.labels.get(photo, label) != label:
             raise BadInput(
-                f"{photos.shown(path)}, line {number}: {name} is {label!r}, and was {table.labels[photo]!r} on line "
-                f"{seen_at[photo]}; a photo has one label"
+                f"{photos.shown(path)}, line {number}: {name} is labelled {label!r} here and "
+                f"{table.labels[photo]!r} on line {seen_at[photo]}; a photo can have only one label"
             )
         table.labels[photo] = label
         seen_at[photo] = number
@@ -142,7 +147,7 @@ def _read_table(photos: PhotoFolder, path: str, column: str, group_column: str, 
 
 
 class _Columns(NamedTuple):
-    """Which columns say what; None: none does."""
+    """Positions of the columns; None where a table has no such column."""
 
     has_header: bool
     file: int
@@ -160,10 +165,10 @@ def _columns(
     group: str,
     by_name: _ByName,
 ) -> _Columns:
-    """What a table's columns say, by its header and some of its rows.
+    """Finds the columns from a table's header and a sample of its rows.
 
     Raises:
-      BadInput: none has a photo's file, or a label, or what was asked for.
+      BadInput: no column names photo files, none holds labels, or a requested column is missing.
     """
     if len(header) == 2 and by_name.find(header[0], path) is not None:
         return _Columns(False, 0, 1)
@@ -175,17 +180,18 @@ def _columns(
     group_at = _column(header, keys, group, (), None)
     for asked, at, key in ((column, label_at, "data.labels"), (group, group_at, "data.group")):
         if asked and at is None:
-            raise BadInput(f"{where} has no column {asked!r}, which {key} asks for; it has {and_more(header, 8)}")
+            raise BadInput(f"{where} has no column {asked!r}, which {key} names; its columns are {and_more(header, 8)}")
     if file_at is None or label_at is None:
-        what = "a photo's file that is there" if file_at is None else "a label"
+        lacking = "names photo files that exist" if file_at is None else "holds labels"
         raise BadInput(
-            f"{where} has the columns {and_more(header, 8)}, none with {what}; expected columns such as file and label"
+            f"{where} has the columns {and_more(header, 8)}, and none of them {lacking}; expected columns such as file "
+            "and label"
         )
     return _Columns(True, file_at, label_at, _column(header, keys, "", _SPLIT_COLUMNS, label_at), group_at)
 
 
 def _split_of_cell(cell: str) -> str:
-    """Of a column that says which split, or whether a photo is to validate on."""
+    """The split in a cell of a split column, or of a true/false column such as `is_valid`."""
     return {"true": "eval", "false": "train"}.get(cell.casefold()) or says_split(cell)
 
 
@@ -194,7 +200,7 @@ def _table_lines(photos: PhotoFolder, path: str) -> list[str]:
     if lines and re.fullmatch("sep=.", lines[0]):  # Excel's word on the delimiter
         lines = lines[1:]
     if len(lines) < 2:
-        raise BadInput(f"{photos.shown(path)} has no rows; expected a header such as file,label, and a line a photo")
+        raise BadInput(f"{photos.shown(path)} has no rows; expected a header such as file,label and one line per photo")
     return lines
 
 
@@ -203,9 +209,9 @@ def _rows(photos: PhotoFolder, path: str, lines: Sequence[str]) -> list[list[str
     try:
         rows = list(csv.reader(lines, delimiter=delimiter))
     except csv.Error as error:
-        raise BadInput(f"{photos.shown(path)} cannot be read as a table ({error}); save it again as a CSV") from error
+        raise BadInput(f"{photos.shown(path)} cannot be read as a table ({error}); save it again as CSV") from error
     if len(rows[0]) < 2:
-        raise BadInput(f"{photos.shown(path)} has one column; expected columns such as file and label")
+        raise BadInput(f"{photos.shown(path)} has only one column; expected columns such as file and label")
     return rows
 
 
@@ -213,7 +219,7 @@ def _text(photos: PhotoFolder, path: str) -> str:
     where = photos.shown(path)
     content = read_bytes(photos.full_path(path), _LARGEST_LIST + 1)
     if len(content) > _LARGEST_LIST:
-        raise BadInput(f"{where} has more than {_LARGEST_LIST >> 20} MiB, too many for a list of photos")
+        raise BadInput(f"{where} is larger than {_LARGEST_LIST >> 20} MiB, which is too large for a list of photos")
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return content.decode(encoding)
@@ -240,8 +246,8 @@ def _joined(tables: list[LabelList]) -> LabelList:
         for photo, label in table.labels.items():
             if joined.labels.setdefault(photo, label) != label:
                 raise BadInput(
-                    f"{photo} is {joined.labels[photo]!r} by one of {joined.file}, and {label!r} by {table.file}; name "
-                    "the right one in data.labels"
+                    f"{photo} is labelled {joined.labels[photo]!r} in one of {joined.file}, but {label!r} in "
+                    f"{table.file}; name the right table in data.labels"
                 )
         joined.splits.update(table.splits)
         joined.groups.update(table.groups)
@@ -291,9 +297,9 @@ class _ByName:
 
 
 def read_splits(photos: PhotoFolder) -> dict[str, str]:
-    """Path of a photo -> `train`, `eval` or `test`, by lists such as `meta/train.txt`, a photo a line.
+    """Path of a photo -> `train`, `eval` or `test`, from lists such as `meta/train.txt` with one photo per line.
 
-    Only where there is a list of test or eval photos, and nine of ten of its lines are photos.
+    A list counts if nine of ten of its lines are photos. The result is empty without a list of test or eval photos.
 
     Raises:
       BadInput: two lists put a photo into different splits.
@@ -313,15 +319,18 @@ def read_splits(photos: PhotoFolder) -> dict[str, str]:
         for photo in filter(None, (photo_of(line, path) for line in lines)):
             if found.setdefault(photo, split) != split:
                 raise BadInput(
-                    f"{photo} is in {said_by[photo]} and in {path} beside the photos in {photos.root}; leave one pair "
-                    "of lists there, or set data.labels=folders, and none is read"
+                    f"{photo} is listed in both {said_by[photo]} and {path} in {photos.root}; keep only one pair of "
+                    "lists there, or set data.labels=folders to ignore them all"
                 )
             said_by[photo] = path
     return found if set(found.values()) - {"train"} else {}
 
 
 def read_labels_of(photos: PhotoFolder, below: str, classes: Iterable[str]) -> dict[str, str]:
-    """Path of a photo below a folder -> its class, by a list in or beside that folder whose lines begin with both."""
+    """Path of a photo below a folder -> its class, from a list in or next to that folder.
+
+    Each line of the list begins with the photo's name and its class.
+    """
     known = set(classes)
     by_name = _ByName(entry for entry in photos.candidates if entry.path.startswith(below))
     for _, lines in _texts(photos):
@@ -337,7 +346,7 @@ def read_labels_of(photos: PhotoFolder, below: str, classes: Iterable[str]) -> d
 
 
 def read_synset_names(photos: PhotoFolder, classes: Iterable[str]) -> dict[str, str]:
-    """Name of a folder such as `n01440764` -> what it stands for, by a list beside the photos; empty without one."""
+    """Name of a folder such as `n01440764` -> its readable name, from a list next to the photos; empty without one."""
     wanted = set(classes)
     if not wanted or not all(_SYNSET.fullmatch(name) for name in wanted):
         return {}
@@ -354,7 +363,7 @@ def read_synset_names(photos: PhotoFolder, classes: Iterable[str]) -> dict[str, 
 
 
 def _texts(photos: PhotoFolder) -> Iterable[tuple[str, list[str]]]:
-    """Path and lines of the text files beside the photos, in order; not of captions, of which a folder has many."""
+    """Path and lines of the text files next to the photos, in order; captions, of which a folder has many, are not."""
     paths = [file.file_name for file in photos.left_out if file.reason == "other_file"]
     paths = [path for path in paths if path.lower().endswith(_TEXTS) and path.count("/") <= _DEEPEST]
     in_folder = Counter(path.rpartition("/")[0] for path in paths)

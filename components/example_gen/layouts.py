@@ -1,9 +1,8 @@
 """Which files of a data folder are photos, and what their place in the folder says about them.
 
-Only names, sizes and lists are read here; what is inside a photo is judged in `photo.py`. Every file below the folder
-ends up as a `Photo`, as a `Rejected` with its reason (it was meant as a photo), as one that is left out (it was not),
-or belongs to the layout itself (the Oxford annotations, markers of completeness such as `_SUCCESS`, the shards of
-TensorFlow Datasets).
+Only names, sizes and lists are read here; the contents of a photo are checked in `photo.py`. Every file below the
+folder becomes a `Photo`; an `UnusedFile` that is rejected (it was meant as a photo) or left out (it was not); or it
+belongs to the layout itself (the Oxford annotations, markers such as `_SUCCESS`, the shards of TensorFlow Datasets).
 
 | layout          | looks like                                                | datasets                      |
 |-----------------|-----------------------------------------------------------|-------------------------------|
@@ -26,10 +25,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from components.example_gen import label_lists
-from components.example_gen.found_photos import DEFAULT_RULES, FolderRules, Found, Photo
+from components.example_gen.found_photos import DEFAULT_RULES, FolderContents, FolderRules, Photo
 from components.example_gen.photo_folder import (
     PhotoFolder,
-    Rejected,
+    UnusedFile,
     read_bytes,
     split_path,
 )
@@ -62,24 +61,24 @@ _MOST_PROBLEMS = 2  # with tables, of one sentence
 _OXFORD_SPECIES = {"1": "cat", "2": "dog"}
 
 
-def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> Found:
-    """The photos below `root`, and the files that are none; all sorted by file name.
+def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> FolderContents:
+    """The photos below `root`, and the files that are not photos; all sorted by file name.
 
     Raises:
-      BadInput: the folder cannot be read, its layout is not one of `dataset`, it holds no photo, it cannot be told
-        which folders are the classes, two classes look the same, or a list is missing, malformed or contradicts itself.
+      BadInput: the folder cannot be read, its layout is not one of `dataset`, it contains no photos, the class folders
+        are ambiguous, two class names look the same, or a list is missing, malformed or contradictory.
     """
     if dataset not in DATASETS:
-        raise BadInput(f"The dataset {dataset!r} is unknown; expected one of {', '.join(DATASETS)}.")
+        raise BadInput(f"Unknown dataset {dataset!r}; expected one of {', '.join(DATASETS)}.")
     of_tables = rules.labels not in ("auto", "folders") or rules.group.startswith("column:")
     if of_tables and dataset != "image_folder":
         raise BadInput(
-            f"data.labels ({rules.labels}) or data.group ({rules.group or 'empty'}) asks for a table, which {dataset} "
-            "does not have; set it for image_folder"
+            f"data.labels ({rules.labels}) or data.group ({rules.group or 'empty'}) needs a table, but {dataset} has "
+            "none; set it only for image_folder"
         )
     folder = PhotoFolder(root, dataset, rules.success_file)
     if _is_tfds(folder):
-        return Found(TFDS, [], [])
+        return FolderContents(TFDS, [], [])
     if not folder.candidates:
         raise _no_photo(folder)
     find = {
@@ -97,10 +96,10 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
 
 
 def guess_dataset(root: str) -> str:
-    """The data set that a folder looks like, of `DATASETS`.
+    """The member of `DATASETS` that a folder looks like; `image_folder` if it looks like no other.
 
     Raises:
-      BadInput: as `find_photos`, where it looks like none.
+      BadInput: the folder cannot be read or is empty.
     """
     folder = PhotoFolder(root)
     if any(_looks_like_oxford(folder, prefix) for prefix in folder.prefixes()):
@@ -128,8 +127,9 @@ def _no_photo(folder: PhotoFolder) -> BadInput:
     if not files:
         return _wrong_layout(folder)
     return BadInput(
-        f"The data folder {folder.root} holds no photo of {folder.dataset}: none of its {len(files)} files can be "
-        f"used, the first because {files[0].detail} Expected {_EXPECTED[folder.dataset]}."
+        f"The data folder {folder.root} has no usable photos for {folder.dataset} among its {len(files)} "
+        f"{'file' if len(files) == 1 else 'files'}; the first cannot be used: {files[0].detail} Expected "
+        f"{_EXPECTED[folder.dataset]}."
     )
 
 
@@ -147,9 +147,9 @@ def _photo(folder: PhotoFolder, path: str, label: str, **more: str) -> Photo:
     return Photo(folder.full_path(path), path, folder.dataset, label, **more)
 
 
-def _found(folder: PhotoFolder, layout: str, photos: list[Photo], classes: list[str]) -> Found:
+def _found(folder: PhotoFolder, layout: str, photos: list[Photo], classes: list[str]) -> FolderContents:
     own = [folder.shown(path) for path in folder.own_output]
-    return Found(layout, photos, folder.rejected, folder.left_out, sorted(classes), own_output=own)
+    return FolderContents(layout, photos, folder.rejected, folder.left_out, sorted(classes), own_output=own)
 
 
 def _is_tfds(folder: PhotoFolder) -> bool:
@@ -161,13 +161,13 @@ def _is_tfds(folder: PhotoFolder) -> bool:
     try:
         name = json.loads(read_bytes(where))["name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{where} cannot be read as TensorFlow Datasets write it; prepare it again.") from error
+        raise BadInput(f"{where} is not a valid TensorFlow Datasets file; prepare the data set again.") from error
     if name != folder.dataset:
-        raise _wrong_layout(folder, f"It holds the TensorFlow Datasets' {name!r}; set the dataset to that.")
+        raise _wrong_layout(folder, f"It holds {name!r} from TensorFlow Datasets; set the dataset to that.")
     return True
 
 
-def _find_cats_vs_dogs(folder: PhotoFolder, rules: FolderRules) -> Found:
+def _find_cats_vs_dogs(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
     refusal: NoClasses | None = None
     try:
         structure = read_structure(folder, _is_species)
@@ -193,7 +193,7 @@ def _plain(folder_name: str) -> str:
     return folder_name.strip().lower()
 
 
-def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> Found | None:
+def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> FolderContents | None:
     """`cat.0.jpg` and `dog.0.jpg`, also in folders of splits; None: there are none."""
     named = {entry.path: m for entry in folder.candidates if (m := _KAGGLE_NAME.fullmatch(split_path(entry.path)[1]))}
     if not named:
@@ -218,21 +218,21 @@ def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> Found | None:
             folder.reject(entry.path, "unlabelled", "is not named like cat.0.jpg or dog.0.jpg.")
         else:
             where = within or folder.root
-            folder.leave_out(entry.path, "unlabelled", f"lies in {where}, where no name says its class.")
+            folder.leave_out(entry.path, "unlabelled", f"is in {where}, and its name does not give its class.")
     found = _found(folder, KAGGLE_FLAT, photos, sorted({photo.label for photo in photos}))
     found.splits = _by_split((split or "train", within + "/") for within, split in sorted(splits.items()))
     return found
 
 
 def _by_split(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Where a data set says each split; empty where it says one only."""
+    """Split -> the places that define it; empty if there is only one split."""
     found: dict[str, list[str]] = {}
     for split, where in pairs:
         found.setdefault(split, []).append(where)
     return found if len(found) > 1 else {}
 
 
-def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
+def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
     for prefix in folder.prefixes():
         if _looks_like_oxford(folder, prefix):
             raise _wrong_layout(folder, "It looks like Oxford-IIIT Pets; set the dataset to oxford_iiit_pet.")
@@ -244,7 +244,7 @@ def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
         table, problems = label_lists.read_tables(folder, asked, column)
     if column and (table is None or not table.groups):
         raise BadInput(
-            f"data.group asks for the column {column!r}, and no table beside the photos in {folder.root} has it"
+            f"data.group names the column {column!r}, but no table in {folder.root} has it"
             + (f"; {and_more(problems, _MOST_PROBLEMS)}" if problems else "")
         )
     if table and rules.labels not in ("auto", "folders"):
@@ -266,22 +266,23 @@ def _find_image_folder(folder: PhotoFolder, rules: FolderRules) -> Found:
             return _find_by_table(folder, table, rules)
         if problems:
             raise BadInput(
-                f"all photos in {folder.root} lie in one folder, and no table beside them can be read: "
+                f"all photos in {folder.root} are in one folder, and no table next to them can be read: "
                 f"{and_more(problems, _MOST_PROBLEMS)}"
             )
     if table and rules.labels == "auto" and not _agree(structure, table):
         of_photos = len(table.labels) / (len(table.labels) + len(table.missing))
         if 2 * len(table.labels) >= len(folder.candidates) or of_photos >= 0.9:
             raise BadInput(
-                f"in {folder.root} the folders say {and_more(sorted({c.name for c in structure.classes}), 3)}, and "
-                f"{table.file} (column {table.column}) says {and_more(sorted(set(table.labels.values())), 3)}; set "
-                f"data.labels=folders or data.labels={table.file.split(', ')[0]}"
+                f"the folders in {folder.root} and {table.file} (column {table.column}) disagree on the classes: the "
+                f"folders have {and_more(sorted({c.name for c in structure.classes}), 3)}, the table has "
+                f"{and_more(sorted(set(table.labels.values())), 3)}; set data.labels=folders or "
+                f"data.labels={table.file.split(', ')[0]}"
             )
     return _find_class_folders(folder, structure, rules, None, table)
 
 
 def _agree(structure: Structure, table: label_lists.LabelList) -> bool:
-    """Whether folders and table part the photos in the same way, whatever they call the classes."""
+    """Whether folders and table divide the photos the same way, whatever they call the classes."""
     pairs = {
         (c.name, table.labels[entry.path])
         for c in structure.classes
@@ -291,8 +292,8 @@ def _agree(structure: Structure, table: label_lists.LabelList) -> bool:
     return len(pairs) == len({folder for folder, _ in pairs}) == len({label for _, label in pairs})
 
 
-def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: FolderRules) -> Found:
-    """A table says the classes; photos that it does not name have none."""
+def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: FolderRules) -> FolderContents:
+    """The classes come from a table; photos that it does not list have no label."""
     splits = table.splits if len(set(table.splits.values())) > 1 else label_lists.read_splits(folder)
     given = {*splits.values(), "train"} if splits else set()
     official = _official(given)
@@ -306,7 +307,7 @@ def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: Fol
         else:
             folder.leave_out(entry.path, "unlabelled", f"has no label in {table.file}.")
     for name, label in table.missing.items():
-        folder.reject(name, "missing", f"is listed in {table.file} and is not there.", label)
+        folder.reject(name, "missing", f"is listed in {table.file} but does not exist.", label)
     classes = {*table.labels.values(), *table.missing.values()}
     found = _found(folder, LABEL_LIST, photos, sorted(classes))
     read = table.file.split(", ")
@@ -323,8 +324,8 @@ def _find_class_folders(
     rules: FolderRules,
     species_by_folder: Mapping[str, str] | None,
     table: label_lists.LabelList | None = None,
-) -> Found:
-    """With `species_by_folder` only its classes count; without, each folder's name is a class."""
+) -> FolderContents:
+    """With `species_by_folder` only its classes count; without it, each folder's name is a class."""
     names = sorted({c.name for c in structure.classes})
     if species_by_folder is None:
         refuse_twins(names)
@@ -359,9 +360,9 @@ def _find_class_folders(
             species = label if species_by_folder else ""
             photos.append(_photo(folder, entry.path, label, species=species, official_split=split, group=group))
         elif place:
-            folder.reject(entry.path, "unknown_class", f"lies in {place.name!r}, neither cat nor dog.")
+            folder.reject(entry.path, "unknown_class", f"is in {place.name!r}, which is neither cat nor dog.")
         elif entry.path not in left_out:
-            folder.leave_out(entry.path, "unlabelled", "does not lie in the folder of a class.")
+            folder.leave_out(entry.path, "unlabelled", "is not in a class folder.")
     meant = {c.folder.path: labels[c.name] for c in structure.classes if c.name in labels}
     folder.rejected = [replace(file, label=_meant_for(file, meant)) for file in folder.rejected]
     found = _found(folder, CLASS_FOLDERS, photos, sorted(set(labels.values())))
@@ -372,27 +373,27 @@ def _find_class_folders(
 
 
 class _Place(NamedTuple):
-    """Where a photo lies. name: of its class's folder. split: as of `ClassFolder`. within: path of that folder."""
+    """The class folder that a photo is in."""
 
     name: str
-    split: str
-    within: str
+    split: str  # as in `ClassFolder`
+    within: str  # path of the class folder
 
 
 def _official(given: Iterable[str]) -> dict[str, str]:
-    """The splits that a data set gives -> the key of `OFFICIAL_SPLITS` of each; empty where it gives one only."""
+    """Split that a data set defines -> its key in `OFFICIAL_SPLITS`; empty if it defines only one."""
     return _GIVEN_SPLITS.get(frozenset(given), {})
 
 
-def _meant_for(file: Rejected, class_folders: Mapping[str, str]) -> str:
-    """The class of the folder that a rejected file lies in; empty: in none."""
+def _meant_for(file: UnusedFile, class_folders: Mapping[str, str]) -> str:
+    """The class of the folder that a rejected file is in; empty outside class folders."""
     parts = file.file_name.split("/")
     above = ("/".join(parts[:i]) + "/" for i in range(1, len(parts)))
     return file.label or next((class_folders[path] for path in above if path in class_folders), "")
 
 
 def _group(rules: FolderRules, path: str, within: str) -> str:
-    """The series that a photo belongs to by its path, where `within` is the folder of its class; empty: to none."""
+    """The series that a photo's path puts it in; empty for none. `within` is the folder of its class."""
     folder, _, name = path.rpartition("/")
     if rules.group == "folder" and folder != within:
         below = folder[len(within) :].strip("/").split("/")[0]
@@ -408,13 +409,13 @@ def _looks_like_oxford(folder: PhotoFolder, prefix: str) -> bool:
     return any(file.file_name in lists for file in folder.left_out) and "images" in folder.top(prefix)[0]
 
 
-class _Listed(NamedTuple):
+class _OxfordPhoto(NamedTuple):
     breed: str
     species: str
     official_split: str
 
 
-def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
+def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
     prefix = next((p for p in folder.prefixes() if "images" in folder.top(p)[0]), None)
     if prefix is None:
         raise _wrong_layout(folder)
@@ -431,11 +432,11 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
         name, ending = os.path.splitext(file_name)
         breed = listed[name].breed if name in listed else ""
         if "/".join(folders) != f"{prefix}images":
-            folder.reject(entry.path, "outside_layout", "is neither in images/ nor a part of annotations/.")
+            folder.reject(entry.path, "outside_layout", "is neither in images/ nor part of annotations/.")
         elif ending.lower() != ".jpg":
-            folder.reject(entry.path, "not_a_photo", f"ends in {ending!r}, not in .jpg.", breed)
+            folder.reject(entry.path, "not_a_photo", f"ends in {ending!r}, not .jpg.", breed)
         elif name not in listed:
-            folder.reject(entry.path, "not_listed", "is in none of list.txt, trainval.txt and test.txt.")
+            folder.reject(entry.path, "not_listed", "is not listed in list.txt, trainval.txt or test.txt.")
         else:
             breed, species, split = listed[name]
             group = _group(rules, entry.path, "/".join(folders))
@@ -444,22 +445,24 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> Found:
     there = {photo.file_name.lower() for photo in photos} | {r.file_name.lower() for r in folder.rejected}
     for name, of_photo in listed.items():
         if f"{prefix}images/{name}.jpg".lower() not in there:
-            folder.reject(f"{prefix}images/{name}.jpg", "missing", "is listed but not in images/.", of_photo.breed)
+            folder.reject(
+                f"{prefix}images/{name}.jpg", "missing", "is listed but missing from images/.", of_photo.breed
+            )
     found = _found(folder, OXFORD, photos, sorted({of_photo.breed for of_photo in listed.values()}))
     found.splits = {"train": ["annotations/trainval.txt"], "test": ["annotations/test.txt"]}
     return found
 
 
-def _read_oxford_lists(folder: PhotoFolder, prefix: str) -> dict[str, _Listed]:
-    """What the lists say about each photo, by its name without `.jpg`."""
+def _read_oxford_lists(folder: PhotoFolder, prefix: str) -> dict[str, _OxfordPhoto]:
+    """Name of a photo without `.jpg` -> its entry in the lists."""
     present = {file.file_name for file in folder.left_out}
     missing = [name for name in OXFORD_LISTS if f"{prefix}annotations/{name}" not in present]
     if missing:
         raise BadInput(
             f"The data folder {folder.root} has {prefix}images/ but no {prefix}annotations/{missing[0]}; "
-            f"expected {_EXPECTED['oxford_iiit_pet']}. Unpack annotations.tar.gz beside images/."
+            f"expected {_EXPECTED['oxford_iiit_pet']}. Unpack annotations.tar.gz next to images/."
         )
-    listed: dict[str, _Listed] = {}
+    listed: dict[str, _OxfordPhoto] = {}
     for list_name in OXFORD_LISTS:  # list.txt first: it has no split
         where = folder.full_path(f"{prefix}annotations/{list_name}")
         split = "" if list_name == "list.txt" else list_name.removesuffix(".txt")
@@ -476,17 +479,16 @@ def _read_oxford_lists(folder: PhotoFolder, prefix: str) -> dict[str, _Listed]:
             numbers = len(fields) == 4 and all(field.isdecimal() for field in fields[1:])
             if not name or not numbers or fields[2] not in _OXFORD_SPECIES:
                 raise BadInput(
-                    f"{where}, line {number}: found {line[:80]!r}, expected a photo's name, class, "
-                    "species (1 or 2) and breed such as 'Abyssinian_103 1 1 1'; mend it or unpack "
-                    "annotations.tar.gz again."
+                    f"{where}, line {number}: found {line[:80]!r}, expected a photo's name, class, species (1 or 2) "
+                    "and breed, such as 'Abyssinian_103 1 1 1'; fix the line or unpack annotations.tar.gz again."
                 )
-            facts = _Listed(name["breed"], _OXFORD_SPECIES[fields[2]], split)
+            facts = _OxfordPhoto(name["breed"], _OXFORD_SPECIES[fields[2]], split)
             before = listed.get(fields[0], facts)
             if before.species != facts.species or before.official_split not in ("", split):
                 raise BadInput(
-                    f"{where}, line {number}: {fields[0]} was listed before as {before.species} in "
-                    f"{before.official_split or 'list'}.txt, here as {facts.species}; a photo has one "
-                    "species and one split. Mend the lists or unpack annotations.tar.gz again."
+                    f"{where}, line {number}: {fields[0]} is listed here as {facts.species}, and before as "
+                    f"{before.species} in {before.official_split or 'list'}.txt; a photo can have only one species and "
+                    "one split. Fix the lists or unpack annotations.tar.gz again."
                 )
             listed[fields[0]] = facts
     return listed

@@ -1,4 +1,4 @@
-"""What a data folder was understood to hold, in a few lines, before anything is learnt from it."""
+"""A few lines on how a data folder is read, before any training."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.example_gen.found_photos import OFFICIAL_SPLITS, Found
+from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderContents
 from components.example_gen.layouts import TFDS
-from components.example_gen.photo_folder import Rejected
+from components.example_gen.photo_folder import UnusedFile
 from schemas.words import and_more
 
-# Reason -> how so many files of it are called.
+# Reason -> singular and plural.
 _CALLED = {
-    "sidecar": ("sidecar of a desktop", "sidecars of a desktop"),
+    "sidecar": ("desktop system file", "desktop system files"),
     "hidden_folder": ("file in a hidden folder", "files in hidden folders"),
-    "no_file": ("link that leads nowhere", "links that lead nowhere"),
-    "other_file": ("file that is no photo by its name", "files that are no photos by their names"),
+    "no_file": ("broken link", "broken links"),
+    "other_file": ("file that is not a photo", "files that are not photos"),
     "unlabelled": ("photo without a label", "photos without a label"),
-    "beside_splits": ("photo beside the splits", "photos beside the splits"),
-    "copy": ("file of a copy", "files of a copy"),
+    "beside_splits": ("photo outside the splits", "photos outside the splits"),
+    "copy": ("file in a copied folder", "files in copied folders"),
 }
-_DRAWN = "drawn from the photos' content"
+_DRAWN = "drawn by content hash"
 _MOST_CLASSES = 5
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What a data folder holds.
-
-    classes: class -> files that are meant as photos of it, whatever is in them; None where only reading the photos
-    tells. bytes: of their files, as far as they are on a disk. splits: `train`, `eval`, `test` -> where it comes from,
-    in words. left_out, rejected: reason -> files. examples: reason -> the first such file. never_learnt: classes of
-    whose photos none is given to train.
-    """
+    """A summary of what a data folder contains."""
 
     dataset: str
     folder: str
     layout: str
     photos: int
     bytes: int
+    """Total size of the photos' files on local disks."""
     classes: dict[str, int] | None
+    """Class -> number of files meant as its photos; None if only reading the photos tells."""
     labels_from: str
     splits: dict[str, str]
+    """`train`, `eval`, `test` -> where the split comes from, in words."""
     left_out: dict[str, int]
+    """Reason -> number of files."""
     rejected: dict[str, int]
+    """Reason -> number of files."""
     examples: dict[str, str]
+    """Reason -> the first such file."""
     own_output: tuple[str, ...]
+    """Folders that warmstart wrote."""
     groups: int
+    """Number of series."""
     never_learnt: tuple[str, ...]
+    """Classes without a photo that may go to the train split."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -66,15 +69,15 @@ class Overview:
         by = "" if self.labels_from == "folders" else f", by {self.labels_from}"
         lines = [f"{self.folder}: {self.photos:,} photos of {classes}{by} ({counts})"]
         if empty := [label for label, count in commonest if not count]:
-            lines.append(f"  no photo: {and_more(empty, _MOST_CLASSES)}")
+            lines.append(f"  without photos: {and_more(empty, _MOST_CLASSES)}")
         if set(self.splits.values()) != {_DRAWN}:
             lines.append("  splits: " + "; ".join(f"{split} {where}" for split, where in self.splits.items()))
         if self.groups:
-            lines.append(f"  series: {self.groups:,}, each in one split")
+            lines.append(f"  series: {self.groups:,}, each kept in one split")
         for reason, count in self.left_out.items():
             first = f"{self.examples[reason]}{'' if count == 1 else ', ...'}"
             lines.append(f"  left out: {called(reason, count)} ({first})")
-        lines += [f"  left out: {path}, which warmstart wrote" for path in self.own_output]
+        lines += [f"  left out: {path}, written by warmstart" for path in self.own_output]
         lines += [
             f"  rejected: {count:,} {reason} ({self.examples[reason]})" for reason, count in self.rejected.items()
         ]
@@ -82,17 +85,17 @@ class Overview:
 
 
 def called(reason: str, count: int) -> str:
-    """So many files that were left out for a reason, in words."""
+    """The number of files that were left out for a reason, in words: `2 broken links`."""
     return f"{count:,} {_CALLED[reason][count != 1]}"
 
 
-def make_overview(folder: str, dataset: str, found: Found, label_from: str = "label") -> Overview:
-    """Of what `find_photos` found.
+def make_overview(folder: str, dataset: str, found: FolderContents, label_from: str = "label") -> Overview:
+    """Sums up the result of `find_photos`.
 
     Args:
-      folder: as its user gave it.
-      dataset: of `DATASETS`.
-      found: of `find_photos`.
+      folder: as the user gave it.
+      dataset: one of `DATASETS`.
+      found: from `find_photos`.
       label_from: `label` or `species`.
     """
     by_species = label_from == "species"
@@ -128,7 +131,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _splits(found: Found) -> dict[str, str]:
+def _splits(found: FolderContents) -> dict[str, str]:
     if not found.splits:
         return dict.fromkeys(("train", "eval", "test"), _DRAWN)
     return {
@@ -137,5 +140,5 @@ def _splits(found: Found) -> dict[str, str]:
     }
 
 
-def _counted(files: Sequence[Rejected]) -> dict[str, int]:
+def _counted(files: Sequence[UnusedFile]) -> dict[str, int]:
     return dict(Counter(file.reason for file in files).most_common())

@@ -1,9 +1,9 @@
-"""Whether the bytes of a file are a photo that TensorFlow decodes to the right pixels.
+"""Checks that the bytes of a file are a photo that TensorFlow decodes to the right pixels.
 
-What TensorFlow 2.16 decodes wrongly without an error (measured): BMPs with a palette come out as the indices
-into it, CMYK JPEGs without an Adobe marker and the transparent parts of GIFs black, GIFs whose first picture
-is smaller than the canvas in that picture's size. So every photo is decoded by Pillow as well, as a viewer shows
-it, and the two pictures are compared.
+TensorFlow 2.16 decodes some files incorrectly and reports no error (measured). BMPs with a palette come out as palette
+indices. CMYK JPEGs without an Adobe marker and the transparent parts of GIFs come out black. GIFs whose first picture
+is smaller than the canvas come out in that picture's size. So Pillow decodes every photo as well, as a viewer shows it,
+and the two pictures are compared.
 """
 
 import functools
@@ -66,7 +66,7 @@ _OTHER_FILES = (
     (rb"....ftyp", "a video"),
 )
 _SAVE_AGAIN = "save it again as a plain JPEG."
-_EXPECTED = f"supported are {', '.join(SUPPORTED)}, and with data.convert {', '.join(CONVERTED)}."
+_EXPECTED = f"supported formats are {', '.join(SUPPORTED)}, and with data.convert also {', '.join(CONVERTED)}."
 # Of 255. What differs less cannot be told from nothing.
 _LEAST_CONTRAST = 16
 # Of 255. A flat ground as bright or as dark as that is one that somebody chose.
@@ -84,24 +84,24 @@ _PICTURE_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
 
 @dataclass(frozen=True)
 class PhotoFacts:
-    """What a photo's bytes say about it, and what the picture looks like."""
+    """Properties of a photo, read from its bytes."""
 
     image_format: str  # one of SUPPORTED
     width: int  # pixels, upright
     height: int  # pixels, upright
     color_mode: str  # as Pillow names it: RGB, L, P, CMYK, ...
     exif_orientation: int  # 1..8
-    perceptual_hash: str  # see there
+    perceptual_hash: str  # of `perceptual_hash.py`
 
 
 class PhotoRejected(ValueError):
-    """The bytes are no photo to learn from.
+    """A file is not a photo that a model can learn from.
 
     Attributes:
       reason: `empty`, `apple_double`, `not_an_image`, `unsupported_format`, `truncated`, `cut_off`,
         `corrupt`, `too_small`, `too_large`, `almost_nothing_to_see` or `decoder_disagrees`.
       detail: the rest of a sentence that begins with the file's name.
-      convertible: the format, where a conversion to PNG may help; empty where it cannot.
+      convertible: the format, if converting the file to PNG may help; else empty.
     """
 
     def __init__(self, reason: str, detail: str, convertible: str = "") -> None:
@@ -115,16 +115,16 @@ class PhotoRejected(ValueError):
 
 
 def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, background: Colour = WHITE) -> PhotoFacts:
-    """Format, upright size, colour mode, orientation and hash of a photo that TensorFlow decodes rightly.
+    """Format, upright size, colour mode, orientation and hash of a photo that TensorFlow decodes correctly.
 
     Args:
       photo_bytes: any bytes.
       min_side: smallest width and height allowed, in pixels.
       max_pixels: largest width times height allowed.
-      background: what transparent parts are seen on.
+      background: colour shown through transparent parts.
 
     Raises:
-      PhotoRejected: with the reason; no other error, whatever the bytes.
+      PhotoRejected: with the reason. No bytes raise any other error.
     """
     image_format = sniff(photo_bytes)
     try:
@@ -151,29 +151,30 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, backgro
             raise _truncated(image_format) from error
         raise PhotoRejected(
             "unsupported_format",
-            f"is a {image_format} ({color_mode}) that Pillow decodes and TensorFlow does not; {_SAVE_AGAIN}",
+            f"is a {image_format} ({color_mode}) that Pillow can decode but TensorFlow cannot; {_SAVE_AGAIN}",
             convertible,
         ) from error
     height, width, _ = pixels.shape
     if (width, height) != stored_size:
         raise PhotoRejected(
             "decoder_disagrees",
-            f"has {stored_size[0]} x {stored_size[1]} pixels by Pillow, {width} x {height} by TensorFlow; "
-            f"{_SAVE_AGAIN}",
+            f"is {stored_size[0]} x {stored_size[1]} pixels according to Pillow, but {width} x {height} according to "
+            f"TensorFlow; {_SAVE_AGAIN}",
             convertible,
         )
     difference = int(np.abs(by_pillow - _coarse(Image.fromarray(pixels))).max())
     if difference > _COARSE_TOLERANCE:
         raise PhotoRejected(
             "decoder_disagrees",
-            f"is a {image_format} ({color_mode}) whose colours TensorFlow reads wrongly, by {difference} of "
-            f"255; {_SAVE_AGAIN}",
+            f"is a {image_format} ({color_mode}) whose colours TensorFlow decodes incorrectly, by up to {difference} "
+            f"of 255; {_SAVE_AGAIN}",
             convertible,
         )
     if orientation != orientation_by_tensorflow:
         raise PhotoRejected(
             "decoder_disagrees",
-            f"has Exif orientation {orientation} by Pillow, {orientation_by_tensorflow} by TensorFlow; {_SAVE_AGAIN}",
+            f"has Exif orientation {orientation} according to Pillow, but {orientation_by_tensorflow} according to "
+            f"TensorFlow; {_SAVE_AGAIN}",
             image_format,
         )
     _check_visible(photo_bytes, image_format, picture, alpha, background)
@@ -186,10 +187,10 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, backgro
 
 
 def sniff(photo_bytes: bytes) -> str:
-    """The true format, one of SUPPORTED, of which the first `SNIFFED_BYTES` are looked at.
+    """The true format of a file, one of SUPPORTED, judging by its first `SNIFFED_BYTES` bytes.
 
     Raises:
-      PhotoRejected: it is none of them.
+      PhotoRejected: the format is not supported.
     """
     if not photo_bytes:
         raise PhotoRejected("empty", "is empty (0 bytes); expected a photo.")
@@ -202,14 +203,14 @@ def sniff(photo_bytes: bytes) -> str:
     for pattern, name in _OTHER_IMAGES:
         if re.match(pattern, start, re.DOTALL):
             convertible = name if name in CONVERTED else ""
-            raise PhotoRejected("unsupported_format", f"is a {name} image; {_EXPECTED}", convertible)
+            raise PhotoRejected("unsupported_format", f"is in {name} format; {_EXPECTED}", convertible)
     for pattern, name in _OTHER_FILES:
         if re.match(pattern, start, re.DOTALL):
             raise PhotoRejected("not_an_image", f"is {name}, not an image; {_EXPECTED}")
     if b"\0" not in start and not re.search(rb"[\x01-\x08\x0e-\x1a]", start) and _is_text(start):
         raise PhotoRejected("not_an_image", f"is a text file, not an image; {_EXPECTED}")
     raise PhotoRejected(
-        "not_an_image", f"is no known kind of image: it starts with {start[:8].hex(' ')} (hex); {_EXPECTED}"
+        "not_an_image", f"is not a known image format: it starts with {start[:8].hex(' ')} (hex); {_EXPECTED}"
     )
 
 
@@ -222,23 +223,23 @@ def _is_text(start: bytes) -> bool:
 
 
 def check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
-    """Asks of the width and height in a file's header whether the pixels may be decoded at all.
+    """Checks the width and height in a file's header before any pixels are decoded.
 
     Raises:
-      PhotoRejected: they may not.
+      PhotoRejected: the picture is too small or too large.
     """
     width, height = size
     if min(size) < min_side:
-        raise PhotoRejected("too_small", f"has {width} x {height} pixels; each side must have at least {min_side}.")
+        raise PhotoRejected("too_small", f"is {width} x {height} pixels; each side must be at least {min_side}.")
     if width * height > max_pixels:
-        raise PhotoRejected("too_large", f"has {width} x {height} pixels; at most {max_pixels:,} in all are allowed.")
+        raise PhotoRejected("too_large", f"is {width} x {height} pixels; at most {max_pixels:,} in total are allowed.")
 
 
 def _check_frames(image: Image.Image, max_pixels: int) -> None:
-    """Asks of an animation whether TensorFlow may decode it: it decodes all frames, to give the first one.
+    """Checks the size of an animation: TensorFlow decodes all frames to get the first one.
 
     Raises:
-      PhotoRejected: they have too many pixels together.
+      PhotoRejected: all frames together have too many pixels.
     """
     frames = getattr(image, "n_frames", 1) if image.format == "GIF" else 1
     width, height = image.size
@@ -246,14 +247,14 @@ def _check_frames(image: Image.Image, max_pixels: int) -> None:
         image.seek(0)
         raise PhotoRejected(
             "too_large",
-            f"has {frames:,} frames of {width} x {height} pixels; at most {max_pixels:,} pixels in all are allowed, "
-            "unless its first frame is converted (data.convert).",
+            f"has {frames:,} frames of {width} x {height} pixels; at most {max_pixels:,} pixels in total are allowed, "
+            "unless only the first frame is converted (data.convert).",
             "GIF",
         )
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1..8, from the Exif header alone: Pillow's own look into XMP is shared by no decoder or browser."""
+    """Orientation, 1..8, from the Exif header alone: Pillow also reads XMP, which no decoder or browser does."""
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
@@ -269,7 +270,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
-    """The picture in three colours of 8 bits as a viewer shows it: what is transparent on a background."""
+    """The picture in 8-bit RGB as a viewer shows it, with transparent parts on a background."""
     alpha = _alpha(image)
     if image.mode.startswith("I"):  # 16 bits grey, which convert() would clip
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -283,7 +284,7 @@ def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
 
 
 def _alpha(image: Image.Image) -> Image.Image | None:
-    """How opaque a picture is, in mode L, range [0, 255]; None where it is so by its format."""
+    """The opacity of a picture, in mode L, range [0, 255]; None if the format has no transparency."""
     if not image.has_transparency_data:
         return None
     if image.mode.startswith("I"):  # one of the 65,536 greys is transparent
@@ -294,38 +295,38 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 def _check_visible(
     photo_bytes: bytes, image_format: str, picture: Image.Image, alpha: Image.Image | None, background: Colour
 ) -> None:
-    """Names what no viewer shows; a photo of a dark night or of a white wall has some grain, and is none of it."""
+    """Rejects pictures that show nothing. A photo of a dark night or of a white wall has some grain, and passes."""
 
     def reject(detail: str) -> PhotoRejected:
         return PhotoRejected("almost_nothing_to_see", detail)
 
     if alpha is not None and np.max(alpha.getextrema()) < _LEAST_CONTRAST:
-        raise reject("is transparent all over, so there is nothing to see; save the picture with an opaque subject.")
+        raise reject("is fully transparent, so there is nothing to see; save the picture with an opaque subject.")
     extrema = np.array(picture.getextrema())
     if image_format == "PNG" and photo_bytes[24] == 16 and 0 < extrema.max() < _LEAST_BRIGHT and alpha is None:
         raise reject(
-            f"is nearly black: it has 16 bits a colour and uses the lowest {(int(extrema.max()) + 1) / 256:.0%} of "
-            "their range, as 12 bits stored in 16 do; save it again in the full range."
+            f"is nearly black: it has 16 bits per colour but uses only the lowest {(int(extrema.max()) + 1) / 256:.0%} "
+            "of the range, as 12-bit data stored in 16 bits does; save it again with the full range."
         )
     # Colours may be what is learnt; one shade between black and white is an empty frame.
     if (extrema[:, 0] == extrema[:, 1]).all() and np.ptp(extrema) < _LEAST_CONTRAST:
         shade = Colour(*(int(value) for value in extrema[:, 0]))
         if alpha is not None:
             raise reject(
-                f"has nothing to see on the background {background}, where all of it is {shade}; set image.background "
-                "to a colour that it stands out from."
+                f"shows nothing on the background {background}: every pixel is {shade}; set image.background to a "
+                "colour that it stands out from."
             )
-        raise reject(f"has nothing to see: all its pixels are {shade}; delete it, or save the picture again.")
+        raise reject(f"shows nothing: every pixel is {shade}; delete it, or save the picture again.")
 
 
 def _check_whole(picture: Image.Image) -> None:
-    """Names a JPEG that was cut off and closed again, which decoders take for whole.
+    """Rejects a JPEG that was cut off and closed again, which decoders take for complete.
 
-    They go on with the last colour they read: from somewhere within a row of blocks on, all is one shade. A margin, or
-    the ground of a product photo, begins with a row, and is white or black as a rule.
+    Decoders repeat the last colour they read: everything after some point within a row of blocks is one shade. A
+    margin, or the background of a product photo, starts at the beginning of a row, and is usually white or black.
 
     Args:
-      picture: as it is stored, in mode RGB.
+      picture: as stored, in mode RGB.
     """
     pixels = np.asarray(picture)
     height = len(pixels)
@@ -343,8 +344,8 @@ def _check_whole(picture: Image.Image) -> None:
     if len(above) and right > _LEAST_FLAT_ON_THE_RIGHT and left < _MOST_FLAT_ON_THE_LEFT:
         raise PhotoRejected(
             "cut_off",
-            f"is a JPEG whose lower {rows / height:.0%} are one shade, {Colour(*(int(v) for v in shade))}, as they are "
-            "where a file was cut off; copy it again.",
+            f"is a JPEG whose lower {rows / height:.0%} is a single colour, {Colour(*(int(v) for v in shade))}, as in "
+            "a file that was cut off; copy it again.",
         )
 
 
@@ -355,16 +356,16 @@ def _coarse(image: Image.Image) -> np.ndarray:
 
 
 def broken(photo_bytes: bytes, image_format: str, said: str) -> PhotoRejected:
-    """Why a file that begins like a picture cannot be decoded, from what the decoder said."""
+    """Why a file that begins like a picture cannot be decoded, judging by the decoder's message."""
     said = said.lower()
     if "max_text" in said:
         most = PngImagePlugin.MAX_TEXT_MEMORY // 2**20
-        return PhotoRejected("corrupt", f"is a {image_format} with a text of more than {most} MiB in it; {_SAVE_AGAIN}")
+        return PhotoRejected("corrupt", f"is a {image_format} with more than {most} MiB of text in it; {_SAVE_AGAIN}")
     if "unsupported" in said or "not supported" in said:
-        return PhotoRejected("unsupported_format", f"is a {image_format} of a rare kind; {_SAVE_AGAIN}")
+        return PhotoRejected("unsupported_format", f"is an unusual kind of {image_format}; {_SAVE_AGAIN}")
     if "truncated" in said or "premature" in said or _ends_early(photo_bytes, image_format):
         return _truncated(image_format)
-    return PhotoRejected("corrupt", f"is a damaged {image_format}, or one of a rare kind; {_SAVE_AGAIN}")
+    return PhotoRejected("corrupt", f"is a damaged or unusual {image_format}; {_SAVE_AGAIN}")
 
 
 def _ends_early(photo_bytes: bytes, image_format: str) -> bool:
@@ -372,7 +373,7 @@ def _ends_early(photo_bytes: bytes, image_format: str) -> bool:
 
 
 def _truncated(image_format: str) -> PhotoRejected:
-    return PhotoRejected("truncated", f"is a {image_format} that ends too early; copy it again.")
+    return PhotoRejected("truncated", f"is a truncated {image_format}; copy it again.")
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """The one walk of a photo folder: for a run, its fingerprint, spans, `predict` and `explain`.
 
-Only names and sizes are looked at. A file is a candidate (it may be a photo), rejected (it was meant as one and cannot
-be used), left out (by its name it is no photo: a sidecar, a list, a file of the desktop), or a marker of completeness
-such as `_SUCCESS`. What warmstart itself wrote is never read.
+Only names and sizes are looked at. A file is a candidate (it may be a photo), rejected (it was meant as a photo but
+cannot be used), left out (its name says that it is not a photo: a sidecar, a list, a desktop system file), or a marker
+such as `_SUCCESS` that says the folder is complete. Folders that warmstart wrote are never read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.errors import BadInput
 
 # The marker that Hadoop and Spark put into every folder that is complete.
 SUCCESS_FILE = "_SUCCESS"
-# In every folder that warmstart writes pictures or models into.
+# A file with this name is in every folder that warmstart writes pictures or models into.
 OUTPUT_MARK = ".warmstart"
 PHOTO_ENDINGS = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
@@ -56,9 +56,9 @@ _NOT_A_FILE, _FOLDER, _OWN_OUTPUT = -1, -2, -3
 class FileEntry:
     """One file below a folder; `path` is relative, with `/`.
 
-    `size` is -1 for what cannot be read as a file: a dangling link, a link back to a folder above, a pipe. Within this
-    module folders are entries too, of size -2, and those that warmstart wrote, of size -3; `path` is "" for the folder
-    itself.
+    `size` is -1 for anything that cannot be read as a file: a dangling link, a link back to a folder above, a pipe.
+    Within this module folders are entries too: their size is -2, or -3 for folders that warmstart wrote. `path` is ""
+    for the root folder.
     """
 
     path: str
@@ -67,31 +67,31 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A file that is not used, and why."""
+class UnusedFile:
+    """A file that is rejected or left out, and why."""
 
     file_name: str
     dataset: str
     reason: str  # short code in snake_case
     detail: str  # one sentence, with the file name
-    label: str = ""  # the class that the file was meant for, where its place says so
+    label: str = ""  # the class that the file was meant for, if its place says so
 
 
 class EmptyFolder(BadInput):
-    """A folder without a file."""
+    """A data folder contains no files."""
 
     def __init__(self, root: str) -> None:
-        super().__init__(f"The data folder {root} is empty, photos were expected; check the path in the configuration.")
+        super().__init__(f"The data folder {root} is empty; expected photos. Check the path in the configuration.")
 
 
 def list_files(root: str) -> list[FileEntry]:
-    """All files below `root`, sorted by path, but those that warmstart wrote.
+    """All files below `root`, sorted by path, except those that warmstart wrote.
 
-    `root` is a local folder, or an address such as `gs://bucket/folder` (then TensorFlow reads it). Links are
-    followed.
+    Args:
+      root: a local folder, or an address such as `gs://bucket/folder`, which TensorFlow reads. Links are followed.
 
     Raises:
-      BadInput: the folder is missing, no folder, cannot be read, or holds no file.
+      BadInput: the folder is missing, is not a folder, cannot be read, or contains no files.
     """
     entries = [entry for entry in _walk(root) if entry.size >= _NOT_A_FILE]
     if not entries:
@@ -100,9 +100,11 @@ def list_files(root: str) -> list[FileEntry]:
 
 
 def is_marker(path: str, success_file: str) -> bool:
-    """Whether a file, by its path below the data folder, says that a folder is complete, and is no photo.
+    """Whether a file only marks a folder as complete: `success_file` directly in the data folder, `_SUCCESS` anywhere.
 
-    `success_file` directly in the data folder is one, and `_SUCCESS` anywhere.
+    Args:
+      path: of the file, relative to the data folder.
+      success_file: name of the marker.
     """
     return path == success_file or split_path(path)[1] == SUCCESS_FILE
 
@@ -117,23 +119,23 @@ def has_marker(root: str, success_file: str) -> bool:
     try:
         return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
     except tf.errors.OpError as error:
-        raise BadInput(f"{path} cannot be looked for ({error.message}); check the folder's permissions.") from error
+        raise BadInput(f"Cannot check for {path} ({error.message}); check the folder's permissions.") from error
 
 
 def holds_files(root: str, success_file: str) -> bool:
-    """Whether there is any file below `root` besides markers.
+    """Whether there are files below `root` other than markers.
 
     Raises:
-      BadInput: as `list_files`, but for empty folders.
+      BadInput: as in `list_files`, except that an empty folder is no error.
     """
     return any(entry.size >= _NOT_A_FILE and not is_marker(entry.path, success_file) for entry in _walk(root))
 
 
 def last_change(root: str) -> float:
-    """When the youngest of the files and folders below `root`, and of `root` itself, was changed: seconds since 1970.
+    """Time of the latest change to `root` or to any file or folder below it, in seconds since 1970.
 
     Raises:
-      BadInput: as `list_files`, but for empty folders.
+      BadInput: as in `list_files`, except that an empty folder is no error.
     """
     return max(entry.mtime_ns for entry in _walk(root)) / 1e9
 
@@ -148,7 +150,7 @@ def fingerprint(entries: Iterable[FileEntry]) -> str:
 
 
 def fingerprint_of_folder(root: str, success_file: str) -> str:
-    """`fingerprint` of the files that say something about the data: photos and lists, not sidecars or markers."""
+    """`fingerprint` of the files that affect the data: photos and lists, not sidecars or markers."""
 
     def counts(path: str) -> bool:
         reason, _ = why_no_photo(path)
@@ -159,26 +161,28 @@ def fingerprint_of_folder(root: str, success_file: str) -> str:
 
 
 def why_no_photo(path: str) -> tuple[str, str]:
-    """Why a file is no photo, by its path alone: a reason and the rest of a sentence; two empty texts: it may be one.
+    """Why a file is not a photo, judging by its path alone.
 
-    Reasons: `hidden_folder`, `sidecar` (of a desktop or a file system), `other_file`.
+    Returns:
+      A reason (`hidden_folder`, `sidecar` or `other_file`) and the rest of a sentence that begins with the file's name;
+      two empty strings if the file may be a photo.
     """
     folders, name = split_path(path)
     lowered = name.lower()
     if any(part.startswith(".") or part.lower() in _DESKTOP_FOLDERS for part in folders):
-        return "hidden_folder", "lies in a hidden folder."
+        return "hidden_folder", "is in a hidden folder."
     if name.startswith("."):
-        return "sidecar", "is a hidden file, a sidecar."
+        return "sidecar", "is a hidden file."
     if lowered in _DESKTOP_FILES or ":zone.identifier" in lowered:
-        return "sidecar", "is a file of the desktop."
+        return "sidecar", "is a desktop system file."
     stem, ending = os.path.splitext(lowered)
     if ending in _OTHER_ENDINGS or (not ending and stem in _OTHER_STEMS) or name.endswith("~"):
-        return "other_file", "is no photo, by its name."
+        return "other_file", "is not a photo, judging by its name."
     return "", ""
 
 
 def looks_like_photo(name: str) -> bool:
-    """Whether a file's name ends as those of photos do."""
+    """Whether a file's name has the extension of a photo."""
     return os.path.splitext(name)[1].lower() in PHOTO_ENDINGS
 
 
@@ -189,20 +193,20 @@ def split_path(path: str) -> tuple[list[str], str]:
 
 
 def mark_as_output(folder: Path) -> None:
-    """Marks a folder that warmstart writes into, so that it is never read as photos; not one that holds other things.
+    """Marks an empty folder that warmstart is about to write into, so that it is never read as photos.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the mark cannot be written.
     """
     if not any(folder.iterdir()):
         (folder / OUTPUT_MARK).touch()
 
 
 def read_bytes(path: str, at_most: int = -1) -> bytes:
-    """The first bytes of a local or remote file; -1: all.
+    """The first `at_most` bytes of a local or remote file, or all of them with -1.
 
     Raises:
-      BadInput: it cannot be read.
+      BadInput: the file cannot be read.
     """
     try:
         if "://" in path:
@@ -219,22 +223,26 @@ def read_bytes(path: str, at_most: int = -1) -> bytes:
 class PhotoFolder:
     """The files of one data folder, sorted by path, each in one of three lists.
 
-    candidates: may be photos. rejected: were meant as photos, and cannot be used. left_out: are none. meant: paths of
-    the first two, as the file system has them. empty_folders: paths of folders without any file below, of which none is
-    above another. own_output: of folders that warmstart wrote.
+    Attributes:
+      candidates: files that may be photos.
+      rejected: files that were meant as photos but cannot be used.
+      left_out: files that are not photos.
+      meant: paths of candidates and rejected files, exactly as the file system has them.
+      empty_folders: paths of the topmost folders without any files below.
+      own_output: paths of folders that warmstart wrote.
     """
 
     def __init__(self, root: str, dataset: str = "", success_file: str = SUCCESS_FILE) -> None:
         """
         Raises:
-          BadInput: the folder is missing, no folder, cannot be read, or holds no file.
+          BadInput: the folder is missing, is not a folder, cannot be read, or contains no files.
         """
         self.root = root
         self.dataset = dataset
         self._base = root.rstrip("/") if "://" in root else os.path.abspath(root)
         self.candidates: list[FileEntry] = []
-        self.rejected: list[Rejected] = []
-        self.left_out: list[Rejected] = []
+        self.rejected: list[UnusedFile] = []
+        self.left_out: list[UnusedFile] = []
         entries = sorted(_walk(root), key=lambda entry: entry.path)
         self.own_output = [entry.path for entry in entries if entry.size == _OWN_OUTPUT]
         self.empty_folders = _without_files(entries)
@@ -247,7 +255,7 @@ class PhotoFolder:
                 continue
             reason, detail = why_no_photo(entry.path)
             if reason == "other_file" and entry.size == _NOT_A_FILE:
-                self.leave_out(entry.path, "no_file", "is a dangling or circular link, or no file.")
+                self.leave_out(entry.path, "no_file", "is a dangling or circular link, or not a regular file.")
             elif reason:
                 self.leave_out(entry.path, reason, detail)
             elif not _is_utf8(entry.path):
@@ -255,31 +263,31 @@ class PhotoFolder:
                 self.reject(entry.path, "name_not_utf8", "has a name that is not UTF-8; rename it.")
             elif entry.size == _NOT_A_FILE:
                 unusable.append(entry.path)
-                self.reject(entry.path, "unreadable", "is a dangling or circular link, or no file.")
+                self.reject(entry.path, "unreadable", "is a dangling or circular link, or not a regular file.")
             else:
                 self.candidates.append(entry)
         self._leave_out_annotations()
         self.meant = sorted([*unusable, *(entry.path for entry in self.candidates)])
 
     def reject(self, path: str, reason: str, detail: str, label: str = "") -> None:
-        """Notes a file that was meant as a photo; `detail` is the rest of a sentence that begins with its name."""
+        """Records a file that was meant as a photo; `detail` is the rest of a sentence that begins with its name."""
         readable = _readable(path)
-        self.rejected.append(Rejected(readable, self.dataset, reason, f"{readable} {detail}", label))
+        self.rejected.append(UnusedFile(readable, self.dataset, reason, f"{readable} {detail}", label))
 
     def leave_out(self, path: str, reason: str, detail: str) -> None:
-        """Notes a file that is no photo of the data set; `detail` as of `reject`."""
+        """Records a file that is not a photo of the data set; `detail` as in `reject`."""
         readable = _readable(path)
-        self.left_out.append(Rejected(readable, self.dataset, reason, f"{readable} {detail}"))
+        self.left_out.append(UnusedFile(readable, self.dataset, reason, f"{readable} {detail}"))
 
     def full_path(self, path: str) -> str:
         return f"{self._base.rstrip('/')}/{path}"
 
     def shown(self, path: str) -> str:
-        """The folder as the user gave it, with a path below."""
+        """`path` below the data folder, which is written as the user gave it."""
         return f"{self.root.rstrip('/')}/{path}".rstrip("/")
 
     def top(self, prefix: str = "") -> tuple[list[str], list[str]]:
-        """Names of the folders that hold a candidate, and of the candidates, directly below `prefix`."""
+        """Directly below `prefix`: the names of the folders with candidates, and of the candidates."""
         folders, files = set(), []
         for entry in self.candidates:
             if entry.path.startswith(prefix):
@@ -291,7 +299,7 @@ class PhotoFolder:
         return sorted(folders), files
 
     def wrapper(self) -> str:
-        """`"name/"` where everything lies in that one folder (beside files that are no photos), else `""`."""
+        """`"name/"` if all photos are in that one folder, else `""`."""
         folders, files = self.top()
         if len(folders) == 1 and not any(looks_like_photo(name) for name in files):
             return folders[0] + "/"
@@ -301,7 +309,7 @@ class PhotoFolder:
         return list(dict.fromkeys(["", self.wrapper()]))
 
     def _leave_out_annotations(self) -> None:
-        """Files without an ending, in a folder without a single photo's: of some the first bytes are looked at."""
+        """Leaves out files without an extension that are text; only folders in which no file has one are checked."""
         by_folder: dict[str, list[FileEntry]] = {}
         for entry in self.candidates:
             by_folder.setdefault(entry.path.rpartition("/")[0], []).append(entry)
@@ -310,7 +318,7 @@ class PhotoFolder:
             nameless = all(not os.path.splitext(entry.path.rpartition("/")[2])[1] for entry in entries)
             if nameless and all(self._is_text(entry) for entry in entries[:3]):
                 for entry in entries:
-                    self.leave_out(entry.path, "other_file", "has no ending, and is text.")
+                    self.leave_out(entry.path, "other_file", "is a text file without an extension.")
             else:
                 kept += entries
         self.candidates = sorted(kept, key=lambda entry: entry.path)
@@ -346,12 +354,12 @@ def _without_files(entries: list[FileEntry]) -> list[str]:
 
 
 def _walk(root: str) -> Iterator[FileEntry]:
-    """Every file and folder below `root`, and `root` itself; links are followed, but to none of the folders above."""
+    """Every file and folder below `root`, and `root` itself. Links are followed, except to a folder above."""
     return _walk_remote(root) if "://" in root else _walk_local(root)
 
 
 def _is_own_output(names: set[str]) -> bool:
-    """Whether warmstart wrote a folder, by what lies in it: a root of any version, or what has the mark."""
+    """Whether warmstart wrote the folder with these names in it: a root of any version, or a folder with the mark."""
     return OUTPUT_MARK in names or {".pipeline", "artifacts", "serving"} <= names
 
 

@@ -1,6 +1,6 @@
-"""How photos are judged and read: what a model has to know of its run's configuration where it answers.
+"""The rules for checking and reading photos, which a model needs again when it predicts.
 
-The rules lie beside the model, in `assets.extra/input.json`, together with what its signatures take.
+They are stored with the model in `assets.extra/input.json`, together with a description of its signatures' input.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CONVERTED = ("WebP", "TIFF", "AVIF", "HEIC")
 
 _SIGNATURES_TAKE = (
     f"The signatures take the bytes of {', '.join(SUPPORTED)} files, in `image_bytes` or in the feature `image` of an "
-    "example; of an animation the first frame is seen, and transparent parts of a PNG are seen on `background`. "
-    f"{', '.join(CONVERTED)} have to be converted to PNG first, upright; `warmstart predict` and `explain` do that."
+    "example. The first frame of an animation is used. Transparent parts of a PNG are shown on `background`. "
+    f"{', '.join(CONVERTED)} must be converted to upright PNG first; `warmstart predict` and `explain` do that."
 )
 
 
 class Colour(NamedTuple):
-    """Each 0 to 255."""
+    """A colour; each value is 0 to 255."""
 
     red: int
     green: int
@@ -34,7 +34,7 @@ class Colour(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Colour:
-        """The colour that is written as `#rrggbb`."""
+        """Parses `#rrggbb`."""
         return cls(*bytes.fromhex(text.removeprefix("#")))
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ WHITE = Colour(255, 255, 255)
 
 @dataclass(frozen=True)
 class PhotoRules:
-    """The keys of these names in `data` and `image` of the configuration, which says what they mean."""
+    """The keys with these names in `data` and `image` of the configuration, where they are described."""
 
     min_side: int = 16
     max_pixels: int = 100_000_000
@@ -56,25 +56,25 @@ class PhotoRules:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PhotoRules:
-        """The rules among values that have other names too; the defaults where a rule is missing."""
+        """Picks the rules from a mapping that may have other keys; missing rules get their defaults."""
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
     @property
     def colour(self) -> Colour:
-        """What transparent parts of a photo are seen on."""
+        """Colour shown through transparent parts of a photo."""
         return Colour.of(self.background)
 
 
 def as_json(rules: PhotoRules) -> str:
-    """What `INPUT_FILE` of a model holds."""
+    """The contents of a model's `INPUT_FILE`."""
     return json.dumps({"input_formats": SUPPORTED, "description": _SIGNATURES_TAKE, **asdict(rules)}, indent=2) + "\n"
 
 
 def read_rules(model_folder: str | os.PathLike[str]) -> PhotoRules:
-    """The rules that came with a model; the defaults for a model of an older version, which has none.
+    """The rules stored with a model; the defaults for a model from an older version, which has none.
 
     Raises:
-      BadInput: they cannot be read.
+      BadInput: the rules cannot be read.
     """
     import tensorflow as tf
 
@@ -86,5 +86,5 @@ def read_rules(model_folder: str | os.PathLike[str]) -> PhotoRules:
             rules = PhotoRules.of({**json.loads(stream.read())})
         _ = rules.colour
     except (tf.errors.OpError, ValueError, TypeError, AttributeError):
-        raise BadInput(f"{file} is damaged: expected what warmstart wrote beside the model; push it again") from None
+        raise BadInput(f"{file} is damaged: expected the rules that warmstart wrote; push the model again") from None
     return rules

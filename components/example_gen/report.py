@@ -1,4 +1,4 @@
-"""The ingest report: counts of what was read, and every rejected file with its reason."""
+"""The ingest report: counts of the photos that were read, and every rejected file with its reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from tfx.dsl.io import fileio
 
 from components.example_gen.copies import AcceptedPhoto, without_removed
-from components.example_gen.found_photos import Found
-from components.example_gen.photo_folder import Rejected
+from components.example_gen.found_photos import FolderContents
+from components.example_gen.photo_folder import UnusedFile
 from schemas import features as f
 
 REPORT_FILE = "report.json"
@@ -35,17 +35,17 @@ class Key(NamedTuple):
 
 def write_report(
     report_uri: str,
-    found: Mapping[str, Found],
+    found: Mapping[str, FolderContents],
     label_from: str,
-    removals: Sequence[tuple[AcceptedPhoto, Rejected]] = (),
+    removals: Sequence[tuple[AcceptedPhoto, UnusedFile]] = (),
 ) -> None:
-    """Joins what the workers wrote into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
+    """Merges the workers' files into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
     Args:
-      report_uri: of the artifact, with the workers' files below `PARTS`.
-      found: data set -> what was found in its folder.
-      label_from: `label` or `species`, of the photos that were read.
-      removals: of `copies.find_removals`: photos that were read, and are not used.
+      report_uri: folder of the artifact, with the workers' files below `PARTS`.
+      found: data set -> contents of its folder.
+      label_from: which label the photos were read with, `label` or `species`.
+      removals: from `copies.find_removals`: photos that were read but are not used.
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
@@ -84,7 +84,7 @@ def write_report(
 
 
 def read_photos(report_uri: str) -> Iterable[AcceptedPhoto]:
-    """What the workers wrote of the photos that they accepted; before `write_report`."""
+    """The photos that the workers accepted; only before `write_report`, which deletes the workers' files."""
     return (AcceptedPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
 
 
@@ -96,15 +96,15 @@ def _counted(lines: Iterable[dict[str, str]]) -> dict[str, int]:
     return dict(sorted(Counter(line["reason"] for line in lines).items()))
 
 
-def _species_of(found: Found) -> dict[str, str]:
+def _species_of(found: FolderContents) -> dict[str, str]:
     return {photo.label: photo.species for photo in found.photos}
 
 
-def _classes(found: Found, label_from: str) -> list[str]:
+def _classes(found: FolderContents, label_from: str) -> list[str]:
     return found.classes if label_from == "label" else sorted(set(_species_of(found).values()))
 
 
-def _meant(rejected: Rejected, found: Found, label_from: str) -> dict[str, str]:
+def _meant(rejected: UnusedFile, found: FolderContents, label_from: str) -> dict[str, str]:
     line = asdict(rejected)
     if label_from == "species":
         line["label"] = _species_of(found).get(rejected.label, "")
@@ -118,7 +118,7 @@ def write_counts(
     keys: Iterable[Key],
     left_out: Iterable[dict[str, str]] = (),
 ) -> None:
-    """Writes the files of an ingest report artifact."""
+    """Writes the files of an ingest report artifact to `report_uri`."""
     fileio.makedirs(report_uri)
     for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, keys)):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
@@ -135,7 +135,7 @@ def _lines(folder: str, prefix: str) -> Iterable[str]:
 
 
 def read_report(report_uri: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The counts and the rejected files of an ingest report artifact; reports of older versions lack `classes`."""
+    """The counts and the rejected files of an ingest report artifact; reports from older versions lack `classes`."""
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "r") as file:
         report = json.loads(file.read())
     return report, [json.loads(line) for line in _lines(report_uri, REJECTED_FILE)]

@@ -1,4 +1,4 @@
-"""What ImageExampleGen is told: the photos to read, and how."""
+"""The settings of ImageExampleGen: which photos to read, and how."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S = TypeVar("S", bound="IngestSettings")
 
 @dataclass(frozen=True)
 class IngestSettings:
-    """What the executor is told."""
+    """The settings of the executor."""
 
     sources: dict[str, str]
     """Data set -> folder."""
@@ -27,7 +27,8 @@ class IngestSettings:
     def to_json(self) -> str:
         """The text of the parameter `photos`, all keys on one level.
 
-        Of the rules of folders only those that are others than usual, so that what was read before is known again.
+        Folder rules are included only where they differ from the defaults, so that the cache keys of older runs still
+        match.
         """
         usual = asdict(FolderRules())
         folder_rules = {name: value for name, value in asdict(self.folder_rules).items() if value != usual[name]}
@@ -42,5 +43,5 @@ class IngestSettings:
 
 
 def _take(kind: type[Rules], values: dict[str, Any]) -> Rules:
-    """The rules that are among the values, which lose them; those that are missing are as usual."""
-    return kind(**{each.name: values.pop(each.name) for each in fields(kind) if each.name in values})
+    """Removes the rules from `values` and returns them; missing rules get their defaults."""
+    return kind(**{field.name: values.pop(field.name) for field in fields(kind) if field.name in values})

@@ -1,4 +1,4 @@
-"""Patterns of paths with a span in them, such as `/photos/span-{SPAN}`: how they are written; see `spans.py`."""
+"""The syntax of paths with a span in them, such as `/photos/span-{SPAN}`; `spans.py` finds the folders."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ DATE_WIDTHS = {"YYYY": 4, "MM": 2, "DD": 2}
 
 @dataclass(frozen=True)
 class SpanPattern:
-    """A path with specs in it. dated: with {YYYY}, {MM} and {DD}, not {SPAN}. versioned: with {VERSION}."""
+    """A path with specs such as {SPAN} in it."""
 
     text: str
-    dated: bool
-    versioned: bool
+    dated: bool  # with {YYYY}, {MM} and {DD} instead of {SPAN}
+    versioned: bool  # with {VERSION}
 
 
 def parse_pattern(source: str) -> SpanPattern | None:
-    """The pattern that a source is; None for a plain folder and for the names of TensorFlow Datasets.
+    """Parses a source as a pattern; None for a plain folder or a name from TensorFlow Datasets.
 
     Raises:
-      BadInput: a spec is misspelt, or specs do not go together. The message does not say where.
+      BadInput: a spec is misspelt, or the specs do not go together. The message does not name the source.
     """
     if source.startswith("tfds:"):
         return None
@@ -37,21 +37,21 @@ def parse_pattern(source: str) -> SpanPattern | None:
             specs.append(match[1] or match[3])
         elif difflib.get_close_matches(found[1].upper(), ("SPAN", "VERSION", *DATE_WIDTHS), n=1, cutoff=0.6):
             raise BadInput(
-                f"{found[0]} is not understood; expected {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, and {{VERSION}} "
-                "beside them; {SPAN:3} is a number of three digits"
+                f"{found[0]} is not a known placeholder; expected {{SPAN}}, or {{YYYY}}, {{MM}} and {{DD}}, optionally "
+                "with {VERSION}; {SPAN:3} is a three-digit number"
             )
     if not specs:
         return None
     dates = [spec for spec in specs if spec in DATE_WIDTHS]
     if dates and "SPAN" in specs:
-        raise BadInput(f"there are both {{SPAN}} and {{{dates[0]}}}; expected a number or a day, not both")
+        raise BadInput(f"the path has both {{SPAN}} and {{{dates[0]}}}; expected a number or a day, not both")
     if dates and sorted(dates) != sorted(DATE_WIDTHS):
-        raise BadInput("a day is not whole; expected {YYYY}, {MM} and {DD}, each once")
+        raise BadInput("the day is incomplete; expected {YYYY}, {MM} and {DD}, each once")
     if set(specs) == {"VERSION"}:
-        raise BadInput("there is a {VERSION} of no span; expected {SPAN}, or {YYYY}, {MM} and {DD}, beside it")
+        raise BadInput("{VERSION} has no span; expected {SPAN}, or {YYYY}, {MM} and {DD}, in the path as well")
     for spec in ("SPAN", "VERSION"):
         if specs.count(spec) > 1:
-            raise BadInput(f"{{{spec}}} is there {specs.count(spec)} times; expected it once")
+            raise BadInput(f"{{{spec}}} appears {specs.count(spec)} times; expected it once")
     if re.search(r"\{SPAN\}[0-9]*\{VERSION\}|\{VERSION\}[0-9]*\{SPAN\}", source):
         raise BadInput(
             "{SPAN} and {VERSION} cannot be told apart; expected text between them, or a width such as {SPAN:3}"
@@ -62,7 +62,12 @@ def parse_pattern(source: str) -> SpanPattern | None:
 
 
 def regular_expression(text: str, of_spec: Callable[[str, int | None], str]) -> re.Pattern[str]:
-    """Of a part of a pattern. of_spec: from a spec's name and width, the regular expression in its place."""
+    """The regular expression for a part of a pattern.
+
+    Args:
+      text: the part.
+      of_spec: maps a spec's name and width to the regular expression that replaces it.
+    """
     parts, end = [], 0
     for spec in SPEC.finditer(text):
         name = spec[1] or spec[3]

@@ -1,31 +1,31 @@
-"""Photos that arrive as spans: which folders `/photos/span-{SPAN}` or `/photos/{YYYY}-{MM}-{DD}` means now.
+"""Photos that arrive as spans: finds the folders that match `/photos/span-{SPAN}` or `/photos/{YYYY}-{MM}-{DD}`.
 
 | in the path              | stands for                                                 | the span's number     |
 |--------------------------|------------------------------------------------------------|-----------------------|
 | `{SPAN}`                 | a number; `{SPAN:3}`: of three digits                      | that number           |
 | `{YYYY}`, `{MM}`, `{DD}` | a day, in four, two and two digits, in any folders' names  | days since 1970-01-01 |
-| `{VERSION}`              | a number beside one of the two; a width goes as with SPAN  |                       |
+| `{VERSION}`              | a number next to one of the two; widths work as in SPAN    |                       |
 
-The latest span is read, or a window of the newest ones; of each the latest version; all are compared as numbers. Syntax
-and choice are those of TFX's file-based ExampleGen (tfx/components/example_gen/utils.py), for folders in place of
-files, and without importing TFX, which takes longer than all other checks before a run. Where TFX would go on with a
-folder that it did not mean, this refuses: a name longer than its width or its date, and one span in two folders.
+The latest span is read, or a window of the newest spans, each in its latest version; all are compared as numbers.
+Syntax and choice follow TFX's file-based ExampleGen (tfx/components/example_gen/utils.py), but for folders instead of
+files, and without importing TFX, which takes longer than all other checks before a run. This module refuses two cases
+that TFX accepts by accident: a name that does not fit its width or date, and one span in two folders.
 
-Only complete folders are read: those with the marker `success_file` directly in them, and those in which no file or
-folder, nor they themselves, have changed for `settle_seconds`. With {VERSION} that is asked of each version's folder.
+Only complete folders are read: those that contain the marker `success_file`, and those in which nothing has changed for
+`settle_seconds`. With {VERSION} this applies to the folder of each version.
 
-| a span that is ... | is treated so                                                                               |
+| a span that is ... | is handled like this                                                                        |
 |--------------------|---------------------------------------------------------------------------------------------|
-| half-written       | is not read; `Spans.unfinished` has it with the reason; an earlier version stays in force   |
-| late               | takes its place in the order of numbers, whenever it came                                   |
-| missing            | is not missed: a window counts the spans that are there, not the numbers or days            |
-| empty              | a window passes it over, `Spans.empty` has it; a run of one span that comes to it stops     |
-| duplicate          | two folders of one span, or of one version of it, are refused by name                       |
-| withdrawn          | its folder is gone, so it is in no window any more                                          |
-| replaced           | the newest complete version is read, and none of the others                                 |
+| half-written       | it is not read; `Spans.unfinished` gives the reason; an earlier version stays in use        |
+| late               | it is sorted by its number, whenever it arrives                                             |
+| missing            | it is ignored: a window counts the spans that exist, not the numbers or days                |
+| empty              | a window skips it and `Spans.empty` lists it; a run on this span alone stops                |
+| duplicate          | two folders for one span, or for one version of it, are an error that names them            |
+| withdrawn          | its folder is gone, so no window contains it any more                                       |
+| replaced           | only the newest complete version is read                                                    |
 
-Of several data sets with patterns a span, and a version, is complete when all of them have it complete; one whose
-folder is empty is left out of that span. A data set without a pattern goes with every span.
+With several data sets, a span or version is complete once every data set with a pattern has it complete; a data set
+whose folder is empty is left out of that span. A data set without a pattern is part of every span.
 """
 
 from __future__ import annotations
@@ -57,65 +57,66 @@ _EPOCH = datetime.date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class SpanFolders:
-    """A complete span.
-
-    number: of a day, the days since 1970-01-01; 0 without patterns. version: None without {VERSION}. folders: by data
-    set. shown: the span as a person writes it, 17 or 2026-11-22. empty: there is no file in it but markers.
-    passed_over: what `resolve_sources` would have chosen, were it complete.
-    """
+    """A complete span."""
 
     number: int
+    """For a day, the days since 1970-01-01; 0 without patterns."""
     version: int | None
+    """None without {VERSION}."""
     folders: dict[str, str]
+    """Data set -> folder."""
     shown: str
+    """The span as a person writes it: 17 or 2026-11-22."""
     empty: bool = False
-    passed_over: tuple[Unfinished, ...] = ()
+    """Whether the folders contain nothing but markers."""
+    passed_over: tuple[UnfinishedFolder, ...] = ()
+    """Newer folders that `resolve_sources` did not choose because they are not complete."""
 
     @property
     def span(self) -> int | datetime.date:
-        """As `data.span` asks for it."""
+        """The value of `data.span` that selects this span."""
         return datetime.date.fromisoformat(self.shown) if "-" in self.shown else self.number
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """A folder that is not read yet.
-
-    reason: goes on from the folder's name. number: of its span. settling: True where time, or the marker, completes it;
-    False where another data set lacks the span.
-    """
+class UnfinishedFolder:
+    """A folder that is not read yet."""
 
     folder: str
     reason: str
+    """The rest of a sentence that begins with the folder's name."""
     number: int
+    """Number of its span."""
     settling: bool
+    """True if time or the marker will complete it; False if another data set lacks the span."""
 
 
 @dataclass(frozen=True)
 class Spans:
-    """What has arrived. complete, unfinished: the oldest span first, and the latest version of an unfinished one."""
+    """The spans that have arrived, oldest first."""
 
     complete: tuple[SpanFolders, ...]
-    unfinished: tuple[Unfinished, ...]
+    unfinished: tuple[UnfinishedFolder, ...]
+    """Several versions of a span are listed latest first."""
 
     @property
     def empty(self) -> tuple[SpanFolders, ...]:
-        """The complete spans without photos, oldest first."""
+        """The complete spans that contain no files, oldest first."""
         return tuple(span for span in self.complete if span.empty)
 
 
 @dataclass(frozen=True)
 class _Span:
-    """A folder that fits a pattern. name: how it writes its span. version: 0 without {VERSION}."""
+    """A folder that matches a pattern."""
 
     folder: str
-    name: tuple[str, ...]
+    name: tuple[str, ...]  # the digits of its span, as the folder's name writes them
     number: int
-    version: int
+    version: int  # 0 without {VERSION}
 
 
 def span_number(span: int | datetime.date | None) -> int | None:
-    """TFX's number of a span: of a day, the days since 1970-01-01."""
+    """TFX's number for a span; a day counts the days since 1970-01-01."""
     return (span - _EPOCH).days if isinstance(span, datetime.date) else span
 
 
@@ -125,24 +126,24 @@ def find_spans(
     settle_seconds: float = SETTLE_SECONDS,
     now: float | None = None,
 ) -> Spans:
-    """All spans that have arrived.
+    """Finds all spans that have arrived.
 
     Args:
       sources: data set -> folder or pattern; a local path, or an address such as `gs://bucket/span-{SPAN}`. Without any
-        pattern they are one complete span, number 0, and are not looked at.
+        pattern the folders form one complete span, number 0, and are not read.
       success_file: name of the marker.
-      settle_seconds: 0: every folder is complete.
-      now: seconds since 1970; None: the clock of this machine.
+      settle_seconds: a folder without changes for this long is complete; with 0 every folder is.
+      now: seconds since 1970; None for this machine's clock.
 
     Raises:
-      BadInput: no folder fits a pattern, one that nearly does has no number or day in its name, one span lies in two
-        folders, or a folder cannot be read.
+      BadInput: no folder matches a pattern, a folder almost matches but has no number or day in its name, two folders
+        hold one span, or a folder cannot be read.
     """
     search = _search(sources, None, success_file, settle_seconds, now)
     if not search.patterns:
         return Spans((_without_patterns(sources),), ())
     complete: list[SpanFolders] = []
-    unfinished: list[Unfinished] = []
+    unfinished: list[UnfinishedFolder] = []
     for number in search.numbers():
         span, waiting = search.newest_version(number)
         complete += [span] if span else []
@@ -153,15 +154,15 @@ def find_spans(
 def choose_window(
     spans: Spans, size: int | Literal["all"], as_of: int | datetime.date | None = None
 ) -> tuple[SpanFolders, ...]:
-    """The spans to train on, oldest first: the newest complete ones that hold photos.
+    """The spans to train on, oldest first: the newest complete ones that are not empty.
 
     Args:
-      spans: of `find_spans`.
-      size: how many, at least 1; there may be fewer.
-      as_of: number or day; no span is newer. None: the latest there is.
+      spans: from `find_spans`.
+      size: the largest number of spans, at least 1; `all` has no limit.
+      as_of: number or day of the newest span allowed; None for no limit.
 
     Raises:
-      BadInput: there is none.
+      BadInput: there is no such span.
     """
     latest = span_number(as_of)
     holding = [span for span in spans.complete if not span.empty]
@@ -170,8 +171,8 @@ def choose_window(
         return tuple(window if size == "all" else window[-size:])
     if holding:
         raise BadInput(
-            f"no complete span with photos is {as_of} or older, which data.span asks for; the oldest there is "
-            f"{holding[0].shown}; choose another, or leave data.span empty"
+            f"data.span asks for spans up to {as_of}, but no complete span with photos is that old; the oldest is "
+            f"{holding[0].shown}; choose a later one, or leave data.span empty"
         )
     found = [f"{span.shown} is empty" for span in spans.empty]
     found += [f"{waiting.folder} {waiting.reason}" for waiting in spans.unfinished]
@@ -186,20 +187,19 @@ def resolve_sources(
     settle_seconds: float = SETTLE_SECONDS,
     now: float | None = None,
 ) -> SpanFolders:
-    """The one span that the sources mean now: the latest complete one, or the one asked for.
+    """The latest complete span, or the requested one.
 
     Args:
-      sources, success_file, settle_seconds, now: as of `find_spans`.
-      span: number or day; None: the latest.
+      sources, success_file, settle_seconds, now: as in `find_spans`.
+      span: number or day; None for the latest.
 
     Raises:
-      BadInput: no folder fits a pattern, one that nearly does has no number or day in its name, one span lies in two
-        folders, or the span asked for is not there or not complete.
+      BadInput: as in `find_spans`, or the requested span does not exist or is not complete.
     """
     search = _search(sources, span_number(span), success_file, settle_seconds, now)
     if not search.patterns:
         return _without_patterns(sources)
-    unfinished: list[Unfinished] = []
+    unfinished: list[UnfinishedFolder] = []
     for number in reversed(search.numbers()):
         chosen, waiting = search.newest_version(number)
         if chosen:
@@ -210,16 +210,16 @@ def resolve_sources(
     what = f"no span of {texts} is complete yet"
     if span is not None:
         asked = _day_or_number(patterns[0], search.numbers()[0])
-        what = f"span {asked} of {texts}, which data.span asks for, is not complete yet"
+        what = f"span {asked} of {texts}, requested by data.span, is not complete yet"
     found = and_more([f"{waiting.folder} {waiting.reason}" for waiting in unfinished], 3, "; ")
     raise BadInput(f"{what}: {found}; {_remedy(unfinished)}")
 
 
 def fingerprint(span: SpanFolders, success_file: str = SUCCESS_FILE) -> str:
-    """`<data set>:<hash>,...` over path, size and modification time of every file but markers.
+    """`<data set>:<hash>,...`, where each hash covers path, size and modification time of every file except markers.
 
     Raises:
-      BadInput: a folder is missing, empty or cannot be read.
+      BadInput: a folder is missing or empty, or cannot be read.
     """
     prints = []
     for dataset, folder in sorted(span.folders.items()):
@@ -228,11 +228,14 @@ def fingerprint(span: SpanFolders, success_file: str = SUCCESS_FILE) -> str:
 
 
 def folder_of_all(source: str, other: str) -> str:
-    """The folder of a source without spans; of one with spans the span's that `other` lies in, or the pattern itself.
+    """The folder that holds all files of a source, as seen from `other`.
 
     Args:
-      source: a folder, or a pattern.
-      other: another folder, absolute.
+      source: a folder or a pattern.
+      other: absolute path of another folder.
+
+    Returns:
+      A plain folder as it is. For a pattern, the span's folder that contains `other`, or else the pattern itself.
     """
     if parse_pattern(source) is None:
         return source
@@ -249,7 +252,7 @@ def _without_patterns(sources: Mapping[str, str]) -> SpanFolders:
 
 @dataclass(frozen=True)
 class _Search:
-    """Folders by data set and span's number, and when they count as complete."""
+    """Folders by data set and span number, and the rules for when they are complete."""
 
     sources: Mapping[str, str]
     patterns: Mapping[str, SpanPattern]
@@ -259,11 +262,11 @@ class _Search:
     now: float
 
     def numbers(self) -> list[int]:
-        """Of every span that any data set has, in order."""
+        """Numbers of the spans that any data set has, in order."""
         return sorted(set().union(*self.found.values()))
 
-    def newest_version(self, number: int) -> tuple[SpanFolders | None, list[Unfinished]]:
-        """A span's newest complete version, None without any; and the folders of all newer ones."""
+    def newest_version(self, number: int) -> tuple[SpanFolders | None, list[UnfinishedFolder]]:
+        """The newest complete version of a span, or None; and the unfinished folders of all newer versions."""
         by_version: dict[int, dict[str, list[_Span]]] = {}
         for dataset, pattern in self.patterns.items():
             spans = self.found[dataset].get(number, [])
@@ -271,7 +274,7 @@ class _Search:
             _refuse_twins(pattern, names, _day_or_number(pattern, number))
             for span in spans:
                 by_version.setdefault(span.version, {}).setdefault(dataset, []).append(span)
-        unfinished: list[Unfinished] = []
+        unfinished: list[UnfinishedFolder] = []
         for version in sorted(by_version, reverse=True):
             folders = {}
             for dataset, spans in by_version[version].items():
@@ -283,21 +286,21 @@ class _Search:
             unfinished += waiting
         return None, unfinished
 
-    def _unfinished(self, number: int, version: int, folders: dict[str, str]) -> list[Unfinished]:
+    def _unfinished(self, number: int, version: int, folders: dict[str, str]) -> list[UnfinishedFolder]:
         waiting = []
         lacking = [dataset for dataset in self.patterns if dataset not in folders]
         for dataset, folder in folders.items():
             pattern = self.patterns[dataset]
             if reason := self._why_settling(folder):
-                waiting.append(Unfinished(folder, reason, number, True))
+                waiting.append(UnfinishedFolder(folder, reason, number, True))
             elif lacking:
                 said = _said(pattern, _Span(folder, (), number, version))
-                reason = f"waits for {' and '.join(lacking)}, where there is no span {said}"
-                waiting.append(Unfinished(folder, reason, number, False))
+                reason = f"is waiting for span {said} of {' and '.join(lacking)}"
+                waiting.append(UnfinishedFolder(folder, reason, number, False))
         return waiting
 
     def _why_settling(self, folder: str) -> str:
-        """Why a folder may not be whole; empty: it is."""
+        """Why a folder may not be complete; empty if it is."""
         if self.settle_seconds == 0 or photo_folder.has_marker(folder, self.success_file):
             return ""
         seconds = self.now - photo_folder.last_change(folder)
@@ -305,8 +308,8 @@ class _Search:
             return ""
         changed = f"changed {seconds:.0f} s ago" if seconds >= 0 else f"changed {-seconds:.0f} s in the future"
         return (
-            f"{changed}, and has no {self.success_file}; it counts as complete after {self.settle_seconds:g} s without "
-            "a change"
+            f"{changed} and has no {self.success_file} file; it counts as complete after {self.settle_seconds:g} s "
+            "without a change"
         )
 
     def _complete(self, number: int, version: int, folders: dict[str, str]) -> SpanFolders:
@@ -329,7 +332,7 @@ class _Search:
 def _search(
     sources: Mapping[str, str], asked: int | None, success_file: str, settle_seconds: float, now: float | None
 ) -> _Search:
-    """Looks for the folders that fit the patterns: of the span asked for, or of all."""
+    """Finds the folders that match the patterns: those of the requested span, or all."""
     patterns = {dataset: pattern for dataset, source in sources.items() if (pattern := parse_pattern(source))}
     found = {dataset: _by_number(pattern, asked) for dataset, pattern in patterns.items()}
     return _Search(sources, patterns, found, success_file, settle_seconds, time.time() if now is None else now)
@@ -346,19 +349,19 @@ def _by_number(pattern: SpanPattern, asked: int | None) -> dict[int, list[_Span]
         raise _none_fits(pattern)
     latest = max(_by_number(pattern, None))
     raise BadInput(
-        f"no folder of {pattern.text} is span {_day_or_number(pattern, asked)}, which data.span asks for; the "
-        f"latest there is {_day_or_number(pattern, latest)}; choose another, or leave data.span empty"
+        f"data.span asks for span {_day_or_number(pattern, asked)}, but {pattern.text} has no folder for it; the "
+        f"latest is {_day_or_number(pattern, latest)}; choose another, or leave data.span empty"
     )
 
 
-def _remedy(unfinished: Sequence[Unfinished]) -> str:
+def _remedy(unfinished: Sequence[UnfinishedFolder]) -> str:
     if any(waiting.settling for waiting in unfinished):
-        return "wait, put that file into the folder if it is whole, or set data.settle_seconds=0"
+        return "wait, add that file if the folder is complete, or set data.settle_seconds=0"
     return "add what is missing"
 
 
 def _looking_like(pattern: SpanPattern, asked: int | None) -> list[str]:
-    """Every folder that fits the pattern with any text in the place of each spec, or with the span asked for."""
+    """Every folder that matches the pattern with any text for each spec, or with the requested span."""
     values = {}
     if asked is not None and pattern.dated:
         values = dict(zip(DATE_WIDTHS, _day_or_number(pattern, asked).split("-"), strict=True))
@@ -384,7 +387,7 @@ def _looking_like(pattern: SpanPattern, asked: int | None) -> list[str]:
 
 
 def _read_span(pattern: SpanPattern, folder: str) -> _Span:
-    """What the name of a folder that looks like the pattern says."""
+    """Reads the span from the name of a folder that looks like the pattern."""
     base, components = base_and_components(pattern.text)
     expected = regular_expression(
         "/".join(components), lambda _, width: f"[0-9]{{{width}}}" if width else f"[0-9]{{1,{_MOST_DIGITS}}}"
@@ -401,8 +404,8 @@ def _read_span(pattern: SpanPattern, folder: str) -> _Span:
         return _Span(folder, name, number, version)
     except ValueError:
         raise BadInput(
-            f"the folder {folder} looks like {pattern.text}, but does not have {_what(pattern)}; rename it, or move "
-            "it elsewhere"
+            f"the folder {folder} looks like {pattern.text} but does not have {_what(pattern)}; rename it or move it "
+            "elsewhere"
         ) from None
 
 
@@ -411,7 +414,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _folders_in(folder: str) -> list[str]:
-    """Names of the folders in a folder; links to folders are some."""
+    """Names of the folders in a folder, including links to folders."""
     try:
         if "://" not in folder:
             return [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
@@ -425,8 +428,8 @@ def _folders_in(folder: str) -> list[str]:
             raise OSError(None, error.message) from error
     except OSError as error:
         raise BadInput(
-            f"the folder {folder}, in which spans are looked for, cannot be read ({error.strerror}); check the path "
-            "and its permissions"
+            f"the folder {folder}, which should contain spans, cannot be read ({error.strerror}); check the path and "
+            "its permissions"
         ) from error
 
 
@@ -435,8 +438,8 @@ def _none_fits(pattern: SpanPattern) -> BadInput:
     names = sorted(_folders_in(base))
     shown = and_more(names, 5)
     return BadInput(
-        f"no folder fits {pattern.text}: {base} holds {f'the folders {shown}' if names else 'no folders'}; expected "
-        f"one with {_what(pattern)}; check the path"
+        f"no folder matches {pattern.text}: {base} contains {f'the folders {shown}' if names else 'no folders'}; "
+        f"expected one with {_what(pattern)}; check the path"
     )
 
 
@@ -450,8 +453,8 @@ def _refuse_twins(pattern: SpanPattern, spans: list[_Span], said: str) -> None:
 
 def _what(pattern: SpanPattern) -> str:
     specs = list(SPEC.finditer(pattern.text))
-    width = ", in so many digits" if any(spec[2] for spec in specs) else ""
-    return f"a {'day' if pattern.dated else 'number'} in the place of {', '.join(spec[0] for spec in specs)}{width}"
+    width = ", with that many digits" if any(spec[2] for spec in specs) else ""
+    return f"a {'day' if pattern.dated else 'number'} in place of {', '.join(spec[0] for spec in specs)}{width}"
 
 
 def _said(pattern: SpanPattern, span: _Span) -> str:

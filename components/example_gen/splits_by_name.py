@@ -1,4 +1,4 @@
-"""Which folders are named like splits: `train`, `seg_train`, `training_set`, `Training`, `test1`, `images_val` ..."""
+"""Recognises folders that are named like splits: `train`, `seg_train`, `training_set`, `Training`, `test1` ..."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORDS = {
     "eval": "eval", "evaluation": "eval", "dev": "eval",
     "test": "test", "testing": "test", "tst": "test", "holdout": "test",
 }  # fmt: skip
-# Says nothing beside such a word.
+# Words without meaning next to the name of a split.
 _NEUTRAL = frozenset((
     "list", "lists", "label", "labels", "annotation", "annotations", "ids",
     "set", "sets", "data", "dataset", "datasets", "ds", "image", "images", "img", "imgs", "im", "photo",
@@ -25,15 +25,15 @@ _GLUED = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})({'|'.
 
 
 def split_names(names: Sequence[str], above: str = "") -> dict[str, str]:
-    """Of folders that lie side by side, those that are named like a split -> `train`, `eval` or `test`.
+    """Finds the folders named like a split among sibling folders: name -> `train`, `eval` or `test`.
 
-    A split's word counts where it stands alone (`Training`, `test1`), beside words that say nothing (`train_images`),
-    beside words of the folder above (`flowers/flowers_train`), or where two folders differ in that word alone
-    (`asl_train`, `asl_test`); so `train_station` and `test_tube` are classes.
+    The word for a split counts if it stands alone (`Training`, `test1`), next to neutral words (`train_images`), next
+    to words of the parent folder (`flowers/flowers_train`), or if two folders differ only in that word (`asl_train`,
+    `asl_test`). So `train_station` and `test_tube` are classes.
 
     Args:
-      names: of the folders.
-      above: name of the folder that they lie in.
+      names: names of the sibling folders.
+      above: name of their parent folder.
     """
     read = {name: _read(name) for name in names}
     neutral = set(_tokens(above))
@@ -48,33 +48,33 @@ def split_names(names: Sequence[str], above: str = "") -> dict[str, str]:
 
 
 def says_split(text: str) -> str:
-    """The split that a cell or a file's name says, such as `train`, `PublicTest` or `val_list`; empty: none."""
+    """The split named by a table cell or a file name, such as `train`, `PublicTest` or `val_list`; empty for none."""
     split, rest = _read(text)
     return split if set(rest) <= _SAYS_NOTHING_IN_CELLS else ""
 
 
 def split_of_path(folders: Sequence[str]) -> str:
-    """The split that the folders above a photo say, the topmost first; empty: none."""
+    """The split named by the folders above a photo, the topmost first; empty for none."""
     return next((split for name in folders for split in split_names([name]).values()), "")
 
 
 def rest_of(name: str) -> tuple[str, ...]:
-    """The words of a name that say something, but the split's: the same for `rps`, `rps-test-set` and `rps_train`."""
+    """The words of a name without split words and neutral words: equal for `rps`, `rps-test-set` and `rps_train`."""
     return _read(name)[1]
 
 
 def _read(name: str) -> tuple[str, tuple[str, ...]]:
-    """The split that the words of a name say, empty for none or several, and the other words that say something."""
+    """The split that a name contains (empty for none or several), and its other meaningful words."""
     tokens = _tokens(name)
     splits = {_WORDS[token] for token in tokens if token in _WORDS}
-    if splits == {"train", "eval"}:  # train_val: to learn from, the two not yet parted
+    if splits == {"train", "eval"}:  # train_val: training photos that have not been divided yet
         splits = {"train"}
     rest = tuple(token for token in tokens if token not in _WORDS and token not in _NEUTRAL)
     return (splits.pop() if len(splits) == 1 else ""), rest
 
 
 def _tokens(name: str) -> list[str]:
-    """Words in lower case: parted at whatever is no letter, and where a small letter is followed by a capital."""
+    """Words in lower case, split at non-letters and between a lower-case and an upper-case letter."""
     words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))
     tokens: list[str] = []
     for word in (word.lower() for word in words):

@@ -1,12 +1,12 @@
-"""At which level of a folder tree the labels are, and which folders are splits: read from what lies in the folders.
+"""Finds the classes and splits in a folder tree from what the folders contain.
 
     photos/cat/1.jpg                               classes
     photos/anything/photos/cat/1.jpg               classes, in folders that hold nothing else
     photos/seg_train/seg_train/cat/1.jpg           splits, then classes
     photos/cat/train/1.jpg                         classes, then splits
 
-A name alone decides nothing: a split is a folder that is named like one and holds folders of classes. Where two folders
-hold folders of the same names, either level could be the label, and nothing is guessed.
+A name alone decides nothing: a split is a folder that is named like one and contains class folders. Where two folders
+contain folders with the same names, either level could be the label, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from components.example_gen.splits_by_name import rest_of, split_names
 from schemas.errors import BadInput
 from schemas.words import and_more
 
-# So many times as many photos lie in the folders below a folder that is there for them as directly in it.
+# A folder is only a container if the folders below it hold this many times as many photos as it does directly.
 _FEW = 20
 
 
 @dataclass
 class Folder:
-    """A folder with candidates somewhere below, or an empty one. `path` is "" or ends in `/`."""
+    """A folder with candidates somewhere below, or an empty folder. `path` is "" or ends in `/`."""
 
     name: str
     path: str
@@ -50,44 +50,40 @@ class Folder:
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder all of whose photos are of one class. split: `train`, `eval` or `test`, where its place says so."""
+    """A folder whose photos all belong to one class."""
 
     folder: Folder
     name: str
-    split: str = ""
+    split: str = ""  # `train`, `eval` or `test`, if its place in the tree says so
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A folder that is not read, and why. detail: the rest of a sentence that begins with a file's name. split: the
-    one that its name says.
-    """
+class SkippedFolder:
+    """A folder that is not read, and why."""
 
     folder: Folder
     reason: str
-    detail: str
-    split: str = ""
+    detail: str  # the rest of a sentence that begins with a file's name
+    split: str = ""  # the split that its name says
 
 
 @dataclass
 class Structure:
-    """What a tree means.
-
-    beside: folders that are not read. splits: the splits that the tree gives, `train`, `eval` and `test` -> the folders
-    that are so named.
-    """
+    """The classes and splits of a folder tree."""
 
     classes: list[ClassFolder] = field(default_factory=list)
-    beside: list[Beside] = field(default_factory=list)
+    beside: list[SkippedFolder] = field(default_factory=list)
+    """Folders that are not read."""
     splits: dict[str, list[str]] = field(default_factory=dict)
+    """`train`, `eval` or `test` -> the folders that hold it."""
 
 
 class NoClasses(BadInput):
-    """The tree has no folder of a class, or not all that there are can be told apart."""
+    """The tree has no class folders, or they are ambiguous."""
 
 
 def build_tree(files: Iterable[FileEntry], empty_folders: Iterable[str] = ()) -> Folder:
-    """The folders of candidates, and those without any file."""
+    """The tree of the folders that hold candidates, and of the empty ones."""
     root = Folder("", "")
 
     def reach(names: list[str]) -> Folder:
@@ -109,15 +105,15 @@ def build_tree(files: Iterable[FileEntry], empty_folders: Iterable[str] = ()) ->
 def read_structure(
     photos: PhotoFolder, is_class: Callable[[str], bool] | None = None, has_series: bool = False
 ) -> Structure:
-    """Where the classes of a folder are.
+    """Finds the class folders of a data folder.
 
     Args:
-      photos: the files.
-      is_class: whether a folder's name is one of a data set's own classes; None: they are not known.
-      has_series: the folders below the classes are series of photos, by the user's own word.
+      photos: the files of the data folder.
+      is_class: whether a folder's name is a known class of the data set; None if the classes are not known.
+      has_series: whether the user said that the folders below the classes are series of photos.
 
     Raises:
-      NoClasses: there are no folders of classes, or it cannot be told which they are. Says what to do.
+      NoClasses: there are no class folders, or they are ambiguous. The message says what to do.
     """
     reader = _Reader(photos, is_class, has_series)
     top = build_tree(photos.candidates, photos.empty_folders)
@@ -153,7 +149,7 @@ class _Reader:
             structure.classes = [ClassFolder(below, name) for name, below in folder.folders.items()]
             structure.classes = [c for c in structure.classes if c.folder not in [b.folder for b in structure.beside]]
         if not any(c.folder.has_photos() for c in structure.classes):
-            raise NoClasses(f"{self._photos.shown(folder.path)} has no folder of photos in it")
+            raise NoClasses(f"{self._photos.shown(folder.path)} contains no folders of photos")
         self._refuse_deeper_labels(structure)
         return structure
 
@@ -203,18 +199,20 @@ class _Reader:
             if len(common) < 2 or not all(other in kept for other in inner.with_photos() if other != name):
                 continue
             if all(_same_files(inner.folders[other], kept[other]) for other in common):
-                structure.beside.append(Beside(inner, "copy", f"lies in {inner.path}, a copy of what is beside it."))
+                detail = f"is in {inner.path}, a copy of the folders next to it."
+                structure.beside.append(SkippedFolder(inner, "copy", detail))
                 del kept[name]
             elif len(folders) > 2 and name not in split_names(list(folders), folder.name):
                 raise NoClasses(
-                    f"{self._photos.shown(inner.path)} holds folders of the same names as lie beside it "
-                    f"({and_more(common, 3)}), with other photos; give {self._photos.shown(inner.path)} or move it away"
+                    f"{self._photos.shown(inner.path)} contains folders with the same names as those next to it "
+                    f"({and_more(common, 3)}), but with different photos; give {self._photos.shown(inner.path)} as the "
+                    "data folder, or move it away"
                 )
         by_name: dict[str, str] = {}
         for name in list(kept):  # the same folder twice, in two spellings
             first = by_name.setdefault(name.casefold(), name)
             if first != name and folders[name].with_photos() and _same_files(folders[name], folders[first]):
-                structure.beside.append(Beside(kept.pop(name), "copy", f"lies in {name}/, a copy of {first}/."))
+                structure.beside.append(SkippedFolder(kept.pop(name), "copy", f"is in {name}/, a copy of {first}/."))
         return kept
 
     def _read_splits(
@@ -240,14 +238,14 @@ class _Reader:
         if beside_classes or (others and len(roles) == 1):
             a_split = min(given, key=lambda name: (splits[name] != "train", name))
             raise NoClasses(
-                f"{self._photos.shown(folder.path)} holds {a_split}/, which looks like a split with the classes "
-                f"{and_more(sorted(given[a_split].folders), 3)} in it, beside {and_more(sorted(others), 3)}; give "
-                f"{self._photos.shown(folder.path + a_split)} as the data folder, or move the others away"
+                f"{self._photos.shown(folder.path)} contains {a_split}/, which looks like a split with the classes "
+                f"{and_more(sorted(given[a_split].folders), 3)}, next to {and_more(sorted(others), 3)}; give "
+                f"{self._photos.shown(folder.path + a_split)} as the data folder, or move the other folders away"
             )
         if "train" not in roles and len(splits) > 1:
             raise NoClasses(
-                f"{self._photos.shown(folder.path)} holds {and_more([f'{name}/' for name in sorted(given)], 3)} with "
-                "folders of classes, and no train/ with such; expected photos to learn from"
+                f"{self._photos.shown(folder.path)} contains {and_more([f'{name}/' for name in sorted(given)], 3)} "
+                "with class folders, but no train/ with any; expected photos to train on"
             )
         for name, level in given.items():
             split = splits[name]
@@ -260,10 +258,11 @@ class _Reader:
     ) -> None:
         for name, other in folders.items():
             if name not in read and (name in splits or not self._class_level(other, list(splits))):
-                detail = f"lies in {other.path}, where no folder says its class."
-                structure.beside.append(Beside(other, "unlabelled", detail, splits.get(name, "")))
+                detail = f"is in {other.path}, where no folder gives its class."
+                structure.beside.append(SkippedFolder(other, "unlabelled", detail, splits.get(name, "")))
             elif name not in read:
-                structure.beside.append(Beside(other, "beside_splits", f"lies in {other.path}, beside the splits."))
+                detail = f"is in {other.path}, outside the splits."
+                structure.beside.append(SkippedFolder(other, "beside_splits", detail))
         for inner in folder.folders.values():
             if inner.name in read:
                 level = self._class_level(inner, list(splits)) or inner
@@ -271,11 +270,11 @@ class _Reader:
                     structure.beside += self._loose(inner)
                     (inner,) = inner.with_photos().values()
 
-    def _loose(self, folder: Folder) -> list[Beside]:
+    def _loose(self, folder: Folder) -> list[SkippedFolder]:
         if not folder.files:
             return []
         alone = Folder(folder.name, folder.path, folder.files)
-        return [Beside(alone, "unlabelled", f"lies in {folder.path}, above the folders of classes.")]
+        return [SkippedFolder(alone, "unlabelled", f"is in {folder.path}, above the class folders.")]
 
     def _one_level_down(self, folder: Folder, folders: dict[str, Folder], splits: dict[str, str]) -> str:
         """The one folder that holds splits with classes, where nothing beside it could be a class; or empty."""
@@ -285,7 +284,7 @@ class _Reader:
             where = self._photos.shown(folder.path)
             within = self._splits_in(folders[holding[0]])
             raise NoClasses(
-                f"{where} holds {holding[0]}/ with splits in it ({and_more(within, 3)}), beside "
+                f"{where} contains {holding[0]}/ with splits in it ({and_more(within, 3)}), next to "
                 f"{and_more(sorted({*holding[1:], *others}), 3)}; give "
                 f"{self._photos.shown(folders[holding[0]].path)} as the data folder"
             )
@@ -310,9 +309,9 @@ class _Reader:
         for name, inner in folders.items():
             if inner.files or set(named[name]) != set(inner.with_photos()) or "train" not in named[name].values():
                 raise NoClasses(
-                    f"{self._photos.shown(folder.path)} holds {holding[0]}/ with the splits "
-                    f"{and_more(sorted(named[holding[0]]), 3)} in it, and {name}/ without a train/, or with other "
-                    "photos beside it; expected the same splits in each class"
+                    f"{self._photos.shown(folder.path)} contains {holding[0]}/ with the splits "
+                    f"{and_more(sorted(named[holding[0]]), 3)}, but {name}/ has no train/, or has photos outside its "
+                    "splits; expected the same splits in every class"
                 )
         return True
 
@@ -331,9 +330,9 @@ class _Reader:
             for name, folder in of_split.items():
                 if within := self._splits_in(folder):
                     raise NoClasses(
-                        f"{self._photos.shown(folder.path)} holds splits ({and_more(within, 3)}) with folders of "
-                        f"classes, so {name!r} is no class; give {self._photos.shown(folder.path)} as the data folder, "
-                        "or put the photos of each class together"
+                        f"{self._photos.shown(folder.path)} contains splits ({and_more(within, 3)}) with class "
+                        f"folders, so {name!r} is not a class; give {self._photos.shown(folder.path)} as the data "
+                        "folder, or put all photos of a class into one folder"
                     )
             self._refuse_two_levels(of_split)
 
@@ -358,10 +357,10 @@ class _Reader:
         splits = split_names(holders)
         best = min(holders, key=lambda name: (splits.get(name) != "train", name in splits, name))
         return NoClasses(
-            f"in {where}, {and_more([f'{name}/' for name in holders], 3)} hold folders of the same names "
+            f"in {where}, {and_more([f'{name}/' for name in holders], 3)} contain folders with the same names "
             f"({and_more(common, 3)}), so either level could be the classes; give one of them as the data folder, such "
-            f"as {where}/{best}, or put the photos of each class together; where the lower folders are series "
-            "of photos, set data.group=folder"
+            f"as {where}/{best}, or put all photos of a class into one folder; if the lower folders are series of "
+            "photos, set data.group=folder"
         )
 
     def _flat_splits(self, folder: Folder, folders: dict[str, Folder], splits: dict[str, str]) -> NoClasses:
@@ -370,25 +369,25 @@ class _Reader:
         name = next(iter(splits))
         if others:
             return NoClasses(
-                f"{where} holds {name}/, which is named like a split, beside {and_more(sorted(others), 3)}; if its "
-                f"photos have no label, move it away; if it is a class, rename it, such as to {name}s"
+                f"{where} contains {name}/, which is named like a split, next to {and_more(sorted(others), 3)}; if its "
+                f"photos have no labels, move it away; if it is a class, rename it, for example to {name}s"
             )
         named = "is named like a split" if len(splits) == 1 else "are named like splits"
         return NoClasses(
-            f"{where} holds {and_more([f'{name}/' for name in splits], 3)}, which {named}, with photos "
-            "but no folders of classes in them; put the photos of each class into a folder, or a labels.csv with the "
-            "columns file and label beside them"
+            f"{where} contains {and_more([f'{name}/' for name in splits], 3)}, which {named}, with photos but no class "
+            "folders in them; put the photos of each class into a folder of their own, or add a labels.csv with the "
+            "columns file and label next to them"
         )
 
 
 def _holds_folders(folder: Folder) -> bool:
-    """Whether a folder is there for the folders in it: a few pictures beside them are not what it is for."""
+    """Whether a folder is a container of folders; a few pictures next to them do not change that."""
     below = sum(1 for _ in folder.everything()) - len(folder.files)
     return not folder.files or (len(folder.with_photos()) > 1 and _FEW * len(folder.files) <= below)
 
 
 def _same_files(one: Folder, other: Folder) -> bool:
-    """Whether two folders hold files of the same names and sizes."""
+    """Whether two folders contain files with the same names and sizes."""
 
     def named(folder: Folder) -> set[tuple[str, int]]:
         return {(entry.path[len(folder.path) :], entry.size) for entry in folder.everything()}

@@ -1,6 +1,6 @@
-"""Photos that TensorFlow Datasets have prepared, read shard by shard with the bytes as they are stored.
+"""Reads photos that TensorFlow Datasets has prepared, shard by shard, without decoding them.
 
-Prepared folders hold `dataset_info.json`, `features.json` and the shards. Keys, measured with 4.9.10:
+Prepared folders contain `dataset_info.json`, `features.json` and the shards. Keys, measured with 4.9.10:
 
 | data set          | keys used                                   | splits                        |
 |-------------------|---------------------------------------------|-------------------------------|
@@ -48,21 +48,21 @@ class Shard:
 
 
 def resolve_tfds(spec: str, data_dir: str | None) -> str:
-    """The prepared folder of `tfds:cats_vs_dogs` or `tfds:oxford_iiit_pet`, prepared if need be.
+    """The folder of `tfds:cats_vs_dogs` or `tfds:oxford_iiit_pet`; the data set is prepared first if necessary.
 
     Args:
       spec: `tfds:` and the name.
-      data_dir: where TensorFlow Datasets keep their data; None for `~/tensorflow_datasets`.
+      data_dir: data folder of TensorFlow Datasets; None for `~/tensorflow_datasets`.
 
     Returns:
-      the folder of its newest version, with `dataset_info.json`.
+      The folder of the newest version, with `dataset_info.json`.
 
     Raises:
-      BadInput: the name is unknown, or the data set is not there and cannot be downloaded.
+      BadInput: the name is unknown, or the data set is missing and cannot be downloaded.
     """
     name = spec.removeprefix("tfds:")
     if name not in _KEYS or name == spec:
-        raise BadInput(f"{spec!r} is unknown; expected one of {', '.join(f'tfds:{name}' for name in _KEYS)}.")
+        raise BadInput(f"Unknown source {spec!r}; expected one of {', '.join(f'tfds:{name}' for name in _KEYS)}.")
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
@@ -73,8 +73,8 @@ def resolve_tfds(spec: str, data_dir: str | None) -> str:
         except Exception as error:  # the network, the disk, the source's web server: each has its own kinds
             raise BadInput(
                 f"TensorFlow Datasets could not download and prepare {name} ({on_one_line(error, 200)}); connect to "
-                f"{_HOSTS[name]}, copy a prepared {name} to {builder.data_path}, or give a folder of photos "
-                f"instead of {spec}."
+                f"{_HOSTS[name]}, copy a prepared {name} to {builder.data_path}, or give a folder of photos instead of "
+                f"{spec}."
             ) from error
     return str(builder.data_path)
 
@@ -83,22 +83,22 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
     """The shards of a prepared folder.
 
     Args:
-      folder: the one with `dataset_info.json`, or the one above it; then the newest version counts.
+      folder: the folder with `dataset_info.json`, or the one above it, of which the newest version is used.
       dataset: `cats_vs_dogs` or `oxford_iiit_pet`.
 
     Raises:
-      BadInput: the folder is not prepared, or is of another data set.
+      BadInput: the folder is not prepared, or holds another data set.
     """
     folder = _version_folder(folder)
     builder = _builder(folder)
     if builder.name != dataset or dataset not in _KEYS:
         raise BadInput(
-            f"{folder} holds the TensorFlow Datasets' {builder.name!r}, expected {dataset!r}; "
-            "check the path and the dataset in the configuration."
+            f"{folder} holds {builder.name!r} from TensorFlow Datasets, expected {dataset!r}; check the path and the "
+            "dataset in the configuration."
         )
     missing = [key for key in _KEYS[dataset] if key not in builder.info.features]
     if missing:
-        raise BadInput(f"{folder} lacks {', '.join(missing)}; prepare {dataset} again by TensorFlow Datasets.")
+        raise BadInput(f"{folder} lacks {', '.join(missing)}; prepare {dataset} again with TensorFlow Datasets.")
     shards = [
         Shard(folder, dataset, split, index, examples)
         for split in _OFFICIAL_SPLITS[dataset]
@@ -106,12 +106,12 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
         for index, examples in enumerate(builder.info.splits[split].shard_lengths)
     ]
     if not shards:
-        raise BadInput(f"{folder} has no split train or test; prepare {dataset} again by TensorFlow Datasets.")
+        raise BadInput(f"{folder} has no train or test split; prepare {dataset} again with TensorFlow Datasets.")
     return shards
 
 
 def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
-    """Each photo of one shard, in its order, with its file's bytes as they are stored (not decoded).
+    """Each photo of one shard, in order, with the bytes of its file as stored (not decoded).
 
     Raises:
       BadInput: the shard is missing or damaged.
@@ -147,12 +147,12 @@ def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
             yield photo, example["image"]
     except (tf.errors.OpError, OSError) as error:
         raise BadInput(
-            f"{path} is missing or damaged; prepare {shard.dataset} again by TensorFlow Datasets."
+            f"{path} is missing or damaged; prepare {shard.dataset} again with TensorFlow Datasets."
         ) from error
 
 
 def _check_reachable(address: str) -> None:
-    """TensorFlow Datasets alone would try for many minutes on a machine without a network."""
+    """Fails fast without a network, where TensorFlow Datasets would keep trying for many minutes."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:
@@ -173,7 +173,7 @@ def _version_folder(folder: str) -> str:
             versions.append(name)
     if not versions:
         raise BadInput(
-            f"{folder} holds no dataset_info.json, nor does a version below it; expected a folder prepared "
+            f"{folder} has no dataset_info.json, and neither has any version folder in it; expected a folder prepared "
             "by TensorFlow Datasets. Check the path in the configuration."
         )
     return f"{folder}/{max(versions, key=lambda version: [int(part) for part in version.split('.')])}"
@@ -188,5 +188,5 @@ def _builder(folder: str) -> Any:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS raise many kinds for a damaged folder
         raise BadInput(
-            f"{folder} cannot be read as TensorFlow Datasets write it ({on_one_line(error, 200)}); prepare it again."
+            f"{folder} is not a valid TensorFlow Datasets folder ({on_one_line(error, 200)}); prepare it again."
         ) from error

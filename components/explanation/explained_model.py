@@ -1,4 +1,4 @@
-"""A classifier as the explanations see it: images to probabilities, and the layers in between that can be reached."""
+"""A classifier to explain: from images to probabilities, with the layers in between that can be reached."""
 
 from __future__ import annotations
 
@@ -27,24 +27,23 @@ _CALLS = ("StatefulPartitionedCall", "PartitionedCall", "Func", "input", "output
 
 @dataclass(frozen=True)
 class Layer:
-    """A tensor between photo and answer that has places in it.
+    """A tensor between photo and answer with spatial positions."""
 
-    name: for people, without what all layers share. tensor: in the graph. height, width: in cells. channels: how many.
-    """
-
-    name: str
-    tensor: str
-    height: int
-    width: int
+    name: str  # without the prefix that all layers share
+    tensor: str  # name in the graph
+    height: int  # cells
+    width: int  # cells
     channels: int
 
 
 class ExplainedModel:
     """A model to explain.
 
-    labels: class names in the order of the probabilities. image_size: side of the square images it looks at, in pixels.
-    unreachable: why its layers cannot be reached, in a few words; empty: they can. layers: those that can, from the
-    photo to the answer.
+    Attributes:
+      labels: class names in the order of the probabilities.
+      image_size: side of its square input images, in pixels.
+      unreachable: why its layers cannot be reached, in a few words; empty if they can.
+      layers: the layers that can be reached, from the photo to the answer.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class ExplainedModel:
         """Wraps a function.
 
         Args:
-          probabilities: images float32 [batch, size, size, 3], range [0, 1], to float32 [batch, classes].
-          image_size: that size.
+          probabilities: from images, float32 [batch, size, size, 3], range [0, 1], to float32 [batch, classes].
+          image_size: size of the images.
           labels: the classes.
-          images_of: photos' bytes, string [batch], to such images; None: resized as in a run with the defaults.
-          unreachable: why nothing inside is to be looked for; empty: it is.
-          keep: what has to live as long as this does, such as the loaded model.
+          images_of: from photos' bytes, string [batch], to images; None resizes them as in a run with the defaults.
+          unreachable: why the layers must not be looked for; empty to look for them.
+          keep: an object that must live as long as this one, such as the loaded model.
         """
         self.probabilities = probabilities
         self.image_size = image_size
@@ -84,12 +83,12 @@ class ExplainedModel:
                 self.unreachable = str(error)
             except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds
                 self._graph = None
-                self.unreachable = f"TensorFlow refuses its graph ({first_line(error)[:200]})"
+                self.unreachable = f"TensorFlow cannot import its graph ({first_line(error)[:200]})"
             if not self.layers and not self.unreachable:
-                self.unreachable = "nothing in it has places and learnt"
+                self.unreachable = "it has no trained layer with spatial positions"
 
     def images(self, photos: Sequence[bytes]) -> np.ndarray:
-        """What the model looks at: float32 [photos, size, size, 3], range [0, 1]; a photo is squeezed, never cropped.
+        """The model's input images: float32 [photos, size, size, 3], range [0, 1]; photos are squeezed, never cropped.
 
         Raises:
           tf.errors.OpError: a photo cannot be decoded.
@@ -100,12 +99,12 @@ class ExplainedModel:
         return image_ops.photos_to_unit_range(photo_bytes, self.image_size, "bilinear", antialias=False).numpy()
 
     def tensors(self, wanted: Sequence[str], images: tf.Tensor) -> list[tf.Tensor]:
-        """Tensors between `images` and the answer, in the graph that is being built; gradients reach all of them."""
+        """Tensors between `images` and the answer, in the graph being built; gradients reach all of them."""
         assert self._graph is not None, self.unreachable
         return self._graph.import_into_graph(list(wanted), {self._graph.images: images})
 
     def score_tensor(self) -> str:
-        """What the classes' scores are in the graph: the logits, or the probabilities where there are none."""
+        """The tensor with the class scores: the logits, or the probabilities if there are none."""
         assert self._graph is not None, self.unreachable
         tensor = self._graph.vectors
         while self._graph.nodes[node_of(tensor)].op in _HANDED_ON:
@@ -114,13 +113,13 @@ class ExplainedModel:
         return data_inputs(node)[0] if node.op == "Softmax" else tensor
 
     def before_rectifier(self, tensor: str) -> str:
-        """What a rectifier was given, if the tensor comes out of one; otherwise the tensor."""
+        """The input of the rectifier that computes the tensor; the tensor itself if it is not from a rectifier."""
         assert self._graph is not None, self.unreachable
         node = self._graph.nodes[node_of(tensor)]
         return data_inputs(node)[0] if node.op in ("Relu", "Relu6") else tensor
 
     def last_places(self) -> Layer | None:
-        """The last layer that still has places, if all paths pass through it, and most of the model lies below it."""
+        """The last spatial layer, if all paths pass through it and most of the model is below it."""
         if self._graph is None:
             return None
         nodes, score = self._graph.nodes, self.score_tensor()
@@ -167,14 +166,14 @@ def _layers(graph: FlatGraph, image_size: int) -> list[Layer]:
 
 
 def load_model(folder: str) -> ExplainedModel:
-    """A SavedModel that warmstart exported, or that answers photos' bytes by a signature of the same kind.
+    """Loads a SavedModel that warmstart exported, or that has the same kind of signature for photos' bytes.
 
     Raises:
-      BadInput: it is no such model.
+      BadInput: it is not such a model.
     """
     if not os.path.isfile(os.path.join(folder, "saved_model.pb")):
-        found = "it has no saved_model.pb" if os.path.isdir(folder) else "it is no folder"
-        raise BadInput(f"{folder} is no SavedModel: {found}; expected the folder of a model that warmstart exported")
+        found = "it has no saved_model.pb" if os.path.isdir(folder) else "it is not a folder"
+        raise BadInput(f"{folder} is not a SavedModel: {found}; expected the folder of a model that warmstart exported")
     try:
         model = tf.saved_model.load(folder)
     except Exception as error:  # damaged graphs and variables fail in many ways
@@ -189,8 +188,8 @@ def load_model(folder: str) -> ExplainedModel:
         or labels is None
     ):
         raise BadInput(
-            f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
-            f"from {_INPUT} to {_OUTPUT}"
+            f"the model in {folder} was not exported by warmstart: it has no {LABELS_FILE}, or no signature "
+            f"{_SIGNATURE} from {_INPUT} to {_OUTPUT}"
         )
     transform, size = signatures.get("transform_features"), _SIDE_UNKNOWN
     images_of = None
@@ -205,7 +204,7 @@ def load_model(folder: str) -> ExplainedModel:
         files = tf.map_fn(tf.io.encode_png, pixels, fn_output_signature=tf.string)
         return answers(**{_INPUT: files})[_OUTPUT]
 
-    why = "it answers files of photos alone, not their pixels"
+    why = "it accepts only encoded photos, not pixels"
     return ExplainedModel(by_file, size, labels, images_of, why, keep=model)
 
 

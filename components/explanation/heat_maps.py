@@ -1,8 +1,8 @@
-"""Which parts of a photo speak for a class: heat maps by the best of three methods that a model allows.
+"""Heat maps of the parts of a photo that are evidence for a class, by the best of three methods that the model allows.
 
-Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) where the last layer with places in it can be reached; integrated
-gradients (Sundararajan et al. 2017, arXiv:1703.01365) where a gradient can be had; occlusion (Zeiler & Fergus 2014,
-arXiv:1311.2901) everywhere else.
+Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) if the last spatial layer can be reached; otherwise integrated
+gradients (Sundararajan et al. 2017, arXiv:1703.01365) if there is a gradient; otherwise occlusion (Zeiler & Fergus
+2014, arXiv:1311.2901).
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ class NoGradient(Exception):
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """maps: float32 [images, size, size], range [0, 1]; 1 where most speaks for the class, all 0 where nothing does.
-
-    method: one of `METHODS`. why: why none of the methods before it, in a few words; empty: it is the first, or was
-    asked for.
-    """
+    """The heat maps of some images."""
 
     maps: np.ndarray
+    """float32 [images, size, size], range [0, 1]; 1 where the evidence for the class is strongest, all 0 if none."""
     method: str
+    """One of `METHODS`."""
     why: str = ""
+    """Why a better method was not possible, in a few words; empty for the first method, or if it was requested."""
 
 
 def heat_map(model: ExplainedModel, image: np.ndarray, class_index: int) -> tuple[np.ndarray, str]:
-    """What in an image speaks for a class, and the method's name.
+    """The evidence for a class in an image, and the name of the method.
 
     Args:
       model: see `load_model`.
@@ -60,19 +59,19 @@ def heat_map(model: ExplainedModel, image: np.ndarray, class_index: int) -> tupl
 def heat_maps(
     model: ExplainedModel, images: np.ndarray, class_indices: Sequence[int], method: str | None = None
 ) -> HeatMaps:
-    """The same for several images, each with its class.
+    """Like `heat_map`, for several images with a class each.
 
     Args:
-      model: see there.
+      model: see `load_model`.
       images: float32 [images, size, size, 3], range [0, 1].
-      class_indices: one for each.
-      method: one of `METHODS`; None: the first that the model allows.
+      class_indices: one class per image.
+      method: one of `METHODS`; None for the first that the model allows.
 
     Raises:
-      BadInput: the model does not allow the method that was asked for.
+      BadInput: the model does not allow the requested method.
     """
     layer = model.last_places()
-    no_layer = model.unreachable or "no layer with places in it has all paths and most of the model behind it"
+    no_layer = model.unreachable or "no spatial layer is on all paths and has most of the model below it"
     if method in (None, GRAD_CAM):
         if layer is not None:
             return HeatMaps(_each(lambda i, c: _grad_cam(model, layer, i, c), images, class_indices), GRAD_CAM)
@@ -87,7 +86,7 @@ def heat_maps(
             return HeatMaps(np.stack(maps), INTEGRATED_GRADIENTS, why)
         except NoGradient as error:
             if method is not None:
-                raise BadInput(f"integrated gradients cannot be had of this model: {error}") from None
+                raise BadInput(f"integrated gradients cannot be computed for this model: {error}") from None
             why = f"{why}; {error}"
     maps = [_scaled(np.maximum(occlusion(model, image, c), 0)) for image, c in zip(images, class_indices, strict=True)]
     return HeatMaps(np.stack(maps), OCCLUSION, why)
@@ -163,7 +162,7 @@ def integrated_gradients(model: ExplainedModel, image: np.ndarray, class_index: 
                 raise NoGradient("no gradient reaches the photo")
             total += (image - baseline) * found.numpy().sum(axis=0) / STEPS / len(BASELINES)
     if not np.isfinite(total).all() or not total.any():
-        raise NoGradient("the gradient that reaches the photo is 0 or no number")
+        raise NoGradient("the gradient that reaches the photo is 0 or not a number")
     return total
 
 

@@ -1,4 +1,4 @@
-"""What the layers of a model answer to: feature maps of a photo, and images that excite a channel most."""
+"""Shows what the layers of a model respond to: feature maps of a photo, and images that excite a channel most."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BLUR_EVERY, BLURS = 4, (1 / 133, 1 / 450)  # of the side: standard deviations in
 
 
 def choose_layers(model: ExplainedModel, pattern: str | None) -> list[Layer]:
-    """The layers whose name the pattern is found in, from the photo to the answer.
+    """The layers whose names contain the pattern, from the photo to the answer.
 
     Args:
-      model: one whose layers can be reached.
-      pattern: a regular expression; None: a few activations, evenly spaced.
+      model: a model whose layers can be reached.
+      pattern: a regular expression; None chooses a few evenly spaced activations.
 
     Raises:
-      BadInput: its layers cannot be reached, or the pattern is none or is found in no name.
+      BadInput: the layers cannot be reached, or the pattern is invalid or matches no name.
     """
     if not model.layers:
         raise BadInput(f"the model's layers cannot be reached: {model.unreachable}")
@@ -41,7 +41,7 @@ def choose_layers(model: ExplainedModel, pattern: str | None) -> list[Layer]:
     try:
         found = [layer for layer in model.layers if re.search(pattern, layer.name)]
     except re.error as error:
-        raise BadInput(f"the layer pattern {pattern!r} is no regular expression: {error}") from None
+        raise BadInput(f"the layer pattern {pattern!r} is not a valid regular expression: {error}") from None
     if not found:
         names = [layer.name for layer in model.layers]
         nearest = difflib.get_close_matches(pattern, names, NEAREST, cutoff=0)
@@ -53,10 +53,10 @@ def choose_layers(model: ExplainedModel, pattern: str | None) -> list[Layer]:
 
 
 def choose_layer(model: ExplainedModel, pattern: str) -> Layer:
-    """The one layer of this name, or whose name the pattern is found in.
+    """The one layer with this name, or whose name contains the pattern.
 
     Raises:
-      BadInput: as in `choose_layers`, or it is found in several.
+      BadInput: as in `choose_layers`, or several names contain the pattern.
     """
     for layer in model.layers:
         if layer.name == pattern:
@@ -64,7 +64,7 @@ def choose_layer(model: ExplainedModel, pattern: str) -> Layer:
     found = choose_layers(model, pattern)
     if len(found) > 1:
         names = ", ".join(layer.name for layer in found[:NEAREST])
-        raise BadInput(f"{len(found)} layers match {pattern!r} ({names} ...); expected one, by its whole name")
+        raise BadInput(f"{len(found)} layers match {pattern!r} ({names} ...); expected one, so give its full name")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""The page of an explanation: which picture was made how, in one file that needs no network."""
+"""The page of an explanation: the pictures and how they were made, in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PAGE_FILE = "index.html"
 MOST_EMBEDDED = 24
 
 HOW = {
-    heat_maps.GRAD_CAM: "Grad-CAM (Selvaraju et al. 2017): the last layer that has places, each channel weighted by "
-    "the class score's mean gradient there. It is as coarse as that layer.",
+    heat_maps.GRAD_CAM: "Grad-CAM (Selvaraju et al. 2017): the last spatial layer, with each channel weighted by the "
+    "mean gradient of the class score there. It is as coarse as that layer.",
     heat_maps.INTEGRATED_GRADIENTS: "Integrated gradients (Sundararajan et al. 2017): the gradient of the class's "
-    "log-odds at each pixel, summed up on the way from black and from white to the photo; smoothed.",
-    heat_maps.OCCLUSION: "Occlusion (Zeiler and Fergus 2014): how much the class's log-odds fall when a square of the "
+    "log-odds at each pixel, summed along the way from black and from white to the photo, then smoothed.",
+    heat_maps.OCCLUSION: "Occlusion (Zeiler and Fergus 2014): how far the class's log-odds fall when a square of the "
     "photo's median colour covers a place.",
 }
 FEATURE_MAPS = (
-    "Feature maps: what channels of a layer make of the photo, those that tell places apart most; each map from its "
-    "own least value (dark) to its own largest (bright)."
+    "Feature maps: the responses of a layer's channels to the photo. The channels with the most contrast are shown, "
+    "each scaled from its lowest value (dark) to its highest (bright)."
 )
-CHANNELS = "Images that excite a channel most: gradient ascent from grey, with jitter and blur (Olah et al. 2017)."
+CHANNELS = "Images that excite a channel most, by gradient ascent from grey with jitter and blur (Olah et al. 2017)."
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -84,25 +84,25 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class ShownModel:
-    """name, folder: for people. method: one of `heat_maps.METHODS`, or empty; why: why no better one."""
+    """A model on the page."""
 
     name: str
     folder: str
-    method: str
-    why: str
+    method: str  # one of `heat_maps.METHODS`, or empty
+    why: str  # why no better method was possible
 
 
 @dataclass(frozen=True)
 class Picture:
-    """file: beside the page. text: what it shows and how it was made."""
+    """A picture on the page."""
 
-    file: Path
-    text: str
+    file: Path  # next to the page
+    text: str  # what it shows and how it was made
 
 
 @dataclass(frozen=True)
 class Section:
-    """Of one photo, or of the channels of a layer."""
+    """The pictures of one photo, or of the channels of a layer."""
 
     title: str
     lines: Sequence[str]
@@ -115,10 +115,10 @@ def write_page(
     """Writes `index.html` beside the pictures, whole or not at all.
 
     Args:
-      folder: the pictures'.
-      models: those that were explained.
+      folder: folder of the pictures.
+      models: the explained models.
       how: sentences on the methods.
-      sections: what is shown. All names in it come from people's files and are shown as text.
+      sections: the pictures. Names from files are escaped.
       failed: sentences on files that could not be explained.
     """
     embedded = len(sections) <= MOST_EMBEDDED

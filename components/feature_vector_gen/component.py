@@ -43,7 +43,7 @@ _COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
 
 @dataclass(frozen=True)
 class _Pass:
-    """The frozen backbone, ready to run. `cut_note` says where it is cut, or why not."""
+    """The frozen backbone, ready to run. `cut_note` says where it is cut, or why it is not."""
 
     run: frozen_pass.FrozenPass
     cut: Cut | None
@@ -53,7 +53,7 @@ class _Pass:
 
 @functools.lru_cache(maxsize=1)
 def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None) -> _Pass:
-    """Loads and checks a backbone; once a process, though Beam asks for it again.
+    """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
     Args:
       module_path: folder of the SavedModel.
@@ -69,7 +69,7 @@ def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None)
         )
         try:
             backbone_cut = cut(module, learning, image_size)
-            note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values a photo"
+            note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values per photo"
         except CannotCut as reason:
             note = f"no activations are kept: {reason}"
     run = frozen_pass.build(module, image_size, backbone_cut)
@@ -78,13 +78,13 @@ def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None)
 
 
 def _precision(split: str) -> type[np.floating]:
-    """Of activations. Training bears halves; what models are judged on is what they are served with."""
+    """The precision of activations: float16 suffices for training, but evaluation uses the precision of serving."""
     return np.float16 if split == "train" else np.float32
 
 
 @dataclass(frozen=True)
 class _Views:
-    """The changed copies of each training photo: how many, how, and the seed of the run."""
+    """The augmented copies of each training photo: their number, their changes, and the seed of the run."""
 
     count: int
     seed: int
@@ -96,7 +96,7 @@ class _Views:
 
     @property
     def address(self) -> str:
-        """Of what a copy looks like, not of how many there are."""
+        """Identifies the look of the copies, independent of their number."""
         decides = json.dumps({**asdict(self.changes), "seed": self.seed}, sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
@@ -227,27 +227,27 @@ def FeatureVectorGen(
     augmentation: Parameter[dict[str, Any]] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
-    """One pass of the frozen backbone over every split; photos that were seen before are looked up.
+    """Runs the frozen backbone over every split once; vectors of photos seen before are looked up.
 
     Args:
       examples: photos, from ImageExampleGen.
       transform_graph: decodes, resizes and rescales them.
-      schema: of DataGate; it is not read, but without it nothing runs.
+      schema: from DataGate; it is not read, but makes this step wait for the gate.
       feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], `brightness` and
-        `view`. Where the backbone can be cut, also with `boundary` and `activations`, the bytes of float16 values in
-        the split train and of float32 ones in the others. `pass.json` beside the splits says what was done.
+        `view`. If the backbone can be cut, also with `boundary` and `activations`, the bytes of float16 values in the
+        split train and of float32 values in the others. `pass.json` next to the splits describes the pass.
       backbone: handle of an image feature vector (`components.backbone.registry`).
-      backbone_fingerprint: its content; part of the cache key.
+      backbone_fingerprint: of the backbone's content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.
-      transform_fingerprint: what Transform does; part of an entry's address.
-      store: folder of vectors by content hash; empty: every vector is computed.
-      code: fingerprint of the code this step runs; part of the cache key and of an entry's address.
-      unfreeze: `Unfreezing` without what is None; None: no activations are kept.
-      augmentation: fields of `Augmentation`, `views` and `seed`; None: no augmented views.
+      transform_fingerprint: of Transform's code and settings; part of the address of a stored vector.
+      store: folder of vectors by content hash; empty to compute every vector.
+      code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
+      unfreeze: `Unfreezing` without None values; None to keep no activations.
+      augmentation: fields of `Augmentation`, `views` and `seed`; None for no augmented views.
       beam_pipeline: given by TFX.
 
     Raises:
-      BadInput: the backbone cannot be had, is no image feature vector, or has no such variables or blocks.
+      BadInput: the backbone cannot be loaded, is not an image feature vector, or lacks the variables or blocks.
     """
     del schema
     module_path = str(feature_vector.resolve(backbone))
@@ -280,7 +280,7 @@ def FeatureVectorGen(
     }
     if dropped := counts.get(_DROPPED, 0):
         note[_DROPPED] = dropped
-        logging.warning("%d stored vectors were damaged; they were dropped and computed anew", dropped)
+        logging.warning("%d stored vectors were damaged and have been computed again", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)
     with fileio.open(os.path.join(feature_vectors.uri, PASS_FILE), "w") as file:
         file.write(json.dumps(note, indent=2))

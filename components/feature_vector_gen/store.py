@@ -1,4 +1,4 @@
-"""Vectors by what they are vectors of: a photo seen before is never passed through the backbone again."""
+"""Stores vectors by photo, so that a photo seen before never passes through the backbone again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from components.sealed import seal, unseal
 
 
 class VectorStore:
-    """A folder of small files, one a photo and view, named by the photo's content hash.
+    """A folder of small files, one per photo and view, named by the photo's content hash.
 
-    Whatever decides the values besides the photo is in the folder's name, so an entry is valid for ever, and any
-    number of processes may read and write it at once: an entry appears whole, and twice the same. It is sealed with a
-    checksum: one that was changed, cut off or swapped is none.
+    Everything else that determines the values is in the folder's name, so an entry is valid forever. Any number of
+    processes may read and write at once: an entry appears whole, and always with the same content. Each entry has a
+    checksum; entries that were changed, truncated or swapped are ignored.
 
-    dropped: how many of those `get` met.
+    Attributes:
+      dropped: number of damaged entries that `get` has ignored.
     """
 
     def __init__(self, folder: str):
@@ -26,7 +27,7 @@ class VectorStore:
         self.dropped = 0
 
     def get(self, content_hash: str, view: int, size: int) -> bytes | None:
-        """The entry; None where there is none, or none of `size` bytes that is as it was written."""
+        """The entry; None if it does not exist, has another size than `size` bytes, or is damaged."""
         path = self._path(content_hash, view)
         if not fileio.exists(path):
             return None
@@ -52,7 +53,7 @@ class VectorStore:
 
     @staticmethod
     def _name(path: str) -> str:
-        """What an entry is sealed for: its store, whose name has an address in it, its photo and view."""
+        """The name that an entry's checksum covers: its store, its photo and its view."""
         return "/".join(path.split(os.sep)[-3:])
 
     def _path(self, content_hash: str, view: int) -> str:

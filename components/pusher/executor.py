@@ -26,11 +26,12 @@ class PushSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep_versions: int
-    """How many old versions stay."""
+    """Number of old versions to keep."""
     force_push: str
-    """Why a model is pushed that production was rolled back from; empty: it is not."""
+    """The reason for pushing a model that production was rolled back from; empty to refuse it."""
     lost_version: str
-    """Pushed last, and gone from the serving folder; part of the cache key, so that the model is pushed anew."""
+    """The version pushed last, if it is gone from the serving folder; part of the cache key, so that the model is
+    pushed again."""
     code: str
     """Fingerprint of the code this step runs; part of the cache key."""
 
@@ -59,7 +60,7 @@ class AtomicPusherExecutor(Executor):
             self._refuse(pushed_model, REFUSED, f"ReleaseGate refused the model{because}")
             return
         if not model_utils.is_infra_validated(infra_blessing):
-            self._refuse(pushed_model, REFUSED, "ServableCheck found that the model cannot be served as it should be")
+            self._refuse(pushed_model, REFUSED, "ServableCheck found that the model cannot be served correctly")
             return
 
         trained = path_utils.serving_model_path(artifact_utils.get_single_instance(input_dict["model"]).uri)

@@ -17,7 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.predictions import Stored, store_answers
+from components.evaluator.predictions import StoredInputs, store_answers
 from components.evaluator.stored_predictions import PRODUCTION
 from components.loaded_models import forget_models, load_model
 from components.records import read_records, split_files
@@ -59,7 +59,7 @@ def ProductionPredictions(
       production_model: folder of the version in production; empty: there is none.
       production_identity: of its content; part of the cache key.
       code: fingerprint of the code this step runs; part of the cache key.
-      vectors, asked_twice, tolerance: see `Stored`.
+      vectors, asked_twice, tolerance: see `StoredInputs`.
       beam_pipeline: given by TFX.
     """
     del code
@@ -75,7 +75,7 @@ def ProductionPredictions(
     if production_model:
         found = replace(found, version=int(os.path.basename(production_model)))
     if found.state == COMPARABLE:
-        stored = Stored(vectors, asked_twice, tolerance) if vectors is not None else None
+        stored = StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None
         models = {PRODUCTION: production_model}
         store_answers(beam_pipeline, examples, ["test"], models, labels, predictions, stored=stored)
     forget_models([production_model])  # the trainers may have loaded it
@@ -114,17 +114,18 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> Pro
     except _OF_THE_MACHINE:
         raise
     except Exception as error:  # somebody else's signature may take and give anything
-        return no(OTHER_SIGNATURE, f"its signature serve_examples does not answer a photo ({_first_line(error)})")
+        return no(OTHER_SIGNATURE, f"its signature serve_examples fails on a photo ({_first_line(error)})")
     if probabilities.shape != (1, len(its_labels)) or not np.isfinite(probabilities).all():
         return no(
             OTHER_SIGNATURE,
-            f"its signature serve_examples gives probabilities of shape {list(probabilities.shape)}, not of its "
+            f"its signature serve_examples returns probabilities of shape {list(probabilities.shape)}, not of its "
             f"{len(its_labels)} classes",
         )
     common = [label for label in labels if label in its_labels]
     if len(common) < 2:
         return no(
-            OTHER_LABELS, f"of its {len(its_labels)} classes {len(common)} are the winner's, expected two at least"
+            OTHER_LABELS,
+            f"it shares {len(common)} of its {len(its_labels)} classes with the winner, expected at least two",
         )
     return ProductionStanding(
         state=COMPARABLE,

@@ -1,7 +1,7 @@
-"""The charts of the pages: static SVG drawn by matplotlib, to stand in the page itself.
+"""The charts of the pages: static SVG, drawn by matplotlib and embedded in the page.
 
-Text stays text. Black is the page's own text colour, and the colours are the page's variables, so that one drawing is
-right on white and on black. Figures are made without pyplot, so nothing is kept between them.
+Text stays text. Black becomes the page's text colour, and the other colours are variables of the page, so that a
+drawing works on white and on black. Figures are made without pyplot, so no state is kept between them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LONGEST_NAME = 28
 
 
 def learning_curves(phases: Mapping[str, Mapping[str, Any]]) -> Markup:
-    """Loss, accuracy and learning rate by epoch, the phases one after the other, with a line between them.
+    """Loss, accuracy and learning rate by epoch, with the phases one after the other and a line between them.
 
     Args:
       phases: name -> the trainer's history (`components/trainer/loop.py`), in the order in which they ran.
@@ -129,10 +129,10 @@ def _curves(axes: Axes, phases: Mapping[str, Mapping[str, Any]], metric: str) ->
 
 
 def reliability(models: Mapping[str, Mapping[str, Any]]) -> Markup:
-    """How often answers of a given confidence are right, a panel a model, with how many photos got it.
+    """How often answers with a given confidence are right, and how many photos have it; one panel per model.
 
     Args:
-      models: name -> `edges` (11), `confidence`, `accuracy` (10, None where there is no photo) and `count` (10).
+      models: name -> `edges` (11), `confidence`, `accuracy` (10, None for a bin without photos) and `count` (10).
     """
     rows = math.ceil(len(models) / 2)
     figure = _figure(0.9 + 2.5 * rows)
@@ -162,20 +162,20 @@ def reliability(models: Mapping[str, Mapping[str, Any]]) -> Markup:
                 axis.set_major_formatter(PercentFormatter(1, symbol=""))
         figure.supxlabel("mean confidence (%)", fontsize=11)
         figure.supylabel("right answers (%); grey: share of photos", fontsize=11)
-        text = "On the dotted line confidence is what it claims to be; below it the model is too sure."
+        text = "On the dotted line the model is as accurate as it is confident; below it the model is overconfident."
         return _drawn(figure, "reliability", f"Reliability of {', '.join(models)}", text)
 
 
 def intervals(
     panels: Mapping[str, Mapping[str, Interval]], name: str, title: str, series: int = len(_SERIES)
 ) -> Markup:
-    """Values with their intervals, a panel a metric and a row a model.
+    """Values with their intervals; one panel per metric and one row per model.
 
     Args:
-      panels: metric with its unit -> model -> what was measured; metrics in percent are shares in [0, 1].
-      name: of the chart, unlike that of any other on the page.
-      title: what it shows.
-      series: how many rows follow each other in different colours, at most 4.
+      panels: metric with its unit -> model -> measured value; metrics in percent are shares in [0, 1].
+      name: name of the chart, unique on the page.
+      title: title of the chart.
+      series: number of colours that the rows cycle through, at most 4.
     """
     most = max(map(len, panels.values()))
     figure = _figure(len(panels) * (0.95 + 0.3 * most))
@@ -195,15 +195,15 @@ def intervals(
             axes.xaxis.set_major_locator(MaxNLocator(5))
             if "%" in metric:
                 axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-        return _drawn(figure, name, title, "The numbers are in the table beside it.")
+        return _drawn(figure, name, title, "The numbers are in the table next to it.")
 
 
 def sizes(edges: Sequence[float], counts: Sequence[int]) -> Markup:
-    """A histogram of the shorter sides of the photos.
+    """A histogram of the photos' shorter sides.
 
     Args:
-      edges: pixels, one more than counts.
-      counts: photos between two edges.
+      edges: bin edges in pixels, one more than counts.
+      counts: photos in each bin.
     """
     figure = _figure(2.8)
     with matplotlib.rc_context(_SETTINGS):
@@ -213,12 +213,12 @@ def sizes(edges: Sequence[float], counts: Sequence[int]) -> Markup:
         )
         axes.set(xlabel="shorter side (pixels)", ylabel="photos", title="Sizes of the accepted photos")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        text = f"{sum(counts)} photos, shorter side from {edges[0]:.0f} to {edges[-1]:.0f} pixels"
+        text = f"{sum(counts)} photos, with shorter sides from {edges[0]:.0f} to {edges[-1]:.0f} pixels"
         return _drawn(figure, "sizes", "Sizes of the accepted photos", text)
 
 
 def over_time(runs: Sequence[PastRun]) -> Markup:
-    """Accuracy of the winner and gain of fine-tuning of each run, in the order of the runs."""
+    """The winner's accuracy and the gain of fine-tuning in each run, in order."""
     figure = _figure(6.2, max(_INCHES_WIDE, min(12, 0.32 * len(runs))))
     marks = {"pushed": (BLUE, "o"), "not_pushed": (VERMILLION, "X"), "skipped": (GREEN, "D")}
     with matplotlib.rc_context(_SETTINGS):
@@ -233,7 +233,7 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
                 _interval(gain, number, run.difference, low, high, colour, marker, label)
         gain.axhline(0, color="black", linewidth=1)
         accuracy.set(title="Accuracy of the winner on the test split", ylabel="accuracy (%)")
-        gain.set(title="What fine-tuning gained", ylabel="points of accuracy", xlabel="run (day, UTC)")
+        gain.set(title="Gain from fine-tuning", ylabel="accuracy points", xlabel="run (day, UTC)")
         for axes in (accuracy, gain):
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         step = max(1, math.ceil(len(runs) / 6))
@@ -248,7 +248,7 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
             for text in legend.get_texts():
                 text.set_parse_math(False)
         return _drawn(
-            figure, "over-time", "Accuracy and gain of every run", f"{len(runs)} runs; the table has them all."
+            figure, "over-time", "Accuracy and gain of every run", f"{len(runs)} runs; all of them are in the table."
         )
 
 
@@ -272,7 +272,7 @@ def _pairs(edges: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _dots(values: Sequence[Any]) -> str:
-    """A line of few points shows them, since one point alone is no line."""
+    """Shows the points of a short line, since a single point would be invisible."""
     return "." if len(values) <= 12 else ""
 
 
@@ -282,7 +282,7 @@ def _short(name: str) -> str:
 
 
 def _drawn(figure: Figure, name: str, title: str, text: str) -> Markup:
-    """The figure as an `<svg>` element for a page, whose ids begin with the chart's name."""
+    """The figure as an `<svg>` element for a page; its ids begin with the chart's name."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # The browser has the letters that the font here lacks.
@@ -315,7 +315,7 @@ def _drawn(figure: Figure, name: str, title: str, text: str) -> Markup:
 
 
 def _value(attribute: str, value: str, name: str) -> str:
-    """An attribute of matplotlib's as it stands in the page."""
+    """Rewrites an attribute that matplotlib wrote for use in the page."""
     if attribute == "id":
         return f"{name}-{value}"
     if attribute == "href":

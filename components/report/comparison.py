@@ -1,4 +1,4 @@
-"""The models side by side on the test split: where they are right, how sure they are, and where they disagree."""
+"""Compares the models on the test split: where they are right, how confident they are, and where they disagree."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ _METRICS = ("accuracy", "loss", "calibration_error")
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answers, photo by photo.
-
-    labels: the first answers, names. probability: theirs, float [photos]. known: whether the photo's class is one that
-    the model has, bool [photos]; it is measured on these.
-    """
+    """The answers of one model, photo by photo."""
 
     labels: np.ndarray
+    """Names of the top answers, [photos]."""
     probability: np.ndarray
+    """Probabilities of the top answers, float [photos]."""
     known: np.ndarray
+    """Whether the model knows the photo's class, bool [photos]; it is measured only on these photos."""
 
 
 def answers_of(probabilities: np.ndarray, its_labels: Sequence[str], truth: np.ndarray) -> Answers:
     """The answers of a model.
 
     Args:
-      probabilities: float [photos, its classes].
-      its_labels: its classes, in the order of their indices.
+      probabilities: float [photos, classes of the model].
+      its_labels: the model's classes, in the order of their indices.
       truth: label of each photo.
     """
     first = np.argmax(probabilities, axis=1)
@@ -56,15 +55,14 @@ def compare_models(
     """The part `comparison` of the findings (`components.report.findings`).
 
     Args:
-      stored: what the run's models answer on the test split.
+      stored: answers of the run's models on the test split.
       labels: their classes, in the order of the indices.
       measured: model -> its metrics, as in the summary.
-      production: what the model in production answers on the same split; None where it cannot be compared. Its answers
-        that are none of `labels` are in no confusion matrix; photos of classes that it does not know are not held
-        against it.
+      production: answers of the model in production on the same split; None if it cannot be compared. Answers outside
+        `labels` are in no confusion matrix. Photos of classes that it does not know do not count against it.
       production_labels: its classes, in the order of the indices.
       intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
-      album: of the photos that are shown.
+      album: collects the photos that are shown.
     """
     truth = np.array(labels)[stored.classes]
     answers = {model: answers_of(p, labels, truth) for model, p in stored.probabilities.items()}
@@ -76,7 +74,7 @@ def compare_models(
     if production is not None and PRODUCTION in production.probabilities:
         probabilities = production.probabilities[PRODUCTION]
         if production.keys != stored.keys:
-            raise ValueError("production answered other photos than the run's models")
+            raise ValueError("the model in production and the run's models answered different photos")
         its = answers_of(probabilities, production_labels, truth)
         answers[PRODUCTION] = its
         if its.known.any():
@@ -102,7 +100,7 @@ def compare_models(
 
 
 def reliability(its: Answers, truth: np.ndarray) -> dict[str, Any]:
-    """How sure the model is and how often right, in 10 bins of equal width; None where a bin is empty."""
+    """Mean confidence and accuracy in 10 bins of equal width; None for an empty bin."""
     probability, right = its.probability[its.known], (its.labels == truth)[its.known]
     bins = np.minimum((probability * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
@@ -126,7 +124,7 @@ def confusion(its: Answers, truth: np.ndarray, labels: Sequence[str]) -> list[li
 
 
 def confused_pairs(its: Answers, truth: np.ndarray) -> list[dict[str, Any]]:
-    """The true classes and the wrong answers given for them, most photos first."""
+    """Pairs of a true class and a wrong answer, those with the most photos first."""
     wrong = its.known & (its.labels != truth)
     pairs, counts = np.unique(np.stack([truth[wrong], its.labels[wrong]], axis=1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_PAIRS]
@@ -134,7 +132,7 @@ def confused_pairs(its: Answers, truth: np.ndarray) -> list[dict[str, Any]]:
 
 
 def disagreements(answers: Mapping[str, Answers], photo: Any) -> dict[str, Any]:
-    """The photos on which the models' first answers differ, those first where the answers are surest."""
+    """The photos on which the models' top answers differ, the most confident answers first."""
     models = list(answers.values())
     differ = np.any([each.labels != models[0].labels for each in models[1:]], axis=0) if models[1:] else np.array([])
     sureness = np.mean([each.probability for each in models], axis=0) if models else np.array([])
@@ -155,7 +153,7 @@ def disagreements(answers: Mapping[str, Answers], photo: Any) -> dict[str, Any]:
 
 
 def worst(its: Answers, truth: np.ndarray, photo: Any) -> list[dict[str, Any]]:
-    """The wrong answers of which the model is surest; `heat_map` is for whoever can draw one."""
+    """The wrong answers that the model is most confident of; `heat_map` is filled in later."""
     rows = np.flatnonzero(its.known & (its.labels != truth))
     order = sorted(rows, key=lambda row: (-its.probability[row], row))[:MOST_MISTAKES]
     return [

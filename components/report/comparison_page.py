@@ -16,7 +16,7 @@ def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
     """Writes the page that compares two runs, whole or not at all.
 
     Args:
-      first, second: what they did. All names in them are shown as text.
+      first, second: summaries of the runs. Names in them are escaped.
       folder: where `compare-FIRST-SECOND.html` is written.
     """
     runs: list[Summary] = [text_only(first), text_only(second)]
@@ -66,7 +66,7 @@ def _metric(model: ModelSummary | None, key: str) -> Interval | None:
 
 
 def _change(pair: list[ModelSummary | None], key: str) -> str:
-    """By how much the second run's metric is above the first's; empty where one of them has none."""
+    """The second run's metric minus the first's, in words; empty if a run does not have it."""
     first, second = (_metric(one, key) for one in pair)
     if first is None or second is None:
         return ""

@@ -1,10 +1,10 @@
-"""What the page of a run shows beyond `summary.json`: photos, curves, and what is worth a second look.
+"""What the page of a run shows beyond `summary.json`: photos, curves, and anything worth a second look.
 
-Everything here may be missing: a run that was stopped has no model, one that failed perhaps no photos. And nothing here
-may fail a run that has ended: what goes wrong is told in `problems`.
+Every part may be missing: a run that was stopped has no model, and one that failed may have no photos. Nothing here may
+fail a run that has ended: errors are reported in `problems`.
 
-Memory: a few photos are read at a time, and only so many are remembered (`MOST_COMPARED`, `MOST_JUDGED`), chosen by
-their content hashes, so that the same photos are looked at every time.
+Memory: photos are read a few at a time, and a limited number is remembered (`MOST_COMPARED`, `MOST_JUDGED`), chosen by
+content hash, so that the choice is the same every time.
 """
 
 from __future__ import annotations
@@ -45,73 +45,81 @@ _HASHES = 2**64
 
 @dataclass(frozen=True)
 class RunOutputs:
-    """What a run left, and what is known of it; whatever is not there is None or empty.
-
-    photos, vectors: examples, those of the whole window where there is one. predictions, production_predictions: as
-    the components of these names store them. labels, production_labels: classes in the order of the indices. measured:
-    model -> its metrics, as in the summary. intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
-    histories: model -> folder of its `model_run`. rejected: as in the summary. sources: data set -> its folder.
-    rules: by which photos were read. models: model -> folder of its SavedModel. winner: one of them.
-    servable: ServableCheck's verdict. peaks: node -> its peak memory, MB.
-    """
+    """The outputs of a run; anything missing is None or empty."""
 
     photos: Artifact | None = None
+    """Examples with photos; with a window, those of all its spans."""
     vectors: Artifact | None = None
+    """Examples with feature vectors; with a window, those of all its spans."""
     predictions: Artifact | None = None
+    """From the Predictions component."""
     production_predictions: Artifact | None = None
+    """From the ProductionPredictions component."""
     labels: Sequence[str] = ()
+    """Classes in the order of their indices."""
     production_labels: Sequence[str] = ()
+    """Classes of the model in production, in the order of their indices."""
     measured: Mapping[str, ModelSummary] = field(default_factory=dict)
+    """Model -> its metrics, as in the summary."""
     intervals: Mapping[str, Any] = field(default_factory=dict)
+    """`confidence`, `samples` and `seed` of `metrics.evaluate`."""
     histories: Mapping[str, str] = field(default_factory=dict)
+    """Model -> folder of its `model_run`."""
     rejected: Sequence[RejectedFile] = ()
+    """As in the summary."""
     sources: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> its folder."""
     rules: PhotoRules = field(default_factory=PhotoRules)
+    """The rules by which the photos were read."""
     models: Mapping[str, str] = field(default_factory=dict)
+    """Model -> folder of its SavedModel."""
     winner: str | None = None
+    """One of `models`."""
     servable: ServableVerdict | None = None
     peaks: Mapping[str, float | None] = field(default_factory=dict)
+    """Node -> its peak memory, MB."""
 
 
 def find(run: RunOutputs, seed: int) -> dict[str, Any]:
-    """Everything that the page of a run shows beyond the summary; JSON can hold it.
+    """Everything that the page of a run shows beyond the summary, ready for JSON.
 
     Args:
-      run: what the run left.
-      seed: of the folds by which labels are judged.
+      run: outputs of the run.
+      seed: of the folds that suspected labels are found with.
 
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
-      `comparison`; `cost`: of `nodes` and `models`; and `problems`, a sentence for each part that could not be found.
-      A part for which the run left nothing is None. A photo is `name`, `label`, `split`, and `thumbnail`, a data URI or
-      None. The parts are described where they are made.
+      `comparison`; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part that could not be made.
+      A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and `thumbnail`, a data URI
+      or None. Each part is described where it is made.
     """
     problems: list[str] = []
 
     def part(what: str, make: Callable[..., Any], *given: Any) -> Any:
-        """What `make` gives; None if it cannot, or if any of `given` is not there."""
+        """The result of `make`; None if it fails or if any of `given` is missing."""
         if any(each is None for each in given):
             return None
         try:
             return make(*given)
         except Exception as error:  # such as artifacts that somebody deleted
             traceback.print_exc()
-            problems.append(f"{what} could not be found: {told(error)}")
+            problems.append(f"{what} could not be shown: {told(error)}")
             return None
 
     album = Album(run.rules.colour)
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
-    seen = seen or part("what the photos look like", _look_at_photos, run.photos)
+    seen = seen or part("the photos", _look_at_photos, run.photos)
     found = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
             "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.rules),
             "near_duplicates": part("near-duplicates", _near_duplicates, seen, album),
-            "suspected_labels": part("suspected labels", _suspected_labels, seen, seed, album),
+            "suspected_labels": part("the suspected labels", _suspected_labels, seen, seed, album),
         },
         "training": {
-            model: part(f"how {spelled(model)} learnt", _history, folder) for model, folder in run.histories.items()
+            model: part(f"the learning curves of {spelled(model)}", _history, folder)
+            for model, folder in run.histories.items()
         },
         "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {
@@ -129,15 +137,15 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line."""
+    """An error on one line, with the name of its class."""
     said = " ".join(str(error).split())[:300]
     return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 class _Subset:
-    """At most so many photos of any number, by content hash: which ones depends on no order.
+    """A sample of at most `most` photos by content hash, independent of their order.
 
-    Photos are taken up to a limit of their hash, which is halved whenever there are too many.
+    Photos are kept up to a limit of their hash, which is halved whenever there are too many.
     """
 
     def __init__(self, most: int):
@@ -146,7 +154,7 @@ class _Subset:
         self.kept: dict[tuple[str, str], Any] = {}  # by content hash and split
 
     def takes(self, content_hash: str, split: str) -> bool:
-        """Whether the photo, now seen, is one to keep."""
+        """Counts the photo, and says whether to keep it."""
         if (content_hash, split) in self.kept:
             return False
         self.seen += 1
@@ -160,24 +168,25 @@ class _Subset:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """sides: shorter side in pixels -> photos, of all.
-
-    The rest are the photos that are compared, in the order of `keys` (content hash and split), of so many in all.
-    hashes: perceptual hashes. vectors: float16 [photos, width]; None: there are none.
-    """
+class _PhotoSample:
+    """The photos that are compared with each other, in the order of `keys`, and the sizes of all photos."""
 
     sides: Counter[int]
+    """Shorter side in pixels -> number of photos, over all photos."""
     keys: list[tuple[str, str]]
+    """Content hash and split."""
     names: list[str]
     labels: list[str]
     hashes: list[str]
+    """Perceptual hashes."""
     vectors: np.ndarray | None
+    """float16 [photos, width], or None without vectors."""
     of: int
+    """Number of photos that the sample was taken from."""
 
 
-def _look_at_photos(examples: Artifact) -> _Seen:
-    """The photos themselves, not their augmented views."""
+def _look_at_photos(examples: Artifact) -> _PhotoSample:
+    """Samples the photos, without their augmented views."""
     texts = (f.CONTENT_HASH, f.FILE_NAME, f.LABEL, f.PERCEPTUAL_HASH)
     spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in (f.WIDTH, f.HEIGHT)}
@@ -204,17 +213,17 @@ def _look_at_photos(examples: Artifact) -> _Seen:
         *_, half = subset.kept.pop(key)
         if vectors is not None:
             vectors[i] = half
-    return _Seen(sides, keys, names, labels, hashes, vectors, subset.seen)
+    return _PhotoSample(sides, keys, names, labels, hashes, vectors, subset.seen)
 
 
 def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
     """A histogram of the photos' shorter sides.
 
     Args:
-      sides: pixels -> photos.
+      sides: pixels -> number of photos.
 
     Returns:
-      `edges`, in pixels, equally far apart, one more than there are `counts`; photos on an edge count above it.
+      `edges`, evenly spaced, in pixels, one more than `counts`; a photo on an edge counts in the bin above it.
     """
     if not sides:
         return {"edges": [], "counts": []}
@@ -229,7 +238,7 @@ def sizes(sides: Mapping[int, int]) -> dict[str, list[int]]:
 
 
 def _rejected(rejected: Sequence[RejectedFile], sources: Mapping[str, str], rules: PhotoRules) -> list[dict[str, Any]]:
-    """Rejected files with what can still be seen of them; the reasons take turns, so that each is shown."""
+    """Rejected files with a thumbnail where possible; the reasons take turns, so that each one is shown."""
     turns: Counter[str] = Counter()
     by_turn = []
     for i, file in enumerate(rejected):
@@ -249,7 +258,7 @@ def _rejected(rejected: Sequence[RejectedFile], sources: Mapping[str, str], rule
     ]
 
 
-def _near_duplicates(seen: _Seen, album: Album) -> dict[str, Any]:
+def _near_duplicates(seen: _PhotoSample, album: Album) -> dict[str, Any]:
     found, pairs = near_duplicates.find_pairs(
         [bits(each) for each in seen.hashes], seen.vectors, [split for _, split in seen.keys], MOST_PAIRS
     )
@@ -268,8 +277,8 @@ def _near_duplicates(seen: _Seen, album: Album) -> dict[str, Any]:
     }
 
 
-def _suspected_labels(seen: _Seen, seed: int, album: Album) -> dict[str, Any] | None:
-    """None where there are no vectors, or no two classes have two photos each."""
+def _suspected_labels(seen: _PhotoSample, seed: int, album: Album) -> dict[str, Any] | None:
+    """None without vectors, or if fewer than two classes have two photos."""
     if seen.vectors is None:
         return None
     judged = _Subset(MOST_JUDGED)
@@ -300,7 +309,7 @@ def _suspected_labels(seen: _Seen, seed: int, album: Album) -> dict[str, Any] | 
     }
 
 
-def _shown(seen: _Seen, row: int, album: Album) -> dict[str, Any]:
+def _shown(seen: _PhotoSample, row: int, album: Album) -> dict[str, Any]:
     content_hash, split = seen.keys[row]
     return album.photo(content_hash, seen.names[row], seen.labels[row], split)
 
@@ -317,14 +326,14 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
 
 
 def _mistakes_of_winner(run: RunOutputs, comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Those of its worst mistakes that are explained; a model is loaded for them, so it is one only."""
+    """The winner's worst mistakes to explain. Only the winner's, since that takes loading a model."""
     if comparison is None or run.winner not in run.models:
         return []
     return comparison["worst"].get(run.winner, [])[:MOST_HEAT_MAPS]
 
 
 def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Album) -> None:
-    """Sets `heat_map`, what speaks for the wrong answer over the photo as a data URI, and `heat_map_method`."""
+    """Sets `heat_map`, a data URI of the evidence for the wrong answer over the photo, and `heat_map_method`."""
     from components.explanation import heat_maps, pictures
     from components.explanation.explained_model import load_model
 
@@ -340,7 +349,7 @@ def _draw_heat_maps(mistakes: Sequence[dict[str, Any]], folder: str, album: Albu
 
 
 def _model_costs(run: RunOutputs) -> dict[str, dict[str, float | None]]:
-    """Size of each SavedModel, in millions of bytes, and the latency that ServableCheck measured of the winner."""
+    """Size of each SavedModel in millions of bytes, and the winner's latency as ServableCheck measured it."""
     latency = run.servable.latency_milliseconds if run.servable else None
     return {
         model: {
@@ -352,6 +361,6 @@ def _model_costs(run: RunOutputs) -> dict[str, dict[str, float | None]]:
 
 
 def _megabytes(folder: str) -> float | None:
-    """Of all files below a folder; None where there are none."""
+    """Total size of all files below a folder in millions of bytes; None without files."""
     files = [os.path.join(parent, name) for parent, _, names in fileio.walk(folder) for name in names]
     return sum(tf.io.gfile.stat(file).length for file in files) / 1e6 if files else None

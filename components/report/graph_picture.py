@@ -1,4 +1,4 @@
-"""The picture of the graph: the steps of a run from top to bottom, with the state and the time of each."""
+"""The picture of the graph: the steps of a run from top to bottom, with their states and times."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ _NO_MARK = "M6 2 A4 4 0 1 1 5.9 2 Z"
 
 
 def graph_picture(nodes: Sequence[Step]) -> Markup | None:
-    """An `<svg>` element; None: there is no step.
+    """An `<svg>` element, or None without steps.
 
-    Each step stands below those that it waits for. An arrow that follows from others is not drawn (the transitive
+    Each step is below the steps that it waits for. Arrows that follow from others are not drawn (the transitive
     reduction of the graph; Aho, Garey & Ullman 1972, "The Transitive Reduction of a Directed Graph").
 
     Args:
-      nodes: the steps. Where none names any that it waits for, as in the summaries of older versions, there are no
-        arrows.
+      nodes: the steps. Summaries from older versions do not say what a step waits for; they give no arrows.
     """
     if not nodes:
         return None
@@ -55,7 +54,7 @@ def _edges(upstream: Mapping[str, Collection[str]]) -> list[tuple[str, str]]:
     """The arrows of the transitive reduction, from a step to one that waits for it.
 
     Args:
-      upstream: step -> steps that it waits for, which come before it; others are passed over.
+      upstream: step -> steps that it waits for. Steps that do not come before it are ignored.
     """
     before: dict[str, set[str]] = {}  # all that a step waits for, directly or not
     edges = []
@@ -92,7 +91,7 @@ def _cells(steps: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, 
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> Markup:
-    """Down in the column of its start, then across, and into the top of its end."""
+    """An arrow down the column of its start, then across, then into the top of its end."""
     x1, y1, x2, y2 = start[0] + _WIDTH / 2, start[1] + _HEIGHT, end[0] + _WIDTH / 2, end[1]
     path = f"M{x1} {y1} V{y2 - _GAP_Y / 2} H{x2} V{y2}"
     head = f"M{x2 - 4} {y2 - 7} L{x2} {y2} L{x2 + 4} {y2 - 7}"

@@ -1,4 +1,4 @@
-"""What `warmstart history` tells: the versions and runs of a root folder. Imports nothing slow."""
+"""The versions and runs of a root folder, as `warmstart history` shows them. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from schemas.release import Interval
 
 @dataclass(frozen=True, kw_only=True)
 class PastRun:
-    """status: as in `summary.json`, or `unreadable`, `unfinished` or `running`. accuracy: of the winner on the test
-    split. difference, interval, verdict: of ModelSelector, the last its sentence. production_before, production_after:
-    versions. What is not known is None.
-    """
+    """A run of the past. Anything unknown is None."""
 
     run_id: str
     status: str
+    """As in `summary.json`, or `unreadable`, `unfinished` or `running`."""
     reason: str
     winner: str | None = None
     accuracy: Interval | None = None
+    """Accuracy of the winner on the test split."""
     difference: float | None = None
+    """Gain in accuracy from fine-tuning, from ModelSelector."""
     interval: list[float] | None = None
+    """Interval of `difference`."""
     verdict: str | None = None
+    """ModelSelector's sentence."""
     production_before: int | None = None
+    """Version in production before the run."""
     production_after: int | None = None
+    """Version in production after the run."""
     duration_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """All versions and runs, oldest first. production: the version, or None. problem: what is wrong with the version
-    that should be there, a sentence; empty: nothing is.
-    """
+    """All versions and runs, oldest first."""
 
     production: int | None
+    """The version in production."""
     problem: str
+    """One sentence on what is wrong with the version that should be in production; empty if nothing is."""
     versions: list[PastVersion]
     runs: list[PastRun]

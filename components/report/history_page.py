@@ -15,8 +15,8 @@ def write_history_page(history: History, name: str, folder: Path) -> Path:
     """Writes `history.html`, whole or not at all.
 
     Args:
-      history: as `warmstart history` tells it.
-      name: of the root folder, for the title.
+      history: as `warmstart history` shows it.
+      name: name of the root folder, for the title.
       folder: where the page is written.
     """
     shown: History = text_only(history)

@@ -1,19 +1,19 @@
-"""Photos of different splits that are almost the same: a model that learnt one has seen the other.
+"""Photos in different splits that are almost the same: a model that learnt one has seen the other.
 
-Two measures, since each sees what the other does not:
+Two measures, since each finds copies that the other misses:
 
-- the **perceptual hash** of ImageExampleGen: it knows a photo that was saved again, resized or lightened.
-- the **cosine distance of the feature vectors**, less their mean, so that a distance means much the same for any
-  backbone: 1 is what any two photos have. It knows a mirrored, cropped or recoloured photo, and the next of a series.
+- the **perceptual hash** from ImageExampleGen finds photos that were saved again, resized or brightened.
+- the **cosine distance of the feature vectors** after subtracting their mean, so that a distance means much the same
+  for any backbone: two unrelated photos have 1. It finds mirrored, cropped or recoloured photos and photos of a series.
 
-What the limits were chosen by: all 476,776 pairs of 977 photos of cats_vs_dogs, PetImages and Oxford-IIIT Pets, 102 of
-which are the same photo saved again, and copies that were made of a quarter of them; EfficientNet-Lite0 at 160 pixels.
+The limits were chosen on all 476,776 pairs of 977 photos from cats_vs_dogs, PetImages and Oxford-IIIT Pets, 102 of
+which are the same photo saved again, and on copies made of a quarter of them, with EfficientNet-Lite0 at 160 pixels.
 
 | | hash, limit 8 of 64 bits | vector, limit 0.15 |
 |---|---|---|
 | the same photo in cats_vs_dogs and PetImages | all | all |
-| other pairs within the limit | two | the same two: a photo that a data set has twice |
-| the nearest pair that is none | 12 | 0.18, two of one series of one dog |
+| other pairs within the limit | two | the same two: a photo that a data set contains twice |
+| the nearest pair that is not a duplicate | 12 | 0.18, two photos from one series of a dog |
 | copies saved again at quality 95, 50, 20 | 100, 100, 100 % | 100, 100, 84 % |
 | of half the size; 160 pixels wide | 100, 100 % | 91, 70 % |
 | a fifth brighter; grey | 100, 100 % | 98, 28 % |
@@ -39,26 +39,26 @@ _BLOCK = (512, 1024)
 
 @dataclass(frozen=True)
 class Pair:
-    """Rows of two near-duplicates, by which method, and their distance: bits, or cosine."""
+    """Two near-duplicates."""
 
-    first: int
-    second: int
-    method: str
-    distance: float
+    first: int  # row of the photo
+    second: int  # row of the photo
+    method: str  # by which they were found
+    distance: float  # in bits, or cosine distance
 
 
 def find_pairs(
     hashes: Sequence[np.ndarray | None], vectors: np.ndarray | None, splits: Sequence[str], most: int
 ) -> tuple[int, list[Pair]]:
-    """How many pairs of photos of different splits are near-duplicates, and the closest of them.
+    """The number of near-duplicate pairs across splits, and the closest of them.
 
-    Distances are compared as shares of their limits. No more than a block of them is in memory at a time.
+    Distances are compared as fractions of their limits. Only one block of them is in memory at a time.
 
     Args:
-      hashes: bits of each photo, bool [64], or None.
-      vectors: float [photos, width], rows of zeros where unknown; None: there are none.
-      splits: of each photo.
-      most: of the pairs that are returned.
+      hashes: bits of each photo's perceptual hash, bool [64], or None.
+      vectors: float [photos, width], with rows of zeros for photos without a vector; None without any vectors.
+      splits: split of each photo.
+      most: the largest number of pairs to return.
     """
     signs = signs_of(hashes)
     mean = None if vectors is None else vectors.mean(axis=0, dtype=np.float32)
@@ -87,19 +87,19 @@ def find_pairs(
 def alike(
     signs: np.ndarray, vectors: np.ndarray, other_signs: np.ndarray, other_vectors: np.ndarray, mean: np.ndarray
 ) -> np.ndarray:
-    """Which photos are near-duplicates of any of some others, bool [photos].
+    """Which photos are near-duplicates of any of the others, bool [photos].
 
     Args:
-      signs, other_signs: of `signs_of`.
-      vectors, other_vectors: float [photos, width]; width 0: they are unknown.
-      mean: of the vectors of all photos.
+      signs, other_signs: from `signs_of`.
+      vectors, other_vectors: float [photos, width]; width 0 without vectors.
+      mean: mean vector of all photos.
     """
     found = _bits_apart(signs, other_signs) <= MOST_BITS
     return np.any(found | (_cosine_distances(vectors, other_vectors, mean) <= MOST_COSINE), axis=1)
 
 
 def signs_of(hashes: Sequence[np.ndarray | None]) -> np.ndarray:
-    """The bits of perceptual hashes as 1 and -1, zeros where there is none: float32 [photos, 64]."""
+    """The bits of perceptual hashes as 1 and -1, or zeros for a missing hash: float32 [photos, 64]."""
     return np.array([np.zeros(BITS) if bits is None else np.where(bits, 1, -1) for bits in hashes], np.float32)
 
 
@@ -122,7 +122,7 @@ def _blocks(rows_by_split: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, n
 
 
 def _unit(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Rows less the mean, of length 1; rows of zeros stay so, and are far from all."""
+    """Rows minus the mean, scaled to length 1; rows of zeros stay zeros, and are far from all others."""
     moved = np.where(vectors.any(axis=1, keepdims=True), vectors.astype(np.float32) - mean, 0)
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.divide(moved, length, out=moved, where=length > 0)

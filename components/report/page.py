@@ -1,4 +1,4 @@
-"""The page of a run: what it did and why, for people, in one file that needs no network."""
+"""The page of a run: what it did and why, in one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MOST_FILES, _MOST_ROWS, _MOST_CLASSES, _MOST_EPOCHS = 50, 60, 60, 200
 _MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15}
 _METRICS = {
     "accuracy": "accuracy",
-    "top_3_accuracy": "right among the first 3",
+    "top_3_accuracy": "top-3 accuracy",
     "auc": "area under the ROC curve",
     "loss": "loss (nats)",
     "calibration_error": "calibration error (points)",
@@ -56,21 +56,20 @@ _DATA_BEGINNINGS = ("data:image/jpeg;base64,", "data:image/png;base64,", "data:i
 
 @dataclass(frozen=True)
 class _Training:
-    """epochs: the curves. variables: names of those that were trained."""
+    """Everything the page shows about the training of one phase."""
 
     told: TrainingSummary
-    epochs: list[dict[str, Any]]
-    variables: list[str]
+    epochs: list[dict[str, Any]]  # the learning curves
+    variables: list[str]  # names of the trained variables
 
 
 def write_page(summary: Summary, folder: Path, findings: Mapping[str, Any] | None = None) -> Path:
     """Writes `index.html` of a run, whole or not at all.
 
     Args:
-      summary: what the run did. All names in it come from photos and folders, and are shown as text.
-      folder: of the run.
-      findings: what was found in the photos and the models (`components/report/findings.py`); where a part is missing,
-        the page says less.
+      summary: summary of the run. Names from photos and folders are escaped.
+      folder: folder of the run's report.
+      findings: from `components.report.findings.find`. The page leaves out parts that are missing.
     """
     shown, found = text_only(summary), text_only(findings or {})
     content = _render(shown, found)
@@ -82,17 +81,17 @@ def write_page(summary: Summary, folder: Path, findings: Mapping[str, Any] | Non
 
 
 def write_plain_page(summary: Summary, folder: Path, problem: str) -> Path:
-    """Writes an `index.html` that says how the run ended, and why there is no more on it.
+    """Writes an `index.html` that only says how the run ended and why there is no full page.
 
     Args:
-      summary, folder: as of `write_page`.
-      problem: a sentence.
+      summary, folder: as in `write_page`.
+      problem: a sentence on what went wrong.
     """
     status, run_id, reason = map(html.escape, (summary.status, summary.run_id, summary.reason))
     text = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{status}: {run_id}</title>\n'
         f"<h1>{status}</h1>\n<p>run {run_id}</p>\n<p>{reason}</p>\n"
-        f"<p>{html.escape(problem)}; summary.json beside this page has what is known.</p>\n</html>\n"
+        f"<p>{html.escape(problem)}; the details are in summary.json next to this page.</p>\n</html>\n"
     )
     path = folder / PAGE_FILE
     write_whole(path, text.encode("utf-8", "replace"))
@@ -141,7 +140,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
 
 
 def rendered(template: str, **content: Any) -> bytes:
-    """A page of a template of this folder, with what all of them use."""
+    """Renders a template of this folder with the functions that all of them use."""
     # Only a page with charts pays for matplotlib.
     from components.report import charts
 
@@ -176,7 +175,7 @@ def _environment() -> jinja2.Environment:
 
 
 def text_only(value: Any) -> Any:
-    """The same, with question marks for the bytes of file names that are no text, which no page can hold."""
+    """The same value with question marks for bytes of file names that are not valid text."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
@@ -189,7 +188,7 @@ def text_only(value: Any) -> Any:
 
 
 def main_metrics(summary: Summary) -> dict[str, float]:
-    """The numbers of a run for a dashboard: metric -> value; accuracies are shares in [0, 1]."""
+    """The main numbers of a run, for a dashboard: metric -> value; accuracies are in [0, 1]."""
     metrics: dict[str, float] = {"pushed": float(summary.status == "pushed")}
     for model, measures in (summary.models or {}).items():
         for key in ("accuracy", "loss", "calibration_error"):
@@ -203,11 +202,11 @@ def main_metrics(summary: Summary) -> dict[str, float]:
     return metrics
 
 
-# ---- what the template asks for
+# ---- used by the template
 
 
 def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested facts under keys with dots, as `--set` takes them; empty parts are left out."""
+    """Nested facts flattened to dotted keys, as `--set` takes them; empty parts are left out."""
     found: dict[str, Any] = {}
     for key, value in facts.items():
         found |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
@@ -215,7 +214,7 @@ def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def by_gap(model: ModelSummary) -> list[dict[str, Any]]:
-    """The slices of a model, those first whose accuracy is furthest below the model's own."""
+    """The slices of a model, starting with those whose accuracy is furthest below the model's overall accuracy."""
     rows = [
         {"feature": feature, "value": value, "gap": part.accuracy.value - model.accuracy.value, **vars(part)}
         for feature, values in model.slices.items()
@@ -225,19 +224,19 @@ def by_gap(model: ModelSummary) -> list[dict[str, Any]]:
 
 
 def _part(findings: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """A part of the findings in which everything is, if only as None."""
+    """A part of the findings with all its keys; missing ones are None."""
     return {**dict.fromkeys(_FINDINGS[part]), **(findings.get(part) or {})}
 
 
 def _models(summary: Summary, compared: Mapping[str, Any]) -> dict[str, ModelSummary]:
-    """The models of the summary, and those that the findings alone have, as the one in production."""
+    """The models of the summary, and those that only the findings have, such as the model in production."""
     others = {model: from_json(ModelSummary, metrics) for model, metrics in (compared["metrics"] or {}).items()}
     models = summary.models or {}
     return models | {model: others[model] for model in others if model not in models}
 
 
 def _training(summary: Summary, phase: str, history: Mapping[str, Any] | None) -> _Training | None:
-    """What is known of a phase; of a run that ended before its models were measured its history alone."""
+    """What is known about a phase; only its history if the run ended before its models were measured."""
     model = (summary.models or {}).get(phase)
     told = model.training if model else None
     if told is None and history is None:
@@ -255,7 +254,7 @@ def _interval_panels(models: Mapping[str, ModelSummary]) -> dict[str, dict[str, 
 
 
 def _rejected(summary: Summary, data: Mapping[str, Any]) -> dict[str, Any]:
-    """How many files, how many of each reason, and the first of them, with pictures where the findings have them."""
+    """The number of rejected files, in all and by reason, and the first files with their pictures if there are any."""
     known = summary.data or DataSummary()
     files = known.rejected_files
     pictured = data["rejected"] or []
@@ -283,7 +282,7 @@ def _matrix(
 
 
 def _confusion(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The confusion matrix with a level of colour, 0 to 5, for each cell; of many classes those most often mistaken."""
+    """The confusion matrix with a colour level, 0 to 5, for each cell; of many classes those with the most mistakes."""
     labels, matrix = _matrix(model, models, compared)
     if not labels:
         return None
@@ -299,7 +298,7 @@ def _confusion(model: str, models: Mapping[str, ModelSummary], compared: Mapping
 
 
 def _pairs(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pairs of classes that are confused most, most first."""
+    """The most confused pairs of classes, most first."""
     pairs = (compared.get("confused_pairs") or {}).get(model)
     if pairs is None:
         labels, matrix = _matrix(model, models, compared)
@@ -317,12 +316,12 @@ def _pairs(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str
 
 
 def spaced(name: Any) -> str:
-    """A name of ours as words."""
+    """An identifier as words: `fine_tuned` -> `fine-tuned`."""
     return spelled(name)
 
 
 def measured(known: Interval | None, key: str) -> str:
-    """A metric with its interval; a dash where it is not known."""
+    """A metric with its interval; a dash if it is unknown."""
     if known is None:
         return "–"
     if key in _IN_PERCENT:
@@ -340,7 +339,7 @@ def _points(share: float) -> str:
 
 
 def _seconds(seconds: float | None) -> str:
-    """A duration as people say it."""
+    """A duration in words."""
     if seconds is None:
         return "–"
     if seconds < 100:
@@ -365,5 +364,5 @@ def _value(value: Any) -> str:
 
 
 def _picture(uri: Any) -> str:
-    """A picture that is in the page itself; anything else is none, since nothing may be fetched."""
+    """Whether a picture is embedded in the page; any other address is not shown, since the page fetches nothing."""
     return uri if isinstance(uri, str) and uri.startswith(_DATA_BEGINNINGS) else ""

@@ -1,4 +1,4 @@
-"""The parts of `summary.json` that come from what the nodes left, and the file itself."""
+"""Writes `summary.json`, and makes the parts that come from the outputs of the nodes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, Tr
 
 
 def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
-    """Accepted photos per split and class, every rejected file with its reason, and what else should be known.
+    """Accepted photos by split and class, every rejected file with its reason, and notes.
 
     Args:
-      ingest_report_uri: of the artifact.
-      whole: False for a part of the data, in which classes may be missing.
+      ingest_report_uri: folder of the ingest report artifact.
+      whole: False for only a part of the data, in which classes may be missing.
     """
     report, rejected = read_report(ingest_report_uri)
     return DataSummary(
@@ -61,13 +61,13 @@ def describe_models(
     """Each model on the test split: every metric of `metrics.evaluate` with its interval, and its accuracy by slice.
 
     Args:
-      predictions: of the Predictions component.
+      predictions: from the Predictions component.
       labels: the classes, in the order of their indices.
       confidence: level of the intervals.
-      samples: bootstrap samples.
-      seed: of the draws.
+      samples: number of bootstrap samples.
+      seed: of the bootstrap samples.
       minimum_slice_examples: slices with fewer photos are marked.
-      abstain_below: confidence below which the served model abstains; 0: it never does.
+      abstain_below: confidence below which the served model abstains; with 0 it never does.
     """
     stored = read_predictions(predictions, "test")
     return {
@@ -85,12 +85,12 @@ def describe_models(
 
 
 def describe_training(model_run_uri: str) -> TrainingSummary:
-    """How a model learnt: the history of its training, without the epochs."""
+    """The history of a model's training, without the epochs."""
     return TrainingSummary.of_history(_read_json(os.path.join(model_run_uri, HISTORY_FILE)))
 
 
 def describe_vectors(feature_vectors_uri: str) -> VectorsSummary:
-    """How the frozen backbone ran, where it is cut, and how many photos it had seen before."""
+    """How the frozen backbone ran, where it is cut, and how many vectors were reused."""
     return from_json(VectorsSummary, _read_json(os.path.join(feature_vectors_uri, PASS_FILE)))
 
 
@@ -100,7 +100,7 @@ def _read_json(file: str) -> dict[str, Any]:
 
 
 def write_summary(summary: Summary, folder: Path) -> Path:
-    """Writes `summary.json`, whole or not at all; bytes of a file's name that are no text become question marks."""
+    """Writes `summary.json`, whole or not at all; bytes of file names that are not valid text become question marks."""
     path = folder / SUMMARY_FILE
     content = json.dumps(to_json(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_whole(path, content.encode("utf-8", "replace"))

@@ -1,21 +1,21 @@
-"""Photos whose label is perhaps wrong: a model that has not seen a photo is sure of another class.
+"""Photos that may have the wrong label: a model that has not seen the photo is confident of another class.
 
-Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.1: a
-class's threshold is the mean probability that photos of this label get for it, so that a class of which models are
-never sure is judged by its own measure; a photo is suspected where a class other than its label reaches that class's
-threshold.
+Source: Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.1. The
+threshold of a class is the mean probability of that class over the photos labelled with it, so a class that models are
+never confident of gets a low threshold. A photo is suspected if another class than its label reaches its threshold.
 
 Every photo is judged by a model that was trained without it (5 folds): logistic regression on standardised feature
 vectors.
 
-With 5 % of the labels made wrong, means of four draws, EfficientNet-Lite0 at 160 pixels:
+With 5 % of the labels replaced by wrong ones, means of four draws, EfficientNet-Lite0 at 160 pixels:
 
-| photos | suspected that are planted | of the 20 surest | planted that are suspected | true class suggested |
+| photos | suspects that are planted | of the first 20 | planted that are suspected | true class suggested |
 |---|---|---|---|---|
 | 460 of cats_vs_dogs | 93 % | 95 % | 79 % | 100 % |
 | 415 of Oxford-IIIT Pets, 11 a breed | 35 % | 62 % | 67 % | 87 % |
 
-Where photos are few and classes alike, most suspects are right and only hard: surest first, a person decides.
+With few photos and similar classes, most suspects are labelled correctly and are merely hard. They are listed with the
+most likely mistakes first, and a person decides.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _STEEP_ENOUGH = 3e-3  # the largest slope at which the optimiser goes on
 
 @dataclass(frozen=True)
 class Suspect:
-    """row: of the photo. suggested: class index. probability, of_label: what the suggested class and the label get."""
+    """A photo that may have the wrong label."""
 
-    row: int
-    suggested: int
-    probability: float
-    of_label: float
+    row: int  # of the photo
+    suggested: int  # class index
+    probability: float  # of the suggested class
+    of_label: float  # probability of the label
 
 
 def out_of_fold(vectors: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
-    """Probabilities by models that have not seen the photo, float32 [photos, classes].
+    """Probabilities from models that have not seen the photo, float32 [photos, classes].
 
     Args:
-      vectors: float of any precision [photos, width]; a fold at a time is copied in single precision.
-      classes: int [photos], from 0; each class has two photos at least.
+      vectors: float of any precision [photos, width]; one fold at a time is copied in single precision.
+      classes: int [photos], from 0; each class has at least two photos.
       seed: of the folds.
     """
     probabilities = np.zeros((len(classes), int(classes.max()) + 1), np.float32)
@@ -61,13 +61,13 @@ def out_of_fold(vectors: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarr
 
 
 class _LogisticRegression:
-    """Multinomial, with squared weights penalised, on standardised vectors.
+    """Multinomial logistic regression with an L2 penalty on standardised vectors.
 
-    scikit-learn's gives the same answers, and takes ten times the memory of the vectors.
+    scikit-learn's version gives the same answers but needs ten times the memory of the vectors.
     """
 
     def __init__(self, vectors: np.ndarray, classes: np.ndarray, count: int):
-        """Learns photos of so many classes."""
+        """Trains on the vectors; `count` is the number of classes."""
         from scipy.optimize import minimize
 
         self._mean, self._deviation = vectors.mean(axis=0, dtype=np.float32), np.float32(1)
@@ -103,7 +103,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _loss(learnt: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
-    """The mean loss with the penalty, and its gradient, float64 [weights]."""
+    """The penalised mean loss, and its gradient, float64 [weights]."""
     penalised = weights.copy()
     penalised[-1] = 0  # not the biases
     probabilities = _softmax(learnt @ weights.astype(np.float32))
@@ -115,7 +115,7 @@ def _loss(learnt: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple
 
 
 def _folds(classes: np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each photo, int [photos]: those of a class are dealt out in a drawn order."""
+    """The fold of each photo, int [photos]; the photos of a class are dealt out in random order."""
     generator = np.random.default_rng(seed)
     folds = np.zeros(len(classes), np.int64)
     dealt = 0
@@ -127,13 +127,13 @@ def _folds(classes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def suspects(probabilities: np.ndarray, classes: np.ndarray) -> list[Suspect]:
-    """The photos whose label is suspected, surest first: by how much more the suggested class gets than the label.
+    """The suspected photos, sorted by how much more likely the suggested class is than the label.
 
-    A class that reaches its threshold without being the likeliest suggests nothing: with a few photos a class the
-    thresholds are low, and half of what they suspect would be right.
+    A class is only suggested if it is also the likeliest: with few photos per class the thresholds are low, and half of
+    the suspects would be labelled correctly.
 
     Args:
-      probabilities: of `out_of_fold`.
+      probabilities: from `out_of_fold`.
       classes: int [photos], the labels.
     """
     rows = np.arange(len(classes))

@@ -27,18 +27,18 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
 def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) -> Image.Image:
-    """A photo, upright, in three colours, and at least `SIDE` pixels wide and high if it has as many.
+    """A photo, upright, in RGB, and at least `SIDE` pixels wide and high unless it is smaller.
 
-    A JPEG is decoded at a fraction of its size where that is enough, which takes a fraction of the time.
+    A JPEG is decoded at a fraction of its size if that is enough, which is much faster.
 
     Args:
       photo_bytes: any bytes.
-      max_pixels: nothing larger is decoded; None: whatever its size.
-      background: what transparent parts are seen on.
+      max_pixels: the largest photo to decode; None for no limit.
+      background: colour shown through transparent parts.
 
     Raises:
-      ValueError: it has more pixels than `max_pixels`.
-      Exception: whatever Pillow raises for bytes that are no photo.
+      ValueError: the photo has more pixels than `max_pixels`.
+      Exception: whatever Pillow raises for bytes that are not a photo.
     """
     with Image.open(io.BytesIO(photo_bytes), formats=_FORMATS) as opened:
         if max_pixels is not None and opened.width * opened.height > max_pixels:
@@ -50,7 +50,7 @@ def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) 
 
 
 def thumbnail(photo_bytes: bytes, max_pixels: int | None = None, background: Colour = WHITE) -> str | None:
-    """A data URI of a small JPEG; None where the bytes cannot be decoded, or are of more than `max_pixels`."""
+    """A data URI of a small JPEG; None if the photo cannot be decoded or has more than `max_pixels` pixels."""
     try:
         image = _open_small(photo_bytes, max_pixels, background)
     except Exception:  # Pillow raises a dozen kinds
@@ -65,11 +65,11 @@ def thumbnail(photo_bytes: bytes, max_pixels: int | None = None, background: Col
 
 
 def thumbnail_of_rejected(path: str, rules: PhotoRules) -> str | None:
-    """A data URI of what can still be seen of a rejected file; None where that is nothing.
+    """A data URI of a rejected file as far as it can be decoded; None if it cannot.
 
     Args:
-      path: of the file, which may be anything, and may be gone.
-      rules: of the run; nothing larger is decoded than they allow.
+      path: path of the file, which may contain anything and may be gone.
+      rules: rules of the run; photos larger than they allow are not decoded.
     """
     try:
         if "://" not in path and not os.path.isfile(path):  # a pipe would be waited for
@@ -89,7 +89,7 @@ def thumbnail_of_rejected(path: str, rules: PhotoRules) -> str | None:
 
 
 class Album:
-    """The photos that are shown: their thumbnails are made at the end, in one pass that holds one photo at a time."""
+    """Collects the photos to show; their thumbnails are made at the end, in one pass with one photo in memory."""
 
     def __init__(self, background: Colour = WHITE) -> None:
         self.background = background
@@ -97,24 +97,24 @@ class Album:
         self._kept: dict[int, bytes | None] = {}  # by the identity of what is shown
 
     def photo(self, content_hash: str, name: str, label: str, split: str) -> dict[str, Any]:
-        """A photo as findings show it; `thumbnail` is None until `fill`."""
+        """The findings' entry for a photo; its `thumbnail` is None until `fill`."""
         shown = {"name": name or content_hash, "label": label, "split": split, "thumbnail": None}
         self._shown[split][content_hash].append(shown)
         return shown
 
     def keep(self, shown: dict[str, Any]) -> None:
-        """Has the photo's bytes kept by `fill`, for `kept`; of a few photos only."""
+        """Asks `fill` to keep the photo's bytes for `kept`; meant for a few photos."""
         self._kept[id(shown)] = None
 
     def kept(self, shown: dict[str, Any]) -> bytes | None:
-        """The bytes of a photo that was to be kept; None: it was not found."""
+        """The bytes of a photo passed to `keep`; None if it was not found."""
         return self._kept.get(id(shown))
 
     def fill(self, photos: Artifact) -> None:
         """Makes the thumbnails.
 
         Args:
-          photos: the examples with `image`.
+          photos: examples with the feature `image`.
         """
         for split, wanted in self._shown.items():
             missing = dict(wanted)

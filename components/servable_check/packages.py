@@ -1,4 +1,4 @@
-"""Whether the optional packages for what the configuration asks are installed. Imports nothing slow."""
+"""Checks that the optional packages needed by the configuration are installed. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def require_packages(exports: Sequence[str]) -> None:
     missing = [package for package in _FOR_ONNX if "onnx" in exports and find_spec(package) is None]
     if missing:
         raise BadInput(
-            f"serving.exports asks for onnx, which needs the packages {', '.join(_FOR_ONNX)}, and {missing[0]} is not "
-            "installed: pip install 'warmstart[onnx]', or take onnx out of serving.exports"
+            f"serving.exports includes onnx, which needs the packages {', '.join(_FOR_ONNX)}, but {missing[0]} is not "
+            "installed: pip install 'warmstart[onnx]', or remove onnx from serving.exports"
         )

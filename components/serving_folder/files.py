@@ -1,4 +1,4 @@
-"""The files of a version: what identifies them, whether they are what was pushed, and copies that reach the disk."""
+"""The files of a version: checksums, comparison with what was pushed, and copies that are flushed to disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST = 2**63 - 1  # TensorFlow Serving's numbers have 64 bits
 
 
 def checksums(folder: str | Path) -> dict[str, str]:
-    """Relative path, with `/` -> SHA-256 in hexadecimal, of every file below `folder` but the manifest."""
+    """Relative path, with `/` -> SHA-256 in hexadecimal, for every file below `folder` except the manifest."""
     return {name: _digest(Path(folder, name)) for name in files_of(folder)}
 
 
@@ -27,13 +27,13 @@ def model_identity(folder: str | Path) -> str:
 
 
 def files_of(folder: str | Path) -> list[str]:
-    """Relative paths, with `/`, of every file below `folder` but the manifest, sorted."""
+    """Relative paths, with `/`, of every file below `folder` except the manifest, sorted."""
     paths = (path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
     return sorted(path for path in paths if path != MANIFEST_FILE)
 
 
 def names_in(folder: Path) -> list[str]:
-    """Of files and folders; of a folder that is none there are none."""
+    """Names of the files and folders in a folder; empty if it is not a folder."""
     try:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -41,14 +41,14 @@ def names_in(folder: Path) -> list[str]:
 
 
 def as_versions(names: Iterable[str]) -> Iterator[int]:
-    """Those that TensorFlow Serving takes for versions."""
+    """The names that TensorFlow Serving takes for versions, as numbers."""
     for name in names:
         if name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) <= _LARGEST:
             yield int(name)
 
 
 def differences(found: Mapping[str, str], wanted: Mapping[str, str] | None) -> list[str]:
-    """What is not as it was pushed, by path and checksum; hidden files, as file systems make them, do not count."""
+    """How files differ from what was pushed, by path and checksum. Hidden files of the file system are ignored."""
     wanted = wanted or {}
     wrong = [f"{name} is missing" for name in wanted if name not in found]
     wrong += [f"{name} was changed" for name, digest in wanted.items() if found.get(name, digest) != digest]
@@ -57,10 +57,10 @@ def differences(found: Mapping[str, str], wanted: Mapping[str, str] | None) -> l
 
 
 def copy(source: Path, target: Path, names: list[str]) -> dict[str, str]:
-    """Copies files to the disk itself, not to the memory before it; what is missing is left out.
+    """Copies files and flushes them to disk; missing files are left out.
 
     Returns:
-      path -> SHA-256 of what was read.
+      Path -> SHA-256 of the copied content.
     """
     target.mkdir()
     found = {}
@@ -80,7 +80,7 @@ def copy(source: Path, target: Path, names: list[str]) -> dict[str, str]:
 
 
 def synchronise(folder: Path) -> None:
-    """Sends a folder's list of names to the disk."""
+    """Flushes a folder's list of names to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The versions in the serving folder, and everything that may be done to them."""
+"""The serving folder: pushing, rolling back, restoring, pinning and removing versions."""
 
 from __future__ import annotations
 
@@ -60,35 +60,37 @@ _LOCK_TIMEOUT_SECONDS = 300
 
 @dataclass(frozen=True)
 class PushResult:
-    """outcome: `pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
-    `rolled_back` (production was rolled back from this model). version: what is in production now. reason: a sentence.
-    """
+    """The result of a push."""
 
     outcome: str
+    """`pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
+    `rolled_back` (production was rolled back from this model)."""
     version: int | None
+    """The version in production now."""
     reason: str
+    """One sentence."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether production reads what was pushed. version: the newest there ever was, which production should read; None:
-    there never was one. state: `production`, `damaged` (files are missing or changed) or `gone` (its folder is not
-    there; then production reads an older version, or none). problem: what is wrong with it, in words that follow
-    "version 7"; empty: nothing is.
-    """
+    """Whether production reads what was pushed."""
 
     version: int | None
+    """The newest version ever pushed, which production should read; None if there never was one."""
     state: str = PRODUCTION
+    """`production`, `damaged` (files are missing or changed) or `gone` (its folder does not exist, so production reads
+    an older version or none)."""
     problem: str = ""
+    """What is wrong, as the rest of a sentence that begins with "version 7"; empty if nothing is."""
 
 
 class ServingFolder:
-    """The versions in a folder, and everything that may be done to them.
+    """The versions in a serving folder.
 
-    Whatever changes the folder runs under one lock, which the operating system frees when its process is killed; what
-    such a process left behind is cleared by the next one. Reading takes no lock.
+    Every change takes one lock, which the operating system releases if the process is killed. The next process clears
+    what a killed one left behind. Reading takes no lock.
 
-    Copies of the manifests beside this folder, in `<folder>-manifests`, outlive the versions and the folder.
+    Copies of the manifests in `<folder>-manifests`, next to this folder, outlive the versions and the folder.
     """
 
     def __init__(self, folder: str | Path):
@@ -96,7 +98,7 @@ class ServingFolder:
         self._manifests_folder = self.folder.with_name(self.folder.name + _MANIFESTS)
 
     def versions(self) -> list[int]:
-        """The versions that TensorFlow Serving finds, oldest first."""
+        """The versions that TensorFlow Serving can see, oldest first."""
         return [number for number in self._numbers() if self._of(number).is_dir()]
 
     def production(self) -> int | None:
@@ -104,28 +106,28 @@ class ServingFolder:
         return max(self.versions(), default=None)
 
     def manifest(self, version: int) -> Manifest | None:
-        """What is known of a version, also of a removed one; None: nothing, or not in a readable way."""
+        """The manifest of a version, even of a removed one; None if it does not exist or cannot be read."""
         in_older_ones = self.folder / _OLD_MANIFESTS / f"{version}.json"
         places = (self._of(version) / MANIFEST_FILE, self._kept_manifest(version), in_older_ones)
         return next((found for path in places if (found := read_manifest(path, version))), None)
 
     def identity(self, version: int) -> str | None:
-        """`model_identity` of the trained model that a version has; None: its files are not what was pushed."""
+        """`model_identity` of a version's trained model; None if its files are not what was pushed."""
         manifest = self.manifest(version)
         if manifest is None:
             return None if (self._of(version) / MANIFEST_FILE).exists() else model_identity(self._of(version))
         return None if differences(checksums(self._of(version)), manifest.files) else manifest.model_sha256
 
     def standing(self) -> Standing:
-        """Whether the newest version there ever was is there, and whole; reads all its files."""
+        """Whether the newest version ever pushed exists and is intact; reads all its files."""
         newest = max(self._manifests(), default=None)
         if newest is None:
             return Standing(None)
         folder = self._of(newest)
         if not folder.is_dir():
             production = self.production()
-            now = "nothing" if production is None else f"version {production}"
-            return Standing(newest, GONE, f"is gone, so {now} is in production in its place")
+            now = "nothing is in production" if production is None else f"version {production} is in production instead"
+            return Standing(newest, GONE, f"is gone, so {now}")
         manifest = self.manifest(newest)
         if manifest is None and (folder / MANIFEST_FILE).exists():
             return Standing(newest, DAMAGED, f"is damaged: {MANIFEST_FILE} cannot be read")
@@ -137,14 +139,14 @@ class ServingFolder:
         return Standing(newest, DAMAGED, f"is damaged: {and_more(wrong, 3)}") if wrong else Standing(newest)
 
     def restore(self, places: Iterable[str | Path]) -> int | None:
-        """Puts the content of the version that production should read into production once more, as a new version.
+        """Restores the version that production should read, as a new version.
 
         Args:
-          places: folders that may hold a copy of the model, such as what was pushed; the versions that are there are
-            looked at first.
+          places: folders that may hold a copy of the model, such as the pushed artifact. Existing versions are tried
+            first.
 
         Returns:
-          the number of the new version; None: nothing is wrong, or there is no whole copy.
+          The number of the new version; None if nothing is wrong or there is no intact copy.
         """
         with self._locked():
             standing = self.standing()
@@ -171,22 +173,23 @@ class ServingFolder:
             return None
 
     def pinned(self) -> list[int]:
-        """The versions that are never removed, oldest first."""
+        """The pinned versions, which are never removed, oldest first."""
         return sorted(as_versions(names_in(self.folder / _PINNED)))
 
     def pushed_by(self, run_id: str) -> int | None:
-        """The version that a run pushed, whether it is still there or not; None: it pushed none."""
+        """The version that a run pushed, whether or not it still exists; None if it pushed none."""
         of_run = [v for v, each in self._manifests().items() if each.run_id == run_id and each.kind == PUSH]
         return max(of_run, default=None)
 
     def history(self, standing: Standing | None = None) -> list[PastVersion]:
-        """All versions there ever were, oldest first.
-
-        `standing` is that of now, for who has asked already: it reads all files of a version.
+        """All versions ever pushed, oldest first.
 
         The state is `production`, `kept` or `removed`; that of the newest may be `damaged` or `gone`, see `standing`.
-        Of a version without a manifest, of an older warmstart, most is None; of one whose manifest is damaged `kind`
-        is, too.
+        A version that an older warmstart pushed without a manifest has mostly None; with a damaged manifest `kind` is
+        None too.
+
+        Args:
+          standing: the current `standing()`, if the caller has it already; computing it reads all files of a version.
         """
         standing, manifests = standing or self.standing(), self._manifests()
         there = [version for version in self.versions() if version in manifests]  # another may have come by now
@@ -208,15 +211,15 @@ class ServingFolder:
         run_id: str | None = None,
         force_push: str = "",
     ) -> PushResult:
-        """Puts a model into production, if production is still what the model was compared with.
+        """Puts a model into production if production is still the version that the model was compared with.
 
         Args:
-          model_folder: what is copied.
+          model_folder: folder to copy.
           identity: `model_identity` of the trained model.
-          release: of ReleaseGate.
-          expected_production: the version that the model was compared with; None: with none.
-          run_id: of the run that trained it.
-          force_push: why the model is pushed even if production was rolled back from it; empty: it is not.
+          release: from ReleaseGate.
+          expected_production: the version that the model was compared with; None if it was compared with none.
+          run_id: the run that trained it.
+          force_push: the reason for pushing a model that production was rolled back from; empty to refuse it.
         """
         with self._locked():
             production, manifests = self.production(), self._manifests()
@@ -226,19 +229,19 @@ class ServingFolder:
                 and self.identity(production) == identity
                 and {*files_of(model_folder)} <= {*files_of(self._of(production))}
             ):
-                reason = f"this very model is in production already, as version {production}"
+                reason = f"this model is already in production, as version {production}"
                 return PushResult(ALREADY_IN_PRODUCTION, production, reason)
             if production != expected_production:
                 reason = (
-                    f"the model was compared with {_version_or_none(expected_production)}, but by now "
-                    f"{_version_or_none(production)} is in production; run again"
+                    f"the model was compared with {_version_or_none(expected_production)}, but "
+                    f"{_version_or_none(production)} is now in production; run again"
                 )
                 return PushResult(PRODUCTION_CHANGED, production, reason)
             refused = rolled_back_from(manifests).get(identity)
             if refused is not None and not force_push:
                 reason = (
-                    f"this very model was version {refused.replaced}, from which production was rolled back by "
-                    f"version {refused.version}{_because(refused)}; --force-push pushes it all the same"
+                    f"this model was version {refused.replaced}, from which production was rolled back by version "
+                    f"{refused.version}{_because(refused)}; use --force-push to push it anyway"
                 )
                 return PushResult(ROLLED_BACK, production, reason)
             version = self._new_number()
@@ -259,19 +262,19 @@ class ServingFolder:
             return PushResult(PUSHED, version, f"the model is in production as version {version}")
 
     def rollback(self, version: int | None = None, reason: str = "") -> int:
-        """Puts the content of an earlier version into production once more, as a new version.
+        """Puts the content of an earlier version back into production, as a new version.
 
         Args:
-          version: which; None: what production read before the content that it reads now, or, where that is damaged,
-            another version of the same content if there is one, or, where the newest version is gone, the one that is
-            left in its place.
+          version: the version to return to. None returns to the version before the current content. If the current
+            version is damaged, None prefers another version with the same content; if the newest version is gone, it
+            confirms the one that is now in production.
           reason: for the manifest.
 
         Returns:
-          the number of the new version.
+          The number of the new version.
 
         Raises:
-          BadInput: the version is unknown, removed, damaged or in production already, or there is none before.
+          BadInput: the version is unknown, removed, damaged or already in production, or there is no earlier one.
         """
         with self._locked():
             production, manifests = self.production(), self._manifests()
@@ -289,15 +292,15 @@ class ServingFolder:
                 target = max(same) if same and not is_whole else self._before(production, manifests)
             if target is None:
                 raise BadInput(
-                    f"version {origin(production, manifests)}, whose content is in production, came first or nothing "
-                    f"before it is left; {_to_choose_from(choices)}"
+                    f"no version from before version {origin(production, manifests)}, whose content is in production, "
+                    f"is left; {_to_choose_from(choices)}"
                 )
             if target not in self.versions():
                 what = "was removed" if target in manifests else "is unknown"
                 raise BadInput(f"version {target} {what}; {_to_choose_from(choices)}")
             manifest = manifests[target]
             if target not in choices:
-                state = "is in production already" if is_whole else "is in production, and damaged"
+                state = "is already in production" if is_whole else "is in production but damaged"
                 raise BadInput(f"the content of version {target} {state}; {_to_choose_from(choices)}")
             if manifest.files is None:
                 others = [v for v in choices if v != target]
@@ -320,22 +323,22 @@ class ServingFolder:
             return new.version
 
     def pin(self, version: int) -> None:
-        """Keeps a version for ever.
+        """Pins a version, so that it is never removed.
 
         Raises:
-          BadInput: there is no such version.
+          BadInput: the version does not exist.
         """
         with self._locked():
             if version not in self.versions():
-                raise BadInput(f"version {version} is not there; {_to_choose_from(self.versions())}")
+                raise BadInput(f"version {version} does not exist; {_to_choose_from(self.versions())}")
             (self.folder / _PINNED).mkdir(exist_ok=True)
             (self.folder / _PINNED / str(version)).touch()
 
     def unpin(self, version: int) -> None:
-        """Takes the pin off a version.
+        """Unpins a version.
 
         Raises:
-          BadInput: it is not pinned.
+          BadInput: the version is not pinned.
         """
         with self._locked():
             if version not in self.pinned():
@@ -343,12 +346,12 @@ class ServingFolder:
             (self.folder / _PINNED / str(version)).unlink()
 
     def remove_old(self, keep: int) -> list[int]:
-        """Removes all versions but the one in production, the pinned ones and the `keep` newest of the others.
+        """Removes all versions except the one in production, the pinned ones and the `keep` newest of the others.
 
-        What a rollback restored may go too: the version in production is a copy.
+        The version that a rollback restored may be removed too, since the one in production is a copy.
 
         Returns:
-          the removed ones, oldest first.
+          The removed versions, oldest first.
         """
         with self._locked():
             production, pinned = self.production(), self.pinned()
@@ -416,7 +419,7 @@ class ServingFolder:
             lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS)
         except filelock.Timeout:
             raise BadInput(
-                f"another push or rollback has been at work in {self.folder} for more than {_LOCK_TIMEOUT_SECONDS} "
+                f"another push or rollback has been running in {self.folder} for more than {_LOCK_TIMEOUT_SECONDS} "
                 "seconds; wait for it and try again"
             ) from None
         try:

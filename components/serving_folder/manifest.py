@@ -1,4 +1,4 @@
-"""What is known of a version that was pushed: `<version>/assets.extra/manifest.json`."""
+"""The description of a pushed version: `<version>/assets.extra/manifest.json`."""
 
 from __future__ import annotations
 
@@ -21,34 +21,41 @@ MANIFEST_FILE = "assets.extra/manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """kind: `push`, `rollback` or `restoration`. pushed_at: UTC. replaced: the version before. restores: of a rollback
-    or a restoration, the pushed version whose content it has. forced: the reason given for a forced push. run_id: of
-    the run that pushed it. winner, metrics: as in `Release`. model_sha256: identity of the trained model, before
-    anything was put beside it. files: path, with `/` -> SHA-256. What does not apply or is not known is None.
-    """
+    """A pushed version. Fields that do not apply or are unknown are None."""
 
     schema_version: int | None = SCHEMA_VERSION
     version: int
     kind: str | None = PUSH
+    """`push`, `rollback` or `restoration`."""
     pushed_at: str | None = None
+    """UTC."""
     replaced: int | None = None
+    """The version before."""
     restores: int | None = None
+    """For a rollback or a restoration, the pushed version whose content it has."""
     reason: str | None = None
     forced: str | None = None
+    """The reason given for a forced push."""
     run_id: str | None = None
+    """The run that pushed it."""
     winner: str | None = None
+    """As in `Release`."""
     model_sha256: str | None = None
+    """Identity of the trained model, before other files were added."""
     files: dict[str, str] | None = None
+    """Path, with `/` -> SHA-256."""
     labels: list[str] | None = None
     metrics: dict[str, Interval | None] | None = None
+    """As in `Release`."""
     data_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PastVersion(Manifest):
-    """A version that is or was in the folder. state: `production`, `kept`, `removed`, `damaged` or `gone`."""
+    """A version that is or was in the folder."""
 
     state: str
+    """`production`, `kept`, `removed`, `damaged` or `gone`."""
     pinned: bool
 
 
@@ -56,9 +63,9 @@ _KEYS = {field.name for field in dataclasses.fields(Manifest)}
 
 
 def read_manifest(path: Path, version: int) -> Manifest | None:
-    """The manifest of a version; None: there is none, or not in a readable way.
+    """The manifest of a version; None if it does not exist or cannot be read.
 
-    What anybody may have written there is not trusted: every key has to be there, and every file lies in the version.
+    The content is not trusted: every key must be there, and every file must be inside the version.
     """
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +76,7 @@ def read_manifest(path: Path, version: int) -> Manifest | None:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes a manifest, as far as to the disk itself."""
+    """Writes a manifest and flushes it to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         file.write(json.dumps(to_json(manifest), indent=2) + "\n")
@@ -78,7 +85,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a relative path, with `/`, leads to a file below the folder that it is relative to, by its text alone."""
+    """Whether a relative path, with `/`, stays inside its folder, judging by its text alone."""
     return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
@@ -86,19 +93,19 @@ def is_plain_name(name: str) -> bool:
 
 
 def origin(version: int, manifests: Mapping[int, Manifest]) -> int:
-    """The pushed version whose content a version has: itself, unless it is of a rollback."""
+    """The pushed version whose content a version has: itself, unless it restores another one."""
     restores = manifests[version].restores if version in manifests else None
     return version if restores is None else restores
 
 
 def have_same_content(one: int, other: int, manifests: Mapping[int, Manifest]) -> bool:
-    """Whether two versions are of one trained model, as far as is known."""
+    """Whether two versions are known to have the same trained model."""
     contents = [manifests[version].model_sha256 if version in manifests else None for version in (one, other)]
     return one == other or (contents[0] is not None and contents[0] == contents[1])
 
 
 def rolled_back_from(manifests: Mapping[int, Manifest]) -> dict[str | None, Manifest]:
-    """Identity of each model that production was rolled back from, and not to again -> manifest of the rollback."""
+    """Identity of each model that production was rolled back from and not to again -> manifest of the rollback."""
     refused: dict[str | None, Manifest] = {}
     for manifest in manifests.values():
         replaced = None if manifest.replaced is None else manifests.get(manifest.replaced)

@@ -1,7 +1,7 @@
-"""Calibration: one temperature by which the exported model divides its logits, fitted on the eval split.
+"""Calibration: fits a temperature on the eval split, by which the exported model divides its logits.
 
 Temperature scaling of Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2
-(https://arxiv.org/abs/1706.04599). It changes how sure the model is, never what it answers.
+(https://arxiv.org/abs/1706.04599). It changes how confident the model is, never its top answer.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def log_loss(logits: np.ndarray, classes: np.ndarray, temperature: float) -> flo
 
 
 def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
-    """The temperature under which the true classes are most likely; the same input gives the same temperature.
+    """The temperature that makes the true classes most likely; deterministic.
 
-    The likelihood alone has no best temperature on every split: where each answer is right, as on one photo or on a
-    few easy ones, it asks for 0, and where too much is wrong, for infinity. So log T has a Gaussian prior around 0
-    with a standard deviation of 1: it weighs as much as a handful of photos, and hundreds outweigh it.
+    The likelihood alone does not always have an optimum: if every answer is right, as on a few easy photos, it tends to
+    0, and if too many are wrong, to infinity. So log T has a Gaussian prior around 0 with a standard deviation of 1.
+    The prior weighs as much as a handful of photos, and hundreds of photos outweigh it.
 
     Args:
       logits: float [examples, classes], finite.
@@ -47,11 +47,11 @@ def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
       From `LEAST_TEMPERATURE` to `GREATEST_TEMPERATURE`.
 
     Raises:
-      ValueError: there is no example, or a logit is not finite.
+      ValueError: there are no examples, or a logit is not finite.
     """
     if not len(classes) or not np.isfinite(logits).all():
         found = f"{np.count_nonzero(~np.isfinite(logits))} that are not finite" if len(classes) else "none"
-        raise ValueError(f"a temperature is fitted on finite logits of one example or more; found {found}")
+        raise ValueError(f"fitting a temperature needs finite logits of at least one example; found {found}")
 
     def loss(log_temperature: float) -> float:
         return len(classes) * log_loss(logits, classes, np.exp(log_temperature)) + log_temperature**2 / 2
@@ -64,19 +64,19 @@ def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
 
 
 def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSettings) -> dict[str, float]:
-    """What the history of a training tells of its calibration.
+    """Fits the temperature, and returns the part of the training history on calibration.
 
     Args:
       model: inputs to logits, at its best epoch.
       eval_data: the eval split as the model's inputs.
-      settings: whether it is calibrated, and the batch size.
+      settings: `calibrate` and the batch size.
 
     Returns:
       `temperature`, `eval_loss_before` and `eval_loss_after` (log losses of the eval split at a temperature of 1 and at
-      this one); without `calibrate` a `temperature` of 1 alone.
+      this one); only a `temperature` of 1 without `calibrate`.
 
     Raises:
-      BadInput: an answer to a photo is not finite; the message names photos.
+      BadInput: a logit is not finite; the message names photos.
     """
     if not settings.calibrate:
         return {"temperature": 1.0}
@@ -87,8 +87,8 @@ def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSetting
         names = [name.decode() for *_, batch in batches.as_numpy_iterator() for name in batch]
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         raise BadInput(
-            f"the model's logits of {len(rows)} of {len(names)} eval photos are not finite, so no temperature can be "
-            f"fitted ({', '.join(names[row] for row in rows[:_NAMED_PHOTOS])}): take these photos out, lower the "
+            f"the model's logits for {len(rows)} of {len(names)} eval photos are not finite, so no temperature can be "
+            f"fitted ({', '.join(names[row] for row in rows[:_NAMED_PHOTOS])}): remove these photos, lower the "
             "learning rate, or set training.calibrate=false"
         )
     temperature = fit_temperature(logits, classes)

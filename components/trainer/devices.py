@@ -15,20 +15,21 @@ _TENSOR_CORES = (7, 0)
 
 @dataclass(frozen=True)
 class Devices:
-    """strategy: of tf.distribute; what learns is made in its scope, and nothing else, for a SavedModel loaded there
-    answers only inside a training step. scale_loss: whether gradients are in danger of vanishing in float16.
-    """
+    """The devices to train on."""
 
     strategy: tf.distribute.Strategy
+    """Only variables that learn are created in its scope: a SavedModel loaded there works only in a training step."""
     scale_loss: bool
+    """Whether gradients may vanish in float16."""
     note: str
+    """Devices and precision, in words."""
 
 
 def even_batch_size(examples: int, batch_size: int, replicas: int) -> int:
-    """The largest batch size up to `batch_size` whose every batch has something for each of the replicas.
+    """The largest batch size up to `batch_size` that gives every replica examples in every batch.
 
-    tf.distribute gives the first ones the larger parts, and may leave the last one without any; TF-Hub modules fail on
-    an empty batch there.
+    tf.distribute gives larger parts to the first replicas and may leave the last one empty, which TF-Hub modules fail
+    on.
     """
 
     def reaches_all(size: int) -> bool:
@@ -41,10 +42,10 @@ def even_batch_size(examples: int, batch_size: int, replicas: int) -> int:
 
 @contextlib.contextmanager
 def training_devices(mixed_precision: str) -> Iterator[Devices]:
-    """All GPUs by MirroredStrategy if there are several, otherwise TensorFlow's default device.
+    """All GPUs with MirroredStrategy if there are several, otherwise TensorFlow's default device.
 
     Mixed precision rewrites the graph (https://www.tensorflow.org/guide/graph_optimization, "auto mixed precision"),
-    since a TF-Hub module is a graph that no Keras policy reaches. It ends with the context.
+    since Keras policies do not apply to the graph of a TF-Hub module. It ends with the context.
 
     Args:
       mixed_precision: `auto` or `off`.

@@ -14,7 +14,7 @@ from components.legacy_keras import tf_keras
 from components.trainer import loop, warm_start
 from components.trainer.model import Classifier
 from components.trainer.optimization import loss_weights
-from components.trainer.phase import Phase, Trained, run_phase
+from components.trainer.phase import Phase, TrainedPhase, run_phase
 from components.trainer.settings import FeatureExtractionSettings
 from components.trainer.training_data import StoredRows, TrainingData
 
@@ -25,7 +25,7 @@ def run_fn(fn_args: FnArgs) -> None:
     run_phase("feature_extraction", settings, fn_args, _train)
 
 
-def _train(phase: Phase[FeatureExtractionSettings]) -> Trained:
+def _train(phase: Phase[FeatureExtractionSettings]) -> TrainedPhase:
     settings, strategy = phase.settings, phase.devices.strategy
     train_data: TrainingData
     eval_data: TrainingData
@@ -60,17 +60,18 @@ def _train(phase: Phase[FeatureExtractionSettings]) -> Trained:
             eval_data = phase.read_rows(phase.vectors.eval)
             cached = tf_keras.Input([vectors.shape[-1]])
             model = Classifier(cached, head(cached))
-    how = "photos changed anew in each epoch, through the frozen backbone" if online else "cached feature vectors"
+    how = "photos, augmented anew in every epoch, through the frozen backbone" if online else "cached feature vectors"
     history |= {"strategy": "feature_extraction", "trained_on": how, "warm_start": started}
-    return Trained(model, eval_data, backbone, head, "vectors", history)
+    return TrainedPhase(model, eval_data, backbone, head, "vectors", history)
 
 
 def _warm_start(
     phase: Phase[FeatureExtractionSettings], backbone: FeatureVector, head: tf_keras.Model
 ) -> tuple[dict[str, Any] | None, int]:
-    """Starts the head from that of the model asked for; what it did, for the history, or None; and epochs to train.
+    """Starts the head from the requested model. Returns an entry for the history, or None, and the epochs to train.
 
-    A head that learnt on a backbone that was fine-tuned does not fit the published one's vectors: ours begins anew.
+    A head that was trained on a fine-tuned backbone does not fit the vectors of the published backbone, so then the
+    head starts untrained.
     """
     asked_for, epochs = phase.settings.warm_start, phase.settings.epochs
     chooses = asked_for.variables != ".*" or asked_for.renamed

@@ -1,4 +1,4 @@
-"""Phase two: warm-started, usually from phase one, a part of the backbone learns too."""
+"""Phase two: part of the backbone learns too, warm-started from phase one as a rule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.records import read_examples, text
 from components.trainer import loop, warm_start
 from components.trainer.model import Classifier
 from components.trainer.optimization import layer_multipliers, loss_weights, unfreeze_stages
-from components.trainer.phase import Phase, Trained, run_phase
+from components.trainer.phase import Phase, TrainedPhase, run_phase
 from components.trainer.settings import FineTuningSettings
 from components.trainer.training_data import StoredRows, TrainingData, count_photos
 from schemas import features as f
@@ -30,7 +30,7 @@ def run_fn(fn_args: FnArgs) -> None:
     run_phase("fine_tuning", settings, fn_args, _train)
 
 
-def _train(phase: Phase[FineTuningSettings]) -> Trained:
+def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
     settings, devices, labels = phase.settings, phase.devices, phase.labels
     eval_vectors = phase.read_rows(phase.vectors.eval)
     with devices.strategy.scope():
@@ -56,7 +56,7 @@ def _train(phase: Phase[FineTuningSettings]) -> Trained:
     with devices.strategy.scope():
         backbone = FeatureVector(module, learning)
         model, train_data, eval_data = _model_and_data(phase, inputs, backbone, head, learning, eval_vectors)
-    proof = "not compared, since not every variable came from the source"
+    proof = "not compared, because not every variable came from the source"
     if start.matches.is_complete:
         images = phase.transform(photos)
         proof = warm_start.step_zero(devices.strategy, lambda: head(backbone(images)), start.source, labels, photos)
@@ -78,17 +78,19 @@ def _train(phase: Phase[FineTuningSettings]) -> Trained:
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},
     }
-    return Trained(model, eval_data, backbone, head, "vectors" if inputs.kind == "vectors" else inputs.cut, history)
+    return TrainedPhase(
+        model, eval_data, backbone, head, "vectors" if inputs.kind == "vectors" else inputs.cut, history
+    )
 
 
 @dataclass(frozen=True)
 class _Start:
-    """What a training started from, which it is in words, what was copied, and the epochs that are left to train."""
+    """The model that a training starts from."""
 
     source: warm_start.Source
-    note: str
+    note: str  # the source, in words
     matches: warm_start.Matches
-    epochs: int
+    epochs: int  # to train
 
 
 def _warm_start(
@@ -97,7 +99,7 @@ def _warm_start(
     variables: list[tf.Variable],
     photos: tf.Tensor,
 ) -> _Start:
-    """Starts the variables from the model asked for, or from the run's own if that does not fit."""
+    """Starts the variables from the requested model, or from the run's own if that does not fit."""
     asked_for, epochs = phase.settings.warm_start, phase.settings.epochs
     own = "this run's feature-extraction model"
     chosen = asked_for.variables, asked_for.renamed
@@ -127,29 +129,29 @@ def _choose(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What training runs on. kind: `vectors`, `activations` (above `cut`) or `photos`. note: the same in words."""
+    """The inputs of the training."""
 
-    kind: str
-    note: str
+    kind: str  # `vectors`, `activations` (at `cut`) or `photos`
+    note: str  # the same, in words
     cut: Cut | None = None
 
 
 def _inputs(phase: Phase[FineTuningSettings], module: Any, learning: list[str], changed: set[str]) -> _Inputs:
-    """The least that has to be computed in each step: what was cached, as long as nothing below it changes.
+    """The inputs that need the least work in each step: cached values, as long as nothing below them changes.
 
     Args:
-      phase: its vectors are what was cached.
+      phase: its vectors are the cached values.
       module: the backbone.
       learning: names of the variables that learn.
-      changed: names of those whose values are no longer the published ones that the cached values came from.
+      changed: names of the variables that no longer have the published values, with which the cache was computed.
     """
     settings, whole = phase.settings, "photos through the whole backbone: "
     if settings.augmentation_mode == "online":
-        return _Inputs("photos", whole + "they change anew in each epoch")
+        return _Inputs("photos", whole + "they are augmented anew in every epoch")
     if not settings.from_activations:
         return _Inputs("photos", whole + "training.fine_tuning.from_activations is off")
     if phase.devices.strategy.num_replicas_in_sync > 1:
-        return _Inputs("photos", whole + "a backbone is not cut over several devices")
+        return _Inputs("photos", whole + "a backbone cannot be cut on several devices")
     if not learning and not changed:
         return _Inputs("vectors", "cached feature vectors: the whole backbone stays frozen")
     try:
@@ -173,7 +175,7 @@ def _model_and_data(
     learning: list[str],
     eval_vectors: StoredRows,
 ) -> tuple[Classifier, TrainingData, TrainingData]:
-    """The model from the inputs to logits, and both splits of what goes in."""
+    """The model from the inputs to logits, and the inputs of both splits."""
     settings = phase.settings
     train_data: TrainingData
     eval_data: TrainingData

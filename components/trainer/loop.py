@@ -1,4 +1,4 @@
-"""Training with the best epoch kept; the same loop for both phases. A killed training goes on from its last epoch."""
+"""The training loop of both phases. It keeps the best epoch, and resumes after the last epoch if it was killed."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass
 class _State:
-    """All that a training needs to go on after an epoch: what is saved, and what is restored.
+    """The state that is saved after each epoch, from which training can resume.
 
-    variables, best, optimizer, generators: values of the model's trainable variables now and at the best epoch, of
-    the optimizer's, and of the dropout layers' random generators.
+    variables, best: values of the model's trainable variables now and at the best epoch. optimizer: values of the
+    optimizer's variables. generators: states of the dropout layers' random generators.
     """
 
     epochs: list[dict[str, float]]
@@ -74,7 +74,7 @@ class _State:
 
     @classmethod
     def read(cls, path: str) -> _State | None:
-        """The state that was written; None: the file was changed or cut off since."""
+        """Reads the state; None if the file was changed or truncated."""
         with fileio.open(path, "rb") as file:
             content = unseal(file.read(), os.path.basename(path))
         if content is None:
@@ -90,8 +90,8 @@ class _State:
 class _KeepBest(tf_keras.callbacks.Callback):
     """Ends training after `patience` epochs without a better eval loss, and restores the best weights.
 
-    The weights before the first epoch count too, so that training can never leave the model worse on the eval
-    split than it began. After each epoch everything needed to go on is written to `resume_file`.
+    The weights before the first epoch count too, so training never makes the model worse on the eval split. After each
+    epoch, the state to resume from is written to `resume_file`.
     """
 
     def __init__(self, initial_loss: float, patience: int, resume_file: str | None):
@@ -102,7 +102,7 @@ class _KeepBest(tf_keras.callbacks.Callback):
         self._patience, self._resume_file = patience, resume_file
 
     def restore(self, state: _State) -> None:
-        """Goes on from `state`; the model is built and its optimizer too."""
+        """Resumes from `state`; the model and its optimizer must be built."""
         self.epochs, self.best_loss, self.best_epoch = state.epochs, state.best_loss, state.best_epoch
         self._best = state.best
         for variables, values in (
@@ -148,7 +148,7 @@ class _KeepBest(tf_keras.callbacks.Callback):
 
 
 class _Progress(tf_keras.callbacks.Callback):
-    """Tells of each epoch, and takes its time, evaluation included."""
+    """Reports each epoch and measures its time, including evaluation."""
 
     def __init__(self, epochs: int):
         super().__init__()
@@ -188,23 +188,23 @@ def train(
 
     Args:
       model: inputs to logits, float32 [batch, classes].
-      train_data: shuffled anew each epoch.
-      eval_data: it chooses the epoch.
-      settings: how long it trains, and how.
+      train_data: shuffled again in every epoch.
+      eval_data: decides which epoch is best.
+      settings: length and optimizer of the training.
       log_folder: for TensorBoard.
       multipliers: variable name -> multiple of the learning rate.
       stages: variable name -> stage of gradual unfreezing from which it learns.
-      resume_file: where the state after each epoch is kept until the end; a state found there is gone on from, unless
-        the file was damaged.
+      resume_file: keeps the state after each epoch until the end. Training resumes from a state found there, unless the
+        file is damaged.
       scale_loss: keeps small gradients from vanishing in float16.
 
     Returns:
-      The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict
-      each), `smoothed` (the same as exponential moving averages), `best_epoch` (0: none was better than before),
-      `resumed_from` (epochs that an interrupted training had done) and `epoch_seconds` (of those done now).
+      The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict per
+      epoch), `smoothed` (their exponential moving averages), `best_epoch` (0 if no epoch was better than before),
+      `resumed_from` (epochs done before an interruption) and `epoch_seconds` (of the epochs done now).
 
     Raises:
-      TrainingDiverged: the loss is not finite; the model is left as it was then.
+      TrainingDiverged: the loss is not finite; the model keeps its values at that point.
     """
     epochs, replicas = settings.epochs, model.distribute_strategy.num_replicas_in_sync
     batch_size, eval_batch_size = (
@@ -230,7 +230,7 @@ def train(
     if resume_file and fileio.exists(resume_file):
         state = _State.read(resume_file)
         if state is None:
-            logging.warning("%s is damaged and is dropped; the training begins anew", resume_file)
+            logging.warning("%s is damaged and is ignored; training starts over", resume_file)
         else:
             optimizer.build(model.trainable_variables)
             keep_best.restore(state)
@@ -267,19 +267,19 @@ def train(
 
 
 def _diverged(error: tf.errors.InvalidArgumentError, epoch: int, learning_rate: float) -> Exception:
-    """What stopped the training, told with the photos' names; any other error as it is."""
+    """A TrainingDiverged that names the photos, if the loss was not finite; otherwise the error itself."""
     found = re.search(re.escape(NOT_FINITE) + r"\W*\[(.*?)\]", error.message, re.DOTALL)
     if not found:
         return error
     names = re.findall(r"""["'](.+?)["']""", found[1]) or found[1].split()
     return TrainingDiverged(
         f"{NOT_FINITE} in epoch {epoch} at a learning rate of {learning_rate:g}, on the photos {', '.join(names)}: "
-        "lower the learning rate, set training.gradient_clip_norm=1, or take out a photo that is at fault"
+        "lower the learning rate, set training.gradient_clip_norm=1, or remove the photo that causes it"
     )
 
 
 def _smoothed(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Exponential moving averages of the learning curves, without the bias towards zero of their beginning."""
+    """Exponential moving averages of the learning curves, corrected for their initial bias towards zero."""
     smoothed: list[dict[str, float]] = []
     sums: dict[str, float] = {}
     for number, epoch in enumerate(epochs, start=1):
@@ -289,12 +289,12 @@ def _smoothed(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def resume_file(folder: str, phase: str, decides: Any) -> str | None:
-    """Where the state of an interrupted training of `phase` is kept; another training's is removed.
+    """The file that keeps the state of an interrupted training of `phase`. States of other trainings are removed.
 
     Args:
-      folder: of all resume files; empty: none is kept.
+      folder: folder of all resume files; empty to keep none.
       phase: name of the phase.
-      decides: all that decides the training's course, for JSON.
+      decides: everything that determines the training, ready for JSON.
     """
     if not folder:
         return None
@@ -308,7 +308,7 @@ def resume_file(folder: str, phase: str, decides: Any) -> str | None:
 
 
 def write_history(history: dict[str, Any], folder: str) -> None:
-    """Keeps the learning curves with the training run."""
+    """Writes the learning curves into the folder of the training run."""
     fileio.makedirs(folder)
     with fileio.open(os.path.join(folder, HISTORY_FILE), "w") as file:
         file.write(json.dumps(history, indent=2))

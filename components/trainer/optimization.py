@@ -106,7 +106,7 @@ class _ByVariable(tf_keras.optimizers.Optimizer):
         known = {_name(variable) for variable in var_list}
         unknown = [name for name in (*self._multipliers, *self._stages) if name not in known]
         if unknown:
-            raise ValueError(f"{unknown[0]} has a multiplier or a stage, but is none of the {len(known)} variables")
+            raise ValueError(f"{unknown[0]} has a multiplier or a stage, but is not one of the {len(known)} variables")
         super().build(var_list)
 
     def update_step(self, gradient, variable):

@@ -1,4 +1,4 @@
-"""What both phases do around their training: they read what there is, and keep and export what was learnt."""
+"""The work that both phases share: reading their inputs, and storing and exporting the trained model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ P = TypeVar("P", bound=PhaseSettings)
 
 
 class Files(NamedTuple):
-    """Of the two splits that a phase reads."""
+    """The files of the two splits that a phase reads."""
 
     train: list[str]
     eval: list[str]
@@ -38,7 +38,7 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True)
 class Phase(Generic[P]):
-    """What a phase trains with."""
+    """The inputs of a training phase."""
 
     settings: P
     labels: list[str]
@@ -46,21 +46,21 @@ class Phase(Generic[P]):
     transform: Callable[[tf.Tensor], tf.Tensor]
     """Photos' bytes, string [batch], to images, float32 [batch, size, size, 3]."""
     vectors: Files
-    """Of FeatureVectorGen."""
+    """From FeatureVectorGen."""
     photos: Files
-    """Of ImageExampleGen, or of Window."""
+    """From ImageExampleGen or Window."""
     base_model: str
     """Folder of the model that the first phase exported; empty in the first phase."""
     module_path: str
     """Folder of the backbone's SavedModel."""
     devices: Devices
     folder: str
-    """For files that are needed until the phase ends."""
+    """Holds files that are needed until the phase ends."""
     log_folder: str
     resume_file: str | None
 
     def new_head(self, width: int) -> tf_keras.Sequential:
-        """An untrained head on vectors of a width."""
+        """An untrained head for vectors of the given width."""
         settings = self.settings
         return build_head(width, len(self.labels), settings.hidden_units, settings.dropout, settings.seed)
 
@@ -74,28 +74,28 @@ class Phase(Generic[P]):
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a phase has learnt."""
+class TrainedPhase:
+    """The result of a training phase."""
 
     model: Classifier
-    """What was trained, at its best epoch."""
+    """The trained model, at its best epoch."""
     eval_data: TrainingData
     """The eval split as inputs of `model`."""
     backbone: FeatureVector
     head: tf_keras.Sequential
     cached: Cut | Literal["vectors"] | None
-    """What stored values the exported model can answer from, see `serving_model.export`."""
+    """The stored values that the exported model can answer from, see `serving_model.export`."""
     history: dict[str, Any]
-    """Of `loop.train`, and what the phase adds."""
+    """From `loop.train`, with entries added by the phase."""
 
 
-def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]], Trained]) -> None:
-    """Runs a phase: `train` does what is particular to it.
+def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]], TrainedPhase]) -> None:
+    """Runs a phase; `train` does the part that is specific to it.
 
     Args:
-      name: of the phase, among the states of interrupted trainings.
+      name: name of the phase, under which the state of an interrupted training is stored.
       settings: as configured.
-      fn_args: of TFX Trainer; what its Tuner found takes the place of configured values.
+      fn_args: from TFX Trainer; hyperparameters found by Tuner replace configured values.
       train: trains on the devices of the phase, and leaves the model at its best epoch.
     """
     settings = settings.tuned(fn_args.hyperparameters)

@@ -1,7 +1,7 @@
-"""What the trainings are told: their part of the configuration, typed from the graph to the last function.
+"""The settings of the trainings: their part of the configuration, typed from the graph to the last function.
 
-TFX carries the settings from the graph to a step as a dictionary that JSON can hold, `custom_config`: the graph gives
-`model_dump()`, and the step parses it once. Names that the configuration has too mean the same there and here.
+TFX passes the settings from the graph to a step as a JSON dictionary, `custom_config`: the graph calls `model_dump()`,
+and the step parses the result once. Names mean the same as in the configuration.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ P = TypeVar("P", bound="PhaseSettings")
 
 
 class Settings(BaseModel):
-    """Settings that do not change; a key that none of them has is an error."""
+    """Immutable settings; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def replaced(self: S, **values: Any) -> S:
-        """A copy with other values.
+        """A copy with some values replaced.
 
         Raises:
-          pydantic.ValidationError: there is no such setting, or its value is of another type.
+          pydantic.ValidationError: there is no such setting, or its value has the wrong type.
         """
         return self.model_validate({**dict(self), **values})
 
@@ -44,7 +44,7 @@ class OptimizerSettings(Settings):
 
 
 class TrainingSettings(OptimizerSettings):
-    """What every training is told: that of a phase, and that of each of the Tuner's trials."""
+    """The settings of every training: of a phase, and of each of Tuner's trials."""
 
     code: str
     """Fingerprint of the code that the step runs; part of its cache key."""
@@ -69,21 +69,21 @@ class WarmStart(Settings):
 
     source: str
     folder: str
-    """Of the model; empty for `feature_extraction`, and where no model is in production."""
+    """Folder of the model; empty for `feature_extraction`, or if no model is in production."""
     fingerprint: str
-    """Of the model's content, empty where there is none to read; part of the cache key."""
+    """Fingerprint of the model's content, empty without a model; part of the cache key."""
     epochs: int | None
     variables: str
     renamed: dict[str, str]
 
 
 class PhaseSettings(TrainingSettings):
-    """What both phases are told."""
+    """The settings of both phases."""
 
     backbone: str
     """Handle of an image feature vector (`components.backbone.registry`)."""
     backbone_fingerprint: str
-    """Of the backbone's content; part of the cache key."""
+    """Fingerprint of the backbone's content; part of the cache key."""
     image_size: int
     """Side of the images that Transform makes, pixels."""
     mixed_precision: Literal["auto", "off"]
@@ -94,12 +94,12 @@ class PhaseSettings(TrainingSettings):
     abstain_below: float
     photo_rules: PhotoRules
     learning_rate_ratio: float
-    """Of this phase to the first one, whose learning rate the Tuner looks for."""
+    """Learning rate of this phase divided by that of the first phase, which Tuner searches for."""
     resume_folder: str
-    """Where the states of interrupted trainings are kept; empty: they are not."""
+    """Keeps the states of interrupted trainings; empty to keep none."""
 
     def tuned(self: P, hyperparameters: Mapping[str, Any] | None) -> P:
-        """The settings with the best values that TFX Tuner found in the place of the configured ones."""
+        """The settings with the best values found by TFX Tuner instead of the configured ones."""
         found = (hyperparameters or {}).get("values", {})
         values = {name: value for name, value in found.items() if name in type(self).model_fields}
         if "learning_rate" in values:

@@ -1,8 +1,8 @@
-"""What the trainers read: cached vectors or activations, mapped from disk, or the photos themselves.
+"""The inputs of the trainers: cached vectors or activations, mapped from disk, or the photos themselves.
 
-Every batch is (inputs, classes int64 [batch], names string [batch]); the names are told when a batch goes wrong. Each
-epoch has an order of its own that follows from the seed and the epoch's number, so that a resumed training sees what
-an uninterrupted one would have seen.
+Every batch is (inputs, classes int64 [batch], names string [batch]); the names are for error messages. The order of
+each epoch follows from the seed and the number of the epoch, so that a resumed training sees the same batches as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from schemas.errors import BadInput
 _READ_BATCH = 256
 _SHUFFLED_PHOTOS = 2048
 _EVAL_VECTORS = 1024
-_NO_EXAMPLE = "there is no example to train on or to evaluate on; expected some in each split: add photos"
+_NO_EXAMPLE = "there are no examples to train or evaluate on; expected some in each split: add photos"
 
 
 class TrainingData(Protocol):
-    """A split, to train on or to evaluate on."""
+    """A split to train or evaluate on."""
 
     @property
     def classes(self) -> np.ndarray:
-        """int64 [examples]: for counting, in no particular order."""
+        """Class of each example, int64 [examples], in no particular order."""
 
     def steps(self, batch_size: int) -> int:
-        """Batches in an epoch, the last smaller one included."""
+        """Number of batches in an epoch, including a smaller last one."""
 
     def epochs(self, batch_size: int, seed: int, first: int, last: int) -> tf.data.Dataset:
-        """The shuffled batches of the epochs `first` up to, and without, `last`, one after another."""
+        """The shuffled batches of the epochs from `first` up to but not including `last`, one after another."""
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """Every example once, always in the same order."""
@@ -46,17 +46,16 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True)
 class StoredRows:
-    """The vectors or activations of a split, in the order of content hash, file name and view.
-
-    values: float32 [examples, width], or float16 or float32 [examples, ...]; mapped from disk, in the order they were
-    read in.
-    rows: where in `values` an example lies, int64 [examples]. classes: int64 [examples]. names: bytes [examples].
-    """
+    """The vectors or activations of a split, in the order of content hash, file name and view."""
 
     values: np.ndarray
+    """float32 [examples, width], or float16 or float32 [examples, ...]; mapped from disk, in the order of reading."""
     rows: np.ndarray
+    """Row of each example in `values`, int64 [examples]."""
     classes: np.ndarray
+    """int64 [examples]."""
     names: np.ndarray
+    """bytes [examples]."""
 
     def steps(self, batch_size: int) -> int:
         return math.ceil(len(self.classes) / batch_size)
@@ -93,17 +92,17 @@ class StoredRows:
 def read_rows(
     files: list[str], labels: list[str], feature: str, folder: str, shape: tuple[int, ...] = ()
 ) -> StoredRows:
-    """Copies one feature of a split into an uncompressed file and maps it, so that memory does not grow with photos.
+    """Copies one feature of a split into an uncompressed file and maps it, so that memory use does not grow.
 
     Args:
-      files: TFRecords of FeatureVectorGen.
+      files: TFRecords from FeatureVectorGen.
       labels: class names in the order of their indices.
-      feature: `features.FEATURE_VECTOR`, or `features.ACTIVATIONS` of `shape`.
-      folder: for the file; it must outlive the result.
-      shape: of one photo's activations.
+      feature: `features.FEATURE_VECTOR`, or `features.ACTIVATIONS` with their `shape`.
+      folder: holds the file, and must outlive the result.
+      shape: shape of one photo's activations.
 
     Raises:
-      BadInput: there is no example.
+      BadInput: there are no examples.
     """
     is_vector = feature == f.FEATURE_VECTOR
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (f.LABEL, f.FILE_NAME, f.CONTENT_HASH)}
@@ -140,7 +139,7 @@ def read_rows(
 class Photos:
     """The photos of a split, decoded as they are read; with an augmentation they look different in every epoch.
 
-    The order in each epoch depends on that of the files, whose records a distributed Beam runner may have exchanged.
+    The order in each epoch depends on that of the records in the files, which a distributed Beam runner may change.
     """
 
     files: list[str]
@@ -188,7 +187,7 @@ def read_photos(
     labels: list[str],
     augmentation: Augmentation | None = None,
 ) -> Photos:
-    """The photos of a split; the files are read through once for the classes."""
+    """The photos of a split; the files are read once to find the classes."""
     spec = {f.LABEL: tf.io.FixedLenFeature([], tf.string)}
     index = {label.encode(): i for i, label in enumerate(labels)}
     batches = read_records(files).batch(_READ_BATCH).map(lambda r: tf.io.parse_example(r, spec)[f.LABEL])
@@ -199,7 +198,7 @@ def read_photos(
 
 
 def example_files(files: list[str], feature: str) -> list[str]:
-    """Those of the files whose examples have `feature`; TFX gives photos and vectors in one list."""
+    """The files whose examples have `feature`; TFX passes photos and vectors in one list."""
     return [
         file
         for file in files
@@ -209,7 +208,7 @@ def example_files(files: list[str], feature: str) -> list[str]:
 
 
 def count_photos(files: list[str]) -> int:
-    """Photos in files of FeatureVectorGen, where a photo with augmented views has several examples."""
+    """The number of photos in files from FeatureVectorGen, where augmented views of a photo are separate examples."""
     spec = {f.VIEW: tf.io.FixedLenFeature([], tf.int64)}
     views = read_records(files).batch(_READ_BATCH).map(lambda records: tf.io.parse_example(records, spec)[f.VIEW])
     return sum(int(np.sum(batch == 0)) for batch in views.as_numpy_iterator())

@@ -24,7 +24,7 @@ OBJECTIVE = "eval_loss"
 
 
 class HeadTuner(BaseTuner):
-    """Trains one head a trial, in the loop both phases use; there is no Keras model for KerasTuner to build.
+    """Trains one head per trial, in the loop that both phases use, instead of letting KerasTuner build Keras models.
 
     Bayesian optimisation (Gaussian process, upper confidence bound) of the eval loss over `search_space`.
     """
@@ -47,7 +47,7 @@ class HeadTuner(BaseTuner):
         super().__init__(oracle=oracle, directory=folder, project_name="tuner", overwrite=True)
 
     def run_trial(self, trial, *args, **kwargs) -> dict[str, float]:
-        """The least eval loss that the trial's values reach."""
+        """The lowest eval loss reached with the trial's values."""
         settings = self._settings.replaced(**trial.hyperparameters.values)
         tf_keras.utils.set_random_seed(settings.seed)
         inputs = tf_keras.Input([self._train.values.shape[1]])
@@ -65,7 +65,7 @@ class HeadTuner(BaseTuner):
 
 
 def search_space(settings: TunerSettings) -> keras_tuner.HyperParameters:
-    """What is searched: named as in the settings, and starting from the configured values where they are in it."""
+    """The search space, with the names of the settings; it starts from the configured values if it contains them."""
     space = keras_tuner.HyperParameters()
     rate = settings.learning_rate
     space.Float("learning_rate", rate / 10, rate * 10, sampling="log", default=rate)

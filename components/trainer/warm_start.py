@@ -1,4 +1,4 @@
-"""Starting from an exported model: what is copied, what is not, and the proof that the score is the same.
+"""Starts a model from an exported one: copies variables, and proves that the two give the same answers.
 
 Variables are matched by name, through a regular expression and a table of renamed ones, as in TensorFlow's
 WarmStartSettings (https://www.tensorflow.org/api_docs/python/tf/estimator/WarmStartSettings).
@@ -33,39 +33,41 @@ _STEP_ZERO_PHOTOS = 16
 
 
 class WarmStartFailed(RuntimeError):
-    """The warm-started model does not score what its source scored."""
+    """The warm-started model does not give the same answers as its source."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An exported model to start from.
-
-    folder: of the SavedModel. values: name -> value of each of its variables. labels: class names in the order of its
-    head, or None where it does not say. model: the loaded object. temperature: what it divides its logits by.
-    """
+    """An exported model to start from."""
 
     folder: str
+    """Folder of the SavedModel."""
     values: dict[str, np.ndarray]
+    """Name -> value of each variable."""
     labels: list[str] | None
+    """Class names in the order of the head's outputs, or None if the model does not have them."""
     model: Any
+    """The loaded object."""
     temperature: float = 1.0
+    """The model divides its logits by this."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What a warm start did, by names of the new model's variables.
-
-    matched: copied from the source. skipped: left as they were, since the expression does not match. missing: left as
-    they were, since the source has none. unused: the source's that the new model does not have. new_classes,
-    dropped_classes: rows of the head that began anew, and those of the source that nothing took.
-    """
+    """The result of a warm start, as names of variables and classes."""
 
     matched: list[str]
+    """Variables copied from the source."""
     skipped: list[str] = field(default_factory=list)
+    """Variables left unchanged because the pattern does not match them."""
     missing: list[str] = field(default_factory=list)
+    """Variables left unchanged because the source does not have them."""
     unused: list[str] = field(default_factory=list)
+    """Variables of the source that the new model does not have."""
     new_classes: list[str] = field(default_factory=list)
+    """Classes whose rows of the head start untrained."""
     dropped_classes: list[str] = field(default_factory=list)
+    """Classes of the source that the new model does not have."""
 
     @property
     def is_complete(self) -> bool:
@@ -77,20 +79,20 @@ def read_source(folder: str) -> Source:
     """Reads any SavedModel; one that `serving_model.export` wrote lists its variables under their own names.
 
     Raises:
-      BadInput: it cannot be loaded, has no variables, two of one name, or a temperature that no calibration gives.
+      BadInput: the model cannot be loaded, has no variables or two with one name, or has an impossible temperature.
     """
     try:
         model = load_model(folder)
     except Exception as error:  # damaged protocol buffers and variables fail in many ways
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"the model {folder} cannot be loaded to start from it ({first_line})") from error
+        raise BadInput(f"the model {folder} cannot be loaded for a warm start ({first_line})") from error
     variables = list(getattr(model, "model_variables", None) or getattr(model, "variables", None) or [])
     if not variables:
         variables = [part for part in tf.train.TrackableView(model).descendants() if isinstance(part, tf.Variable)]
     repeated = _repeated(variables)
     if repeated or not variables:
         found = f"two variables named {repeated[0]}" if repeated else "no variables"
-        raise BadInput(f"the model {folder} has {found}; expected a SavedModel whose variables have a name each")
+        raise BadInput(f"the model {folder} has {found}; expected a SavedModel whose variables have unique names")
     values = {v.name: v.numpy() for v in variables}
     return Source(folder, values, read_labels(folder), model, _temperature(model, folder))
 
@@ -107,7 +109,7 @@ def find_source(
     transform: Callable[[tf.Tensor], tf.Tensor],
     photos: tf.Tensor,
 ) -> tuple[Source | None, str]:
-    """The model to start from, and what to call it; or None, and why another takes its place, from ` instead of` on.
+    """The model to start from, and its description; or None, and the end of a sentence on why another model is used.
 
     Args:
       asked_for: its source is `production` or the folder of another model.
@@ -115,7 +117,7 @@ def find_source(
     """
     name = "the model in production" if asked_for.source == "production" else asked_for.source
     if not asked_for.folder:
-        return None, f", since there is no {name.removeprefix('the ')} yet"
+        return None, f", because there is no {name.removeprefix('the ')} yet"
     try:
         source = read_source(asked_for.folder)
         difference = what_differs(source, variables, transform, photos, asked_for.variables, asked_for.renamed)
@@ -133,7 +135,7 @@ def _temperature(model: Any, folder: str) -> float:
     value = np.asarray(found.numpy() if isinstance(found, tf.Variable) else np.nan)
     if value.ndim or not LEAST_TEMPERATURE <= value <= GREATEST_TEMPERATURE:
         raise BadInput(
-            f"the model {folder} has the temperature {value}; expected a variable of one number from "
+            f"the model {folder} has the temperature {value}; expected a single number from "
             f"{LEAST_TEMPERATURE:g} to {GREATEST_TEMPERATURE:g}: start from another model"
         )
     return float(value)
@@ -147,14 +149,14 @@ def what_differs(
     pattern: str = ".*",
     renamed: dict[str, str] | None = None,
 ) -> str | None:
-    """None, or in words why a model cannot start from `source`.
+    """None, or the reason why a model cannot start from `source`, in words.
 
     Args:
       source: the model to start from.
-      variables: the new model's; the classes of its head may be others.
-      transform: the new model's, photos' bytes to images.
-      photos: some photos' bytes, string [batch]; both transforms are tried on them.
-      pattern, renamed: as in `copy_by_name`; what is not to be copied need not fit.
+      variables: variables of the new model; its head may have other classes.
+      transform: transform of the new model, from photos' bytes to images.
+      photos: bytes of some photos, string [batch], on which both transforms are compared.
+      pattern, renamed: as in `copy_by_name`; variables that are not copied need not fit.
     """
     signature = getattr(source.model, "signatures", {}).get("transform_features")
     if signature is None:
@@ -172,19 +174,19 @@ def what_differs(
         tf.debugging.assert_rank(theirs, 4)
     except Exception as error:  # somebody else's signature may take and give anything
         first_line = (str(error).splitlines() or [""])[0]
-        return f"its signature transform_features gives no images ({type(error).__name__}: {first_line})"
+        return f"its signature transform_features returns no images ({type(error).__name__}: {first_line})"
     if theirs.shape[1:] != ours.shape[1:]:
         sizes = [f"{images.shape[2]} x {images.shape[1]}" for images in (theirs, ours)]
         return f"its input size is {sizes[0]} pixels, not {sizes[1]}"
     largest = float(tf.reduce_max(tf.abs(theirs - ours)))
     if not largest <= 1e-6:
-        return f"its transform differs: the same photo gives pixels up to {largest:.2g} apart"
+        return f"its transform differs: pixels of the same photo differ by up to {largest:.2g}"
     wanted = [v for v in variables if re.match(pattern, v.name)]
     different = [v.name for v in wanted if not _fits(v, source, (renamed or {}).get(v.name, v.name))]
     if different:
         part = "head" if all(name.startswith(HEAD_NAME) for name in different) else "backbone"
         return (
-            f"its {part} differs: {len(different)} of {len(wanted)} variables are missing or of another shape, "
+            f"its {part} differs: {len(different)} of {len(wanted)} variables are missing or have a different shape, "
             f"such as {different[0]}"
         )
     return None
@@ -207,34 +209,34 @@ def copy_by_name(
     pattern: str = ".*",
     renamed: dict[str, str] | None = None,
 ) -> Matches:
-    """Assigns to every variable the source's value of the same name.
+    """Assigns every variable the value with the same name in the source.
 
-    By name, since the order of a Keras model's weights changes with what is trainable. The rows of the head go by
-    class: a class that is new gets a row of zeros and the mean bias, one that is gone is dropped.
+    Names are used because the order of a Keras model's weights depends on what is trainable. The rows of the head are
+    matched by class: a new class gets a row of zeros and the mean bias, and a class that is gone is dropped.
 
     Args:
       source: the model to start from.
-      variables: of the new model.
+      variables: variables of the new model.
       labels: its classes in the order of their indices.
-      pattern: only names that match it, from their start, are copied.
+      pattern: only names that match it from their start are copied.
       renamed: name in the new model -> name in the source.
 
     Raises:
-      BadInput: `renamed` names a variable that is not there, or a shape differs; nothing is assigned then.
-      ValueError: two variables share a name; nothing is assigned then.
+      BadInput: `renamed` names an unknown variable, or a shape differs; then nothing is assigned.
+      ValueError: two variables share a name; then nothing is assigned.
     """
     renamed = renamed or {}
     if repeated := _repeated(variables):
         raise ValueError(
-            f"variables cannot be copied by name: of {len(variables)} variables, {len(repeated)} names stand for more "
-            f"than one ({', '.join(repeated[:3])})"
+            f"variables cannot be copied by name: among {len(variables)} variables, {len(repeated)} names are not "
+            f"unique ({', '.join(repeated[:3])})"
         )
     names = {v.name for v in variables}
     for new, old in renamed.items():
         if new not in names or old not in source.values:
             where = "the new model" if new not in names else source.folder
             raise BadInput(
-                f"training.warm_start.renamed says {new}: {old}, but {where} has no variable "
+                f"training.warm_start.renamed maps {new} to {old}, but {where} has no variable "
                 f"{new if new not in names else old}"
             )
     values, skipped, missing, wrong = {}, [], [], []
@@ -250,10 +252,10 @@ def copy_by_name(
                 value = _rows_by_class(value, source.labels or labels, labels)
             values[variable.name] = value
             if value.shape != tuple(variable.shape):
-                wrong.append(f"{variable.name} is {value.shape}, not {tuple(variable.shape)}")
+                wrong.append(f"{variable.name} has shape {value.shape}, not {tuple(variable.shape)}")
     if wrong:
         raise BadInput(
-            f"the model to start from, {source.folder}, does not fit: of {len(variables)} variables, {len(wrong)} "
+            f"the model to start from, {source.folder}, does not fit: {len(wrong)} of {len(variables)} variables "
             f"differ in shape ({'; '.join(wrong[:3])})"
         )
     for variable in variables:
@@ -272,7 +274,7 @@ def copy_by_name(
 
 
 def epochs(usual: int, few: int | None, matches: Matches) -> int:
-    """Of a phase that started from another model: `few`, where that is configured and nothing has to begin anew."""
+    """The epochs of a warm-started phase: `few` if it is configured and no variable starts untrained, else `usual`."""
     return usual if few is None or not matches.is_complete or matches.new_classes else few
 
 
@@ -295,35 +297,35 @@ def _rows_by_class(value: np.ndarray, old_labels: list[str], labels: list[str]) 
 
 @dataclass(frozen=True)
 class Proof:
-    """What `check_step_zero` compared: how many photos, and the largest difference of a probability."""
+    """The result of `check_step_zero`."""
 
-    photos: int
-    largest: float
+    photos: int  # that were compared
+    largest: float  # difference of a probability
 
     def __str__(self) -> str:
         if not self.photos:
-            return "not compared, since the two have too few classes in common to tell photos apart"
-        return f"{self.photos} photos answered as by the source, within {self.largest:.1g}"
+            return "not compared, because the two models have too few classes in common"
+        return f"same answers as the source on {self.photos} photos, within {self.largest:.1g}"
 
 
 def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits: np.ndarray) -> Proof:
-    """Proves that the warm-started model answers as its source does, on the classes that both know.
+    """Proves that the warm-started model gives the same answers as its source, on the classes that both know.
 
     The source's probabilities are calibrated, so the new model's logits are divided by the source's temperature too.
-    Logits, since a probability near 0 has lost what a high temperature would bring back.
+    This works on logits, because a probability near 0 has lost the precision that a high temperature would need.
 
     Args:
       source: the model started from.
-      labels: the new model's classes.
-      photos: photos' bytes, string [batch].
-      logits: what the new model says of them before training, float32 [batch, classes].
+      labels: classes of the new model.
+      photos: bytes of photos, string [batch].
+      logits: logits of the new model for them before training, float32 [batch, classes].
 
     Returns:
-      What was compared: no photo where the two have fewer than two classes in common.
+      The comparison; it has no photos if the models have fewer than two classes in common.
 
     Raises:
-      WarmStartFailed: it is larger than `STEP_ZERO_TOLERANCE`, or than that divided by a temperature below 1, which
-        magnifies the differences of logits.
+      WarmStartFailed: the largest difference exceeds `STEP_ZERO_TOLERANCE`, which is divided by a temperature below 1
+        since that magnifies differences of logits.
     """
     old_labels = source.labels or labels
     shared = [label for label in labels if label in old_labels]
@@ -349,9 +351,8 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits
     tolerance = STEP_ZERO_TOLERANCE / min(source.temperature, 1.0)
     if not largest <= tolerance:
         raise WarmStartFailed(
-            f"the model warm-started from {source.folder} does not answer as that one does: the probabilities of "
-            f"{len(after)} photos differ by up to {largest:.2g}, expected at most {tolerance:g}; "
-            "this is a defect, please report it"
+            f"the model warm-started from {source.folder} gives different answers: the probabilities of {len(after)} "
+            f"photos differ by up to {largest:.2g}, expected at most {tolerance:g}; this is a bug, please report it"
         )
     return Proof(len(after), largest)
 
@@ -363,6 +364,6 @@ def step_zero(
     labels: list[str],
     photos: tf.Tensor,
 ) -> str:
-    """What `check_step_zero` compared, in words; `answer` gives the new model's logits of the photos on each device."""
+    """The result of `check_step_zero` in words; `answer` gives the new model's logits for the photos on each device."""
     logits = strategy.experimental_local_results(strategy.run(answer))[0].numpy()
     return str(check_step_zero(source, labels, photos, logits))

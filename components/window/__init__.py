@@ -1,1 +1,1 @@
-"""Window: several spans of photos, each ingested and passed through the backbone once, as one set to train on."""
+"""Window: combines several spans of photos, each ingested and passed through the backbone once, into one data set."""

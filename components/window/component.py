@@ -40,24 +40,23 @@ def Window(
     earlier_vectors: InputArtifact[List[standard_artifacts.Examples]] = None,  # noqa: UP006
     earlier_reports: InputArtifact[List[IngestReport]] = None,  # noqa: UP006
 ):
-    """Puts the spans of the window together, for everything that learns and evaluates.
+    """Combines the spans of the window for training and evaluation.
 
     Args:
-      photos, vectors, ingest_report: of the newest span; of ImageExampleGen and FeatureVectorGen.
-      drift: what DriftGate says of it.
-      curated_schema: the classes, or none where the photos say which there are.
-      window_photos, window_vectors: the examples of all spans, in their order; linked, not copied, where that is
-        possible.
-      window_report: counts of the photos that count, and `spans`: of each span how many do.
+      photos, vectors, ingest_report: of the newest span, from ImageExampleGen and FeatureVectorGen.
+      drift: DriftGate's verdict on the newest span.
+      curated_schema: the classes, or none if the photos define them.
+      window_photos, window_vectors: the examples of all spans, in order; linked instead of copied where possible.
+      window_report: counts of the photos that are used, and under `spans` how many each span contributes.
       window_schema: the curated schema with every class of the window.
       trained: numbers of the spans whose train and eval splits are used.
       tested: numbers of the spans whose test splits are used.
-      planned: what the window was planned from; ML Metadata keeps it with the execution.
+      planned: the spans that the window was planned from; ML Metadata keeps them with the execution.
       code: fingerprint of the code this step runs; part of the cache key.
       earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
 
     Raises:
-      BadInput: DriftGate stops the newest span; or together the spans have one class only, or no photo in a split.
+      BadInput: DriftGate stops the newest span, or all spans together have only one class or no photos in a split.
     """
     del code, planned
     stop_if_told(read_verdict(DriftVerdict, drift.uri))

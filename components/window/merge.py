@@ -1,9 +1,8 @@
-"""The spans of a window put together: which photo counts in which span, and the files of all of them in one folder.
+"""Combines the spans of a window: decides which span a photo counts for, and puts all files into one folder.
 
-- The same photo in several spans: the newest span's counts, with its label; the others are left out.
-- A photo in the test split of one span and in another split of another: it is tested on only.
-- `data.test_spans`: only these spans' test photos are tested on, also when the spans have left the window; no other
-  test photo is used.
+- A photo in several spans: the copy in the newest span counts, with its label; the others are left out.
+- A photo in the test split of one span and in another split of another span: it is only tested on.
+- With `data.test_spans`, only the test photos of these spans are used, even after the spans have left the window.
 """
 
 from __future__ import annotations
@@ -24,23 +23,26 @@ from schemas import features as f
 
 @dataclass(frozen=True)
 class Part:
-    """A span. photos, vectors: folders of the artifacts. keys: its photos. trained, tested: whether its train and eval
-    splits, and its test split, belong to the window.
-    """
+    """One span of a window."""
 
     span: int
     photos: str
+    """Folder of the artifact."""
     vectors: str
+    """Folder of the artifact."""
     keys: Sequence[Key]
+    """The photos of the span."""
     trained: bool
+    """Whether the window uses its train and eval splits."""
     tested: bool
+    """Whether the window uses its test split."""
 
     def uses(self, split: str) -> bool:
         return self.tested if split == "test" else self.trained
 
 
 def choose_photos(parts: Sequence[Part]) -> dict[int, set[str]]:
-    """What is left out: span -> content hashes of photos that count elsewhere.
+    """The photos to leave out: span -> content hashes of photos that count for another span or split.
 
     Args:
       parts: the spans, in any order.
@@ -62,9 +64,9 @@ def choose_photos(parts: Sequence[Part]) -> dict[int, set[str]]:
 def merge_files(
     parts: Sequence[Part], left_out: Mapping[int, Collection[str]], photos: str, vectors: str, splits: Sequence[str]
 ) -> None:
-    """Puts the files of all spans into `photos` and `vectors`, by links where the file system has them.
+    """Puts the files of all spans into `photos` and `vectors`, as links if the file system supports them.
 
-    A split of a span without photos to leave out costs nothing; of another the files are written anew.
+    Files are rewritten only for splits with photos to leave out.
     """
     for part in parts:
         has_less = {key.split for key in part.keys if key.content_hash in left_out[part.span]}
@@ -97,11 +99,11 @@ def _link(file: str, name: str) -> None:
 def merge_reports(
     parts: Sequence[Part], left_out: Mapping[int, Collection[str]], reports: Mapping[int, Mapping[str, Any]]
 ) -> tuple[dict[str, Any], list[Key]]:
-    """Counts of the photos that count, in the form of an ingest report; and their keys, in order.
+    """Counts of the photos that are used, in the form of an ingest report; and their keys, in order.
 
     Args:
       parts: the spans.
-      left_out: of `choose_photos`.
+      left_out: from `choose_photos`.
       reports: span -> its `report.json`.
     """
     used = {part.span: [key for key in part.keys if part.uses(key.split)] for part in parts}

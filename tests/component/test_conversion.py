@@ -124,18 +124,18 @@ ODD_FILES = {
     "grey_alpha.png": (encode(with_alpha(SCENE.convert("L"), MASK), "PNG"), READ, "PNG"),
     "gif_transparent.gif": (encode(SCENE.quantize(32), "GIF", transparency=3), CONVERTED, "GIF"),
     "all_transparent.png": (
-        encode(with_alpha(SCENE, 0), "PNG"), "almost_nothing_to_see", "is transparent all over"
+        encode(with_alpha(SCENE, 0), "PNG"), "almost_nothing_to_see", "is fully transparent"
     ),
     "all_transparent.gif": (
-        encode(Image.new("P", SCENE.size), "GIF", transparency=0), "almost_nothing_to_see", "is transparent all over"
+        encode(Image.new("P", SCENE.size), "GIF", transparency=0), "almost_nothing_to_see", "is fully transparent"
     ),
     "white_on_nothing.png": (
         encode(with_alpha(Image.new("RGB", SCENE.size, "white"), MASK), "PNG"),
         "almost_nothing_to_see",
-        "has nothing to see on the background #ffffff, where all of it is #ffffff; set image.background",
+        "shows nothing on the background #ffffff: every pixel is #ffffff; set image.background",
     ),
     "all_black.jpg": (
-        encode(Image.new("RGB", SCENE.size), "JPEG"), "almost_nothing_to_see", "all its pixels are #000000; delete it"
+        encode(Image.new("RGB", SCENE.size), "JPEG"), "almost_nothing_to_see", "every pixel is #000000; delete it"
     ),
     "all_red.png": (encode(Image.new("RGB", SCENE.size, "red"), "PNG"), READ, "PNG"),
     "dark_night.jpg": (encode(SCENE.point(lambda value: value // 24), "JPEG"), READ, "JPEG"),
@@ -145,7 +145,7 @@ ODD_FILES = {
     "grey12_in_16.png": (
         encode(Image.fromarray(GREY.astype(np.uint16) * 16), "PNG"),
         "almost_nothing_to_see",
-        "is nearly black: it has 16 bits a colour and uses the lowest 5% of their range, as 12 bits stored in 16 do",
+        "is nearly black: it has 16 bits per colour but uses only the lowest 5% of the range",
     ),
     "grey12_in_16.tif": (
         encode(Image.fromarray(GREY.astype(np.uint16) * 16), "TIFF"), "almost_nothing_to_see", "the lowest 5%"
@@ -153,8 +153,8 @@ ODD_FILES = {
     "bit1.png": (encode(SCENE.convert("1"), "PNG"), READ, "PNG"),
     "cmyk.jpg": (encode(SCENE.convert("CMYK"), "JPEG"), READ, "JPEG"),
     "progressive.jpg": (encode(SCENE, "JPEG", progressive=True), READ, "JPEG"),
-    "one_pixel.png": (encode(SCENE.resize((1, 1)), "PNG"), "too_small", "has 1 x 1 pixels"),
-    "thin.png": (encode(SCENE.resize((2000, 3)), "PNG"), "too_small", "has 2000 x 3 pixels"),
+    "one_pixel.png": (encode(SCENE.resize((1, 1)), "PNG"), "too_small", "is 1 x 1 pixels"),
+    "thin.png": (encode(SCENE.resize((2000, 3)), "PNG"), "too_small", "is 2000 x 3 pixels"),
     "orient6.jpg": (encode(SCENE, "JPEG", exif=turned(6)), READ, "JPEG"),
     "orient6.png": (encode(SCENE, "PNG", exif=turned(6)), CONVERTED, "PNG"),
     "orient6_exif_after_195k.jpg": (jpeg_with(*BIG_PROFILE, exif_segment(6)), CONVERTED, "JPEG"),
@@ -164,7 +164,7 @@ ODD_FILES = {
     "mpo.jpg": (encode(SCENE, "MPO", save_all=True, append_images=[ROTATED.copy()]), READ, "JPEG"),
     "motion_photo.jpg": (encode(SCENE, "JPEG") + b"\0\0\0\x18ftypmp42" + bytes(50_000), READ, "JPEG"),
     "png_trailing.png": (encode(SCENE, "PNG") + b"x" * 5000, READ, "PNG"),
-    "no_eoi.jpg": (encode(SCENE, "JPEG")[:-2], "truncated", "is a JPEG that ends too early"),
+    "no_eoi.jpg": (encode(SCENE, "JPEG")[:-2], "truncated", "is a truncated JPEG"),
     "leading_newline.jpg": (b"\n" + encode(SCENE, "JPEG"), "not_an_image", "it starts with 0a ff d8"),
     "apng.png": (encode(SCENE, "PNG", save_all=True, append_images=[ROTATED.copy()]), READ, "PNG"),
     "animated.gif": (encode(SCENE, "GIF", save_all=True, append_images=[ROTATED.copy()]), READ, "GIF"),
@@ -175,16 +175,16 @@ ODD_FILES = {
     "cmyk.tif": (encode(SCENE.convert("CMYK"), "TIFF"), CONVERTED, "TIFF"),
     "grey16.tif": (encode(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"), CONVERTED, "TIFF"),
     "float.tif": (
-        encode(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "unsupported_format", "is a TIFF with 32 bits a pixel"
+        encode(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "unsupported_format", "a TIFF with 32 bits per pixel"
     ),
     "as_AVIF.jpg": (encode(SCENE, "AVIF"), CONVERTED, "AVIF"),
     "phone.heic": (HEIC, CONVERTED, "HEIC"),
-    "as_JPEG2000.jpg": (encode(SCENE, "JPEG2000"), "unsupported_format", "is a JPEG 2000 image; supported are JPEG"),
-    "as_ICO.jpg": (encode(SCENE, "ICO"), "unsupported_format", "is a Windows icon image"),
-    "as_PPM.jpg": (encode(SCENE, "PPM"), "unsupported_format", "is a Netpbm image"),
-    "as_TGA.jpg": (encode(SCENE, "TGA"), "not_an_image", "is no known kind of image"),
-    "as_PCX.jpg": (encode(SCENE, "PCX"), "not_an_image", "is no known kind of image"),
-    "as_ICNS.jpg": (encode(SCENE.resize((128, 128)), "ICNS"), "not_an_image", "is no known kind of image"),
+    "as_JPEG2000.jpg": (encode(SCENE, "JPEG2000"), "unsupported_format", "is in JPEG 2000 format; supported"),
+    "as_ICO.jpg": (encode(SCENE, "ICO"), "unsupported_format", "is in Windows icon format"),
+    "as_PPM.jpg": (encode(SCENE, "PPM"), "unsupported_format", "is in Netpbm format"),
+    "as_TGA.jpg": (encode(SCENE, "TGA"), "not_an_image", "is not a known image format"),
+    "as_PCX.jpg": (encode(SCENE, "PCX"), "not_an_image", "is not a known image format"),
+    "as_ICNS.jpg": (encode(SCENE.resize((128, 128)), "ICNS"), "not_an_image", "is not a known image format"),
     "png_big_text.png": (png_with_text(3_000_000), READ, "PNG"),
     "exif_garbage.jpg": (
         jpeg_with(segment(b"\xe1", b"Exif\0\0II*\0" + b"\xff" * 16)), READ, "JPEG"
@@ -196,8 +196,8 @@ ODD_FILES = {
     "q1.jpg": (encode(SCENE, "JPEG", quality=1), READ, "JPEG"),
     "luma_only.jpg": (encode(SCENE.convert("L"), "JPEG"), READ, "JPEG"),
     "rgb_keep.jpg": (encode(SCENE, "JPEG", keep_rgb=True), READ, "JPEG"),
-    "cut.webp": (encode(SCENE, "WEBP")[:-200], "corrupt", "is a damaged WebP, or one of a rare kind"),
-    "not_heic_at_all.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "corrupt", "is a damaged HEIC"),
+    "cut.webp": (encode(SCENE, "WEBP")[:-200], "corrupt", "is a damaged or unusual WebP"),
+    "not_heic_at_all.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "corrupt", "is a damaged or unusual HEIC"),
 }  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def test_the_conversion_can_be_switched_off(name, reason):
 
 def test_without_its_package_heic_is_refused_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(PhotoRejected, match="is read with the package pi-heif, and that is not installed") as rejected:
+    with pytest.raises(PhotoRejected, match="needs the package pi-heif, and that is not installed") as rejected:
         read_photo(HEIC, PhotoRules())
     assert rejected.value.reason == "unsupported_format"
 
@@ -323,7 +323,7 @@ def test_the_size_is_judged_before_a_pixel_is_decoded(name, monkeypatch):
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
     pixels = facts.width * facts.height
-    with pytest.raises(PhotoRejected, match=f"pixels; at most {pixels - 1:,} in all are allowed") as rejected:
+    with pytest.raises(PhotoRejected, match=f"pixels; at most {pixels - 1:,} in total are allowed") as rejected:
         read_photo(content, PhotoRules(max_pixels=pixels - 1))
     assert rejected.value.reason == "too_large"
 
@@ -335,7 +335,7 @@ def enormous_png(side):
 
 def test_pillow_s_own_limit_does_not_interfere():
     """It allows 178,956,970 pixels; the second picture has more, and nothing in it to decode."""
-    with pytest.raises(PhotoRejected, match="has 60000 x 60000 pixels; at most 300,000,000 in all are allowed"):
+    with pytest.raises(PhotoRejected, match="is 60000 x 60000 pixels; at most 300,000,000 in total are allowed"):
         read_photo(enormous_png(60_000), PhotoRules(max_pixels=300_000_000))
     with pytest.raises(PhotoRejected) as rejected:
         read_photo(enormous_png(13_400), PhotoRules(max_pixels=200_000_000))
@@ -346,7 +346,7 @@ def test_a_text_without_end_is_not_read():
     with pytest.raises(PhotoRejected) as rejected:
         read_photo(png_with_text(80_000_000), PhotoRules())
     assert rejected.value.reason == "corrupt"
-    assert "a text of more than 64 MiB" in rejected.value.detail
+    assert "with more than 64 MiB of text" in rejected.value.detail
 
 
 @settings(max_examples=60, deadline=None)
@@ -407,7 +407,7 @@ def test_a_model_of_an_older_version_has_the_default_rules(tmp_path):
 def test_damaged_rules_are_said_to_be(tmp_path, damaged):
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / INPUT_FILE).write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
-    with pytest.raises(BadInput, match=r"input\.json is damaged: expected what warmstart wrote"):
+    with pytest.raises(BadInput, match=r"input\.json is damaged: expected the rules that warmstart wrote"):
         read_rules(tmp_path)
 
 
@@ -443,7 +443,9 @@ def test_of_a_film_of_two_gigabytes_the_beginning_is_read(start, reason):
     assert rejected.value.reason == reason
     assert film.taken == 1024
     if reason == "too_large":
-        assert rejected.value.detail.startswith("has 2,147 MB, and at most 100 MB are read; save it smaller, or raise ")
+        assert rejected.value.detail.startswith(
+            "is 2,147 MB, more than the limit of 100 MB; save a smaller copy, or raise "
+        )
 
 
 def test_what_may_be_a_photo_is_read_whole(tmp_path):
@@ -451,7 +453,7 @@ def test_what_may_be_a_photo_is_read_whole(tmp_path):
     file.write_bytes(encode(SCENE, "JPEG") + bytes(5000))
     assert read_path(file, PhotoRules()) == file.read_bytes()
     (tmp_path / "large.jpg").write_bytes(encode(SCENE, "JPEG") + bytes(1_000_000))
-    with pytest.raises(PhotoRejected, match="at most 1 MB"):
+    with pytest.raises(PhotoRejected, match="limit of 1 MB"):
         read_path(tmp_path / "large.jpg", PhotoRules(max_file_megabytes=1))
     (tmp_path / "empty.jpg").write_bytes(b"")
     with pytest.raises(PhotoRejected, match="is empty"):

@@ -136,9 +136,9 @@ def test_of_copies_in_several_splits_those_held_back_most_stay(folder, ingest, m
     examples, report = ingest(folder)
     found, rejected = read_report(report.uri)
     assert [(line["file_name"], line["reason"], line["detail"]) for line in rejected] == [
-        ("cat/a.jpg", "duplicate_of_test", "cat/a.jpg has the same bytes as the test photo cat/c.jpg."),
-        ("cat/b.jpg", "duplicate_of_test", "cat/b.jpg has the same bytes as the test photo cat/c.jpg."),
-        ("dog/a.jpg", "duplicate_of_eval", "dog/a.jpg has the same bytes as the eval photo dog/b.jpg."),
+        ("cat/a.jpg", "duplicate_of_test", "cat/a.jpg is identical to the test photo cat/c.jpg."),
+        ("cat/b.jpg", "duplicate_of_test", "cat/b.jpg is identical to the test photo cat/c.jpg."),
+        ("dog/a.jpg", "duplicate_of_eval", "dog/a.jpg is identical to the eval photo dog/b.jpg."),
     ]
     left = names(examples)
     assert (left["eval"], left["test"]) == (["dog/b.jpg"], ["cat/c.jpg"])

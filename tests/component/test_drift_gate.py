@@ -144,7 +144,7 @@ def test_spans_from_before_the_brightness_was_recorded_are_compared_in_the_rest(
 @pytest.mark.parametrize("widths", [(4, WIDTH, WIDTH), (WIDTH, WIDTH, 4)], ids=str)
 def test_vectors_of_two_backbones_are_refused(rng, make_span, gate, widths):
     new, *old = (make_span(f"{i}", records_of(rng, 20, "a", width=width)) for i, width in enumerate(widths))
-    with pytest.raises(BadInput, match=r"have \d values in one span and \d in another; expected those of one backbone"):
+    with pytest.raises(BadInput, match=r"have \d values in one span and \d in another; expected one backbone"):
         gate(new, old)
 
 
@@ -155,7 +155,7 @@ def test_vectors_of_two_backbones_are_refused(rng, make_span, gate, widths):
 def test_a_first_span_has_nothing_to_be_compared_with(rng, make_span, gate, earlier):
     verdict = gate(make_span("new", records_of(rng, 20, "new")), earlier)
     assert (verdict["action"], verdict["new_photos"], verdict["earlier_photos"]) == ("go", 20, 0)
-    assert verdict["text"] == "there is no earlier photo to compare the 20 new ones with"
+    assert verdict["text"] == "there are no earlier photos to compare the 20 new ones with"
 
 
 def test_a_span_like_the_earlier_ones_goes_on(rng, make_span, gate):
@@ -177,8 +177,8 @@ def test_a_stop_is_one_sentence_and_leaves_its_verdict(rng, make_span, gate, tmp
     with pytest.raises(BadInput) as stopped:
         gate(make_span("new", records_of(rng, 20, "new", swap=True)), [old])
     said = str(stopped.value)
-    assert said.startswith("the new span was stopped at the drift gate: the 20 new photos differ from the 100 earlier")
-    assert "20 of 20 resemble another class most (10 'cat' like 'dog', 10 'dog' like 'cat')" in said
+    assert said.startswith("the drift gate stopped the new span: the 20 new photos differ from the 100 earlier")
+    assert "20 of 20 look most like another class (10 'cat' like 'dog', 10 'dog' like 'cat')" in said
     assert said.endswith("or let it pass with drift.class_feature_distance.stop=null")
     verdict = verdict_in(str(tmp_path / "verdict"))
     assert verdict["action"] == "stop"
@@ -192,7 +192,7 @@ def test_a_stop_that_is_left_to_others_is_found_again(rng, make_span, gate):
     assert verdict["action"] == "stop"
     found = [artifact.get_string_custom_property(name) for name in ("action", "vectors", "thresholds")]
     assert found == ["stop", new.uri, THRESHOLDS]
-    with pytest.raises(BadInput, match="the new span was stopped at the drift gate"):
+    with pytest.raises(BadInput, match="the drift gate stopped the new span"):
         stop_if_told(from_json(DriftVerdict, verdict))
 
 

@@ -318,7 +318,7 @@ def test_a_conversion_that_was_damaged_in_the_cache_is_made_anew(cache, monkeypa
 def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr(feature_vector, "check_feature_vector", lambda _: 7)
     monkeypatch.setattr(saved_feature_vector, "save_feature_vector", lambda _, folder: (folder / "half").touch())
-    with pytest.raises(BadInput, match="came out 7 wide, expected 1280"):
+    with pytest.raises(BadInput, match="gave a width of 7, expected 1280"):
         feature_vector.resolve("efficientnet_lite0")
     assert list((cache / "backbones").iterdir()) == []
 
@@ -413,7 +413,7 @@ def test_an_archive_cannot_write_outside_its_folder(cache, tmp_path):
 
 
 def test_an_archive_of_something_else_is_named(cache, tmp_path):
-    with pytest.raises(BadInput, match=r"photos\.tar\.gz holds no saved_model\.pb"):
+    with pytest.raises(BadInput, match=r"photos\.tar\.gz contains no saved_model\.pb"):
         feature_vector.resolve(archive_of(tmp_path / "photos.tar.gz", "cat.jpg"))
     with pytest.raises(BadInput, match=r"old\.tar\.gz is a TF1 hub module"):
         feature_vector.resolve(archive_of(tmp_path / "old.tar.gz", "saved_model.pb", "tfhub_module.pb"))

@@ -353,7 +353,7 @@ def test_data_sets_at_different_spans_stop_the_step(tmp_path, drawn_photos):
     sources = {name: f"{tmp_path}/{name}/{{SPAN}}" for name in ("cats_vs_dogs", "image_folder")}
     write_photos(tmp_path / "cats_vs_dogs" / "2", drawn_photos[:4])
     write_photos(tmp_path / "image_folder" / "1", drawn_photos[4:8])
-    with pytest.raises(BadInput, match=r"is complete yet: .*/2 waits for image_folder, where there is no span 2; "):
+    with pytest.raises(BadInput, match=r"is complete yet: .*/2 is waiting for span 2 of image_folder; "):
         runs.run(sources)
     write_photos(tmp_path / "image_folder" / "2", drawn_photos[8:12])
     state, (span, _), names = photos_state(runs.run(sources))

@@ -166,7 +166,7 @@ def test_the_model_in_production_is_explained(root, exported_model):
 def test_a_model_whose_layers_cannot_be_reached_is_said_to_be(photos, older_model):
     code, output, errors = explain("photos/0.jpg", "--model", older_model)
     assert (code, errors) == (0, "")
-    why = "Grad-CAM needs its layers, which cannot be reached: it answers files of photos alone, not their pixels"
+    why = "Grad-CAM needs its layers, which cannot be reached: it accepts only encoded photos, not pixels"
     assert f"by occlusion. {why}" in output
     assert "no feature maps, its layers cannot be reached" in output
     assert sorted(file.name for file in Path("explanations").glob("[!.]*")) == ["0.heat_maps.png", "index.html"]
@@ -253,7 +253,7 @@ def test_a_webp_is_explained_where_the_model_s_rules_allow_it(photos, exported_m
     (strict / INPUT_FILE).write_text(as_json(PhotoRules(convert=False)))
     code, _, errors = explain("photos/犬.webp", "--model", exported_model, "--model", strict)
     assert code == 2
-    assert errors.startswith("error: photos/犬.webp is a WebP image; supported are")
+    assert errors.startswith("error: photos/犬.webp is in WebP format; supported formats are")
 
 
 # ---- what is wrong
@@ -266,9 +266,9 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_explained(photos,
     assert code == 2
     assert [line.split()[0] for line in output.splitlines()[1:4]] == [f"photos/{i}.jpg" for i in range(3)]
     assert errors.splitlines() == [
-        "error: photos/cut.jpg is a JPEG that ends too early; copy it again.",
-        "error: photos/notes.jpg is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
-        "data.convert WebP, TIFF, AVIF, HEIC.",
+        "error: photos/cut.jpg is a truncated JPEG; copy it again.",
+        "error: photos/notes.jpg is a text file, not an image; supported formats are JPEG, PNG, GIF, BMP, "
+        "and with data.convert also WebP, TIFF, AVIF, HEIC.",
         "error: absent.jpg cannot be read: No such file or directory.",
         "3 of 6 photos were explained",
     ]
@@ -283,7 +283,7 @@ def test_nothing_but_bad_files_leaves_no_page(photos, exported_model):
 
 
 def test_wrong_models_are_answered_in_one_sentence(photos, exported_model, tmp_path):
-    assert "photos is no SavedModel: it has no saved_model.pb; expected the folder of a model" in refused(
+    assert "photos is not a SavedModel: it has no saved_model.pb; expected the folder of a model" in refused(
         "photos/0.jpg", "--model", "photos"
     )
     assert "--model fine-tuned is neither a folder nor one of production, feature_extraction, fine_tuned" in refused(
@@ -295,7 +295,7 @@ def test_wrong_models_are_answered_in_one_sentence(photos, exported_model, tmp_p
     assert "is damaged and cannot be loaded" in refused("photos/0.jpg", "--model", damaged)
     stranger = tmp_path / "stranger"
     tf.saved_model.save(tf.Module(), str(stranger))
-    assert "is none of warmstart's" in refused("photos/0.jpg", "--model", stranger)
+    assert "was not exported by warmstart" in refused("photos/0.jpg", "--model", stranger)
     root = Root("runs/empty")
     root.prepare("cats_vs_dogs")
     assert "nothing is in production in" in refused("photos/0.jpg", "--model", "production")
@@ -311,7 +311,7 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
     assert "no layer matches 'stem_activatoin'; the nearest of 6 are stem_activation, " in refused(
         "photos/0.jpg", *model, "--layers", "stem_activatoin"
     )
-    assert "is no regular expression" in refused("photos/0.jpg", *model, "--layers", "(")
+    assert "is not a valid regular expression" in refused("photos/0.jpg", *model, "--layers", "(")
     assert "6 layers match '.'" in refused("--filters", ".", *model)
     assert "layers cannot be reached: it answers files" in refused(
         "photos/0.jpg", "--layers", "x", "--model", older_model

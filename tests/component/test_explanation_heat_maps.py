@@ -192,7 +192,7 @@ def test_a_model_without_a_gradient_gets_occlusion():
     assert found.maps[0, :5, :5].min() > 0
     assert found.maps[0].max() == 1
     assert not found.maps[0, 9:].any()
-    with pytest.raises(BadInput, match="integrated gradients cannot be had of this model: no gradient"):
+    with pytest.raises(BadInput, match="integrated gradients cannot be computed for this model: no gradient"):
         heat_maps(steps, image, [1], INTEGRATED_GRADIENTS)
 
 
@@ -221,7 +221,7 @@ def test_a_model_that_takes_files_alone_is_explained_through_files(older_model, 
     )
     found = heat_maps(older, images[:1], [0])
     assert found.method == OCCLUSION
-    assert "it answers files of photos alone" in found.why
+    assert "it accepts only encoded photos" in found.why
 
 
 def test_an_ensemble_has_no_layer_that_all_paths_pass_through(tmp_path, exported_model, calibrated_model, images):
@@ -231,7 +231,7 @@ def test_an_ensemble_has_no_layer_that_all_paths_pass_through(tmp_path, exported
     assert both.last_places() is None
     found = heat_maps(both, images[:1], [1])
     assert found.method == INTEGRATED_GRADIENTS
-    assert "no layer with places in it" in found.why
+    assert "no spatial layer" in found.why
 
 
 # ---- the planted case

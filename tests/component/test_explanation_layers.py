@@ -73,7 +73,7 @@ def test_a_pattern_chooses_all_that_it_is_found_in(model):
     ("pattern", "said"),
     [
         ("top_activatoin", "no layer matches 'top_activatoin'; the nearest of 6 are top_activation, "),
-        ("(", "the layer pattern '[(]' is no regular expression: "),
+        ("(", "the layer pattern '[(]' is not a valid regular expression: "),
     ],
 )
 def test_a_pattern_that_matches_nothing_is_answered_with_the_nearest_names(model, pattern, said):
@@ -91,7 +91,7 @@ def test_one_layer_is_asked_for_by_its_whole_name_or_by_a_pattern_of_its_own(mod
 
 
 def test_layers_that_cannot_be_reached_are_said_to_be(older_model):
-    with pytest.raises(BadInput, match="layers cannot be reached: it answers files of photos alone"):
+    with pytest.raises(BadInput, match="layers cannot be reached: it accepts only encoded photos"):
         layers.choose_layers(load_model(older_model), None)
 
 

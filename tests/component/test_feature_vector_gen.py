@@ -237,7 +237,7 @@ def test_the_brightness_is_the_mean_of_the_pixels(made, homes, images_of):
 def test_a_record_says_what_was_done(made, backbone_cut, tiny_backbone):
     assert made.note == {
         "frozen_pass": frozen_pass.build(hub.load(tiny_backbone), 16, backbone_cut).note,
-        "cut": f"cut at {backbone_cut.place}, 8x8x8 values a photo",
+        "cut": f"cut at {backbone_cut.place}, 8x8x8 values per photo",
         "computed": 21,
         "reused": 0,
     }
@@ -449,7 +449,7 @@ def test_photos_keep_their_vectors_whether_or_not_there_are_views(with_views, ma
     ("unfreeze", "why"),
     [
         (None, "no activations are kept"),
-        ({"pattern": ".*"}, "no activations are kept: no frozen variable lies below all that learns"),
+        ({"pattern": ".*"}, "no activations are kept: no frozen variable is below everything that learns"),
     ],
 )
 def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, unfreeze, why):

@@ -266,7 +266,7 @@ def test_a_part_that_cannot_be_read_is_told_and_the_others_are_found(drawn_run, 
         file.write_bytes(b"damaged")
     found = find(drawn_run.outputs(), seed=1)
     assert found["problems"]
-    assert all(" could not be found: " in problem for problem in found["problems"])
+    assert all(" could not be shown: " in problem for problem in found["problems"])
     if what in ("photos", "vectors"):
         assert found["comparison"]["confusion"] == whole["comparison"]["confusion"]
     else:
@@ -306,7 +306,7 @@ def test_histories_are_given_as_they_are(tmp_path):
     found = find(RunOutputs(histories={"feature_extraction": str(tmp_path), "fine_tuned": str(tmp_path / "gone")}), 1)
     assert found["training"] == {"feature_extraction": history, "fine_tuned": None}
     [problem] = found["problems"]
-    assert problem.startswith("how fine-tuned learnt could not be found: ")
+    assert problem.startswith("the learning curves of fine-tuned could not be shown: ")
 
 
 def test_rejected_files_take_turns_by_their_reasons(tmp_path, drawn_photos):
@@ -383,7 +383,7 @@ def test_the_winner_s_worst_mistakes_have_heat_maps(drawn_run, exported_model):
 def test_a_model_that_cannot_be_loaded_costs_the_heat_maps_alone(drawn_run, tmp_path):
     found = find(drawn_run.outputs(models={"fine_tuned": str(tmp_path)}, winner="fine_tuned"), seed=1)
     [problem] = found["problems"]
-    assert problem.startswith("the heat maps of the worst mistakes could not be found: BadInput")
+    assert problem.startswith("the heat maps of the worst mistakes could not be shown: BadInput")
     worst = found["comparison"]["worst"]["fine_tuned"]
     assert [mistake["heat_map"] for mistake in worst] == [None] * len(worst)
     assert all(mistake["photo"]["thumbnail"] for mistake in worst)

@@ -151,7 +151,7 @@ def test_a_size_can_be_fixed_or_left_open():
 def test_sizes_too_small_are_refused_as_keras_refuses_them(name):
     application = registry.KERAS_APPLICATIONS[name]
     smallest = application.minimum_size
-    with pytest.raises(BadInput, match=f"{name} takes no images of {smallest - 1} pixels, but from {smallest} on"):
+    with pytest.raises(BadInput, match=f"{name} needs images of at least {smallest} pixels, not {smallest - 1}"):
         keras_applications.build(application, "none", "avg", smallest - 1)
     with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}"):
         getattr(tf_keras.applications, name)(
@@ -339,7 +339,7 @@ def test_an_existing_target_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("folder", "file", "link"):
-        with pytest.raises(BadInput, match=f"{name} exists already: give a folder that does not, or remove it"):
+        with pytest.raises(BadInput, match=f"{name} already exists: give another folder, or remove it"):
             keras_applications.export("MobileNetV2", tmp_path / name, "none")
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link"]

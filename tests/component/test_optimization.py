@@ -119,7 +119,7 @@ def test_a_variable_at_the_full_rate_is_as_with_keras_to_the_bit(name):
 
 @pytest.mark.parametrize("wrong", [{"multipliers": {"c:0": 0.5}}, {"stages": {"c:0": 1}}])
 def test_a_name_that_no_variable_has_is_refused(wrong):
-    with pytest.raises(ValueError, match="c:0 has a multiplier or a stage, but is none of the 2 variables"):
+    with pytest.raises(ValueError, match="c:0 has a multiplier or a stage, but is not one of the 2 variables"):
         step(optimizer(**wrong), variables("a", "b"), GRADIENTS[0])
 
 

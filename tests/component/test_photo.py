@@ -137,14 +137,14 @@ BAD = {
     "text": ("Grüße, kein Bild".encode(), "not_an_image", "a text file"),
     "long_text": (("é" * 900).encode()[:1501], "not_an_image", "a text file"),
     "noise": (bytes(range(200, 220)) * 9, "not_an_image", "c8 c9 ca"),
-    "webp": (encode(SCENE, "WEBP"), "unsupported_format", "WebP image; supported are JPEG, PNG, GIF, BMP"),
+    "webp": (encode(SCENE, "WEBP"), "unsupported_format", "in WebP format; supported formats are JPEG, PNG, GIF, BMP"),
     "tiff": (encode(SCENE, "TIFF"), "unsupported_format", "TIFF"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported_format", "HEIC"),
     "avif": (b"\0\0\0\x18ftypavif\0\0\0\0", "unsupported_format", "AVIF"),
     "ico": (encode(SCENE, "ICO"), "unsupported_format", "Windows icon"),
     "jpeg_2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "unsupported_format", "JPEG 2000"),
     "svg": (b'<?xml version="1.0"?>\n<svg xmlns="x">', "unsupported_format", "SVG"),
-    "jpeg_cut": (encode(SCENE, "JPEG")[:-200], "truncated", "JPEG that ends too early"),
+    "jpeg_cut": (encode(SCENE, "JPEG")[:-200], "truncated", "truncated JPEG"),
     "png_cut": (encode(SCENE, "PNG")[:-20], "truncated", "PNG"),
     "gif_cut": (encode(PALETTE, "GIF")[:-300], "truncated", "GIF"),
     "bmp_cut": (encode(SCENE, "BMP")[:-200], "truncated", "BMP"),
@@ -155,12 +155,12 @@ BAD = {
     "bmp_1_bit": (encode(SCENE.convert("1"), "BMP"), "unsupported_format", "BMP (1) that Pillow"),
     "bmp_run_length": (run_length_bmp(), "unsupported_format", "BMP (P) that Pillow"),
     "bmp_16": (bmp(bytes(2 * WIDTH * HEIGHT), bits=16), "unsupported_format", "BMP"),
-    "gif_larger_canvas": (gif_on_a_larger_canvas(), "decoder_disagrees", "80 x 60 pixels by Pillow, 64 x 48"),
+    "gif_larger_canvas": (gif_on_a_larger_canvas(), "decoder_disagrees", "80 x 60 pixels according to Pillow, but 64"),
     "gif_transparent": (encode(PALETTE, "GIF", transparency=3), "decoder_disagrees", "GIF (P)"),
     "cmyk_without_marker": (
         without_adobe_marker(encode(SCENE.convert("CMYK"), "JPEG")), "decoder_disagrees", "JPEG (CMYK)"
     ),
-    "png_with_orientation": (encode(SCENE, "PNG", exif=orientation(6)), "decoder_disagrees", "orientation 6 by"),
+    "png_with_orientation": (encode(SCENE, "PNG", exif=orientation(6)), "decoder_disagrees", "orientation 6 according"),
 }  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def test_limits_are_inclusive():
     photo_bytes = encode(SCENE, "PNG")
     assert inspect(photo_bytes, min_side=HEIGHT, max_pixels=WIDTH * HEIGHT).width == WIDTH
     small = rejection(photo_bytes, min_side=HEIGHT + 1)
-    assert (small.reason, small.detail) == ("too_small", "has 64 x 48 pixels; each side must have at least 49.")
+    assert (small.reason, small.detail) == ("too_small", "is 64 x 48 pixels; each side must be at least 49.")
     assert rejection(photo_bytes, max_pixels=WIDTH * HEIGHT - 1).reason == "too_large"
 
 
@@ -311,7 +311,7 @@ def test_a_photo_that_was_cut_off_and_closed_again_is_named(share, subsampling):
     rejected = rejection(jpeg)
     assert rejected.reason == "cut_off"
     assert re.fullmatch(
-        r"is a JPEG whose lower \d\d% are one shade, #[0-9a-f]{6}, .*; copy it again\.", rejected.detail
+        r"is a JPEG whose lower \d\d% is a single colour, #[0-9a-f]{6}, .*; copy it again\.", rejected.detail
     )
 
 
@@ -340,4 +340,4 @@ def test_many_frames_are_more_pixels_than_one():
     assert inspect(gif, max_pixels=20 * WIDTH * HEIGHT).image_format == "GIF"
     rejected = rejection(gif, max_pixels=20 * WIDTH * HEIGHT - 1)
     assert (rejected.reason, rejected.convertible) == ("too_large", "GIF")
-    assert rejected.detail.startswith(f"has 20 frames of {WIDTH} x {HEIGHT} pixels; at most 61,439 pixels in all")
+    assert rejected.detail.startswith(f"has 20 frames of {WIDTH} x {HEIGHT} pixels; at most 61,439 pixels in total")

@@ -123,9 +123,9 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_answered(photos, 
     assert len(output.splitlines()) == 1 + 24
     assert errors.splitlines() == [
         "error: photos/a/00a.jpg is empty (0 bytes); expected a photo.",
-        "error: photos/a/notes.jpg is a text file, not an image; supported are JPEG, PNG, GIF, BMP, and with "
-        "data.convert WebP, TIFF, AVIF, HEIC.",
-        "error: photos/b/cut.jpg is a JPEG that ends too early; copy it again.",
+        "error: photos/a/notes.jpg is a text file, not an image; supported formats are JPEG, PNG, GIF, BMP, "
+        "and with data.convert also WebP, TIFF, AVIF, HEIC.",
+        "error: photos/b/cut.jpg is a truncated JPEG; copy it again.",
         "error: absent.jpg cannot be read: No such file or directory.",
         f"error: {os.devnull} is no file; expected a photo.",
         "24 of 29 files were answered",
@@ -284,12 +284,12 @@ def test_photos_are_judged_by_the_rules_of_the_model(photos, exported_model, rul
     small.paste("red", (0, 0, 4, 8))
     small.save("small.png")
     assert predict("small.png", "--model", exported_model)[2].splitlines()[0] == (
-        "error: small.png has 8 x 8 pixels; each side must have at least 16."
+        "error: small.png is 8 x 8 pixels; each side must be at least 16."
     )
     model = ruled_model(PhotoRules(min_side=8, max_pixels=64))
     assert predict("small.png", "--model", model)[0] == 0
     assert predict("photos/a/00.jpg", "--model", model)[2].splitlines()[0] == (
-        f"error: photos/a/00.jpg has {size[0]} x {size[1]} pixels; at most 64 in all are allowed."
+        f"error: photos/a/00.jpg is {size[0]} x {size[1]} pixels; at most 64 in total are allowed."
     )
 
 
@@ -301,7 +301,7 @@ def test_the_rules_outlive_a_rollback(photos, cut_model, ruled_model):
         serving.push(folder, model_identity(folder), Release(), serving.production())
     assert predict("photos/a/00.jpg")[0] == 0
     serving.rollback()
-    assert "each side must have at least 1000" in predict("photos/a/00.jpg")[2]
+    assert "each side must be at least 1000" in predict("photos/a/00.jpg")[2]
 
 
 def test_a_webp_gets_the_answer_of_its_pixels(photos, exported_model, ruled_model, drawn_photos):
@@ -314,7 +314,7 @@ def test_a_webp_gets_the_answer_of_its_pixels(photos, exported_model, ruled_mode
     assert webp["probabilities"] == pytest.approx(png["probabilities"], abs=1e-6)
     code, _, errors = predict("cat.webp", "--model", ruled_model(PhotoRules(convert=False)))
     assert code == 2
-    assert errors.startswith("error: cat.webp is a WebP image; supported are JPEG, PNG, GIF, BMP")
+    assert errors.startswith("error: cat.webp is in WebP format; supported formats are JPEG, PNG, GIF, BMP")
 
 
 def test_progress_is_shown_on_a_terminal_for_many_photos(photos, cut_model, monkeypatch):

@@ -134,17 +134,17 @@ def probabilities(classes):
     ("answer", "name", "why"),
     [
         (probabilities(2), "serving_default", "it has no signature serve_examples"),
-        (lambda examples: {"scores": tf.ones([1, 2])}, "serve_examples", "does not answer a photo (KeyError"),
-        (probabilities(3), "serve_examples", "gives probabilities of shape [1, 3], not of its 2 classes"),
+        (lambda examples: {"scores": tf.ones([1, 2])}, "serve_examples", "fails on a photo (KeyError"),
+        (probabilities(3), "serve_examples", "returns probabilities of shape [1, 3], not of its 2 classes"),
         (
             lambda examples: {"probabilities": tf.io.decode_jpeg(examples[0])},
             "serve_examples",
-            "does not answer a photo (InvalidArgumentError",
+            "fails on a photo (InvalidArgumentError",
         ),
         (
             lambda examples: {"probabilities": tf.fill([tf.shape(examples)[0], 2], np.float32(np.nan))},
             "serve_examples",
-            "gives probabilities",
+            "returns probabilities",
         ),
     ],
 )
@@ -159,8 +159,8 @@ def test_another_signature_is_named(answer, name, why, example, tmp_path):
     [
         (["dog", "cat"], "comparable", "it knows the same classes"),
         (["bird", "cat", "dog"], "comparable", "it knows 3 classes, of which 2 are among the winner's 2"),
-        (["bird", "cat"], "other_labels", "of its 2 classes 1 are the winner's, expected two at least"),
-        (["Cat", "Dog"], "other_labels", "of its 2 classes 0 are the winner's"),
+        (["bird", "cat"], "other_labels", "it shares 1 of its 2 classes with the winner, expected at least two"),
+        (["Cat", "Dog"], "other_labels", "it shares 0 of its 2 classes with the winner"),
     ],
 )
 def test_labels_are_compared_by_name(labels, state, text, example, tmp_path):

@@ -95,7 +95,7 @@ def said(pushed):
     ("blessings", "reason"),
     [
         ((False, True), "ReleaseGate refused the model: it is worse than version 7"),
-        ((True, False), "ServableCheck found that the model cannot be served as it should be"),
+        ((True, False), "ServableCheck found that the model cannot be served correctly"),
         ((False, False), "ReleaseGate refused the model: it is worse than version 7"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_model_that_was_compared_with_another_version_is_not_pushed(push, serv
     first = serving.production()
     pushed = push(b"b", release=RELEASE)
     assert said(pushed) == (0, "production_changed")
-    assert f"by now version {first} is in production" in pushed.get_string_custom_property("reason")
+    assert f"version {first} is now in production" in pushed.get_string_custom_property("reason")
     assert said(push(b"b", release={**RELEASE, "compared_with": first})) == (1, "")
 
 

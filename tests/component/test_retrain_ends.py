@@ -82,8 +82,8 @@ def test_with_production_as_it_was_pushed_nothing_is_said(nights):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda n: shutil.rmtree(n.served), "is gone, so nothing is in production in its place"),
-        (lambda n: shutil.rmtree(n.root.serving), "is gone, so nothing is in production in its place"),
+        (lambda n: shutil.rmtree(n.served), "is gone, so nothing is in production"),
+        (lambda n: shutil.rmtree(n.root.serving), "is gone, so nothing is in production"),
         (lambda n: (n.served / "saved_model.pb").unlink(), "is damaged: saved_model.pb is missing"),
         (lambda n: (n.served / "saved_model.pb").write_text("GRAPH"), "is damaged: saved_model.pb was changed"),
         (lambda n: shutil.rmtree(n.served / "variables"), "is damaged: variables/variables.index is missing"),

@@ -310,7 +310,7 @@ def test_an_eval_photo_with_no_finite_answer_is_named():
     eval_data = StoredRows(rows, np.array([4, 3, 2, 1, 0]), np.zeros(5, np.int64), names)
     message = (
         "the model's logits of 2 of 5 eval photos are not finite, so no temperature can be fitted "
-        "(cat.1.jpg, cat.3.jpg): take these photos out, lower the learning rate, or set training.calibrate=false"
+        "(cat.1.jpg, cat.3.jpg): remove these photos, lower the learning rate, or set training.calibrate=false"
     )
     with pytest.raises(BadInput) as refused:
         calibration.calibrate(model, eval_data, PHASE_ONE)
@@ -384,7 +384,7 @@ def test_fine_tuning_begins_where_its_base_model_ended(base, fine_tuned, drawn_p
     assert len(warm["matched"]) == 12
     assert (warm["skipped"], warm["missing"], warm["unused"]) == ([], [], [])
     assert warm["source"] == "this run's feature-extraction model"
-    assert re.fullmatch(r"9 photos answered as by the source, within \S+", warm["step_zero"])
+    assert re.fullmatch(r"same answers as the source on 9 photos, within \S+", warm["step_zero"])
 
 
 def test_a_warm_start_that_changes_the_score_is_an_error(run, base, monkeypatch):
@@ -407,7 +407,7 @@ def test_fine_tuning_can_start_from_the_model_in_production(run, base, fine_tune
     again = run(fine_tuning, from_production(PHASE_TWO, fine_tuned.folder, epochs=0), base.folder)
     assert again.history["epochs"] == []
     assert abs(fine_tuned.history["calibration"]["temperature"] - 1) > 0.05, "the two would answer alike without one"
-    assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert again.history["warm_start"]["step_zero"].startswith("same answers as the source on 9 photos, within ")
     assert changed_variables(again.variables, fine_tuned.variables) == set()
     assert again.history["warm_start"]["source"] == f"the model in production ({fine_tuned.folder})"
     # What it changed lies above the boundary, so the cached activations are still its own.
@@ -425,7 +425,7 @@ def test_feature_extraction_can_start_from_the_head_in_production(run, base, dra
     assert changed_variables(again.variables, base.variables) == set()
     assert again.history["warm_start"]["source"] == f"the model in production ({base.folder})"
     assert again.history["warm_start"]["matched"] == ["head/bias:0", "head/kernel:0"]
-    assert again.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert again.history["warm_start"]["step_zero"].startswith("same answers as the source on 9 photos, within ")
     best = base.history["epochs"][base.history["best_epoch"] - 1]
     assert again.history["before"]["eval_loss"] == pytest.approx(best["eval_loss"], abs=1e-5)
     few = run(feature_extraction, from_production(settings, base.folder, epochs=2))
@@ -453,7 +453,7 @@ def test_fine_tuning_can_start_from_an_ensemble_in_production(run, base, fine_tu
     settings = from_production(PHASE_TWO.replaced(epochs=0), str(tmp_path / "both"))
     started = run(fine_tuning, settings, base.folder)
     assert started.history["warm_start"]["source"] == f"the model in production ({tmp_path / 'both'})"
-    assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert started.history["warm_start"]["step_zero"].startswith("same answers as the source on 9 photos, within ")
     assert changed_variables(started.variables, fine_tuned.variables) == set()
 
 
@@ -463,7 +463,7 @@ def test_fine_tuning_can_start_from_a_model_exported_before_there_were_temperatu
     settings = from_production(PHASE_TWO.replaced(epochs=0), older_model)
     started = run(fine_tuning, settings, base.folder)
     assert started.history["warm_start"]["source"] == f"the model in production ({older_model})"
-    assert started.history["warm_start"]["step_zero"].startswith("9 photos answered as by the source, within ")
+    assert started.history["warm_start"]["step_zero"].startswith("same answers as the source on 9 photos, within ")
     assert changed_variables(started.variables, warm_start.read_source(older_model).values) == set()
 
 
@@ -477,9 +477,9 @@ def test_a_source_that_does_not_fit_is_named_and_the_runs_own_model_takes_its_pl
 
     tf.saved_model.save(Other(), str(tmp_path / "other"))
     for folder, reason in (
-        ("", "since there is no model in production yet"),
+        ("", "because there is no model in production yet"),
         (str(tmp_path / "other"), "it has no signature transform_features"),
-        (str(tmp_path / "absent"), "cannot be loaded to start from it"),
+        (str(tmp_path / "absent"), "cannot be loaded for a warm start"),
     ):
         started = run(fine_tuning, from_production(PHASE_TWO.replaced(epochs=0), folder, epochs=2), base.folder)
         assert started.history["warm_start"]["source"].startswith("this run's feature-extraction model")
@@ -580,8 +580,8 @@ def test_online_augmentation_runs_the_whole_backbone_in_both_phases(run, drawn_p
     online = {"augmentation_mode": "online", "epochs": 2}
     first = run(feature_extraction, PHASE_ONE.replaced(**online))
     second = run(fine_tuning, PHASE_TWO.replaced(**online), first.folder)
-    assert first.history["trained_on"] == "photos changed anew in each epoch, through the frozen backbone"
-    assert second.history["trained_on"] == "photos through the whole backbone: they change anew in each epoch"
+    assert first.history["trained_on"] == "photos, augmented anew in every epoch, through the frozen backbone"
+    assert second.history["trained_on"] == "photos through the whole backbone: they are augmented anew in every epoch"
     assert changed_variables(first.variables, second.variables) <= {LEARNING, *HEAD_VARIABLES}
     # The eval split is not changed.
     loss = cross_entropy(*answers(first.folder, drawn_photos))
@@ -712,7 +712,9 @@ def test_both_phases_train_on_several_devices(data, tmp_path, curated_schema, tr
         variables.append(warm_start.read_source(str(folder / "Format-Serving")).values)
     assert [history["devices"] for history in histories] == ["2 devices"] * 2
     assert histories[0]["best_epoch"] > 0
-    assert histories[1]["trained_on"] == "photos through the whole backbone: a backbone is not cut over several devices"
+    assert (
+        histories[1]["trained_on"] == "photos through the whole backbone: a backbone cannot be cut on several devices"
+    )
     assert changed_variables(*variables) <= {LEARNING, *HEAD_VARIABLES}
     best = histories[0]["epochs"][histories[0]["best_epoch"] - 1]["eval_loss"]
     assert histories[1]["before"]["eval_loss"] == pytest.approx(best, abs=1e-3)

@@ -266,12 +266,12 @@ def test_the_classes_are_numbered_as_the_labels_are(tmp_path, write_records, dra
 def test_no_example_is_refused(tmp_path, write_records, with_empty_file):
     files = [write_records(tmp_path / "1", [])] if with_empty_file else []
     for feature in (f.FEATURE_VECTOR, f.ACTIVATIONS):
-        with pytest.raises(BadInput, match="there is no example to train on or to evaluate on"):
+        with pytest.raises(BadInput, match="there are no examples to train or evaluate on"):
             read_rows(files, LABELS, feature, str(tmp_path), SHAPE)
 
 
 def test_no_photo_is_refused(tmp_path, write_records):
-    with pytest.raises(BadInput, match="there is no example to train on or to evaluate on"):
+    with pytest.raises(BadInput, match="there are no examples to train or evaluate on"):
         read_photos([write_records(tmp_path / "1", [])], transform, LABELS)
 
 

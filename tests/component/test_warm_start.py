@@ -149,7 +149,7 @@ def test_what_cannot_be_loaded_is_refused_with_its_folder(tmp_path, damage):
             data.unlink()
         else:
             data.write_bytes(b"")
-    with pytest.raises(BadInput, match=re.escape(f"the model {folder} cannot be loaded to start from it (")) as refused:
+    with pytest.raises(BadInput, match=re.escape(f"the model {folder} cannot be loaded for a warm start (")) as refused:
         warm_start.read_source(str(folder))
     assert "\n" not in str(refused.value)
 
@@ -233,9 +233,9 @@ def test_the_pattern_is_about_the_new_name():
 @pytest.mark.parametrize(
     ("renamed", "message"),
     [
-        ({"nwe:0": "old:0"}, "says nwe:0: old:0, but the new model has no variable nwe:0"),
-        ({"new:0": "odl:0"}, "says new:0: odl:0, but some/folder has no variable odl:0"),
-        ({"kept:0": "kept:0", "old:0": "new:0"}, "says old:0: new:0, but the new model has no variable old:0"),
+        ({"nwe:0": "old:0"}, "maps nwe:0 to old:0, but the new model has no variable nwe:0"),
+        ({"new:0": "odl:0"}, "maps new:0 to odl:0, but some/folder has no variable odl:0"),
+        ({"kept:0": "kept:0", "old:0": "new:0"}, "maps old:0 to new:0, but the new model has no variable old:0"),
     ],
 )
 def test_a_wrong_name_among_the_renamed_is_refused_with_the_side_that_lacks_it(renamed, message):
@@ -249,8 +249,8 @@ def test_another_shape_is_refused_and_nothing_is_assigned():
     variables = variables_of(fits=[2], wrong=[2, 3], also_wrong=[1])
     source = of_values(fits=[1, 2], wrong=[[1, 2], [3, 4], [5, 6]], also_wrong=[1, 2])
     message = (
-        "the model to start from, some/folder, does not fit: of 3 variables, 2 differ in shape "
-        "(wrong:0 is (3, 2), not (2, 3); also_wrong:0 is (2,), not (1,))"
+        "the model to start from, some/folder, does not fit: 2 of 3 variables differ in shape "
+        "(wrong:0 has shape (3, 2), not (2, 3); also_wrong:0 has shape (2,), not (1,))"
     )
     with pytest.raises(BadInput, match=re.escape(message)):
         warm_start.copy_by_name(source, variables, LABELS)
@@ -266,7 +266,7 @@ def test_a_value_that_would_broadcast_is_refused():
 
 def test_two_variables_of_one_name_in_the_new_model_are_refused():
     variables = [*variables_of(twin=[1], single=[1]), *variables_of(twin=[1])]
-    with pytest.raises(ValueError, match=re.escape("of 3 variables, 1 names stand for more than one (twin:0)")):
+    with pytest.raises(ValueError, match=re.escape("among 3 variables, 1 names are not unique (twin:0)")):
         warm_start.copy_by_name(of_values(twin=[1], single=[2]), variables, LABELS)
     assert untouched(variables)
 
@@ -345,7 +345,7 @@ def test_the_rows_of_a_renamed_head_go_by_class_too():
 def test_a_head_of_other_classes_than_its_source_says_is_refused():
     variables = variables_of(head__kernel=[1, 2], head__bias=[2])
     source = of_values(None, head__kernel=[[1, 2, 3]], head__bias=[1, 2, 3])
-    with pytest.raises(BadInput, match=re.escape("head/kernel:0 is (1, 3), not (1, 2)")):
+    with pytest.raises(BadInput, match=re.escape("head/kernel:0 has shape (1, 3), not (1, 2)")):
         warm_start.copy_by_name(source, variables, LABELS)
     assert untouched(variables)
 
@@ -409,7 +409,7 @@ def test_a_head_of_other_classes_fits(source, backbone_variables, transform, pho
 def test_a_head_with_a_hidden_layer_more_is_told(source, backbone_variables, transform, photos):
     variables = [*backbone_variables, *build_head(8, 2, 4, 0.0, 1).variables]
     found = warm_start.what_differs(source, variables, transform, photos)
-    missing = "3 of 14 variables are missing or of another shape, such as head_hidden/kernel:0"
+    missing = "3 of 14 variables are missing or have a different shape, such as head_hidden/kernel:0"
     assert found == f"its head differs: {missing}"
     found = warm_start.what_differs(source, [*variables, *variables_of(other=[1])], transform, photos)
     assert found is not None
@@ -428,7 +428,7 @@ def test_another_transform_is_told_by_its_largest_difference(source, backbone_va
     pixel = tf.scatter_nd([[len(photos) - 1, 3, 5, 1]], [direction * 2e-5], [len(photos), 16, 16, 3])
     other = lambda photo_bytes: transform(photo_bytes) + pixel  # noqa: E731
     found = warm_start.what_differs(source, backbone_variables, other, photos)
-    assert found == "its transform differs: the same photo gives pixels up to 2e-05 apart"
+    assert found == "its transform differs: pixels of the same photo differ by up to 2e-05"
 
 
 def test_pixels_that_are_no_numbers_are_another_transform(source, backbone_variables, transform, photos):
@@ -443,9 +443,12 @@ def test_pixels_that_are_no_numbers_are_another_transform(source, backbone_varia
     [
         (
             {"absent__kernel": [1], "absent__bias": [1]},
-            "2 of 12 variables are missing or of another shape, such as absent",
+            "2 of 12 variables are missing or have a different shape, such as absent",
         ),
-        ({"top_conv__kernel": [1, 1, 8, 9]}, "1 of 11 variables are missing or of another shape, such as top_conv"),
+        (
+            {"top_conv__kernel": [1, 1, 8, 9]},
+            "1 of 11 variables are missing or have a different shape, such as top_conv",
+        ),
     ],
 )
 def test_another_backbone_is_told_by_a_variable(source, backbone_variables, transform, photos, more, told):
@@ -508,7 +511,7 @@ def test_one_probability_that_differs_is_found(source, photos, shift, passes):
         assert proof.largest == pytest.approx(abs(shift), rel=0.01)
     else:
         message = re.escape(
-            f"the model warm-started from {source.folder} does not answer as that one does: the probabilities of "
+            f"the model warm-started from {source.folder} gives different answers: the probabilities of "
             "24 photos differ by up to 0.0003, expected at most 0.0001"
         )
         with pytest.raises(WarmStartFailed, match=message):
@@ -693,7 +696,7 @@ def test_a_source_with_a_damaged_temperature_is_refused(tmp_path, damaged):
     module = TwoVariables()
     module.temperature = tf.Variable(damaged, trainable=False)
     tf.saved_model.save(module, str(tmp_path))
-    message = f"the model {tmp_path} has the temperature {np.array(damaged)}; expected a variable of one number from"
+    message = f"the model {tmp_path} has the temperature {np.array(damaged)}; expected a single number from"
     with pytest.raises(BadInput, match=re.escape(message)):
         warm_start.read_source(str(tmp_path))
 
@@ -702,5 +705,5 @@ def test_a_temperature_that_is_no_variable_is_refused(tmp_path):
     module = TwoVariables()
     module.temperature = module.double
     tf.saved_model.save(module, str(tmp_path))
-    with pytest.raises(BadInput, match=r"has the temperature nan; expected a variable of one number from 0\.05 to 20"):
+    with pytest.raises(BadInput, match=r"has the temperature nan; expected a single number from 0\.05 to 20"):
         warm_start.read_source(str(tmp_path))

@@ -129,7 +129,7 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     stops = "drift.label_distribution.stop=0.3"
     code, output, noted = nights.night(stops)
     assert (code, noted["status"]) == (2, "stopped"), output
-    assert "the new span was stopped at the drift gate" in noted["reason"]
+    assert "the drift gate stopped the new span" in noted["reason"]
     drift = nights.summary()["drift"]
     assert drift["action"] == "stop"
     assert drift["checks"]["label_distribution"]["vanished_classes"] == ["dog"]
@@ -143,7 +143,7 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     assert summary["window"]["spans"] == ["1", "6"]
     [(span, reason)] = summary["window"]["left_out"].items()
     assert span == "5"
-    assert "the new span was stopped at the drift gate" in reason
+    assert "the drift gate stopped the new span" in reason
     # The stopped one is known, and only the new one is judged, by those that are left.
     assert nights.judged() == judged + 1
     assert summary["drift"]["action"] in ("go", "note")

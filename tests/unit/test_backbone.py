@@ -141,7 +141,7 @@ def test_an_archive_as_later_versions_of_pytorch_write_it_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/data.pkl", tensor_pickle())
         archive.writestr("model/data/0", VALUES.tobytes())
-    with pytest.raises(BadInput, match=r"w\.pth is truncated or no PyTorch checkpoint"):
+    with pytest.raises(BadInput, match=r"w\.pth is truncated or not a PyTorch checkpoint"):
         read_torch_checkpoint(path)
 
 
@@ -219,8 +219,8 @@ def test_handles_that_are_fine(tmp_path):
         ("", "'' is unknown"),
         ("models/absent", "models/absent does not exist"),
         ("absent.tar.gz", "absent.tar.gz does not exist"),
-        ("ftp://example.com/m", "begins with ftp://"),
-        ("gs://bucket/module", "is no archive"),
+        ("ftp://example.com/m", "starts with ftp://"),
+        ("gs://bucket/module", "is not an archive"),
     ],
 )
 def test_handles_that_are_wrong(handle, problem, monkeypatch, tmp_path):
@@ -231,11 +231,11 @@ def test_handles_that_are_wrong(handle, problem, monkeypatch, tmp_path):
 
 
 def test_folders_and_files_that_are_no_backbone(tmp_path):
-    assert "holds no saved_model.pb" in registry.check_handle(str(tmp_path))
+    assert "contains no saved_model.pb" in registry.check_handle(str(tmp_path))
     (tmp_path / "saved_model.pb").touch()
     (tmp_path / "tfhub_module.pb").touch()
     assert "is a TF1 hub module" in registry.check_handle(str(tmp_path))
-    assert "is a file, but no .tar.gz" in registry.check_handle(str(tmp_path / "saved_model.pb"))
+    assert "is a file, but not a .tar.gz" in registry.check_handle(str(tmp_path / "saved_model.pb"))
 
 
 def test_fingerprints_follow_content_and_not_place_or_time(tmp_path):
@@ -346,10 +346,10 @@ def test_the_list_for_programs_holds_the_same(monkeypatch, tmp_path):
         (["list"], 0, "efficientnet_lite0"),
         (["list", "--json"], 0, '"efficientnet_lite0"'),
         (["export", "resnet5", "new"], 2, "error: Keras application 'resnet5' is unknown: did you mean ResNet50?"),
-        (["export", "resnet50", "."], 2, "error: . exists already"),
+        (["export", "resnet50", "."], 2, "error: . already exists"),
         (["export", "resnet50", "new", "--pooling", "mean"], 2, "'mean' is not one of 'avg', 'max', 'flatten'"),
-        (["export", "resnet50", "new", "--size", "8"], 2, "error: ResNet50 takes no images of 8 pixels"),
-        (["export", "resnet50", "new", "--weights", "no.h5"], 2, "error: Weights no.h5 are no file"),
+        (["export", "resnet50", "new", "--size", "8"], 2, "error: ResNet50 needs images of at least 32 pixels, not 8"),
+        (["export", "resnet50", "new", "--weights", "no.h5"], 2, "error: Weights file no.h5 does not exist"),
         (["export", "resnet50", "new", "--weights", "photo.jpg"], 2, "error: Weights photo.jpg are of an unknown kind"),
     ],
 )

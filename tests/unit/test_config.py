@@ -489,8 +489,8 @@ def test_a_span_without_a_folder_is_no_problem_of_its_own():
 
 def test_a_malformed_span_of_a_folder_is_told_with_its_key():
     assert problems_of("image_folder", data=["/photos/{SPAN:x}"])[0].endswith(
-        "data.sources.image_folder (='/photos/{SPAN:x}'): {SPAN:x} is not understood; expected {SPAN}, or {YYYY}, {MM} "
-        "and {DD}, and {VERSION} beside them; {SPAN:3} is a number of three digits"
+        "data.sources.image_folder (='/photos/{SPAN:x}'): {SPAN:x} is not a known placeholder; expected {SPAN}, or "
+        "{YYYY}, {MM} and {DD}, optionally with {VERSION}; {SPAN:3} is a three-digit number"
     )
 
 

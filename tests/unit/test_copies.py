@@ -35,13 +35,13 @@ def test_a_photo_with_two_labels_is_named_with_both_files():
     assert found == {
         "cat/1.jpg": (
             "contradictory_label",
-            "cat/1.jpg is labelled 'cat', but the same photo is labelled 'dog' as dog/copy.jpg; none of them is used. "
-            "Keep the right one and delete the others.",
+            "cat/1.jpg is labelled 'cat', but the same photo is also labelled 'dog' (dog/copy.jpg); none of "
+            "them is used. Keep the right one and delete the others.",
         ),
         "dog/copy.jpg": (
             "contradictory_label",
-            "dog/copy.jpg is labelled 'dog', but the same photo is labelled 'cat' as cat/1.jpg; none of them is used. "
-            "Keep the right one and delete the others.",
+            "dog/copy.jpg is labelled 'dog', but the same photo is also labelled 'cat' (cat/1.jpg); none of "
+            "them is used. Keep the right one and delete the others.",
         ),
     }
 
@@ -51,19 +51,19 @@ def test_a_placeholder_in_every_class_names_one_file_of_a_few():
     found = told(*photos)
     assert len(found) == 2100
     detail = found["b/7.jpg"][1]
-    assert "labelled 'a' as a/0.jpg, 'c' as c/0.jpg, 'd' as d/0.jpg and 3 more; none" in detail
+    assert "labelled 'a' (a/0.jpg), 'c' (c/0.jpg), 'd' (d/0.jpg) and 3 more; none" in detail
 
 
 def test_a_file_of_another_data_set_is_named_with_it():
     ours, theirs = read("a", "cat", "1.jpg", "test"), read("a", "dog", "2.jpg", "train", "oxford_iiit_pet")
-    assert "labelled 'dog' as 2.jpg of oxford_iiit_pet" in told(ours, theirs)["1.jpg"][1]
+    assert "labelled 'dog' (2.jpg of oxford_iiit_pet)" in told(ours, theirs)["1.jpg"][1]
 
 
 def test_copies_of_one_label_stay_in_the_split_that_is_held_back_most():
     copies = [read("a", "cat", f"{split}/1.jpg", split) for split in HELD_BACK]
     assert told(*copies) == {
-        "train/1.jpg": ("duplicate_of_test", "train/1.jpg has the same bytes as the test photo test/1.jpg."),
-        "eval/1.jpg": ("duplicate_of_test", "eval/1.jpg has the same bytes as the test photo test/1.jpg."),
+        "train/1.jpg": ("duplicate_of_test", "train/1.jpg is identical to the test photo test/1.jpg."),
+        "eval/1.jpg": ("duplicate_of_test", "eval/1.jpg is identical to the test photo test/1.jpg."),
     }
     assert told(*copies[:2])["train/1.jpg"][0] == "duplicate_of_eval"
     assert told(copies[0], read("a", "cat", "train/2.jpg")) == {}

@@ -31,7 +31,7 @@ def test_fit_data_give_no_problem():
 
 def test_no_photo_at_all():
     assert problems({"train": {}, "eval": {}, "test": {}}) == [
-        "no photo was found; expected JPEG, PNG, GIF or BMP photos"
+        "no photos were found; expected JPEG, PNG, GIF or BMP photos"
     ]
 
 
@@ -74,7 +74,7 @@ def test_the_limit_of_rejected_files(accepted, refused, limit, stops):
 def test_a_single_class():
     splits = {"train": {"cat": 8}, "eval": {"cat": 1}, "test": {"cat": 1}}
     assert problems(splits) == [
-        "all 10 accepted photos are of one class, 'cat'; expected at least two, one folder each"
+        "all 10 accepted photos are of one class, 'cat'; expected at least two classes, each in a folder of its own"
     ]
 
 
@@ -97,15 +97,13 @@ def test_an_empty_train_split_is_not_told_once_more_for_each_class():
 
 def test_a_class_that_cannot_be_learnt():
     assert problems({**FIT, "test": {"lynx": 1}}) == [
-        "no photo of 'lynx' is in the train split, so it cannot be learnt; add photos"
+        "the train split has no photos of 'lynx' to learn from; add photos"
     ]
 
 
 def test_many_classes_that_cannot_be_learnt_are_counted():
     found = problems({**FIT, "eval": dict.fromkeys("gfedcba", 1)})
-    assert found == [
-        "no photo of 'a', 'b', 'c', 'd', 'e' and 2 more is in the train split, so it cannot be learnt; add photos"
-    ]
+    assert found == ["the train split has no photos of 'a', 'b', 'c', 'd', 'e' and 2 more to learn from; add photos"]
 
 
 def test_each_anomaly_of_each_split():
@@ -113,16 +111,16 @@ def test_each_anomaly_of_each_split():
         anomalies={"train": {"width": "is 0", "label": "has 'lynx'"}, "test": {"the data set": "is small"}}
     )
     assert found == [
-        "the train split breaks the schema at 'label': has 'lynx'",
-        "the train split breaks the schema at 'width': is 0",
-        "the test split breaks the schema at 'the data set': is small",
+        "the train split violates the schema at 'label': has 'lynx'",
+        "the train split violates the schema at 'width': is 0",
+        "the test split violates the schema at 'the data set': is small",
     ]
 
 
 def test_all_problems_at_once():
     splits = {"train": {"cat": 1, "dog": 1}, "eval": {"lynx": 1}, "test": {}}
     found = problems(splits, rejected(empty=3), {"eval": {"label": "has 'lynx'"}})
-    fragments = ["3 of 6 files were rejected", "the test split got none", "no photo of 'lynx'", "breaks the schema"]
+    fragments = ["3 of 6 files were rejected", "the test split got none", "no photos of 'lynx'", "violates the schema"]
     assert len(found) == len(fragments)
     for fragment, problem in zip(fragments, found, strict=True):
         assert fragment in problem
@@ -149,7 +147,8 @@ def test_too_many_photos_with_two_labels():
     counts = {**report(), "accepted": 54}
     assert find_problems(counts, rejected(contradictory_label=12, empty=1), {}, 0.1, 0.01) == [
         "12 of 66 photos (18.2%) have the same bytes as a photo of another class, more than data.max_contradictions "
-        "(1.0%); mend them, or raise the limit to leave them out; the first: cat/0.jpg is contradictory_label."
+        "(1.0%); fix the labels, or raise the limit to leave these photos out; the first: "
+        "cat/0.jpg is contradictory_label."
     ]
 
 
@@ -163,7 +162,7 @@ def of_classes(files=(), limit=0.1, whole=True, **classes: tuple[int, int]) -> l
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_class_that_lost_every_file_is_named(whole):
     assert of_classes(rejected("rabbit", unsupported_format=6), whole=whole, rabbit=(0, 6)) == [
-        "no photo could be used of the class 'rabbit' (all 6 files were rejected: 6 unsupported_format); replace the "
+        "the class 'rabbit' (all 6 files were rejected: 6 unsupported_format) has no usable photos; replace the "
         "files, or remove its folder"
     ]
     [problem] = of_classes(rejected("rabbit", contradictory_label=1), whole=whole, rabbit=(0, 1))
@@ -173,14 +172,14 @@ def test_a_class_that_lost_every_file_is_named(whole):
 def test_many_classes_that_lost_every_file_are_one_problem():
     files = [line for label in "gfedcba" for line in rejected(label, empty=2)]
     [problem] = of_classes(files, **dict.fromkeys("abcdefg", (0, 2)))
-    assert problem.startswith("no photo could be used of the classes 'a' (all 2 files were rejected: 2 empty), 'b' (")
-    assert "'e' (all 2 files were rejected: 2 empty) and 2 more; replace the files" in problem
+    assert problem.startswith("the classes 'a' (all 2 files were rejected: 2 empty), 'b' (")
+    assert "'e' (all 2 files were rejected: 2 empty) and 2 more have no usable photos; replace the files" in problem
 
 
 def test_an_empty_folder_of_a_class():
-    assert of_classes(hamster=(0, 0)) == ["the class 'hamster' has no photo at all; add photos, or remove its folder"]
+    assert of_classes(hamster=(0, 0)) == ["the class 'hamster' has no photos at all; add photos, or remove its folder"]
     assert of_classes(hamster=(0, 0), mouse=(0, 0)) == [
-        "the classes 'hamster', 'mouse' have no photo at all; add photos, or remove their folders"
+        "the classes 'hamster', 'mouse' have no photos at all; add photos, or remove their folders"
     ]
     assert of_classes(hamster=(0, 0), whole=False) == []  # a span need not have every class
 
@@ -205,7 +204,7 @@ def test_a_class_may_lose_as_much_as_all_may_and_always_one_file(accepted, refus
     if stops:
         assert found == [
             f"2 of the {accepted + refused} files of 'pug' (2 empty) were rejected, more than "
-            "data.max_rejected_fraction (10.0%) of a class; replace the files or raise the limit"
+            "data.max_rejected_fraction (10.0%) allows per class; replace the files or raise the limit"
         ]
 
 
@@ -226,19 +225,19 @@ def test_what_was_left_out_is_noted():
     splits = {split: {"cat": 1, "dog": 1} for split in FIT}
     files = rejected(contradictory_label=2, duplicate_of_test=1, duplicate_of_eval=7)
     assert find_notes(report(splits), files) == [
-        "2 photos were left out, because the same photo is in two classes: cat/0.jpg, cat/1.jpg",
-        "1 copy of a photo in the test split was left out of the others: cat/0.jpg",
-        "7 copies of photos in the eval split were left out of the others: cat/0.jpg, cat/1.jpg, cat/2.jpg, cat/3.jpg, "
-        "cat/4.jpg and 2 more",
+        "2 photos were left out because the same photo is in two classes: cat/0.jpg, cat/1.jpg",
+        "1 copy of a photo in the test split was left out of the other splits: cat/0.jpg",
+        "7 copies of photos in the eval split were left out of the other splits: cat/0.jpg, cat/1.jpg, cat/2.jpg, "
+        "cat/3.jpg, cat/4.jpg and 2 more",
     ]
 
 
 def test_a_class_that_nothing_is_tested_on_is_noted():
     assert find_notes(report(), []) == [
-        "no photo of 'cat' is in the test split, so the model is tested without; add photos"
+        "the test split has no photos of 'cat', so the model is tested without any; add photos"
     ]
     splits = {**FIT, "eval": {"dog": 1}}
-    assert [note.partition(" is in ")[2][:14] for note in find_notes(report(splits), [])] == [
+    assert [note[:14] for note in find_notes(report(splits), [])] == [
         "the eval split", "the test split",
     ]  # fmt: skip
     assert find_notes(report(), [], whole=False) == []
@@ -247,4 +246,4 @@ def test_a_class_that_nothing_is_tested_on_is_noted():
 def test_what_was_left_out_is_counted_in_a_note_and_stops_nothing():
     with_sidecars = {**report(), "left_out": {"sidecar": 1200, "unlabelled": 1}}
     assert find_problems(with_sidecars, [], {}, max_rejected_fraction=0.0) == []
-    assert find_notes(with_sidecars, [])[0] == "left out: 1,200 sidecars of a desktop, 1 photo without a label"
+    assert find_notes(with_sidecars, [])[0] == "left out: 1,200 desktop system files, 1 photo without a label"

@@ -172,15 +172,15 @@ def test_a_pattern_that_matches_nothing():
     assert refused(LITE0, pattern="conv") == (
         "training.fine_tuning.unfreeze (='conv') matches none of the backbone's 24 trainable variables; the last ones "
         "are block7a_project_conv/kernel:0, block7a_project_bn/gamma:0, block7a_project_bn/beta:0, "
-        "top_conv/kernel:0, top_bn/gamma:0, top_bn/beta:0; it has to match from a name's start."
+        "top_conv/kernel:0, top_bn/gamma:0, top_bn/beta:0; it must match from a name's start."
     )
     assert "matches none" in refused(LITE0, pattern=".*moving_mean")
 
 
 def test_a_pattern_that_is_no_regular_expression():
     assert refused(LITE0, pattern="top_(") == (
-        "training.fine_tuning.unfreeze (='top_(') is no regular expression (missing ), unterminated subpattern at "
-        "position 4): correct it."
+        "training.fine_tuning.unfreeze (='top_(') is not a valid regular expression (missing ), unterminated "
+        "subpattern at position 4): correct it."
     )
 
 
@@ -282,8 +282,8 @@ def test_the_backbones_own_pattern_is_the_default_and_a_fifth_without_it():
 
 def test_two_ways_at_once():
     assert refused(LITE0, pattern="top_", fraction=0.5) == (
-        "training.fine_tuning says what learns in 2 ways (unfreeze, unfreeze_fraction): give at most one of unfreeze, "
-        "unfreeze_blocks, unfreeze_last or unfreeze_fraction."
+        "training.fine_tuning selects what learns in 2 ways (unfreeze, unfreeze_fraction): give at most one of "
+        "unfreeze, unfreeze_blocks, unfreeze_last or unfreeze_fraction."
     )
     assert "in 2 ways (unfreeze_blocks, unfreeze_last)" in refused(LITE0, blocks=["top_conv"], last=1)
 
@@ -313,14 +313,14 @@ def test_auto_follows_the_size_similarity_matrix(photos, classes, accuracy, stra
 
 def test_auto_gives_its_numbers():
     assert choose_strategy(18_000, 2, 0.976).why == (
-        "top: 9,000 training photos per class are much data (much: at least 1,000), and frozen features remove 95.2% "
-        "of a guess's error (accuracy 97.6% over 2 classes), so the task is similar to ImageNet (similar: at least "
-        "80%)."
+        "top: 9,000 training photos per class are much data (much: at least 1,000). Frozen features remove 95.2% "
+        "of the error of guessing (accuracy 97.6% over 2 classes), so the task is similar to ImageNet (similar: at "
+        "least 80%)."
     )
     assert choose_strategy(707, 37, 0.5).why == (
-        "top: 19 training photos per class are little data (much: at least 1,000), and frozen features remove 48.6% "
-        "of a guess's error (accuracy 50.0% over 37 classes), so the task is different from ImageNet (similar: at "
-        "least 80%)."
+        "top: 19 training photos per class are little data (much: at least 1,000). Frozen features remove 48.6% "
+        "of the error of guessing (accuracy 50.0% over 37 classes), so the task is different from ImageNet (similar: "
+        "at least 80%)."
     )
 
 

@@ -249,7 +249,7 @@ def test_rollback_while_a_run_is_active(root, push):
     ("arguments", "said"),
     [
         (["rollback", "17"], "error: version 17 is unknown; choose one of "),
-        (["pin", "17"], "error: version 17 is not there; choose one of "),
+        (["pin", "17"], "error: version 17 does not exist; choose one of "),
         (["pin", "17", "--remove"], "error: version 17 is not pinned; there is no other version to choose"),
         (["history", "--root", "absent"], "is no root folder of warmstart"),
         (["predict", "x.jpg", "--version", "17"], "error: version 17 is not in "),

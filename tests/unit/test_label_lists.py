@@ -70,7 +70,7 @@ def test_what_a_table_does_not_name_has_no_label_and_what_is_not_there_is_missin
         ("images/2.jpg", "unlabelled"), ("images/3.jpg", "unlabelled")
     ]  # fmt: skip
     assert [(file.file_name, file.reason, file.label) for file in found.rejected] == [("9.jpg", "missing", "dog")]
-    assert found.rejected[0].detail == "9.jpg is listed in labels.csv and is not there."
+    assert found.rejected[0].detail == "9.jpg is listed in labels.csv but does not exist."
 
 
 def test_a_table_may_say_split_and_series(tmp_path):
@@ -134,7 +134,9 @@ def test_of_two_photos_of_a_name_the_one_of_the_table_s_split_is_meant(tmp_path)
 def test_a_table_of_some_photos_against_the_folders_is_asked_about_too(tmp_path):
     for batch in (1, 2, 3):
         write(tmp_path, b"file,label\nbatch1/0.jpg,cat\nbatch1/1.jpg,dog\n", "labels.csv", 2, f"batch{batch}")
-    with pytest.raises(BadInput, match=r"the folders say batch1, batch2, batch3, and labels.csv .* says cat, dog"):
+    with pytest.raises(
+        BadInput, match=r"labels.csv .* the folders have batch1, batch2, batch3, the table has cat, dog"
+    ):
         find_photos(str(tmp_path), "image_folder")
 
 
@@ -147,14 +149,16 @@ def test_two_tables_that_differ_do_not_spoil_good_folders(tmp_path):
 
 
 def test_a_table_is_for_image_folder_only(tmp_path):
-    with pytest.raises(BadInput, match=r"asks for a table, which cats_vs_dogs does not have; set it for image_folder"):
+    with pytest.raises(BadInput, match=r"needs a table, but cats_vs_dogs has none; set it only for image_folder"):
         find_photos(str(tmp_path), "cats_vs_dogs", FolderRules(labels="labels.csv"))
 
 
 def test_many_tables_that_say_nothing_are_named_in_one_short_sentence(tmp_path):
     for i in range(30):
         write(tmp_path, b"a,b\n1,2\n", f"{i}.csv", 2, "images")
-    with pytest.raises(BadInput, match=r"in one folder, and no table beside them can be read: .* and 28 more") as error:
+    with pytest.raises(
+        BadInput, match=r"in one folder, and no table next to them can be read: .* and 28 more"
+    ) as error:
         find_photos(str(tmp_path), "image_folder")
     assert len(str(error.value)) < 700
 
@@ -175,16 +179,16 @@ def test_tables_of_splits_are_read_together(tmp_path):
 @pytest.mark.parametrize(
     ("table", "rules", "says"),
     [
-        (b"file,label\n0.jpg,cat\n0.jpg,dog\n", {}, r"labels.csv, line 3: 0.jpg is 'dog', and was 'cat' on line 2"),
+        (b"file,label\n0.jpg,cat\n0.jpg,dog\n", {}, r"labels.csv, line 3: 0.jpg is labelled 'dog' here and 'cat' on l"),
         (b"file,label\n0.jpg,\xe9\n", {}, r"labels.csv is not UTF-8 text; save it again as CSV in UTF-8"),
-        (b"file,MEL,NV\n0.jpg,1,0\n", {}, r"labels.csv has the columns file, MEL, NV, none with a label; expected"),
-        (b"when,label\nmonday,cat\n", {}, r"labels.csv has the columns when, label, none with a photo's file that"),
-        (b"only\n0.jpg\n", {}, r"labels.csv has one column; expected columns such as file and label"),
-        (b"file,label\n", {}, r"labels.csv has no rows; expected a header such as file,label, and a line a photo"),
+        (b"file,MEL,NV\n0.jpg,1,0\n", {}, r"labels.csv has the columns file, MEL, NV, and none of them holds lab"),
+        (b"when,label\nmonday,cat\n", {}, r"labels.csv has the columns when, label, and none of them names photo f"),
+        (b"only\n0.jpg\n", {}, r"labels.csv has only one column; expected columns such as file and label"),
+        (b"file,label\n", {}, r"labels.csv has no rows; expected a header such as file,label and one line per photo"),
         (b"file,label,split\n0.jpg,cat,train\n1.jpg,dog,x\n", {}, r"labels.csv, column split: found x, expected tr"),
-        (b"file,label\n0.jpg,cat\n", {"labels": "other.csv"}, r"other.csv, which data.labels asks for, is not"),
+        (b"file,label\n0.jpg,cat\n", {"labels": "other.csv"}, r"names .*other.csv, which does not exist"),
         (b"file,label\n0.jpg,cat\n", {"labels": "labels.csv:breed"}, r"labels.csv has no column 'breed', which data.l"),
-        (b"file,label\n0.jpg,cat\n", {"group": "column:dog"}, r"data.group asks for the column 'dog', and no table"),
+        (b"file,label\n0.jpg,cat\n", {"group": "column:dog"}, r"data.group names the column 'dog', but no table"),
         (b"file,label\n0.jpg,a\x07b\n", {}, r"the class 'a\\x07b' has a control character or a line break in its name"),
         (b"file,label\n0.jpg,Cat\n1.jpg,cat\n", {}, r"the classes 'Cat' and 'cat' look the same"),
     ],

@@ -155,7 +155,9 @@ def test_oxford_malformed_line_is_named(tmp_path, line):
 def test_oxford_lists_must_not_contradict_each_other(tmp_path, line):
     oxford(tmp_path)
     write(tmp_path, "annotations/test.txt", content=line.encode())
-    with pytest.raises(BadInput, match=r"test\.txt, line 1: Abyssinian_. was listed before as cat in"):
+    with pytest.raises(
+        BadInput, match=r"test\.txt, line 1: Abyssinian_. is listed here as (cat|dog), and before as cat in"
+    ):
         layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
 
 
@@ -171,12 +173,12 @@ def test_oxford_without_a_list(tmp_path, name):
 def test_tfds_folder(tmp_path, below):
     write(tmp_path, f"{below}dataset_info.json", content=b'{"name": "cats_vs_dogs"}')
     write(tmp_path, f"{below}cats_vs_dogs-train.tfrecord-00000-of-00001")
-    assert layouts.find_photos(str(tmp_path), "cats_vs_dogs") == found_photos.Found("tfds", [], [])
+    assert layouts.find_photos(str(tmp_path), "cats_vs_dogs") == found_photos.FolderContents("tfds", [], [])
     for dataset in ("oxford_iiit_pet", "image_folder"):
-        with pytest.raises(BadInput, match="'cats_vs_dogs'; set the dataset"):
+        with pytest.raises(BadInput, match="'cats_vs_dogs' from TensorFlow Datasets; set the dataset"):
             layouts.find_photos(str(tmp_path), dataset)
     write(tmp_path, f"{below}dataset_info.json", content=b"[")
-    with pytest.raises(BadInput, match="prepare it again"):
+    with pytest.raises(BadInput, match="prepare the data set again"):
         layouts.find_photos(str(tmp_path), "cats_vs_dogs")
 
 
@@ -187,10 +189,10 @@ def test_tfds_folder(tmp_path, below):
         ("cats_vs_dogs", ["1.jpg"], "found 1.jpg; expected"),
         ("oxford_iiit_pet", ["cat/1.jpg", "dog/1.jpg"], "found cat/, dog/; expected images/"),
         ("image_folder", ["cat.0.jpg"], "set the dataset to that"),
-        ("image_folder", [".hidden/1.jpg"], "none of its 1 files can be used, the first because .hidden/1.jpg lies in"),
+        ("image_folder", [".hidden/1.jpg"], "among its 1 file; the first cannot be used: .hidden/1.jpg is in"),
         ("image_folder", ["train/1.jpg", "val/1.jpg"], "named like splits"),
         ("cats_vs_dogs", [f"{i}.jpg" for i in range(9)], "3.jpg, 4.jpg and 4 more"),
-        ("birds", ["a/1.jpg"], "'birds' is unknown; expected one of cats_vs_dogs"),
+        ("birds", ["a/1.jpg"], "Unknown dataset 'birds'; expected one of cats_vs_dogs"),
     ],
 )
 def test_a_wrong_layout_is_named(tmp_path, dataset, files, says):
@@ -211,7 +213,7 @@ def test_an_oxford_folder_without_any_photo_is_an_error(tmp_path):
     oxford(tmp_path)
     for photo in (tmp_path / "images").iterdir():
         photo.rename(photo.with_suffix(".mat"))
-    with pytest.raises(BadInput, match="holds no photo of oxford_iiit_pet: none of its 6 files can be used"):
+    with pytest.raises(BadInput, match="has no usable photos for oxford_iiit_pet among its 6 files"):
         layouts.find_photos(str(tmp_path), "oxford_iiit_pet")
 
 

@@ -93,7 +93,7 @@ def test_what_a_run_wrote_is_never_read_as_photos(photos):
     (photos.parent / "runs" / "mine" / "x.png").write_bytes(b"x")
     result = CliRunner().invoke(main, ["inspect", str(photos.parent)])
     assert "photos: 2 photos" not in result.output
-    assert "runs/mine, which warmstart wrote" in result.output
+    assert "runs/mine, written by warmstart" in result.output
     assert result.output.startswith(f"{photos.parent}: 2 photos of 2 classes (cat 1, dog 1)\n")
 
 

@@ -399,78 +399,78 @@ def test_a_public_data_set_is_read_as_it_comes(name, tmp_path):
 REFUSED = {
     "Office-31": (
         photos(*(f"{domain}/images/{c}" for domain in ("amazon", "dslr") for c in ("back_pack", "bike"))),
-        r"amazon/, dslr/ hold folders of the same names \(back_pack, bike\), so either level could be the classes; "
-        r"give one of them as the data folder, such as .*/amazon",
+        r"amazon/, dslr/ contain folders with the same names \(back_pack, bike\), so either level could be the "
+        r"classes; give one of them as the data folder, such as .*/amazon",
     ),
     "PACS": (
         photos(*(f"pacs/{domain}/{c}" for domain in ("photo", "sketch") for c in ("dog", "horse"))),
-        r"photo/, sketch/ hold folders of the same names \(dog, horse\)",
+        r"photo/, sketch/ contain folders with the same names \(dog, horse\)",
     ),
     "CUB with its segmentations": (
         photos(*(f"{part}/{c}" for part in ("images", "segmentations") for c in ("001.Albatross", "002.Auklet"))),
-        r"images/, segmentations/ hold folders of the same names",
+        r"images/, segmentations/ contain folders with the same names",
     ),
     "COVID radiography": (
         photos(*(f"{c}/{part}" for c in ("COVID", "Normal") for part in ("images", "masks"))),
-        r"COVID/, Normal/ hold folders of the same names \(images, masks\)",
+        r"COVID/, Normal/ contain folders with the same names \(images, masks\)",
     ),
     "Stanford Cars": (
         photos("cars_train/cars_train", "cars_test/cars_test"),
-        r"holds cars_test/, cars_train/, which are named like splits, with photos but no folders of classes in them",
+        r"contains cars_test/, cars_train/, which are named like splits, with photos but no class folders in them",
     ),
     "photos without a label beside classes": (
         photos("cat", "dog", "test"),
-        r"holds test/, which is named like a split, beside cat, dog; if its photos have no label, move it away; if it "
-        r"is a class, rename it, such as to tests",
+        r"contains test/, which is named like a split, next to cat, dog; if its photos have no labels, move it away; "
+        r"if it is a class, rename it, for example to tests",
     ),
     "one split beside classes": (
         {**photos("cat", "dog"), **photos("train/cat", "train/dog", names="more.{i}.jpg")},
-        r"holds train/, which looks like a split with the classes cat, dog in it, beside cat, dog; give .*/train as",
+        r"contains train/, which looks like a split with the classes cat, dog, next to cat, dog; give .*/train as",
     ),
     "one split beside something": (
         photos("train/cat", "train/dog", "masks"),
-        r"holds train/, which looks like a split with the classes cat, dog in it, beside masks; give .*/train as the",
+        r"contains train/, which looks like a split with the classes cat, dog, next to masks; give .*/train as the",
     ),
     "nothing to learn from": (
         photos("val/cat", "val/dog", "test/cat", "test/dog"),
-        r"holds test/, val/ with folders of classes, and no train/ with such; expected photos to learn from",
+        r"contains test/, val/ with class folders, but no train/ with any; expected photos to train on",
     ),
     "more of the same beside splits": (
         photos(*(f"{s}/{c}" for s in ("train", "test", "extra") for c in ("cat", "dog"))),
-        r"extra/, test/, train/ hold folders of the same names \(cat, dog\)",
+        r"extra/, test/, train/ contain folders with the same names \(cat, dog\)",
     ),
     "two pools": (
         photos("pool_a/cat", "pool_a/dog", "pool_b/cat", "pool_b/dog", "pool_b/fox"),
-        r"pool_a/, pool_b/ hold folders of the same names \(cat, dog\)",
+        r"pool_a/, pool_b/ contain folders with the same names \(cat, dog\)",
     ),
     "a changed copy": (
         {**photos("cat", "dog", "all/cat", "all/dog"), "all/cat/new.jpg": b"x"},
-        r"all holds folders of the same names as lie beside it \(cat, dog\), with other photos",
+        r"all contains folders with the same names as those next to it \(cat, dog\), but with different photos",
     ),
     "splits beside another folder": (
         photos(*(f"ds/{s}/{c}" for s in ("train", "test") for c in ("fox", "owl")), "docs"),
-        r"holds ds/ with splits in it \(test, train\), beside docs; give .*/ds as the data folder",
+        r"contains ds/ with splits in it \(test, train\), next to docs; give .*/ds as the data folder",
     ),
     "splits in several folders": (
         photos(*(f"flowers/{s}/{c}" for s in ("train", "val") for c in ("rose", "tulip")),
                *(f"pets/{s}/{c}" for s in ("train", "val") for c in ("cat", "dog"))),
-        r"holds flowers/ with splits in it \(train, val\), beside pets; give .*/flowers as the data folder",
+        r"contains flowers/ with splits in it \(train, val\), next to pets; give .*/flowers as the data folder",
     ),
     "splits of splits": (
         photos(*(f"train/{s}/{c}" for s in ("train", "val") for c in ("fox", "owl")), "test"),
-        r"train/, val/ hold folders of the same names|holds splits",
+        r"train/, val/ contain folders with the same names|contains splits",
     ),
     "domains below splits": (
         photos(*(f"{s}/{d}/{c}" for s in ("train", "test") for d in ("amazon", "dslr") for c in ("bike", "mug"))),
-        r"amazon/, dslr/ hold folders of the same names \(bike, mug\)",
+        r"amazon/, dslr/ contain folders with the same names \(bike, mug\)",
     ),
     "photos to learn from without a class": (
         photos("train", "test/fox", "test/owl"),
-        r"holds test/ with folders of classes, and no train/ with such; expected photos to learn from",
+        r"contains test/ with class folders, but no train/ with any; expected photos to train on",
     ),
     "a class partly split": (
         photos("cat/train", "cat/test", "fox"),
-        r"holds cat/ with the splits test, train in it, and fox/ without a train/",
+        r"contains cat/ with the splits test, train, but fox/ has no train/",
     ),
     "categories with splits of states": (
         photos(*(f"{c}/{s}" for c in ("bottle", "cable") for s in ("train/good", "test/good", "test/broken"))),
@@ -485,7 +485,7 @@ REFUSED = {
     ),
     "a table without a label": (
         {**photos("images"), "ground_truth.csv": lines("image,MEL,NV", "0,1.0,0.0", "1,0.0,1.0")},
-        r"lie in one folder, and no table beside them can be read: .*ground_truth.csv has the columns image, MEL, NV",
+        r"are in one folder, and no table next to them can be read: .*ground_truth.csv has the columns image, MEL, NV",
     ),
 }  # fmt: skip
 
@@ -530,7 +530,7 @@ def test_every_photo_with_a_species_in_its_name_is_read(tmp_path, name):
     [
         (
             {**{f"train/{c}.0.jpg": b"" for c in ("cat", "dog")}, **photos("test/cats", "test/dogs")},
-            "no train/ with such",
+            "no train/ with any",
         ),
         ({f"{s}/{c}.0.jpg": b"" for s in ("val", "test") for c in ("cat", "dog")}, "none in a folder to learn from"),
     ],
@@ -553,7 +553,9 @@ def test_lists_of_many_folds_are_not_mixed(tmp_path):
         f"labels/{split}{fold}.txt": lines(*(f"{c}/{(i + fold) % 4}.jpg" for c in ("fox", "owl") for i in of_split))
         for fold in (1, 2) for split, of_split in (("train", (0, 1)), ("val", (2,)), ("test", (3,)))
     }})  # fmt: skip
-    with pytest.raises(BadInput, match=r"is in labels/\w+.txt and in labels/\w+.txt .*set data.labels=folders"):
+    with pytest.raises(
+        BadInput, match=r"is listed in both labels/\w+.txt and labels/\w+.txt .*set data.labels=folders"
+    ):
         find_photos(str(tmp_path), "image_folder")
     assert find_photos(str(tmp_path), "image_folder", FolderRules(labels="folders")).splits == {}
 
@@ -596,8 +598,9 @@ def test_a_table_against_the_folders_is_asked_about(tmp_path):
     with pytest.raises(BadInput) as error:
         find_photos(str(tmp_path), "image_folder")
     assert str(error.value) == (
-        f"in {tmp_path} the folders say HAM10000_images_part_1, HAM10000_images_part_2, and HAM10000_metadata.csv "
-        "(column dx) says mel, nv; set data.labels=folders or data.labels=HAM10000_metadata.csv"
+        f"the folders in {tmp_path} and HAM10000_metadata.csv (column dx) disagree on the classes: "
+        "the folders have HAM10000_images_part_1, HAM10000_images_part_2, the table has mel, nv; "
+        "set data.labels=folders or data.labels=HAM10000_metadata.csv"
     )
     by_folder = find_photos(str(tmp_path), "image_folder", FolderRules(labels="folders"))
     assert by_folder.classes == ["HAM10000_images_part_1", "HAM10000_images_part_2"]
@@ -613,7 +616,7 @@ def test_every_class_that_is_meant_is_known_and_so_is_what_each_lost(tmp_path):
     assert (lost.file_name, lost.reason, lost.label) == ("dog/9.jpg", "unreadable", "dog")
     assert make_overview(str(tmp_path), "image_folder", found).lines()[:2] == [
         f"{tmp_path}: 5 photos of 4 classes (cat 2, dog 2, rabbit 1, hamster 0)",
-        "  no photo: hamster",
+        "  without photos: hamster",
     ]
 
 

@@ -54,7 +54,7 @@ def test_every_chart_has_a_name_and_its_axes_have_units(all_charts):
         "reliability": {"mean confidence (%)", "right answers (%); grey: share of photos", "fine-tuned"},
         "models": {"accuracy (%)", "fine-tuned"},
         "sizes": {"shorter side (pixels)", "photos", "Sizes of the accepted photos"},
-        "over-time": {"accuracy (%)", "points of accuracy", "run (day, UTC)", "not pushed"},
+        "over-time": {"accuracy (%)", "accuracy points", "run (day, UTC)", "not pushed"},
     }
     for name, chart in all_charts.items():
         assert labels[name] <= set(texts(chart)), name

@@ -126,7 +126,7 @@ def test_every_end_of_a_run_has_a_page(summary, tmp_path):
     assert found.tags.count("h2") == len(SECTIONS)
     assert f"after: {summary['production']['after'] or 'none'}" in found.text
     assert ("Photos by class and split" in found.text) == (summary["data"] is not None)
-    assert ("The run ended before the photos were read in." in found.text) == (summary["data"] is None)
+    assert ("The run ended before the photos were read." in found.text) == (summary["data"] is None)
     assert ("Models side by side" in found.text) == (summary["models"] is not None)
     assert ("No model was measured." in found.text) == (summary["models"] is None)
     assert "No model was trained." in found.text
@@ -160,7 +160,7 @@ def test_a_window_that_was_stopped_before_it_was_put_together_names_its_spans(tm
     summary = copy.deepcopy(PUSHED)
     summary["window"] = {"spans": ["1", "5"], "left_out": {"3": "it has no photos"}}
     found = page(summary, tmp_path)
-    assert "Its spans: 1, 5." in found.text
+    assert "Spans: 1, 5." in found.text
     assert "it has no photos" in found.text
 
 
@@ -173,7 +173,7 @@ def test_a_window_shows_all_its_classes_though_the_newest_span_has_one(tmp_path)
 
 
 def test_a_first_span_has_a_verdict_of_drift_without_any_check(tmp_path):
-    text = "there is no earlier photo to compare the 20 new ones with"
+    text = "there are no earlier photos to compare the 20 new ones with"
     summary = {**copy.deepcopy(PUSHED), "drift": {"text": text, "action": "go", "checks": {}}}
     assert text in page(summary, tmp_path).text
 
@@ -279,20 +279,20 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
     found = page(summary, findings, tmp_path)
     stands_alone(found)
     for text in (
-        "485 of 485 photos were compared; 7 pairs in different splits are alike, the closest 3 are shown",
+        "485 of 485 photos were compared; 7 pairs in different splits look alike, the closest 3 are shown",
         "perceptual hash, distance 2",
         "feature vector, distance 0.0132",
-        "485 of 485 photos were looked at; 4 may be labelled wrongly.",
-        "(97.0 %, its label 1.0 %)",
+        "485 of 485 photos were checked; 4 may have the wrong label.",
+        "(97.0 %; label: 1.0 %)",
         "the new photos are like the old ones",
         "3 photos are far from everything seen before; the farthest 1 are named",
         "distance 0.410; nearest to photo.jpg",
         "right: feature extraction says cat, 60.0 %",
         "wrong: fine-tuned says dog, 70.0 %",
-        "30, the best 28",
-        "6, the best 4",
-        "from this run's feature-extraction model: 2 variables taken over",
-        "Mistakes that production was surest of",
+        "30, best 28",
+        "6, best 4",
+        "from this run's feature-extraction model: 2 variables copied",
+        "Most confident mistakes of production",
         "Confusion of ensemble, 2 classes",
         "Learning rate",
         "fine-tuning starts",
@@ -302,7 +302,7 @@ def test_everything_that_was_found_is_on_the_page(tmp_path):
     row = cells.index("production", cells.index("ensemble"))
     assert cells[row + 1 : row + 3] == ["–", "90.0 % (80.0 to 95.0)"]
     row = cells.index("vectors")
-    assert cells[row + 1 : row + 6] == ["note", "'dog' above all", "0.3", "–", "0.2"]
+    assert cells[row + 1 : row + 6] == ["note", "'dog' most of all", "0.3", "–", "0.2"]
     assert cells[cells.index("Evaluator") + 3] == "900"
     assert cells[cells.index("Pusher") + 3] == "–"
     assert cells[cells.index("training.fine_tuning.epochs") + 1] == "5"
@@ -342,7 +342,7 @@ def test_of_many_classes_those_are_compared_that_are_mistaken_most(tmp_path):
     matrix[98][99] = 5
     findings["comparison"]["confusion"] = dict.fromkeys(findings["comparison"]["confusion"], matrix)
     found = page(summary, findings, tmp_path)
-    assert "100 classes, the 60 most often mistaken" in found.text
+    assert "100 classes, showing the 60 with the most mistakes" in found.text
     row = found.cells.index("class 98", matrix_start(found) + 1)
     assert found.cells[row + 59 : row + 61] == ["9", "5"]
 

@@ -196,13 +196,13 @@ def test_a_push_is_refused_when_production_is_another_than_the_model_was_compare
         result = serving.push(folder, model_identity(folder), RELEASE, expected)
         assert (result.outcome, result.version) == ("production_changed", first)
         assert result.reason == (
-            f"the model was compared with {said}, but by now version {first} is in production; run again"
+            f"the model was compared with {said}, but version {first} is now in production; run again"
         )
     assert serving.versions() == [first]
     shutil.rmtree(serving.folder / str(first))
     result = serving.push(folder, model_identity(folder), RELEASE, first)
     assert (result.outcome, result.version) == ("production_changed", None)
-    assert "but by now no version is in production" in result.reason
+    assert "but no version is now in production" in result.reason
 
 
 def test_the_model_in_production_is_not_pushed_again(serving, push, model):
@@ -214,7 +214,7 @@ def test_the_model_in_production_is_not_pushed_again(serving, push, model):
     for expected in (first, None):  # None: as by a step that is run again after it was killed just after the push
         result = serving.push(folder, identity, RELEASE, expected)
         assert (result.outcome, result.version) == ("already_in_production", first)
-        assert f"already, as version {first}" in result.reason
+        assert f"already in production, as version {first}" in result.reason
     assert serving.versions() == [first]
     second = push("b")
     assert serving.push(folder, identity, RELEASE, second).outcome == "pushed"  # it is not in production any more
@@ -229,8 +229,8 @@ def test_a_model_that_was_rolled_back_from_comes_back_by_force_only(serving, pus
     result = serving.push(*arguments)
     assert (result.outcome, result.version) == ("rolled_back", third)
     assert result.reason == (
-        f"this very model was version {second}, from which production was rolled back by version {third} "
-        "(cats became dogs); --force-push pushes it all the same"
+        f"this model was version {second}, from which production was rolled back by version {third} "
+        "(cats became dogs); use --force-push to push it anyway"
     )
     result = serving.push(*arguments, force_push="it was the camera")
     assert result.outcome == "pushed"
@@ -289,7 +289,7 @@ def test_rollbacks_go_back_and_never_forward_unless_asked(serving, push):
     with pytest.raises(BadInput) as error:
         serving.rollback()
     assert str(error.value) == (
-        f"version {first}, whose content is in production, came first or nothing before it is left; choose one of "
+        f"no version from before version {first}, whose content is in production, is left; choose one of "
         f"{second}, {third}, {fifth - 1}"
     )
     assert serving.manifest(serving.rollback(third)).restores == third
@@ -410,20 +410,20 @@ def test_what_cannot_be_rolled_back_to_is_refused_by_name(serving, push):
     with pytest.raises(BadInput, match=f"nothing is in production in {serving.folder}; there is nothing to roll back"):
         serving.rollback()
     only = push("a")
-    with pytest.raises(BadInput, match="nothing before it is left; there is no other version to choose"):
+    with pytest.raises(BadInput, match="whose content is in production, is left; there is no other version to choose"):
         serving.rollback()
     second, third = push("b"), push("c")
     serving.remove_old(1)
     for version, said in (
         (only, f"version {only} was removed"),
         (17, "version 17 is unknown"),
-        (third, f"the content of version {third} is in production already"),
+        (third, f"the content of version {third} is already in production"),
     ):
         with pytest.raises(BadInput) as error:
             serving.rollback(version)
         assert str(error.value) == f"{said}; choose one of {second}"
     fourth = serving.rollback(second)
-    with pytest.raises(BadInput, match=f"the content of version {second} is in production already"):
+    with pytest.raises(BadInput, match=f"the content of version {second} is already in production"):
         serving.rollback(second)
     assert serving.production() == fourth
 
@@ -475,7 +475,7 @@ def test_pins_of_what_is_not_there_are_refused(serving, push):
     first, second = push("a"), push("b")
     with pytest.raises(BadInput) as error:
         serving.pin(17)
-    assert str(error.value) == f"version 17 is not there; choose one of {first}, {second}"
+    assert str(error.value) == f"version 17 does not exist; choose one of {first}, {second}"
     with pytest.raises(BadInput, match=f"version {first} is not pinned; there is no other version to choose"):
         serving.unpin(first)
 
@@ -594,7 +594,7 @@ def test_who_waits_too_long_is_told(serving, push, monkeypatch):
             lambda: serving.unpin(first),
             lambda: serving.remove_old(0),
         ):
-            with pytest.raises(BadInput, match=r"another push or rollback has been at work in .+ for more than 0.2 s"):
+            with pytest.raises(BadInput, match=r"another push or rollback has been running in .+ for more than 0.2 s"):
                 change()
         assert [entry.state for entry in serving.history()] == ["production"]
 
@@ -823,7 +823,7 @@ def test_a_damaged_model_in_production_may_be_rolled_back_to_any_other_version(s
     with pytest.raises(BadInput) as error:
         serving.rollback(damaged[-1])
     assert str(error.value) == (
-        f"the content of version {damaged[-1]} is in production, and damaged; choose one of {damaged[0]}, {damaged[1]}"
+        f"the content of version {damaged[-1]} is in production but damaged; choose one of {damaged[0]}, {damaged[1]}"
     )
     assert serving.identity(serving.rollback(damaged[1])) == serving.identity(damaged[1])
 

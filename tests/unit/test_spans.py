@@ -78,26 +78,29 @@ def test_a_plain_folder_stays_one(source):
     [
         (
             "/photos/{SPAN",
-            "{SPAN is not understood; expected {SPAN}, or {YYYY}, {MM} and {DD}, and {VERSION} beside them",
+            "{SPAN is not a known placeholder; expected {SPAN}, or {YYYY}, {MM} and {DD}, optionally with {VERSION}",
         ),
-        ("/photos/{span}", "{span} is not understood"),
-        ("/photos/{ SPAN }", "{ SPAN } is not understood"),
-        ("/photos/{SPAN:}", "{SPAN:} is not understood"),
-        ("/photos/{SPAN:0}", "{SPAN:0} is not understood"),
-        ("/photos/{SPAN:two}", "{SPAN:two} is not understood"),
-        ("/photos/{SPAN:19}", "{SPAN:19} is not understood"),
-        ("/photos/{SPAM}", "{SPAM} is not understood"),
-        ("/photos/{YYYY:4}-{MM}-{DD}", "{YYYY:4} is not understood"),
-        ("/photos/{YYYYMMDD}", "{YYYYMMDD} is not understood"),
-        ("/photos/{YYYY}-{mm}-{DD}", "{mm} is not understood"),
-        ("/photos/{SPAN}/{YYYY}-{MM}-{DD}", "there are both {SPAN} and {YYYY}; expected a number or a day, not both"),
-        ("/photos/{SPAN}/{DD}", "there are both {SPAN} and {DD}"),
-        ("/photos/{YYYY}-{MM}", "a day is not whole; expected {YYYY}, {MM} and {DD}, each once"),
-        ("/photos/{YYYY}-{MM}-{DD}-{DD}", "a day is not whole; expected {YYYY}, {MM} and {DD}, each once"),
-        ("/photos/{SPAN}/{SPAN:2}", "{SPAN} is there 2 times; expected it once"),
-        ("/photos/{SPAN}/{VERSION}-{VERSION}", "{VERSION} is there 2 times; expected it once"),
-        ("/photos/{VERSION}", "there is a {VERSION} of no span; expected {SPAN}, or {YYYY}, {MM} and {DD}, beside it"),
-        ("/photos/{VERSION}/{VERSION}", "there is a {VERSION} of no span"),
+        ("/photos/{span}", "{span} is not a known placeholder"),
+        ("/photos/{ SPAN }", "{ SPAN } is not a known placeholder"),
+        ("/photos/{SPAN:}", "{SPAN:} is not a known placeholder"),
+        ("/photos/{SPAN:0}", "{SPAN:0} is not a known placeholder"),
+        ("/photos/{SPAN:two}", "{SPAN:two} is not a known placeholder"),
+        ("/photos/{SPAN:19}", "{SPAN:19} is not a known placeholder"),
+        ("/photos/{SPAM}", "{SPAM} is not a known placeholder"),
+        ("/photos/{YYYY:4}-{MM}-{DD}", "{YYYY:4} is not a known placeholder"),
+        ("/photos/{YYYYMMDD}", "{YYYYMMDD} is not a known placeholder"),
+        ("/photos/{YYYY}-{mm}-{DD}", "{mm} is not a known placeholder"),
+        (
+            "/photos/{SPAN}/{YYYY}-{MM}-{DD}",
+            "the path has both {SPAN} and {YYYY}; expected a number or a day, not both",
+        ),
+        ("/photos/{SPAN}/{DD}", "the path has both {SPAN} and {DD}"),
+        ("/photos/{YYYY}-{MM}", "the day is incomplete; expected {YYYY}, {MM} and {DD}, each once"),
+        ("/photos/{YYYY}-{MM}-{DD}-{DD}", "the day is incomplete; expected {YYYY}, {MM} and {DD}, each once"),
+        ("/photos/{SPAN}/{SPAN:2}", "{SPAN} appears 2 times; expected it once"),
+        ("/photos/{SPAN}/{VERSION}-{VERSION}", "{VERSION} appears 2 times; expected it once"),
+        ("/photos/{VERSION}", "{VERSION} has no span; expected {SPAN}, or {YYYY}, {MM} and {DD}, in the path as well"),
+        ("/photos/{VERSION}/{VERSION}", "{VERSION} has no span"),
         (
             "/photos/{SPAN}{VERSION}",
             "{SPAN} and {VERSION} cannot be told apart; expected text between them, or a width",
@@ -152,10 +155,10 @@ def test_widths(tmp_path):
     assert resolved(tmp_path, "{SPAN}-{VERSION}", 1) == ("001-1", 1, 1)
     make_folders(tmp_path, "1234-1")
     assert refusal(tmp_path, "{SPAN:3}-{VERSION}") == (
-        "the folder /photos/1234-1 looks like /photos/{SPAN:3}-{VERSION}, but does not have a number in the place of "
-        "{SPAN:3}, {VERSION}, in so many digits; rename it, or move it elsewhere"
+        "the folder /photos/1234-1 looks like /photos/{SPAN:3}-{VERSION} but does not have a number in place of "
+        "{SPAN:3}, {VERSION}, with that many digits; rename it or move it elsewhere"
     )
-    assert "is span 1234, which data.span asks for" in refusal(tmp_path, "0{SPAN:2}-{VERSION}", 1234)
+    assert "data.span asks for span 1234, but" in refusal(tmp_path, "0{SPAN:2}-{VERSION}", 1234)
 
 
 def test_nothing_but_the_specs_is_special_in_a_path(tmp_path):
@@ -180,8 +183,8 @@ def test_files_and_hidden_folders_are_no_spans(tmp_path):
 def test_a_folder_that_looks_like_a_span_without_a_number_is_refused_by_name(tmp_path, name):
     make_folders(tmp_path, "span-1", name)
     assert refusal(tmp_path, "span-{SPAN}") == (
-        f"the folder /photos/{name} looks like /photos/span-{{SPAN}}, but does not have a number in the place of "
-        "{SPAN}; rename it, or move it elsewhere"
+        f"the folder /photos/{name} looks like /photos/span-{{SPAN}} but does not have a number in place of "
+        "{SPAN}; rename it or move it elsewhere"
     )
     assert resolved(tmp_path, "span-{SPAN}", 1) == ("span-1", 1, None)
 
@@ -192,15 +195,15 @@ def test_a_folder_that_looks_like_a_span_without_a_number_is_refused_by_name(tmp
 def test_a_folder_that_looks_like_a_day_but_is_none_is_refused_by_name(tmp_path, name):
     make_folders(tmp_path, "2026-11-21", name)
     assert refusal(tmp_path, "{YYYY}-{MM}-{DD}") == (
-        f"the folder /photos/{name} looks like /photos/{{YYYY}}-{{MM}}-{{DD}}, but does not have a day in the place of "
-        "{YYYY}, {MM}, {DD}; rename it, or move it elsewhere"
+        f"the folder /photos/{name} looks like /photos/{{YYYY}}-{{MM}}-{{DD}} but does not have a day in place of "
+        "{YYYY}, {MM}, {DD}; rename it or move it elsewhere"
     )
     assert resolved(tmp_path, "{YYYY}-{MM}-{DD}", datetime.date(2026, 11, 21))[0] == "2026-11-21"
 
 
 def test_a_version_that_is_no_number_is_refused_where_it_matters(tmp_path):
     make_folders(tmp_path, "1/v1", "2/v1", "2/vx")
-    says = "the folder /photos/2/vx looks like /photos/{SPAN}/v{VERSION}, but does not have a number in the place of"
+    says = "the folder /photos/2/vx looks like /photos/{SPAN}/v{VERSION} but does not have a number in place of"
     assert refusal(tmp_path, "{SPAN}/v{VERSION}").startswith(says)
     assert refusal(tmp_path, "{SPAN}/v{VERSION}", 2).startswith(says)
     assert resolved(tmp_path, "{SPAN}/v{VERSION}", 1) == ("1/v1", 1, 1)
@@ -229,11 +232,11 @@ def test_one_version_in_two_folders_is_refused_by_name(tmp_path):
 def test_a_span_that_is_not_there_is_one_sentence(tmp_path):
     make_folders(tmp_path, "span-3", "span-12")
     assert refusal(tmp_path, "span-{SPAN}", 4) == (
-        "no folder of /photos/span-{SPAN} is span 4, which data.span asks for; the latest there is 12; choose another, "
-        "or leave data.span empty"
+        "data.span asks for span 4, but /photos/span-{SPAN} has no folder for it; the latest is 12; choose another, or "
+        "leave data.span empty"
     )
     make_folders(tmp_path, "2026-11-22")
-    assert "{DD} is span 2026-11-23, which data.span asks for; the latest there is 2026-11-22;" in refusal(
+    assert "{DD} has no folder for it; the latest is 2026-11-22;" in refusal(
         tmp_path, "{YYYY}-{MM}-{DD}", datetime.date(2026, 11, 23)
     )
 
@@ -241,18 +244,18 @@ def test_a_span_that_is_not_there_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("span", [None, 3])
 def test_a_pattern_that_no_folder_fits_is_one_sentence(tmp_path, span):
     assert refusal(tmp_path, "span-{SPAN}", span) == (
-        "no folder fits /photos/span-{SPAN}: /photos holds no folders; expected one with a number in the place of "
+        "no folder matches /photos/span-{SPAN}: /photos contains no folders; expected one with a number in place of "
         "{SPAN}; check the path"
     )
     make_folders(tmp_path, *"gfedcba")
-    assert "/photos holds the folders a, b, c, d, e and 2 more; expected one with" in refusal(
+    assert "/photos contains the folders a, b, c, d, e and 2 more; expected one with" in refusal(
         tmp_path, "span-{SPAN}", span
     )
 
 
 def test_a_folder_of_spans_that_is_not_there_or_not_readable_is_one_sentence(tmp_path):
     assert refusal(tmp_path, "absent/span-{SPAN}") == (
-        "the folder /photos/absent, in which spans are looked for, cannot be read (No such file or directory); check "
+        "the folder /photos/absent, which should contain spans, cannot be read (No such file or directory); check "
         "the path and its permissions"
     )
     (tmp_path / "file").write_bytes(b"")
@@ -268,7 +271,7 @@ def test_an_empty_span_is_the_latest_all_the_same(tmp_path, files):
         (tmp_path / "2" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "2" / name).write_bytes(b"")
     assert resolved(tmp_path, "{SPAN}") == ("2", 2, None)
-    with pytest.raises(BadInput, match=f"The data folder {tmp_path}/2 is empty, photos were expected"):
+    with pytest.raises(BadInput, match=f"The data folder {tmp_path}/2 is empty; expected photos"):
         check_sources(load_config("image_folder", data=[f"{tmp_path}/{{SPAN}}"]))
 
 
@@ -280,7 +283,7 @@ def test_a_remote_address_is_resolved_like_a_local_folder(tmp_path):
     found = resolve_sources({"image_folder": f"file://{tmp_path}/{{SPAN}}/v{{VERSION}}"}, settle_seconds=0)
     assert found == SpanFolders(10, 10, {"image_folder": f"file://{tmp_path}/10/v10"}, "10")
     assert refusal(f"file://{tmp_path}", "absent/{SPAN}").startswith(
-        "the folder /photos/absent, in which spans are looked for, cannot be read ("
+        "the folder /photos/absent, which should contain spans, cannot be read ("
     )
 
 
@@ -291,10 +294,10 @@ def test_the_latest_span_is_the_latest_that_all_data_sets_have(tmp_path):
     folders = {"cats_vs_dogs": f"{tmp_path}/cats/9", "oxford_iiit_pet": f"{tmp_path}/pets/9"}
     assert (found.number, found.version, found.folders) == (9, None, folders)
     assert [(unfinished.folder, unfinished.reason, unfinished.settling) for unfinished in found.passed_over] == [
-        (f"{tmp_path}/cats/10", "waits for oxford_iiit_pet, where there is no span 10", False)
+        (f"{tmp_path}/cats/10", "is waiting for span 10 of oxford_iiit_pet", False)
     ]
     assert resolve_sources(sources, 9, settle_seconds=0) == SpanFolders(9, None, folders, "9")
-    with pytest.raises(BadInput, match=r"no folder of .*/pets/\{SPAN\} is span 10, which data\.span asks for"):
+    with pytest.raises(BadInput, match=r"data\.span asks for span 10, but .*/pets/\{SPAN\} has no folder for it"):
         resolve_sources(sources, 10, settle_seconds=0)
     make_folders(tmp_path, "pets/10")
     assert resolve_sources(sources, settle_seconds=0).number == 10
@@ -306,8 +309,8 @@ def test_data_sets_without_a_common_span_are_refused_by_name(tmp_path):
     with pytest.raises(BadInput) as error:
         resolve_sources(sources, settle_seconds=0)
     assert str(error.value).replace(str(tmp_path), "") == (
-        "no span of /cats/{SPAN} and /pets/{SPAN} is complete yet: /cats/10 waits for oxford_iiit_pet, where there is "
-        "no span 10; /pets/9 waits for cats_vs_dogs, where there is no span 9; add what is missing"
+        "no span of /cats/{SPAN} and /pets/{SPAN} is complete yet: /cats/10 is waiting for span 10 of "
+        "oxford_iiit_pet; /pets/9 is waiting for span 9 of cats_vs_dogs; add what is missing"
     )
 
 
@@ -320,7 +323,7 @@ def test_the_latest_version_is_the_latest_that_all_data_sets_have(tmp_path):
     found = resolve_sources(sources, settle_seconds=0)
     assert (found.number, found.version) == (1, 1)
     assert [unfinished.reason for unfinished in found.passed_over] == [
-        "waits for oxford_iiit_pet, where there is no span 1, version 2"
+        "is waiting for span 1, version 2 of oxford_iiit_pet"
     ]
     make_folders(tmp_path, "pets/1/2")
     found = resolve_sources(sources, settle_seconds=0)
@@ -361,7 +364,7 @@ def test_the_check_before_a_run_looks_into_the_span_and_leaves_the_pattern_to_th
     with pytest.raises(BadInput, match=rf"all photos in {tmp_path}/span-10 are of one class, 'cat'"):
         check_sources(load_config("image_folder", data=[pattern]))
     check_sources(load_config("image_folder", ["data.span=9"], [pattern]))
-    with pytest.raises(BadInput, match=r"is span 8, which data\.span asks for"):
+    with pytest.raises(BadInput, match=r"data\.span asks for span 8, but"):
         check_sources(load_config("image_folder", ["data.span=8"], [pattern]))
 
 
@@ -393,7 +396,7 @@ def test_the_check_before_a_run_reads_complete_spans_only(tmp_path):
     check_sources(load_config("image_folder", [*further, "data.settle_seconds=0"], data))
     mark(tmp_path, "span-9", marker="done.txt")
     with pytest.raises(
-        BadInput, match=rf"{tmp_path}/further-1 changed .*, and has no done\.txt; it counts as complete"
+        BadInput, match=rf"{tmp_path}/further-1 changed .* and has no done\.txt file; it counts as complete"
     ):
         check_sources(load_config("image_folder", [*further, "data.success_file=done.txt"], data))
     mark(tmp_path, "further-1", marker="done.txt")

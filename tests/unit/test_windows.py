@@ -15,7 +15,7 @@ from components.example_gen import found_photos, layouts, photo_folder
 from components.example_gen.spans import (
     SpanFolders,
     Spans,
-    Unfinished,
+    UnfinishedFolder,
     choose_window,
     find_spans,
     fingerprint,
@@ -61,7 +61,7 @@ def waiting(root, spans: Spans) -> dict[str, str]:
 
 
 def changed(seconds: int, marker: str = "_SUCCESS") -> str:
-    return f"changed {seconds} s ago, and has no {marker}; it counts as complete after 300 s without a change"
+    return f"changed {seconds} s ago and has no {marker} file; it counts as complete after 300 s without a change"
 
 
 # What makes a folder complete.
@@ -72,7 +72,7 @@ def test_a_folder_is_complete_when_it_has_settled(tmp_path):
     place(tmp_path, "2", {"cat/1.jpg": 299, "dog/1.jpg": 301}, folders=300)
     assert found(tmp_path) == Spans(
         (SpanFolders(1, None, {"image_folder": f"{tmp_path}/1"}, "1"),),
-        (Unfinished(f"{tmp_path}/2", changed(299), 2, True),),
+        (UnfinishedFolder(f"{tmp_path}/2", changed(299), 2, True),),
     )
     assert names(tmp_path, found(tmp_path, now=NOW + 1)) == ["1", "2"]
 
@@ -115,7 +115,7 @@ def test_without_waiting_every_folder_is_complete(tmp_path):
     place(tmp_path, "1", {"cat/1.jpg": -5}, folders=0)
     assert names(tmp_path, found(tmp_path, settle_seconds=0)) == ["1"]
     assert waiting(tmp_path, found(tmp_path)) == {
-        "1": "changed 5 s in the future, and has no _SUCCESS; it counts as complete after 300 s without a change"
+        "1": "changed 5 s in the future and has no _SUCCESS file; it counts as complete after 300 s without a change"
     }
 
 
@@ -300,8 +300,8 @@ def test_a_window_as_of_a_day(tmp_path):
     with pytest.raises(BadInput) as error:
         choose_window(spans, 4, datetime.date(2026, 11, 29))
     assert str(error.value) == (
-        "no complete span with photos is 2026-11-29 or older, which data.span asks for; the oldest there is "
-        "2026-11-30; choose another, or leave data.span empty"
+        "data.span asks for spans up to 2026-11-29, but no complete span with photos is that old; the oldest is "
+        "2026-11-30; choose a later one, or leave data.span empty"
     )
 
 
@@ -375,7 +375,7 @@ def test_a_withdrawn_span_is_in_no_window(tmp_path):
     assert names(tmp_path, choose_window(found(tmp_path), 2)) == ["1", "2"]
     for name in ("1", "2"):
         shutil.rmtree(tmp_path / name)
-    with pytest.raises(BadInput, match=r"no folder fits .*/\{SPAN\}: .* holds no folders"):
+    with pytest.raises(BadInput, match=r"no folder matches .*/\{SPAN\}: .* contains no folders"):
         found(tmp_path)
 
 
@@ -396,8 +396,8 @@ def test_nothing_to_train_on_is_one_sentence_with_all_that_there_is(tmp_path):
     with pytest.raises(BadInput) as error:
         choose_window(found(tmp_path), "all")
     assert str(error.value) == (
-        f"there is no complete span with photos: 1 is empty; {tmp_path}/2 {changed(12)}; wait, put that file into the "
-        "folder if it is whole, or set data.settle_seconds=0"
+        f"there is no complete span with photos: 1 is empty; {tmp_path}/2 {changed(12)}; wait, add that file if "
+        "the folder is complete, or set data.settle_seconds=0"
     )
     for name in ("3", "4", "5"):
         place(tmp_path, name, {})
@@ -428,8 +428,8 @@ def test_a_run_reads_the_latest_complete_span_and_knows_what_it_passed_over(tmp_
         {"image_folder": f"{tmp_path}/9"},
         "9",
         passed_over=(
-            Unfinished(f"{tmp_path}/11", changed(5), 11, True),
-            Unfinished(f"{tmp_path}/10", changed(12), 10, True),
+            UnfinishedFolder(f"{tmp_path}/11", changed(5), 11, True),
+            UnfinishedFolder(f"{tmp_path}/10", changed(12), 10, True),
         ),
     )
     assert one(tmp_path, settle_seconds=0).number == 11
@@ -441,8 +441,8 @@ def test_the_only_span_a_moment_after_it_was_copied_is_one_sentence(tmp_path):
     with pytest.raises(BadInput) as error:
         one(tmp_path, "span-{SPAN}")
     assert str(error.value).replace(str(tmp_path), "/photos") == (
-        "no span of /photos/span-{SPAN} is complete yet: /photos/span-1 changed 12 s ago, and has no _SUCCESS; it "
-        "counts as complete after 300 s without a change; wait, put that file into the folder if it is whole, or set "
+        "no span of /photos/span-{SPAN} is complete yet: /photos/span-1 changed 12 s ago and has no _SUCCESS file; it "
+        "counts as complete after 300 s without a change; wait, add that file if the folder is complete, or set "
         "data.settle_seconds=0"
     )
     place(tmp_path, "span-1", folders=12, marker="_SUCCESS")
@@ -459,8 +459,8 @@ def test_an_unfinished_span_that_is_asked_for_is_one_sentence(tmp_path, pattern,
         with pytest.raises(BadInput) as error:
             one(tmp_path, pattern, asked)
         assert str(error.value).replace(str(tmp_path), "/photos") == (
-            f"span {shown} of /photos/{pattern}, which data.span asks for, is not complete yet: /photos/{name} "
-            f"{changed(12)}; wait, put that file into the folder if it is whole, or set data.settle_seconds=0"
+            f"span {shown} of /photos/{pattern}, requested by data.span, is not complete yet: /photos/{name} "
+            f"{changed(12)}; wait, add that file if the folder is complete, or set data.settle_seconds=0"
         )
 
 
@@ -502,8 +502,8 @@ def test_a_span_is_complete_when_all_data_sets_have_it_complete(tmp_path):
     )
     assert waiting(tmp_path, spans) == {
         "pets/2": changed(12),
-        "cats/3": "waits for oxford_iiit_pet, where there is no span 3",
-        "pets/4": "waits for cats_vs_dogs, where there is no span 4",
+        "cats/3": "is waiting for span 3 of oxford_iiit_pet",
+        "pets/4": "is waiting for span 4 of cats_vs_dogs",
     }
     assert [unfinished.settling for unfinished in spans.unfinished] == [True, False, False]
 
