@@ -71,15 +71,20 @@ class PushResult:
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether production reads what was pushed. version: the newest there ever was, which production should read; None:
-    there never was one. state: `production`, `damaged` (files are missing or changed) or `gone` (its folder is not
-    there; then production reads an older version, or none). problem: what is wrong with it, in words that follow
-    "version 7"; empty: nothing is.
-    """
+    """Whether the version that production should read is there, and intact."""
 
     version: int | None
+    """The newest version there ever was, which production should read; None: there never was one."""
     state: str = PRODUCTION
+    """`production`, `damaged` (files are missing or changed) or `gone`: its folder is missing, so production reads an
+    older version, or none."""
     problem: str = ""
+    """What is wrong with it, in words that follow "version 7"; empty: nothing."""
+
+    @property
+    def sentence(self) -> str:
+        """The problem as a sentence; empty: there is none."""
+        return f"version {self.version} {self.problem}" if self.problem else ""
 
 
 class ServingFolder:
@@ -125,7 +130,7 @@ class ServingFolder:
         if not folder.is_dir():
             production = self.production()
             now = "nothing" if production is None else f"version {production}"
-            return Standing(newest, GONE, f"is gone, so {now} is in production in its place")
+            return Standing(newest, GONE, f"is gone, so {now} is in production instead")
         manifest = self.manifest(newest)
         if manifest is None and (folder / MANIFEST_FILE).exists():
             return Standing(newest, DAMAGED, f"is damaged: {MANIFEST_FILE} cannot be read")
@@ -162,7 +167,7 @@ class ServingFolder:
                     pushed_at=_now(),
                     replaced=self.production(),
                     restores=origin(standing.version, self._manifests()),
-                    reason=f"version {standing.version} {standing.problem}",
+                    reason=standing.sentence,
                     forced=None,
                 )
                 with contextlib.suppress(_DamagedError):
