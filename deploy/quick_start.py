@@ -153,7 +153,7 @@ def _import_core_hiding() -> None:
       ImportError: it cannot do without one of them.
       RuntimeError: a module that is not known to go on without one of them did.
     """
-    hiding = _Hiding()
+    hiding = _HidingFinder()
     sys.meta_path.insert(0, hiding)
     try:
         _import_core()
@@ -166,7 +166,7 @@ def _import_core_hiding() -> None:
             raise RuntimeError(f"{went_on} goes on without {name}, and this is not known of it")
 
 
-class _Hiding(importlib.abc.MetaPathFinder):
+class _HidingFinder(importlib.abc.MetaPathFinder):
     """Hides HIDDEN, and makes of `tfx.components` a package whose code runs on demand.
 
     missed: what was asked for in vain, and the modules that were being imported then, innermost first.
@@ -184,7 +184,7 @@ class _Hiding(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _OnDemand(spec.loader)
+            spec.loader = _OnDemandLoader(spec.loader)
         return spec
 
 
@@ -197,7 +197,7 @@ def _importing_modules() -> list[str]:
     return [name for name in names if name != __name__ and "importlib" not in name]
 
 
-class _OnDemand(importlib.abc.Loader):
+class _OnDemandLoader(importlib.abc.Loader):
     """Makes a package at first without running its code, which runs when something is missed in it (PEP 562)."""
 
     def __init__(self, loader: Any):

@@ -71,7 +71,7 @@ def explain(
       warmstart explain --filters block5a_expand_activation --model fine_tuned
     """
     if not images and not list_layers and not filters:
-        raise BadInput("no photo was given; expected IMAGE..., --list-layers or --filters LAYER")
+        raise BadInput("no photo was given; expected IMAGE, --list-layers or --filters LAYER")
 
     folders = {f"the photos in {name}": name for name in images if Path(name).is_dir()}
     refuse_overlap(folders, {"the pictures": out})

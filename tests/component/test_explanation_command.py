@@ -168,7 +168,7 @@ def test_a_model_whose_layers_cannot_be_reached_is_said_to_be(photos, older_mode
     assert (code, errors) == (0, "")
     why = "Grad-CAM needs its layers, which cannot be reached: it answers files of photos alone, not their pixels"
     assert f"by occlusion. {why}" in output
-    assert "no feature maps, its layers cannot be reached" in output
+    assert "no feature maps, because its layers cannot be reached" in output
     assert sorted(file.name for file in Path("explanations").glob("[!.]*")) == ["0.heat_maps.png", "index.html"]
     page = Path("explanations/index.html").read_text()
     assert why in page

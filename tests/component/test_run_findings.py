@@ -162,7 +162,9 @@ def test_a_page_that_cannot_be_made_fails_no_run(config, tmp_path, monkeypatch):
     assert {SUMMARY_FILE, PAGE_FILE} <= written(tmp_path)
     page = (tmp_path / PAGE_FILE).read_text()
     assert "the data &lt;are&gt; wrong" in page
-    assert "the page could not be made: TypeError: &lt;b&gt;no such thing&lt;/b&gt;; summary.json beside" in page
+    assert (
+        "the full page could not be written: TypeError: &lt;b&gt;no such thing&lt;/b&gt;; summary.json beside" in page
+    )
 
 
 def test_a_full_disk_is_told_to_whoever_called(config, tmp_path, monkeypatch):

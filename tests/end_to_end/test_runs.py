@@ -81,8 +81,8 @@ def test_the_same_again_is_cached_and_pushes_nothing(pushed, shaded, small):
         assert code == 0, output
         assert summary["status"] == "skipped"
         assert summary["reason"] == (
-            "photos, configuration and code are those of an earlier run: this very model is in production already, as "
-            f"version {before[0]}"
+            "photos, configuration and code are the same as in an earlier run: this very model is in production "
+            f"already, as version {before[0]}"
         )
         assert states(summary) == {step: state if step in asks else "cached" for step in STEPS}
         assert served(root) == before
@@ -172,7 +172,7 @@ def kill_in(step: str, data: Path, root: Path, settings: list[str]) -> None:
         if step == "FeatureVectorGen":
             code, output = warmstart("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}")
             assert code == 2
-            assert f"another run is active on {root}" in output
+            assert f"another run is active in {root}" in output
             assert f"process {process.pid}" in output
         time.sleep(1.0)
     finally:

@@ -79,7 +79,7 @@ def test_a_data_set_s_name_is_that_of_its_configuration(flowers):
 
 @pytest.mark.parametrize("data", [[], ["a", "b"], ["cats_vs_dogs=a", "oxford_iiit_pet=b"]])
 def test_several_folders_need_a_configuration(data):
-    with pytest.raises(BadInput, match="without --config; expected one folder, or --config"):
+    with pytest.raises(BadInput, match="without --config; expected a single folder, or --config"):
         chosen(*data)
 
 

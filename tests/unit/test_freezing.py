@@ -179,7 +179,7 @@ def test_a_pattern_that_matches_nothing():
 
 def test_a_pattern_that_is_no_regular_expression():
     assert refused(LITE0, pattern="top_(") == (
-        "training.fine_tuning.unfreeze (='top_(') is no regular expression (missing ), unterminated subpattern at "
+        "training.fine_tuning.unfreeze (='top_(') is not a regular expression (missing ), unterminated subpattern at "
         "position 4): correct it."
     )
 
