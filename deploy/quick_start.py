@@ -151,7 +151,7 @@ def _import_core_hiding() -> None:
 
     Raises:
       ImportError: it cannot do without one of them.
-      RuntimeError: a module that is not known to go on without one of them did.
+      RuntimeError: a module works without one of them that is not known to.
     """
     hiding = _HidingFinder()
     sys.meta_path.insert(0, hiding)
@@ -163,7 +163,7 @@ def _import_core_hiding() -> None:
         # The innermost module that is still there caught the error: those within it failed with it.
         went_on = next((module for module in importing if module in sys.modules), "")
         if went_on not in KNOWN_TO_GO_ON:
-            raise RuntimeError(f"{went_on} goes on without {name}, and this is not known of it")
+            raise RuntimeError(f"{went_on} works without {name}, which is not among the known cases")
 
 
 class _HidingFinder(importlib.abc.MetaPathFinder):

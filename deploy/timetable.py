@@ -1,4 +1,4 @@
-"""When a schedule starts its runs: cron expressions as people write them and as Kubeflow reads them."""
+"""The times at which a schedule starts its runs: cron expressions as people write and as Kubeflow reads them."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def as_list(values: Iterable[int], bounds: range, dash: str, name: Callable[[int
 
 
 def _values(part: str, field: _Field) -> frozenset[int]:
-    """The values that a part of a field stands for, as robfig/cron has it: `N/step` goes on to the last value."""
+    """The values of a part of a field, as robfig/cron reads it: `N/step` continues to the last value."""
     match = _RANGE.fullmatch(part)
     if match is None:
         raise ValueError("is not a value, a range (1-5) or a step (*/15)")
@@ -191,7 +191,7 @@ def _starts(fields: list[tuple[str, frozenset[int]]], zone: ZoneInfo, after: dat
 
 
 def _shifts_minutes(zone: ZoneInfo, cluster_zone: ZoneInfo) -> set[int]:
-    """How far the cluster's clocks are ahead, in the five years to come: several where clocks change."""
+    """How far the cluster's clocks are ahead within the next five years; several values if clocks change."""
     if zone.key == cluster_zone.key:
         return {0}
     now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
@@ -204,7 +204,7 @@ def _offset_minutes(moment: datetime, zone: ZoneInfo) -> int:
 
 
 def _shifted(fields: tuple[frozenset[int], ...], shift_minutes: int) -> tuple[str, ...] | None:
-    """The five fields for clocks that are ahead by so many minutes, or None where five fields cannot say it."""
+    """The five fields for clocks that are ahead by this many minutes; None: five fields cannot express it."""
     minutes, hours, days, months, weekdays = fields
     times = {hour * 60 + minute + shift_minutes for hour in hours for minute in minutes}
     day_shifts = {time // _DAY_MINUTES for time in times}

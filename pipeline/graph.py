@@ -46,7 +46,7 @@ from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
 
-# Keys of `drift` that are no check's.
+# Keys of `drift` that do not belong to a check.
 _OF_CHANCE = {"false_alarms", "far_quantile", "listed_photos"}
 
 
@@ -173,7 +173,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
-    # Activations are cached for what may learn at most besides everything.
+    # Activations are cached for the largest part that may train, short of the whole backbone.
     caches_activations = (
         fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
     )

@@ -392,7 +392,7 @@ PLAIN = [False, True, True, ["--word", "two words"]]
     [
         (
             "quick_start.KNOWN_TO_GO_ON -= {'tfx.utils.doc_controls'}",
-            "tfx.utils.doc_controls goes on without tensorflow, and this is not known of it",
+            "tfx.utils.doc_controls works without tensorflow, which is not among the known cases",
         ),
         ("quick_start.HIDDEN += ('docker',)", "ModuleNotFoundError: docker is hidden"),
     ],
