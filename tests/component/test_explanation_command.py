@@ -317,7 +317,7 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
         "photos/0.jpg", "--layers", "x", "--model", older_model
     )
     Path("file").touch()
-    assert "file cannot be written (File exists); give another folder with --out" in refused(
+    assert "file cannot be written (File exists); choose another folder with --out" in refused(
         "photos/0.jpg", *model, "--out", "file"
     )
     code, _, errors = explain("photos/0.jpg", "--method", "grad-cam", "--model", older_model)

@@ -110,7 +110,8 @@ def test_a_run_that_was_killed_has_neither_page_nor_summary(root):
     code, _, error = warmstart("report")
     assert code == 2
     assert (
-        "the run killed has no runs/cats_vs_dogs/reports/killed/summary.json: it is running now, or was killed" in error
+        "the run killed has no runs/cats_vs_dogs/reports/killed/summary.json: it is still running, or it was killed"
+        in error
     )
 
 

@@ -14,7 +14,7 @@ from deploy.root import Root
 from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
 
-CATS_AND_DOGS, PETS = "cats and dogs, using --config cats_vs_dogs", "Oxford-IIIT Pets, using --config oxford_iiit_pet"
+CATS_AND_DOGS, PETS = "cats and dogs; using --config cats_vs_dogs", "Oxford-IIIT Pets; using --config oxford_iiit_pet"
 
 
 @pytest.fixture(autouse=True)

@@ -405,7 +405,7 @@ def test_a_cluster_that_does_not_answer_fails(root):
         port = free.getsockname()[1]
     check = doctor._kubeflow(f"http://127.0.0.1:{port}")
     assert_fails(check, f"127.0.0.1:{port}")
-    assert_fails(doctor._kubeflow("http://"), "no address")
+    assert_fails(doctor._kubeflow("http://"), "not an address")
 
 
 def test_a_cluster_that_answers_is_asked_for_its_version(root):
