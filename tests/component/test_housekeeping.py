@@ -24,8 +24,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.drift_gate import VECTORS_PROPERTY
 from deploy import housekeeping
-from deploy.cli import _Commands
-from deploy.commands.clean import clean as clean_command
+from deploy.cli import main
 from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, configured_days
 from deploy.root import Root
 from schemas.errors import BadInput
@@ -815,8 +814,7 @@ def test_an_active_run_is_one_sentence_and_nothing_is_removed(history):
 
 def call(*arguments: str) -> tuple[int, str]:
     """Exit code and everything that a person sees."""
-    group = _Commands("warmstart", commands={"clean": clean_command})
-    result = CliRunner().invoke(group, ["clean", *arguments])
+    result = CliRunner().invoke(main, ["clean", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 

@@ -17,10 +17,10 @@ from deploy import data_folders, local
 from deploy.display import ConsoleDisplay
 from deploy.kubeflow import prepare as preparing
 from deploy.kubeflow.compiler import Cluster
-from deploy.kubeflow.package import Wanted, make_graph, resolve
+from deploy.kubeflow.package_request import PackageRequest, make_graph, resolve
 from deploy.kubeflow.plan import PIPELINE_FILE, PREPARE, STOPPED, Note, Plan, read_notes, read_plan, write_note
 from deploy.kubeflow.prepare import bind, prepare, read_config
-from deploy.kubeflow.report import report
+from deploy.kubeflow.report_task import report
 from deploy.metadata_address import PASSWORD_VARIABLE, connect
 from deploy.root import Root
 from pipeline.config import Config, load_config
@@ -111,11 +111,11 @@ def test_what_was_asked_for_at_home_is_what_the_cluster_reads(tmp_path):
     )
     settings = ["image.size=64", "release.guarded_slices=[label, image_size]", "training.gradient_clip_norm=1e-3"]
     asked = [
-        Wanted(NAME, Cluster("image:1"), overrides=settings),
-        Wanted("species", Cluster("image:1", mount="/data"), data=["oxford_iiit_pet=/data/{YYYY}/{MM}/{DD}",
+        PackageRequest(NAME, Cluster("image:1"), overrides=settings),
+        PackageRequest("species", Cluster("image:1", mount="/data"), data=["oxford_iiit_pet=/data/{YYYY}/{MM}/{DD}",
                "cats_vs_dogs=/data/{YYYY}{MM}{DD}"], span="2026-11-22"),
-        Wanted("image_folder", Cluster("image:1"), data=["gs://bucket/span-{SPAN:3}"], span="7"),
-        Wanted(str(file), Cluster("image:1"), overrides=settings),
+        PackageRequest("image_folder", Cluster("image:1"), data=["gs://bucket/span-{SPAN:3}"], span="7"),
+        PackageRequest(str(file), Cluster("image:1"), overrides=settings),
     ]  # fmt: skip
     for wanted in asked:
         found = resolve(wanted)
@@ -143,7 +143,7 @@ def config(photos) -> Config:
 @pytest.fixture(scope="module")
 def nodes() -> list[str]:
     """Steps of the package that `cats_vs_dogs` is compiled to."""
-    return list(make_graph(resolve(Wanted(NAME, Cluster("image:1"))))[1])
+    return list(make_graph(resolve(PackageRequest(NAME, Cluster("image:1")))))
 
 
 class Place:
