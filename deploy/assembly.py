@@ -1,4 +1,4 @@
-"""The pipeline of one run: the configuration, the root's places, and what is in production now."""
+"""Assembles the pipeline of a run from the configuration, the folders of the root and the version in production."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline.config import Config
 from pipeline.graph import make_pipeline
 from pipeline.places import EarlierSpans, Places
 
-# In this process and in memory. The setup file is never opened by this runner; without the argument TFX would
-# build a source distribution at each Beam step.
+# In this process and in memory. This runner never opens the setup file; without the argument TFX would build a
+# source distribution at each Beam step.
 _LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
 
 
@@ -31,17 +31,17 @@ def assemble(
     force_push: str = "",
     earlier: EarlierSpans | None = None,
 ) -> Pipeline:
-    """The pipeline as it has to run now.
+    """The pipeline for the current state of the root.
 
     Args:
       config: the resolved configuration.
-      root: where it runs.
-      sources: data set -> folder, of those to learn from and of those to evaluate on only.
-      store: ML Metadata; it knows which version was pushed last.
-      connection_config: becomes a part of the pipeline; None keeps it, and a password in it, out.
-      artifacts: TFX's pipeline root; empty: the root's own folder.
-      force_push: why ReleaseGate is overridden; empty: it is not.
-      earlier: with `data.window`: the earlier spans.
+      root: root folder.
+      sources: data set -> folder, for those to train on and for those to evaluate on only.
+      store: ML Metadata, which knows the version that was pushed last.
+      connection_config: connection to ML Metadata to store in the pipeline; None: store neither it nor its password.
+      artifacts: TFX's pipeline root; empty: the folder in the root.
+      force_push: why to override ReleaseGate; empty: do not.
+      earlier: with `data.window`, the earlier spans.
     """
     last_pushed = run_record.last_pushed_version(store, config.name)
     places = Places(
@@ -58,7 +58,7 @@ def assemble(
 
 
 def compile_pipeline(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:
-    """TFX's compiled form of a pipeline, with the run id put in."""
+    """Compiles a pipeline with TFX, and fills in the run id."""
     compiled = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(compiled, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
     return compiled

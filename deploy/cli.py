@@ -1,4 +1,4 @@
-"""The command `warmstart`. What a command needs is imported when it is called, so that `--help` is quick."""
+"""The command `warmstart`. Each command imports what it needs when it is called, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COMMANDS = {
 
 
 class _Warmstart(LazyGroup):
-    """Shows an error as one sentence, without a traceback, and what a terminal cannot show in escapes."""
+    """Shows errors without a traceback, and escapes what a terminal cannot show."""
 
     def main(self, *args, **kwargs):
         for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Which configuration a call means that names none: the photos tell."""
+"""Chooses a configuration by the photos, if none was named."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def choose_config(
     overrides: Sequence[str] = (),
     said: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, Config]:
-    """The configuration of a call, loaded.
+    """Chooses and loads the configuration of a call.
 
     Args:
-      name: of a configuration or its file; None: what the photos look like, `image_folder` by default.
-      data, overrides: as of `load_config`.
-      said: told what the photos look like, where that decided.
+      name: name or file of a configuration; None: the one that fits the photos, `image_folder` by default.
+      data: as for `load_config`.
+      overrides: as for `load_config`.
+      said: called with a sentence on what the photos look like, if that decided.
 
     Returns:
-      its name, or the path of its file, and the configuration.
+      the name of the configuration, or the path of its file, and the configuration itself.
 
     Raises:
-      BadInput: as `load_config`; or several data sets were given without a name.
+      BadInput: as `load_config`, or several data sets were given without a name.
     """
     name = name or _from_photos(data, said)
     return name, load_config(name, list(overrides), list(data))
@@ -42,8 +43,8 @@ def _from_photos(data: Sequence[str], said: Callable[[str], None]) -> str:
     named = [dataset for dataset in (item.partition("=")[0] for item in data if "=" in item) if dataset in DATASETS]
     if len(data) != 1:
         raise BadInput(
-            f"{len(data) or 'no'} folders of photos were given without --config; expected one folder, or --config with "
-            f"one of {', '.join(known_configs())} or a YAML file"
+            f"{len(data) or 'no'} folders of photos were given without --config; expected a single folder, or --config "
+            f"with one of {', '.join(known_configs())} or a YAML file"
         )
     if named:
         return named[0]  # each data set has a configuration of its name
@@ -51,11 +52,11 @@ def _from_photos(data: Sequence[str], said: Callable[[str], None]) -> str:
     if source.startswith("tfds:"):
         looks_like = source.split(":")[1]
     elif spans.parse_pattern(source):
-        # Of a folder that grows every day nothing is guessed that could be another tomorrow.
+        # A folder that grows every day could look different tomorrow, so nothing is guessed.
         return DEFAULT
     else:
         looks_like = guess_dataset(os.path.expanduser(source))
     if looks_like not in _LOOKS:
         return DEFAULT
-    said(f"{source} looks like {_LOOKS[looks_like]}, using --config {looks_like}")
+    said(f"{source} looks like {_LOOKS[looks_like]}; using --config {looks_like}")
     return looks_like

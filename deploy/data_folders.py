@@ -1,4 +1,4 @@
-"""The data folders and the root of a configuration, looked at before anything slow is imported."""
+"""Checks the data folders and the root of a configuration before anything slow is imported."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from schemas.words import and_more
 
 
 def check_places(config: Config, root: Root) -> None:
-    """Looks at the paths of the data folders and of the root, before anything is made.
+    """Checks the paths of the data folders and of the root before anything is written.
 
     Raises:
-      BadInput: the root's path would be read as a pattern, or one of the folders lies in another.
+      BadInput: the path of the root would be read as a pattern, or one of the folders is inside another.
     """
     refuse_pattern("the root folder", root.folder)
     inputs = {}
@@ -40,25 +40,28 @@ def check_places(config: Config, root: Root) -> None:
 
 
 @dataclass(frozen=True)
-class Understood:
-    """What is to be learnt from. sources, further: data set -> folder, as `check_sources` gives them. classes: of the
-    photos to learn from; None: only reading them tells. whole: whether these are all classes; of a window only the
-    newest span is looked at. photos, photo_bytes: of what is new, as far as names tell.
-    """
+class DataSurvey:
+    """What the data folders hold, as far as names and lists tell."""
 
     sources: dict[str, str]
+    """Data set to train on -> folder, as `check_sources` gives them."""
     further: dict[str, str]
+    """Data set to evaluate on -> folder."""
     classes: frozenset[str] | None
+    """Classes of the photos to train on; None: they are known only once the photos are read."""
     whole: bool
+    """Whether `classes` has all classes; of a window only the newest span is checked."""
     photos: int
+    """Number of new photos."""
     photo_bytes: int
+    """Bytes of all their files."""
 
 
 def default_root(config: Config) -> Root:
-    """The root of a run that was given none: `runs/` and the name of the folder of photos.
+    """The root of a run without --root: `runs/` and the name of the folder of photos.
 
-    Two data sets have two roots then, of which neither replaces the other's production. A root with the name of the
-    configuration, as older versions made it, goes on being used while there is none of the data's name.
+    So two data sets have two roots, and neither replaces the other's production. A root named after the configuration,
+    as older versions created it, remains in use until there is one named after the data.
     """
     names = [_name_of(source or "") for source in config.data.sources.values()]
     of_data = Root(Path(ROOTS_FOLDER) / "+".join(filter(None, names))) if any(names) else None
@@ -67,7 +70,7 @@ def default_root(config: Config) -> Root:
 
 
 def _name_of(source: str) -> str:
-    """The last part of a folder's path, without patterns of spans; of `tfds:NAME` the name; empty: there is none."""
+    """The last part of a folder's path, without span patterns; the name in `tfds:NAME`; empty: there is no name."""
     if source.startswith("tfds:"):
         return source.split(":")[1]
     before, pattern, _ = source.partition("{")
@@ -80,25 +83,25 @@ def _name_of(source: str) -> str:
 def check_sources(
     config: Config, said: Callable[[str], None] = lambda text: None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Data set -> folder, of those to learn from and of those to evaluate on only; see `understand`."""
-    understood = understand(config, said)
-    return understood.sources, understood.further
+    """Data set -> folder, for those to train on and for those to evaluate on only; see `survey_data`."""
+    survey = survey_data(config, said)
+    return survey.sources, survey.further
 
 
-def understand(config: Config, said: Callable[[str], None] = lambda text: None) -> Understood:
-    """Looks at every data folder before anything slow is imported.
+def survey_data(config: Config, said: Callable[[str], None] = lambda text: None) -> DataSurvey:
+    """Checks every data folder before anything slow is imported.
 
     Args:
-      config: says where they are.
-      said: told what each data folder holds, and of every newer span that is passed over, since it is not complete.
+      config: the configuration with the folders.
+      said: called with a sentence on what each folder holds, and on each newer span that is skipped as incomplete.
 
     Returns:
-      in `sources` and `further` names with `tfds:` are resolved (and downloaded where needed), and patterns of spans
-      are as they are, since ImageExampleGen looks for the span again.
+      what the folders hold. In `sources` and `further` names with `tfds:` are resolved, and downloaded if needed; span
+      patterns stay, since ImageExampleGen looks for the span again.
 
     Raises:
-      BadInput: a folder or span is missing, unreadable, empty or in no known layout, there is one class only, or a
-        class to evaluate on is not learnt.
+      BadInput: a folder or span is missing, unreadable, empty or in no known layout, there is only one class, or the
+        model does not learn a class that it is to be evaluated on.
     """
     sources = resolve_tfds(config, config.data.sources)
     data, whole = config.data, config.data.window is None
@@ -111,7 +114,7 @@ def understand(config: Config, said: Callable[[str], None] = lambda text: None) 
     if classes is not None and len(classes) == 1:
         raise BadInput(
             f"all photos in {', '.join(folders.values())} are of one class, {min(classes)!r}; expected at least two "
-            "classes, such as one folder each"
+            "classes, for example in one folder each"
         )
     further = resolve_tfds(config, config.evaluation.further)
     folders = _resolve(further, None, data.completeness, said)
@@ -119,39 +122,39 @@ def understand(config: Config, said: Callable[[str], None] = lambda text: None) 
     unknown = sorted(more - classes) if more is not None and classes is not None else []
     if unknown:
         raise BadInput(
-            f"the photos in {', '.join(folders.values())}, to be evaluated on, are of classes that are not learnt "
-            f"({', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; learnt are "
+            f"the photos to evaluate on, in {', '.join(folders.values())}, have classes that the model does not learn "
+            f"({', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; it learns "
             f"{', '.join(sorted(classes or ())[:5])}); choose another evaluation.further_label, or leave them out"
         )
     photos, photo_bytes = (sum(getattr(each, name) for each in overviews) for name in ("photos", "bytes"))
-    return Understood(sources, further, found, whole, photos, photo_bytes)
+    return DataSurvey(sources, further, found, whole, photos, photo_bytes)
 
 
-def refuse_other_classes(config: Config, root: Root, understood: Understood) -> None:
-    """Asks whether the photos are of what the model in production knows, before anything is learnt from them.
+def refuse_other_classes(config: Config, root: Root, survey: DataSurvey) -> None:
+    """Checks before training that the model in production knows the classes of the photos.
 
     Raises:
-      BadInput: production was trained on other classes, so that nothing could be compared with it.
+      BadInput: it was trained on other classes, so that no model could be compared with it.
     """
     version = root.production_version()
-    if version is None or understood.classes is None or config.release.incomparable != "refuse":
+    if version is None or survey.classes is None or config.release.incomparable != "refuse":
         return
     manifest = root.serving_folder().manifest(int(version))
     known = (manifest.labels if manifest else None) or ()
-    common = understood.classes.intersection(known)
-    # A span may have one class only, and is of this root if production knows it.
-    if known and len(common) < (2 if understood.whole else 1):
+    common = survey.classes.intersection(known)
+    # A span may have a single class, and belongs to this root if production knows it.
+    if known and len(common) < (2 if survey.whole else 1):
         raise BadInput(
-            f"the root folder {root.folder} has a model of {and_more(sorted(known), 5)} in production, and these "
-            f"photos are of {and_more(sorted(understood.classes), 5)}, so the two could not be compared; give "
-            "other photos another folder with --root, or set release.incomparable=floors to let them take this one over"
+            f"the model in production in {root.folder} knows {and_more(sorted(known), 5)}, but these photos show "
+            f"{and_more(sorted(survey.classes), 5)}, so the two cannot be compared; give these photos a root of "
+            "their own with --root, or set release.incomparable=floors to replace the model anyway"
         )
 
 
 def _resolve(
     sources: Mapping[str, str], span: int | date | None, completeness: CompletenessOfSpans, said: Callable[[str], None]
 ) -> dict[str, str]:
-    """Data set -> folder of the span that is read."""
+    """Data set -> folder of the span to read."""
     found = spans.resolve_sources(sources, span, **completeness)
     for waiting in found.passed_over:
         said(f"{waiting.folder} is not read yet: it {waiting.reason}")
@@ -159,7 +162,7 @@ def _resolve(
 
 
 def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, str]:
-    """The source of each data set, prepared by TensorFlow Datasets where it is one of theirs."""
+    """The source of each data set; those of TensorFlow Datasets are prepared first."""
     sources: dict[str, str] = {}
     for dataset, source in given.items():
         assert source is not None  # load_config has seen to it
@@ -172,7 +175,7 @@ def resolve_tfds(config: Config, given: Mapping[Any, str | None]) -> dict[str, s
 
 
 def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str) -> list[Overview]:
-    """What the folder of each data set holds.
+    """An overview of the folder of each data set.
 
     Raises:
       BadInput: as `layouts.find_photos`.
@@ -186,10 +189,10 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
 
 
 def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool) -> frozenset[str] | None:
-    """The classes of the photos in the folders; None where only reading the photos tells them.
+    """The classes of the photos in the folders; None: they are known only once the photos are read.
 
     Raises:
-      BadInput: the folders are the `whole` data and hold a class that cannot be learnt.
+      BadInput: the folders are the `whole` data, and a class has no photos to train on.
     """
     classes: frozenset[str] | None = frozenset()
     for overview in overviews:
@@ -198,7 +201,7 @@ def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool
         if overview.never_learnt and whole:
             held_back = " and ".join(split for split, where in overview.splits.items() if split != "train")
             raise BadInput(
-                f"in {overview.folder} all photos of {and_more(overview.never_learnt, 5)} are given to {held_back}; "
+                f"all photos of {and_more(overview.never_learnt, 5)} in {overview.folder} belong to {held_back}; "
                 "expected photos of every class in train"
             )
         if overview.classes is None:
@@ -209,7 +212,7 @@ def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool
 
 
 def ways_out(config: Config) -> str:
-    """What to do about a new span that was stopped, to go on from the sentence that says why; empty: it is no span."""
+    """What to do about a new span that was stopped, to append to the reason; empty: there is no span."""
     patterns = [source for source in config.data.sources.values() if source and spans.parse_pattern(source)]
     if not patterns or config.data.span is not None:
         return ""
@@ -220,5 +223,5 @@ def ways_out(config: Config) -> str:
             sources = {str(dataset): source or "" for dataset, source in config.data.sources.items()}
             newest = spans.resolve_sources(sources, None, **config.data.completeness)
         folders = and_more(list(newest.folders.values()), 3)
-        return f"; it is span {newest.shown} in {folders}, and is left out as soon as its folder has another name"
+        return f"; it is span {newest.shown} in {folders}, and renaming its folder leaves it out"
     return ""

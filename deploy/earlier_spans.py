@@ -1,10 +1,11 @@
-"""The earlier spans of a window: their artifacts, made now where they are not there yet.
+"""The artifacts of the earlier spans of a window, which are made first if they do not exist yet.
 
-A pipeline run ingests one span, the newest of the window. The earlier ones are taken up here before it: TFX's cache
-knows those that were ingested before, at the cost of asking it; one that is new, since it came late or since nobody ran
-for some nights, is ingested, checked and passed through the backbone now. What a gate stops is left out, and said.
+A run of the pipeline ingests one span, the newest of the window. The earlier ones are handled here before it. Spans
+that were ingested before come from TFX's cache. A new one, which arrived late or after some nights without a run, is
+ingested, checked and passed through the backbone now. If a gate stops a span, it is left out with a note.
 
-DriftGate judges a span once, by those it came after: when these have left the window, a wrong one would be the measure.
+DriftGate judges a span only once, against the spans before it: when those have left the window, it would be judged
+against the wrong ones.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from schemas.verdicts import DriftVerdict
 INGESTED, JUDGED = "FeatureVectorGen", "DriftGate"
 
 
-class _Silent:
-    """A display for steps that are taken from the cache, as a rule."""
+class _SilentDisplay:
+    """A display for steps that mostly come from the cache."""
 
     def node_started(self, node_id: str) -> None: ...
 
@@ -50,21 +51,21 @@ def assemble_with_window(
     connection_config: Any,
     said: Callable[[str], None],
 ) -> tuple[Pipeline, WindowSummary | None]:
-    """The pipeline of a run; with `data.window` after everything is ingested that is not yet, but the newest span.
+    """Assembles the pipeline of a run; with `data.window`, first ingests the earlier spans that are not ingested yet.
 
     Args:
-      config: of the run.
+      config: configuration of the run.
       store: ML Metadata.
-      run_id: of the run; the ingestion of span 7 for it is the run `<run_id>-span-7`.
-      assemble: makes a pipeline of a configuration, and of the keyword `earlier`.
-      connection_config: of ML Metadata.
-      said: told of every span that is ingested, left out or not complete.
+      run_id: name of the run; span 7 is ingested for it in the run `<run_id>-span-7`.
+      assemble: makes a pipeline from a configuration and the keyword `earlier`.
+      connection_config: connection to ML Metadata.
+      said: called with a sentence on every span that is ingested, left out or not complete.
 
     Returns:
-      the pipeline; and with `data.window` what the summary says of it, without the photos; None without.
+      the pipeline, and the window for the summary, without its photos; None: there is no window.
 
     Raises:
-      BadInput: as `find_window`, or nothing is left to test on.
+      BadInput: as `find_window`, or no span is left to test on.
     """
     if config.data.window is None:
         return assemble(config), None
@@ -77,7 +78,7 @@ def assemble_with_window(
     for one in sorted([*before, *further], key=lambda one: one.number):
         try:
             pipeline = assemble(_of_span(config, one), earlier=_artifacts(taken))
-            runner = LocalRunner(f"{run_id}-span-{one.number}", _Silent(), connection_config)
+            runner = LocalRunner(f"{run_id}-span-{one.number}", _SilentDisplay(), connection_config)
             nodes = _ingest(pipeline, runner, store, config.drift.model_dump_json())
         except BadInput as error:
             left_out[one.shown] = str(error)
@@ -97,7 +98,7 @@ def assemble_with_window(
     )
     if not earlier.tested:
         raise BadInput(
-            "every span of data.test_spans was stopped at a gate, so nothing is left to test on: "
+            "a gate stopped every span of data.test_spans, so nothing is left to test on; choose other spans: "
             + "; ".join(f"span {span}: {reason}" for span, reason in left_out.items())
         )
     about = WindowSummary(spans=[one.shown for one in spans_in_it], left_out=left_out)
@@ -107,7 +108,7 @@ def assemble_with_window(
 def _ingest(
     pipeline: Pipeline, runner: LocalRunner, store: metadata_store.MetadataStore, thresholds: str
 ) -> dict[str, run_record.NodeRun]:
-    """Runs a pipeline as far as the span's vectors, and as far as DriftGate where that has not judged them yet.
+    """Runs a pipeline up to the vectors of the span, and up to DriftGate unless that has judged them before.
 
     Raises:
       BadInput: a gate stopped the span.
@@ -123,7 +124,7 @@ def _ingest(
 
 
 def _judged(store: metadata_store.MetadataStore, vectors: str, thresholds: str) -> str:
-    """Where DriftGate's latest verdict on these vectors by these thresholds is, or an empty string."""
+    """Path of DriftGate's latest verdict on these vectors with these thresholds; empty: there is none."""
     found = [
         each
         for each in store.get_artifacts_by_type(Verdict.TYPE_NAME)
@@ -135,7 +136,7 @@ def _judged(store: metadata_store.MetadataStore, vectors: str, thresholds: str) 
 
 
 def _artifacts(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]]) -> EarlierSpans:
-    """Of the spans that were taken up, in their order."""
+    """The artifacts of the ingested spans, in their order."""
 
     def numbers(node_id: str, output: str) -> list[int]:
         return [nodes[node_id].outputs[output][0].id for _, nodes in taken]

@@ -1,4 +1,4 @@
-"""Explanations of photos on the disk: what the command `explain` needs TensorFlow for."""
+"""Explanations of photos on disk: the part of `explain` that needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -39,50 +39,61 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class NamedModel:
-    """key: for names of files. name, folder: for people. rules: by which its photos are judged and read."""
+    """A loaded model and its names."""
 
     key: str
+    """Name for files."""
     name: str
+    """Name for people."""
     folder: str
     model: ExplainedModel
     rules: PhotoRules
+    """The rules by which photos are accepted and read."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a photo, and how it was explained; probability, of the runner-up too: range [0, 1]."""
+    """A model's answer for a photo, and how it was explained."""
 
     file: str
     model: str
     label: str
     probability: float
+    """Probability of `label`, range [0, 1]."""
     runner_up: str
     runner_up_probability: float
+    """Range [0, 1]."""
     method: str
+    """Method of the heat maps."""
     reason: str
+    """Why this method."""
 
 
 @dataclass
-class Explained:
-    """answers: of each photo and model. pictures: files. page: the page beside them. notes, errors: sentences."""
+class ExplanationResult:
+    """The answers, and the pictures and page that explain them."""
 
     answers: list[Answer] = field(default_factory=list)
+    """One for each photo and model."""
     pictures: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    """Sentences, on each model."""
     errors: list[str] = field(default_factory=list)
+    """Sentences, one for each photo that could not be explained."""
     page: Path | None = None
+    """The page that shows the pictures; None: there was nothing to show."""
 
 
 def find_models(wanted: Sequence[str], root: str | None, run_id: str | None) -> dict[str, Path]:
-    """Folders of the models that were asked for, by their names.
+    """Folders of the wanted models, by name.
 
     Args:
       wanted: `production`, `feature_extraction`, `fine_tuned` or folders; empty: the two that a run trained.
-      root: the root folder; None: the only one below `runs/`.
-      run_id: the run; None: the newest one that has both.
+      root: root folder; None: the only one below `runs/`.
+      run_id: the run; None: the newest run that has both models.
 
     Raises:
-      BadInput: one of them is not there.
+      BadInput: one of them does not exist.
     """
     found: dict[str, Path] = {}
     trained: dict[str, Path] | None = None
@@ -94,13 +105,15 @@ def find_models(wanted: Sequence[str], root: str | None, run_id: str | None) -> 
             found[name] = trained[name]
         elif not Path(name).is_dir():
             raise BadInput(
-                f"--model {name} is neither a folder nor one of production, {', '.join(TRAINED)}; give one of these, "
+                f"--model {name} is neither a folder nor one of production, {', '.join(TRAINED)}; use one of these, "
                 "or the folder of a model that warmstart exported"
             )
         else:
             found[name] = Path(name)
     if run_id is not None and trained is None:
-        raise BadInput("--run was given without a model of a run; expected --model feature_extraction or fine_tuned")
+        raise BadInput(
+            "--run was given without a model of a run; expected --model feature_extraction or --model fine_tuned"
+        )
     return found
 
 
@@ -112,8 +125,8 @@ def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
         raise BadInput(f"there is no run {run_id} in {shown(root.reports)}{newest}")
     if not root.metadata.is_file():
         raise BadInput(
-            f"{shown(root.folder)} has no metadata.sqlite, which says where its models lie; give a model's folder, or "
-            "production, with --model"
+            f"{shown(root.folder)} has no metadata.sqlite, which says where its models are; use --model production, or "
+            "--model with the folder of a model"
         )
     from tfx.utils import path_utils
 
@@ -125,7 +138,7 @@ def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
         try:
             nodes = read_run(store, read_dumped_config(root.reports / run / CONFIG_FILE).name, run)
         except (OSError, ValueError, yaml.YAMLError, ValidationError, LookupError):
-            continue  # killed before it began, or of another version
+            continue  # killed before it started, or of another version
         outputs = {model: nodes[node].outputs.get("model") for model, node in TRAINED.items() if node in nodes}
         folders = {
             model: Path(path_utils.serving_model_path(found[0].uri)) for model, found in outputs.items() if found
@@ -134,16 +147,16 @@ def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
             return folders
     which = f"run {run_id} does not have" if run_id is not None else f"no run in {shown(root.reports)} has"
     raise BadInput(
-        f"{which} both models on the disk: it did not come so far, or they were cleaned away; give another --run, or "
-        "--model production"
+        f"{which} both models on disk: it did not get that far, or they were removed by `warmstart clean`; choose "
+        "another --run, or --model production"
     )
 
 
 def load_models(found: dict[str, Path]) -> list[NamedModel]:
-    """The models, loaded.
+    """Loads the models.
 
     Raises:
-      BadInput: one cannot be.
+      BadInput: a model cannot be loaded.
     """
     taken: set[str] = set()
     return [
@@ -159,7 +172,7 @@ def load_models(found: dict[str, Path]) -> list[NamedModel]:
 
 
 def layers_text(models: Sequence[NamedModel]) -> str:
-    """The layers that can be reached, for people."""
+    """The layers that can be reached, as text."""
     lines = []
     for named in models:
         lines += [f"{named.name}  {named.folder}"]
@@ -176,7 +189,7 @@ def layers_text(models: Sequence[NamedModel]) -> str:
 
 
 def layers_as_json(models: Sequence[NamedModel]) -> str:
-    """The same for programs."""
+    """The layers that can be reached, as JSON."""
     keys = ("name", "height", "width", "channels")
     return json.dumps(
         [
@@ -200,23 +213,23 @@ def explain(
     layer_pattern: str | None,
     filters: str | None,
     on_progress: Progress = lambda done, total, what: None,
-) -> Explained:
+) -> ExplanationResult:
     """Draws the pictures and the page.
 
     Args:
-      models: those to explain, side by side.
-      files: of photos, or of anything else, which is answered with an error.
-      out: where the pictures go.
-      method: one of the command's; None: the first that the model allows.
-      layer_pattern: whose feature maps; None: of a few, and of none where no layer can be reached.
-      filters: the layer whose channels are drawn; None: none is.
-      on_progress: is told how many of how many are done.
+      models: models to explain, side by side.
+      files: files; one that is not a photo becomes an error in the result.
+      out: folder for the pictures and the page.
+      method: method of the heat maps, as the command names it; None: the first that the model allows.
+      layer_pattern: layers whose feature maps to draw; None: a few, or none if no layer can be reached.
+      filters: layer whose channels to draw; None: none.
+      on_progress: called with the number done, the total and what is counted.
 
     Raises:
-      BadInput: the folder cannot be written, or a model does not allow what was asked for.
+      BadInput: the folder cannot be written, or a model does not allow the method or has no such layer.
     """
-    found, sections = Explained(), []
-    # All that may be wrong with what was asked for is told before anything slow.
+    found, sections = ExplanationResult(), []
+    # Wrong options are reported before anything slow.
     if layer_pattern is None:
         chosen = [layers.choose_layers(named.model, None) if named.model.layers else [] for named in models]
     else:
@@ -261,25 +274,25 @@ def explain(
         how += [page.CHANNELS] if climbed else []
         found.page = page.write_page(out, named_models, how, sections, found.errors)
     except OSError as error:
-        raise BadInput(f"{out} cannot be written ({error.strerror}); give another folder with --out") from None
+        raise BadInput(f"{out} cannot be written ({error.strerror}); choose another folder with --out") from None
     for shown_model in named_models:
         if shown_model.why:
             found.notes.append(f"{shown_model.name}: by {shown_model.method}. {shown_model.why}")
     for named, some in zip(models, chosen, strict=True):
         if not some and found.answers:
             found.notes.append(
-                f"{named.name}: no feature maps, its layers cannot be reached: {named.model.unreachable}"
+                f"{named.name}: no feature maps, because its layers cannot be reached: {named.model.unreachable}"
             )
     return found
 
 
 def _read(file: str, rules: Sequence[PhotoRules]) -> bytes | str:
-    """A photo's bytes for the models of these rules, or a sentence on what is wrong with the file."""
+    """The bytes of a photo for models with these rules, or a sentence on what is wrong with the file."""
     path = Path(file)
     try:
         if path.exists() and not path.is_file():
-            return f"{file} is no file; expected a photo."
-        # Rules decide whether a photo is read, not to which bytes.
+            return f"{file} is not a file; expected a photo."
+        # Rules decide whether a photo is read; the bytes are the same.
         photos = [read_photo(read_path(path, its_rules), its_rules).photo_bytes for its_rules in dict.fromkeys(rules)]
     except PhotoRejected as rejected:
         return f"{file} {rejected.detail}"
@@ -296,10 +309,10 @@ def _explain_photo(
     method: str | None,
     out: Path,
     taken: set[str],
-    found: Explained,
+    found: ExplanationResult,
     used: dict[str, heat_maps.HeatMaps],
 ) -> page.Section:
-    """The pictures of one photo; what was found is added to `found`, and the method of each model to `used`."""
+    """Draws the pictures of one photo; adds the answers to `found` and the method of each model to `used`."""
     stem = _new_name(Path(file).stem, taken)
     picture = pictures.upright_photo(photo, models[0].rules.colour)
     rows, lines, made = [], [], []
@@ -329,7 +342,7 @@ def _explain_photo(
             f"runner-up: {answer.runner_up} {answer.runner_up_probability:.1%}",
         ]
         captions = [
-            caption if heat.any() else f"{caption}: nothing speaks for it"
+            caption if heat.any() else f"{caption}: no evidence for it"
             for caption, heat in zip(captions, maps.maps, strict=True)
         ]
         rows.append((f"{named.name}, {maps.method}", list(zip(captions, maps.maps, strict=True))))
@@ -339,7 +352,7 @@ def _explain_photo(
         _save(
             out / f"{stem}.heat_maps.png",
             pictures.heat_picture(picture, rows),
-            f"Heat maps of the answer and of the runner-up ({methods}), a row a model",
+            f"Heat maps of the answer and the runner-up ({methods}), one row for each model",
         )
     )
     for named, some in zip(models, chosen, strict=True):
@@ -366,7 +379,7 @@ def _feature_map_picture(model: ExplainedModel, image: np.ndarray, chosen: Seque
     return pictures.feature_map_picture(Image.fromarray(np.rint(image * 255).astype(np.uint8)), rows)
 
 
-def _draw_channels(named: NamedModel, layer: Layer, out: Path, found: Explained) -> page.Section:
+def _draw_channels(named: NamedModel, layer: Layer, out: Path, found: ExplanationResult) -> page.Section:
     count = min(CHANNELS, layer.channels)
     channels = sorted(int(i) for i in np.random.default_rng(SEED).choice(layer.channels, count, replace=False))
     images = layers.channel_images(named.model, layer, channels, SEED)
@@ -387,13 +400,13 @@ def _save(file: Path, picture: Image.Image, text: str) -> page.Picture:
 
 
 def _file_name(text: str) -> str:
-    """What any file system and any address takes, of at most 60 letters."""
+    """The text as a name that is valid in every file system and URL, at most 60 characters."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")[:60] or "photo"
 
 
 def _new_name(text: str, taken: set[str]) -> str:
-    """A name for files, added to those taken: of two photos of the same name, the second one's has a number."""
+    """A name for files, added to `taken`; the second photo of the same name gets a number."""
     plain = name = _file_name(text)
     number = 1
     while name.lower() in taken:
@@ -403,8 +416,8 @@ def _new_name(text: str, taken: set[str]) -> str:
     return name
 
 
-def for_programs(found: Explained) -> str:
-    """What was found, in JSON."""
+def for_programs(found: ExplanationResult) -> str:
+    """The result as JSON."""
     return (
         json.dumps(
             {
@@ -419,8 +432,8 @@ def for_programs(found: Explained) -> str:
     )
 
 
-def for_people(found: Explained) -> str:
-    """The answers as a table, why the methods are what they are, and where the pictures lie."""
+def for_people(found: ExplanationResult) -> str:
+    """The answers as a table, the reasons for the methods, and where the pictures are."""
     lines = []
     if found.answers:
         rows = [

@@ -1,4 +1,4 @@
-"""Folders and files on this disk: what is in them, how large and how old it is."""
+"""Folders and files on disk: their content, size and age."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; links are none."""
+    """The folders in a folder, sorted by name, without links."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -18,7 +18,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def files_below(path: Path) -> Iterator[str]:
-    """A file itself, or every file below a folder."""
+    """Every file below a folder, or the path itself if it is a file."""
     if not path.is_dir() or path.is_symlink():
         if os.path.lexists(path):
             yield str(path)
@@ -36,7 +36,7 @@ def size_of(path: Path) -> int:
 
 
 def newest_change(folder: Path) -> float:
-    """When a folder, or anything in it, was changed last, seconds since 1970; 0: it is gone."""
+    """When a folder or anything in it was last changed, in seconds since 1970; 0: it is gone."""
     newest = 0.0
     for parent, _, names in os.walk(folder):
         for path in (parent, *(os.path.join(parent, name) for name in names)):

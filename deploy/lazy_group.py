@@ -1,4 +1,4 @@
-"""A group of commands that are imported when they are called, after metaflow's `LazyGroup`."""
+"""A group of commands that are imported only when they are called, like metaflow's `LazyGroup`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from click.shell_completion import CompletionItem
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is, and what its group's help says of it.
-
-    target: `package.module:name` of the command. short_help: one line.
-    """
+    """Where a command is defined, and its line in the help of the group."""
 
     target: str
+    """`package.module:name` of the command."""
     short_help: str
+    """One line."""
 
 
 class LazyGroup(click.Group):
@@ -27,11 +26,11 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any):
         """
         Args:
-          lazy: name -> command, in the order in which they are listed.
+          lazy: name -> command, in the order of the help.
         """
         super().__init__(*args, **kwargs)
         self.lazy = lazy
-        self.commands = _Imported(lazy)
+        self.commands = _LazyCommands(lazy)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
@@ -46,8 +45,8 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
-class _Imported(UserDict):
-    """Name -> command, imported when it is looked up."""
+class _LazyCommands(UserDict):
+    """Commands by name, imported when they are looked up."""
 
     def __getitem__(self, name: str) -> click.Command:
         return pkgutil.resolve_name(super().__getitem__(name).target)

@@ -1,4 +1,4 @@
-"""A run on this machine: TFX's LocalDagRunner, with states read back, progress, a lock and a summary."""
+"""A run on this machine: TFX's LocalDagRunner with the states of nodes, progress, a lock and a summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from components import progress
 from components.servable_check.packages import require_packages
 from deploy import disks, metadata_file, output, quick_start, temporary
-from deploy.data_folders import Understood, check_places, refuse_other_classes, understand, ways_out
+from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
 from pipeline.config import Config, dump_config
@@ -31,7 +31,7 @@ _STARTING = "starting TensorFlow and TFX"
 
 
 class Display(Protocol):
-    """Who is told what happens."""
+    """Shows what happens during a run."""
 
     def node_started(self, node_id: str) -> None: ...
 
@@ -44,11 +44,13 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """exit_code: of the command line."""
+    """A run that has ended."""
 
     summary: Summary
     folder: Path
+    """Folder of the run, below `reports`."""
     exit_code: int
+    """Exit code of the command."""
 
 
 def run(
@@ -59,28 +61,34 @@ def run(
     to_node: str | None = None,
     force_push: str = "",
 ) -> RunResult:
-    """Runs the pipeline, or a part of it, and writes `summary.json`, whatever happens.
+    """Runs the pipeline, or a part of it, and writes `summary.json` however the run ends.
 
-    `force_push` is why ReleaseGate is overridden; empty: it is not.
+    Args:
+      config: the configuration.
+      root: root folder.
+      display: shows what happens.
+      from_node: first node to run; None: from the start.
+      to_node: last node to run; None: to the end.
+      force_push: why to override ReleaseGate; empty: do not.
 
     Raises:
-      BadInput: before anything ran: data folders, root or nodes are wrong, a package is missing, or another run is
+      BadInput: nothing ran, because the data folders or the root are wrong, a package is missing, or another run is
         active.
     """
     require_packages(config.serving.exports)
     check_places(config, root)
-    understood = understand(config, display.note)
+    survey = survey_data(config, display.note)
     root.prepare(config.name)
     root.refuse_local_run()
     if not force_push:
-        refuse_other_classes(config, root, understood)
-    disks.refuse_too_full(root.folder, understood.photos, understood.photo_bytes)
+        refuse_other_classes(config, root, survey)
+    disks.refuse_too_full(root.folder, survey.photos, survey.photo_bytes)
     run_id = root.new_run_id()
     with root.lock(run_id):
         metadata_file.refuse_damaged(root.metadata)
         started = time.time()
         display.node_started(_STARTING)
-        quick_start.import_launcher()  # it may have to start the process again, so it comes before anything is written
+        quick_start.import_launcher()  # it may restart the process, so it comes before anything is written
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
@@ -89,9 +97,7 @@ def run(
             _output_to(folder / LOG_FILE),
             temporary.folder_of_run(root.folder, run_id),
         ):
-            return _run_locked(
-                config, root, run_id, folder, started, understood, display, from_node, to_node, force_push
-            )
+            return _run_locked(config, root, run_id, folder, started, survey, display, from_node, to_node, force_push)
 
 
 def _run_locked(
@@ -100,7 +106,7 @@ def _run_locked(
     run_id: str,
     folder: Path,
     started: float,
-    understood: Understood,
+    survey: DataSurvey,
     display: Display,
     from_node: str | None,
     to_node: str | None,
@@ -110,7 +116,7 @@ def _run_locked(
     graph: dict[str, list[str]] = {}
     reserve = Reserve(folder)
     store = before = runner = window = None
-    # Slow imports, after everything that can be refused without them. Next to nothing of what they make is garbage.
+    # Slow imports, after everything that can be refused without them. They create hardly any garbage to collect.
     gc.disable()
     quick_start.import_for_executors()
     from ml_metadata.metadata_store import metadata_store
@@ -136,7 +142,7 @@ def _run_locked(
         assembled = functools.partial(
             assemble,
             root=root,
-            sources=(understood.sources, understood.further),
+            sources=(survey.sources, survey.further),
             store=store,
             connection_config=connection,
             force_push=force_push,
@@ -151,8 +157,8 @@ def _run_locked(
         reserve.release()
         traceback.print_exc()
     except KeyboardInterrupt:
-        status, reason = "failed", "interrupted; the next run goes on from the last finished step"
-    except BaseException as error:  # the summary is written for every end of a run
+        status, reason = "failed", "interrupted; the next run continues after the last finished step"
+    except BaseException as error:  # the summary is written however a run ends
         status, reason = "failed", failure(error, root)
         reserve.release()
         traceback.print_exc()
@@ -166,21 +172,21 @@ def _run_locked(
         summary = run_summary.summarise(replace(ended, nodes=nodes), status, reason)
     except Exception as error:  # such as artifacts that somebody deleted
         traceback.print_exc()
-        reason = reason or f"the run's results cannot be read back: {failure(error, root)}"
+        reason = reason or f"the results of the run cannot be read: {failure(error, root)}"
         summary = run_summary.summarise(replace(ended, skipped=()), status or "failed", reason)
     summary = replace(summary, duration_seconds=round(time.time() - started, 1))
     run_summary.write_results(summary, folder, config, nodes)
     try:
         metadata_file.make_copy(root.metadata)
-    except OSError:  # the disk is full, say: the copy before stays
+    except OSError:  # the disk is full, for example; the previous copy stays
         traceback.print_exc()
     return RunResult(summary, folder, EXIT_CODES[summary.status])
 
 
 @contextlib.contextmanager
 def _interrupted_by_termination() -> Iterator[None]:
-    """Makes of SIGTERM, by which machines and schedules end a process, what Ctrl-C is: a run that says how it ended."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    """Treats SIGTERM, with which machines and schedulers stop a process, like Ctrl-C: the run reports how it ended."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
 
@@ -195,7 +201,7 @@ def _interrupted_by_termination() -> Iterator[None]:
 
 
 class Reserve:
-    """Room on the disk that is kept for the end of a run: its summary and its page are written on a full disk too."""
+    """Disk space reserved for the end of a run, so that summary and page can be written even on a full disk."""
 
     _BYTES = 3_000_000
 
@@ -205,12 +211,12 @@ class Reserve:
             os.posix_fallocate(file.fileno(), 0, self._BYTES)
 
     def release(self) -> None:
-        """Gives the room back."""
+        """Frees the space."""
         self._file.unlink(missing_ok=True)
 
 
 def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, store: Any) -> None:
-    """Removes what they left half written, and writes the summaries they could not write."""
+    """Removes half-written outputs of killed runs, and writes the summaries that they could not write."""
     from deploy import node_launch, run_summary
     from pipeline import run_record
 
@@ -218,22 +224,22 @@ def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, stor
     for killed in root.runs_without_summary(except_for=run_id):
         try:
             run_summary.write_summary_of_killed_run(killed, store, root)
-        except Exception:  # a configuration of an older version, say: no reason for this run to fail; the log has it
+        except Exception:  # such as a configuration of an older version; the log has it, and this run goes on
             traceback.print_exc()
 
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Sends everything that libraries print, from Python or C++, to the run's log; with `--verbose` it is shown too.
+    """Sends everything that libraries print, from Python or C++, to the log of the run; `--verbose` shows it too.
 
-    The display has its own copy of the terminal (`terminal_stream`).
+    The display keeps a copy of the terminal (`terminal_stream`).
     """
     saved = [os.dup(1), os.dup(2)]
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     ended = threading.Event()
-    # Copied from the file: a pipe that is full would stop a library that writes to it and lets no other thread run.
+    # Copied from the file: a library that writes to a full pipe and holds the interpreter lock would hang.
     copier = threading.Thread(target=_copy, args=(log, saved[1], ended), daemon=True)
     if output.loudness() == "verbose":
         copier.start()
@@ -249,7 +255,7 @@ def _output_to(log: Path) -> Iterator[None]:
 
 
 def _copy(log: Path, descriptor: int, ended: threading.Event) -> None:
-    """Writes what is added to a file to a file descriptor, until it has ended."""
+    """Copies what is added to a file to a file descriptor, until `ended` is set."""
     with log.open("rb") as file:
         while True:
             last = ended.is_set()
@@ -262,5 +268,5 @@ def _copy(log: Path, descriptor: int, ended: threading.Event) -> None:
 
 
 def terminal_stream(number: int = 1) -> Any:
-    """A text stream to what file descriptor `number` is now, whatever it is redirected to later."""
+    """A text stream to the current target of file descriptor `number`, wherever that is redirected later."""
     return os.fdopen(os.dup(number), "w", buffering=1, encoding="utf-8", errors="replace")

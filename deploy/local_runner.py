@@ -1,4 +1,4 @@
-"""LocalDagRunner with a run id of ours, node states read back, and somebody told of each step."""
+"""LocalDagRunner with a given run id, the states of nodes, and a display of each step."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from schemas.words import did_you_mean
 class LocalRunner(local_dag_runner.LocalDagRunner):
     """Runs the nodes one after another in this process.
 
-    TFX's own runner chooses the run id, says nothing of a node's state, and returns as if all were well when a
-    node's inputs could not be resolved.
+    TFX's own runner chooses the run id, does not report the state of a node, and returns normally if the inputs of a
+    node could not be resolved.
 
-    run_id: of the run. skipped: the nodes so far whose condition was not met.
+    Attributes:
+      run_id: name of the run.
+      skipped: nodes so far whose condition was not met.
     """
 
     def __init__(self, run_id: str, display: Any, connection_config: Any = None):
         """
         Args:
-          run_id: of the run.
-          display: who is told of each step.
-          connection_config: of ML Metadata; None: the pipeline says it.
+          run_id: name of the run.
+          display: shows each step.
+          connection_config: connection to ML Metadata; None: that of the pipeline.
         """
         super().__init__()
         self.run_id, self._display, self._connection_config = run_id, display, connection_config
@@ -43,9 +45,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         """Runs the pipeline, or the part from one node to another.
 
         Raises:
-          BadInput: there is no such node, or no earlier run to take the skipped nodes' outputs from.
-          NodeFailed: see there.
-          Exception: what a node raised.
+          BadInput: there is no such node, or no earlier run that has the outputs of the skipped nodes.
+          NodeFailed: the inputs of a node could not be resolved.
+          Exception: the error of a node.
         """
         known = [component.id for component in pipeline.components]
         for node in (from_node, to_node):
@@ -76,7 +78,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                     snapshot_settings=partial_run.snapshot_settings,
                 )
             except (LookupError, ValueError) as error:
-                raise BadInput(f"the part of the pipeline cannot be run: {error}") from error
+                raise BadInput(f"this part of the pipeline cannot run on its own: {error}") from error
         for node in pipeline.nodes:
             pipeline_node = node.pipeline_node
             if not pipeline_node.execution_options.HasField("skip"):
@@ -94,8 +96,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                         partial_run_utils.snapshot(handle, pipeline)
                     except LookupError as error:
                         raise BadInput(
-                            "there is no earlier run to take the skipped steps' results from; run the whole pipeline "
-                            "first"
+                            "no earlier run has the results of the skipped steps; run the whole pipeline first"
                         ) from error
             state = launch_node(pipeline, node_id, connection_config)
             if state == SKIPPED:

@@ -1,4 +1,4 @@
-"""The address of an ML Metadata store, and the connection it stands for."""
+"""Addresses of ML Metadata stores, and connections to them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from urllib.parse import unquote, urlsplit
 from schemas.errors import BadInput
 from schemas.words import on_one_line
 
-# Passwords are no part of an address, so that none is in a package, a log or a plan.
+# Addresses contain no passwords, so that none ends up in a package, a log or a plan.
 PASSWORD_VARIABLE = "WARMSTART_METADATA_PASSWORD"
 _FORMS = "grpc://HOST:PORT, mysql://USER@HOST[:PORT]/DATABASE or sqlite:///FILE"
 
 
 def check_address(address: str) -> None:
-    """Says what is wrong with an address, without connecting and without repeating a password.
+    """Checks an address without connecting; the error does not repeat a password.
 
     Raises:
-      BadInput: it is none of `grpc://HOST:PORT`, `mysql://USER@HOST[:PORT]/DATABASE`, `sqlite:///FILE`, or has a
-        password in it.
+      BadInput: it is not `grpc://HOST:PORT`, `mysql://USER@HOST[:PORT]/DATABASE` or `sqlite:///FILE`, or it contains a
+        password.
     """
-    # Before it is taken apart: a password may hold every sign that ends a part.
+    # Before it is split: a password may contain every character that separates parts.
     if found := re.match(r"\s*([^:/@]*://[^:/@]*:|[^:/@]*:(?!//)).*@", address, re.DOTALL):
         raise BadInput(
-            f"the metadata address {found[1]}...@... has a password in it, which would be written into packages and "
-            f"logs; leave it out, and put it into the environment variable {PASSWORD_VARIABLE} by a secret"
+            f"the metadata address {found[1]}...@... contains a password, which would end up in packages and logs; "
+            f"leave it out, and set the environment variable {PASSWORD_VARIABLE} from a secret"
         )
     if found := re.match(r"([^?#]*)[?#]", address):
         raise BadInput(
-            f"the metadata address {found[1]} has something behind it that begins with ? or #; expected {_FORMS}, with "
-            f"%3F and %23 for these signs in a name, and a password in {PASSWORD_VARIABLE} only"
+            f"the metadata address {found[1]} is followed by ? or # and more; expected {_FORMS}, with %3F and %23 for "
+            f"these characters in a name, and a password only in {PASSWORD_VARIABLE}"
         )
     try:
         parts = urlsplit(address)
@@ -43,18 +43,18 @@ def check_address(address: str) -> None:
         "mysql": host and port != 0 and parts.username and re.fullmatch("/[^/]+", parts.path),
         "sqlite": not parts.netloc and parts.path.strip("/") and not parts.path.endswith("/"),
     }.get(parts.scheme, False)
-    # Such signs are dropped by `urlsplit`, or can be no part of a host's name.
+    # `urlsplit` drops these characters, or they cannot be part of a host name.
     odd = re.search(r"[\x00-\x1f\x7f]|^\s|\s$", address) or re.search(r"\s", parts.netloc)
     if odd or not complete:
-        raise BadInput(f"the metadata address {address!r} is none; expected {_FORMS}")
+        raise BadInput(f"{address!r} is not a metadata address; expected {_FORMS}")
 
 
 def connection_config(address: str) -> Any:
-    """What `ml_metadata.MetadataStore` and TFX's `Metadata` take.
+    """The configuration with which `ml_metadata.MetadataStore` and TFX's `Metadata` connect.
 
     Args:
-      address: as `check_address` accepts; the password of a MySQL user is in the environment variable
-        `WARMSTART_METADATA_PASSWORD`.
+      address: an address that `check_address` accepts. The password of a MySQL user is read from the environment
+        variable `WARMSTART_METADATA_PASSWORD`.
 
     Raises:
       BadInput: as `check_address`.
@@ -65,7 +65,7 @@ def connection_config(address: str) -> Any:
     parts = urlsplit(address)
     if parts.scheme == "grpc":
         host = parts.hostname or ""
-        # The client joins host and port by a colon.
+        # The client joins host and port with a colon.
         return metadata_store_pb2.MetadataStoreClientConfig(host=f"[{host}]" if ":" in host else host, port=parts.port)
     config = metadata_store_pb2.ConnectionConfig()
     if parts.scheme == "sqlite":
@@ -85,7 +85,7 @@ def connect(address: str) -> Any:
     """A connected `MetadataStore`.
 
     Raises:
-      BadInput: the address is none, or nobody answers there.
+      BadInput: the address is invalid, or no store answers there.
     """
     config = connection_config(address)
     from ml_metadata.metadata_store import metadata_store
@@ -95,7 +95,7 @@ def connect(address: str) -> Any:
         store.get_context_types()
     except Exception as error:  # gRPC, MySQL and SQLite fail in many ways
         raise BadInput(
-            f"ML Metadata at {address} cannot be reached ({on_one_line(error)}); check the address, "
-            "and that the store is running"
+            f"ML Metadata at {address} cannot be reached ({on_one_line(error)}); check the address and that the store "
+            "is running"
         ) from error
     return store

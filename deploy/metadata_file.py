@@ -1,6 +1,6 @@
-"""The file that ML Metadata keeps below a root, and the copy of it that is made after every run.
+"""The ML Metadata file of a root, and the copy that is made after every run.
 
-Neither TFX nor ML Metadata's own client is needed: SQLite copies a database while others have it open.
+Neither TFX nor ML Metadata's client is needed: SQLite copies a database while others have it open.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from urllib.parse import quote
 from schemas.errors import BadInput
 
 COPY_SUFFIX = ".copy"
-# What the client of ML Metadata asks first. A database without it is somebody else's, or was cut off.
+# The table that the client of ML Metadata asks first. A database without it is something else, or incomplete.
 _TABLE = "Execution"
 _NO_TABLE = f"no such table: {_TABLE}"
 
 
 def problem_of(file: Path) -> str:
-    """What is wrong with the file, in words that follow its name; empty: nothing is, or it is not there."""
+    """What is wrong with the file, in words that follow its name; empty: nothing, or there is no file."""
     if not file.exists():
         return ""
     try:
@@ -29,13 +29,13 @@ def problem_of(file: Path) -> str:
             said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             database.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
     except sqlite3.Error as error:
-        # Who holds it at this moment is writing, and finds it in order.
+        # Another process is writing to it at this moment, so it can be read.
         return "" if "is locked" in str(error) else f"cannot be read ({error})"
     return "" if said == "ok" else f"is damaged ({' '.join(said.split())})"
 
 
 def last_execution(file: Path) -> int:
-    """The highest number of an execution; 0: there is none, or no file."""
+    """The highest number of an execution; 0: there is no execution, or no file."""
     if not file.exists():
         return 0
     try:
@@ -48,33 +48,33 @@ def last_execution(file: Path) -> int:
 
 
 def refuse_damaged(file: Path) -> None:
-    """Asks whether the file can be used.
+    """Refuses a damaged file.
 
     Raises:
-      BadInput: it is damaged.
+      BadInput: the file is damaged.
     """
     problem = problem_of(file)
-    if problem and _NO_TABLE not in problem:  # a run that was killed as it made the file: ML Metadata goes on there
-        raise BadInput(f"ML Metadata's file {file} {problem}; {_remedy(file)}")
+    if problem and _NO_TABLE not in problem:  # a run was killed while creating the file, and ML Metadata completes it
+        raise BadInput(f"the ML Metadata file {file} {problem}; {_remedy(file)}")
 
 
 def _remedy(file: Path) -> str:
     copy = copy_of(file)
     if copy.exists() and not problem_of(copy):
-        return f"`warmstart repair` puts the copy of {_time_of(copy)} in its place"
+        return f"run `warmstart repair`, which restores the copy of {_time_of(copy)}"
     return (
-        "there is no whole copy of it, so move the file away: the next run starts anew, and the versions in serving/ "
-        "stay"
+        "there is no intact copy, so move the file away: the next run starts from scratch, and the versions in "
+        "serving/ stay"
     )
 
 
 def copy_of(file: Path) -> Path:
-    """Where the copy lies."""
+    """The path of the copy."""
     return file.with_name(file.name + COPY_SUFFIX)
 
 
 def make_copy(file: Path) -> None:
-    """Copies the file beside itself, whole or not at all; a damaged one leaves the copy as it is.
+    """Copies the file next to itself, completely or not at all; if it is damaged, the copy stays as it is.
 
     Raises:
       OSError: the copy cannot be written.
@@ -94,16 +94,20 @@ def make_copy(file: Path) -> None:
 
 
 def repair(file: Path) -> str:
-    """Puts the copy in the place of a damaged file, which is kept; gives a sentence, or an empty one: nothing is wrong.
+    """Replaces a damaged file by its copy, and keeps the damaged one under another name.
+
+    Returns:
+      what was done, as a sentence; empty: nothing is wrong.
 
     Raises:
-      BadInput: there is no whole copy.
+      BadInput: there is no intact copy.
+      OSError: the file cannot be written.
     """
     problem, copy = problem_of(file), copy_of(file)
     if not problem:
         return ""
     if not copy.exists() or problem_of(copy):
-        raise BadInput(f"ML Metadata's file {file} {problem}; {_remedy(file)}")
+        raise BadInput(f"the ML Metadata file {file} {problem}; {_remedy(file)}")
     aside = file.with_name(f"{file.name}.damaged-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%SZ}")
     when = _time_of(copy)
     os.rename(file, aside)
@@ -111,7 +115,7 @@ def repair(file: Path) -> str:
         file.with_name(file.name + leftover).unlink(missing_ok=True)
     with contextlib.closing(_open(copy)) as source, contextlib.closing(sqlite3.connect(file)) as target:
         source.backup(target)
-    return f"ML Metadata's file {problem}; the copy of {when} is in its place, and the damaged one is {aside.name}"
+    return f"the ML Metadata file {problem}; the copy of {when} replaces it, and the damaged one is now {aside.name}"
 
 
 def _open(file: Path) -> sqlite3.Connection:

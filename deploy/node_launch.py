@@ -1,8 +1,8 @@
-"""Launches one node of a compiled pipeline, exactly as TFX's LocalDagRunner does, and says how it ended.
+"""Launches one node of a compiled pipeline, exactly as TFX's LocalDagRunner does, and reports how it ended.
 
-The heart is `tfx.orchestration.portable.launcher.Launcher`. Around it stands what a process for each node needs
-besides: TFX swallows errors while it resolves inputs, keeps what a killed process had half written, and forgets the
-inputs of a node that failed to find them at first.
+The core is `tfx.orchestration.portable.launcher.Launcher`. The code around it is for nodes that each run in their own
+process: TFX swallows errors while it resolves inputs, keeps the half-written outputs of a killed process, and loses
+the inputs of a node that could not resolve them in its first try.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUCCESS = {_STATES.COMPLETE: COMPLETE, _STATES.CACHED: CACHED}
 
 
 class NodeFailed(RuntimeError):
-    """A node did not succeed although nothing was raised."""
+    """A node did not succeed, although it raised no error."""
 
 
 def find_node(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
@@ -53,19 +53,19 @@ def launch_node(
     """Runs a node, takes its result from the cache, or skips it.
 
     Args:
-      pipeline: compiled, with the run id put in.
-      node_id: which node.
-      connection_config: of ML Metadata; the one in `pipeline`, if any, is not looked at.
+      pipeline: compiled pipeline with the run id.
+      node_id: id of the node.
+      connection_config: connection to ML Metadata; the one in `pipeline` is ignored.
       operators: keyword arguments for `Launcher`, such as `quick_start.late_operators()`; None: TFX's own.
 
-    A node that completes has its peak memory written beside it in ML Metadata, where the system tells it.
+    The peak memory of a node that completes is recorded in ML Metadata, if the system reports it.
 
     Returns:
-      `complete`, `cached`, or `skipped`: the condition it stands under is not met.
+      `complete`, `cached`, or `skipped` if the condition of the node is not met.
 
     Raises:
-      NodeFailed: its inputs could not be resolved.
-      Exception: what the node raised.
+      NodeFailed: the inputs of the node could not be resolved.
+      Exception: the error of the node.
     """
     node = find_node(pipeline, node_id)
     deployment_config = runner_utils.extract_local_deployment_config(pipeline)
@@ -89,7 +89,7 @@ def launch_node(
         return SKIPPED
     [execution] = store.get_executions_by_id([launched.execution_id])
     if execution.last_known_state not in _SUCCESS:
-        raise NodeFailed(f"{node_id} found no inputs to work on; the log has TFX's own words")
+        raise NodeFailed(f"the inputs of {node_id} could not be resolved; see TFX's messages in the log")
     peak = peak_memory.megabytes() if counts else None
     if peak is not None and _SUCCESS[execution.last_known_state] == COMPLETE:
         execution.custom_properties[PEAK_MEGABYTES].double_value = peak
@@ -100,7 +100,7 @@ def launch_node(
 def unfinished_executions(
     pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, store: metadata_store.MetadataStore
 ) -> list[int]:
-    """Numbers of the executions of this node in this run that did not succeed: of tries that failed or were killed."""
+    """Numbers of the executions of this node in this run that failed or were killed."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
     run = store.get_context_by_type_and_name("pipeline_run", run_id)
     of_node = store.get_context_by_type_and_name("node", f"{pipeline.pipeline_info.id}.{node.node_info.id}")
@@ -115,10 +115,10 @@ def unfinished_executions(
 
 
 def remove_outputs(pipeline_root: str, executions: Iterable[int], node_id: str = "*") -> None:
-    """Removes what executions left half written.
+    """Removes half-written outputs of executions.
 
-    TFX takes up the execution of a killed or failed try of the same run, with its number, and so with its output
-    folders: without this the next try would find files in them.
+    TFX reuses the execution of a killed or failed try in the same run, with its number and so its output folders.
+    Without this, the next try would find files in them.
     """
     for number in executions:
         for kind in ("*", os.path.join(".system", "*")):
@@ -129,10 +129,10 @@ def remove_outputs(pipeline_root: str, executions: Iterable[int], node_id: str =
 def _record_inputs(
     node: pipeline_pb2.PipelineNode, store: metadata_store.MetadataStore, executions: list[int], connection_config: Any
 ) -> None:
-    """Writes the input events that executions lack.
+    """Adds missing input events to executions.
 
-    An execution is registered without inputs when they cannot be resolved. TFX's next try takes it up, completes it and
-    leaves it so: its lineage would be lost.
+    If the inputs cannot be resolved, an execution is registered without them. TFX's next try reuses and completes it
+    without adding them, so its lineage would be lost.
     """
     given = metadata_store_pb2.Event.INPUT
     recorded = {event.execution_id for event in store.get_events_by_execution_ids(executions) if event.type == given}
@@ -143,7 +143,7 @@ def _record_inputs(
         with metadata.Metadata(connection_config) as handle:
             resolved = inputs_utils.resolve_input_artifacts(pipeline_node=node, metadata_handle=handle)
     except exceptions.InputResolutionError:
-        return  # the launcher meets it too, and says so
+        return  # the launcher meets it too, and reports it
     if isinstance(resolved, inputs_utils.Skip) or len(resolved) != 1:
         return
     events: dict[tuple[int, int], metadata_store_pb2.Event] = {}

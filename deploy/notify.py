@@ -1,13 +1,13 @@
-"""Tells a person how a run ended: by mail, chat or pager, through a program of their own (`notify.command`).
+"""Tells a person how a run ended, by mail, chat or pager, through the program in `notify.command`.
 
-The program gets the run's summary as JSON on standard input, and beside the environment of the run
+The program gets the summary of the run as JSON on standard input, the environment of the run, and
 
     WARMSTART_STATUS    pushed, not_pushed, stopped, failed or skipped
-    WARMSTART_RUN       the run's name; empty for a run that did not begin
-    WARMSTART_REASON    why, in a sentence
-    WARMSTART_SUMMARY   path of the run's `summary.json`, which a run that did not begin does not have
+    WARMSTART_RUN       name of the run; empty if it did not start
+    WARMSTART_REASON    why, as a sentence
+    WARMSTART_SUMMARY   path of the run's `summary.json`, which does not exist if it did not start
 
-so that `[sh, -c, 'echo "$WARMSTART_REASON" | mail -s "warmstart: $WARMSTART_STATUS" ann@example.org']` will do.
+For example: `[sh, -c, 'echo "$WARMSTART_REASON" | mail -s "warmstart: $WARMSTART_STATUS" ann@example.org']`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from deploy.root import SUMMARY_FILE
 from pipeline.config import NotifyConfig
 
 _PIPE_BYTES = 65_536
-_SHOWN_BYTES = 400  # of what a failed program printed last
+_SHOWN_BYTES = 400  # of the end of a failed program's output
 _LOOK_EVERY_SECONDS = 0.05
 _KILLED_WITHIN_SECONDS = 5.0
 _LONGEST_REASON = 4000  # Linux takes 128 KiB for one variable
 
 
 def notify(section: NotifyConfig, summary: dict[str, Any], folder: Path) -> str | None:
-    """Runs the notifier, if there is one for a run that ended so; whatever it does, nothing is raised.
+    """Runs the notifier if there is one for a run that ended this way; it never raises.
 
-    It is killed after `timeout_seconds`, together with its process group. A process that it leaves behind on success
-    stays.
+    The notifier is killed after `timeout_seconds`, together with its process group. A process that it leaves behind
+    when it succeeds keeps running.
 
     Args:
-      section: of the configuration.
-      summary: of the run: `status`, and where there are any `run_id` and `reason`.
-      folder: the run's, in which `summary.json` lies.
+      section: the section `notify` of the configuration.
+      summary: summary of the run: `status`, and `run_id` and `reason` if there are any.
+      folder: folder of the run, with `summary.json`.
 
     Returns:
-      what went wrong, in one sentence for terminal and log; None: nothing did, or nobody was to be told.
+      what went wrong, as a sentence; None: nothing, or nobody was to be notified.
     """
     if section.command is None or summary["status"] not in section.when:
         return None
@@ -57,7 +57,7 @@ def notify(section: NotifyConfig, summary: dict[str, Any], folder: Path) -> str 
 
 
 def _run(command: list[str], timeout_seconds: float, summary: dict[str, Any], folder: Path) -> str | None:
-    """What the program did wrong."""
+    """Runs the program; returns what went wrong, in words that follow its name."""
     environment = {
         **os.environ,
         "WARMSTART_STATUS": str(summary["status"]),
@@ -65,7 +65,7 @@ def _run(command: list[str], timeout_seconds: float, summary: dict[str, Any], fo
         "WARMSTART_REASON": _for_environment(str(summary.get("reason") or "")),
         "WARMSTART_SUMMARY": str(folder / SUMMARY_FILE),
     }
-    # In memory, as the disk may be full; and no pipe, so that it does not matter whether it is read.
+    # In memory, as the disk may be full. A pipe would block if nobody read it.
     with os.fdopen(os.memfd_create("summary"), "w+b") as given:
         given.write(json.dumps(summary, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         given.seek(0)
@@ -84,7 +84,7 @@ def _run(command: list[str], timeout_seconds: float, summary: dict[str, Any], fo
         code = process.poll()
     finally:
         if process.returncode is None:
-            # A program of another user, by sudo say, cannot be killed, and is not waited for.
+            # A program of another user, started with sudo for example, cannot be killed and is not waited for.
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(_KILLED_WITHIN_SECONDS)
@@ -100,9 +100,9 @@ def _run(command: list[str], timeout_seconds: float, summary: dict[str, Any], fo
 
 
 def _wait(process: subprocess.Popen[bytes], output: IO[bytes], deadline: float) -> bytes:
-    """Waits for the end of the process, or for the deadline, and reads all the while what is printed.
+    """Waits until the process ends or the deadline passes, and reads its output meanwhile.
 
-    Its end counts, not the end of its output: what it started may keep that open.
+    The end of the process counts, not the end of its output: processes that it started may keep that open.
 
     Returns:
       the last bytes of the output.
@@ -113,7 +113,7 @@ def _wait(process: subprocess.Popen[bytes], output: IO[bytes], deadline: float) 
         while time.monotonic() < deadline:
             ended = process.poll() is not None
             if selector.select(0 if ended else _LOOK_EVERY_SECONDS):
-                # After its end what it wrote is in the pipe, and one read takes all of that.
+                # Once it has ended, all of its output is in the pipe, and one read takes it.
                 read = os.read(output.fileno(), _PIPE_BYTES)
                 printed = (printed + read)[-_SHOWN_BYTES:]
                 if not read:  # it closed its output
@@ -126,5 +126,5 @@ def _wait(process: subprocess.Popen[bytes], output: IO[bytes], deadline: float) 
 
 
 def _for_environment(text: str) -> str:
-    """As much as a variable can hold."""
+    """The text, cut to what a variable can hold."""
     return text[:_LONGEST_REASON].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""How much the command line says, where to, and in which form. Imports nothing slow.
+"""How much the command line prints, where and in which form. Imports nothing slow.
 
-The result goes to standard output, everything else to standard error: errors, notes, progress where `--json` was given.
+The result goes to standard output. Errors, notes and, with `--json`, progress go to standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _loudness: Loudness = "normal"
 
 
 def set_loudness(loudness: Loudness) -> None:
-    """For this process, by the global options `--quiet` and `--verbose`."""
+    """Sets the loudness of this process, from the global options `--quiet` and `--verbose`."""
     global _loudness
     _loudness = loudness
     if loudness == "verbose":
@@ -29,28 +29,28 @@ def set_loudness(loudness: Loudness) -> None:
 
 
 def loudness() -> Loudness:
-    """What was set last."""
+    """The loudness of this process."""
     return _loudness
 
 
 def colours(stream: TextIO) -> bool:
-    """Whether colours may go there: to a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    """Whether a stream may have colours: a terminal may, unless NO_COLOR is set (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def note(text: str) -> None:
-    """A sentence beside the result."""
+    """Prints a sentence that is not part of the result, unless `--quiet` was given."""
     if _loudness != "quiet":
         click.echo(text, err=True)
 
 
 def document(content: Any) -> None:
-    """The one JSON document that a program reads, on standard output."""
+    """Prints the JSON document of a command on standard output."""
     click.echo(json.dumps(content, indent=2))
 
 
 def counter(total: int, what: str) -> Callable[[int], None]:
-    """A function that is told how many are done, and shows it on a terminal, in one line."""
+    """A function that shows on one line of a terminal how many of `total` are done."""
 
     def show(done: int) -> None:
         if _loudness != "quiet" and sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""Folders that are read and folders that are written never lie in each other."""
+"""Refuses folders to read and folders to write that are inside each other."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from schemas.errors import BadInput
 
-# Beam and TFX make file patterns out of the root's path.
+# Beam and TFX turn the path of the root into file patterns.
 _SIGNS_OF_PATTERNS = "*?["
 
 
 def refuse_overlap(inputs: Mapping[str, str], outputs: Mapping[str, str | Path]) -> None:
-    """Refuses a folder that lies in another one, where reading one would read what the other is for.
+    """Refuses a folder inside another one, where reading the outer one would read the inner one too.
 
     Args:
-      inputs: what a folder is to be read for, such as `the photos` -> the folder; remote ones are not looked at.
-      outputs: what a folder is to be written for -> the folder, which need not be there.
+      inputs: purpose, such as `the photos` -> folder to read; remote folders are not checked.
+      outputs: purpose -> folder to write, which need not exist.
 
     Raises:
-      BadInput: two inputs, or an input and an output, are the same folder or one lies in the other.
+      BadInput: two inputs, or an input and an output, are the same folder, or one is inside the other.
     """
     read, written = (
         {what: os.path.realpath(local) for what, folder in given.items() if "://" not in (local := _local(folder))}
@@ -36,13 +36,13 @@ def refuse_overlap(inputs: Mapping[str, str], outputs: Mapping[str, str | Path])
             inner, outer = (what, folder), (other, other_folder)
         else:
             continue
-        remedy = "give another with --root" if "the root" in (what, other) else "give folders apart from each other"
+        remedy = "choose another root with --root" if "the root" in (what, other) else "choose separate folders"
         if "the pictures" in (what, other):
-            remedy = "give another with --out"
-        how = "is" if inner[1] == outer[1] else "lies in"
+            remedy = "choose another folder with --out"
+        how = "is the same as" if inner[1] == outer[1] else "is inside"
         raise BadInput(
-            f"the folder of {inner[0]} ({inner[1]}) {how} that of {outer[0]} ({outer[1]}), so one would be read as the "
-            f"other; {remedy}"
+            f"the folder of {inner[0]} ({inner[1]}) {how} that of {outer[0]} ({outer[1]}), so one would be read as "
+            f"part of the other; {remedy}"
         )
 
 
@@ -55,14 +55,14 @@ def _lies_in(inner: str, outer: str) -> bool:
 
 
 def refuse_pattern(what: str, path: str | Path) -> None:
-    """Refuses a path that Beam and TFX would read as a pattern of paths.
+    """Refuses a path that Beam and TFX would read as a file pattern.
 
     Raises:
-      BadInput: it has a `*`, `?` or `[`.
+      BadInput: the path contains `*`, `?` or `[`.
     """
     found = [sign for sign in _SIGNS_OF_PATTERNS if sign in str(path)]
     if found:
         raise BadInput(
-            f"{what} {path} has {' and '.join(found)} in its path, which Apache Beam reads as a pattern; give a folder "
-            "without, with --root"
+            f"the path of {what}, {path}, contains {' and '.join(found)}, which Apache Beam reads as a pattern; choose "
+            "another folder with --root"
         )

@@ -1,4 +1,4 @@
-"""The largest resident memory of this process while something ran, as Linux counts it."""
+"""Peak resident memory of this process while something ran, as Linux measures it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RESET_PEAK = "5"  # the code for it, see proc(5)
 
 
 def reset() -> bool:
-    """Lets the count begin anew; whether that is possible here."""
+    """Resets the peak; returns whether that is possible here."""
     try:
         _RESET.write_text(_RESET_PEAK)
     except OSError:  # another system, or a sandbox that does not let processes write there
@@ -19,10 +19,9 @@ def reset() -> bool:
 
 
 def megabytes() -> float | None:
-    """The peak since `reset`, in millions of bytes; None where the system does not say.
+    """The peak since `reset`, in millions of bytes; None: the system does not report it.
 
-    It is that of the whole process, with the libraries that earlier steps have loaded, and without processes that it
-    starts.
+    It covers the whole process, including libraries that earlier steps loaded, but not the processes that it starts.
     """
     try:
         lines = _STATUS.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Answers of a served model to photos on the disk: what the command `predict` needs TensorFlow for."""
+"""Predictions of a served model for photos on disk: the part of `predict` that needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,40 +23,46 @@ _SIGNATURE, _INPUT, _OUTPUTS = "serving_default", "image_bytes", {"label", "prob
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of a photo; probabilities: label -> range [0, 1].
-
-    Or why it says nothing: `reason`, as in `summary.json` of a run, and `error`, a sentence.
-    """
+    """The model's answer for a photo, or why there is none."""
 
     file: str
     label: str = ""
     probability: float = 0.0
+    """Probability of `label`, range [0, 1]."""
     abstains: bool = False
+    """Whether the probability is too low for an answer that counts."""
     probabilities: dict[str, float] | None = None
+    """Probability of each label, range [0, 1]; None: there is no answer."""
     reason: str = ""
+    """Why there is no answer, as a word of `summary.json`."""
     error: str = ""
+    """Why there is no answer, as a sentence."""
 
 
 class Model:
     """A SavedModel that warmstart exported.
 
     Attributes:
-      rules: by which its photos are judged and read.
+      rules: the rules by which photos are accepted and read.
     """
 
     def __init__(self, folder: Path):
         """Loads the model in `folder`.
 
         Raises:
-          BadInput: it is no such model.
+          BadInput: it is not such a model, or damaged.
         """
         if not (folder / "saved_model.pb").is_file():
-            raise BadInput(f"{folder} is no SavedModel: it has no saved_model.pb; expected a model that was pushed")
+            raise BadInput(
+                f"{folder} is not a SavedModel: it has no saved_model.pb; expected a model that warmstart pushed"
+            )
         try:
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # damaged graphs and variables fail in many ways
             message = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({message})") from None
+            raise BadInput(
+                f"the model in {folder} is damaged and cannot be loaded ({message}); choose another version or folder"
+            ) from None
         signature = getattr(self._model, "signatures", {}).get(_SIGNATURE)
         if (
             signature is None
@@ -65,18 +71,18 @@ class Model:
             or not (folder / LABELS_FILE).is_file()
         ):
             raise BadInput(
-                f"the model in {folder} is none of warmstart's: it has no {LABELS_FILE}, or no signature {_SIGNATURE} "
-                f"from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
+                f"the model in {folder} was not made by warmstart: it has no {LABELS_FILE}, or no signature "
+                f"{_SIGNATURE} from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
             )
         self.rules = read_rules(folder)
         self._signature = signature
         self._labels = read_labels(folder) or []
 
     def answer(self, files: list[str], photos: list[bytes]) -> list[Answer]:
-        """The answers to at least one photo, in order.
+        """The answers for one or more photos, in order.
 
         Raises:
-          tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded, and none is answered.
+          tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded; then there is no answer for any of them.
         """
         said = {name: output.numpy() for name, output in self._signature(**{_INPUT: tf.constant(photos)}).items()}
         abstains = said.get("abstains", np.zeros(len(files), bool))  # models of older versions always answer
@@ -96,9 +102,9 @@ def predict(model: Model, files: list[str], on_progress: Callable[[int], None] =
     """An answer for each file, in order.
 
     Args:
-      model: who answers.
-      files: of photos, or of anything else, which is answered with an error.
-      on_progress: is told after each batch how many files are done.
+      model: the model.
+      files: files; one that is not a photo gets an answer with an error.
+      on_progress: called after each batch with the number of files that are done.
     """
     for start in range(0, len(files), BATCH_SIZE):
         batch = files[start : start + BATCH_SIZE]
@@ -110,11 +116,11 @@ def predict(model: Model, files: list[str], on_progress: Callable[[int], None] =
 
 
 def _read(file: str, rules: PhotoRules) -> bytes | Answer:
-    """A photo's bytes for the model, or what is wrong with the file."""
+    """The bytes of a photo for the model, or an answer with an error."""
     path = Path(file)
     try:
         if path.exists() and not path.is_file():
-            raise PhotoRejected("unreadable", "is no file; expected a photo.")
+            raise PhotoRejected("unreadable", "is not a file; expected a photo.")
         return read_photo(read_path(path, rules), rules).photo_bytes
     except PhotoRejected as rejected:
         return Answer(file, reason=rejected.reason, error=f"{file} {rejected.detail}")
@@ -123,7 +129,7 @@ def _read(file: str, rules: PhotoRules) -> bytes | Answer:
 
 
 def _answer(model: Model, files: list[str], photos: list[bytes]) -> list[Answer]:
-    """Answers of one batch; a photo that cannot be decoded costs the others nothing but time."""
+    """Answers of one batch; a photo that cannot be decoded costs the others only time."""
     if not files:
         return []
     try:
@@ -149,7 +155,7 @@ def for_programs(answer: Answer) -> dict[str, Any]:
 
 
 def for_people(answers: list[Answer]) -> str:
-    """The answers as a table with the runner-up; without those that are errors."""
+    """The answers as a table with the runners-up, without errors."""
     rows = []
     for answer in answers:
         if answer.probabilities is not None:

@@ -1,6 +1,6 @@
-"""What is in production, what was, and what every run did: behind `history`, `rollback`, `pin` and `predict`.
+"""What is in production, what was, and what every run did, for `history`, `rollback`, `pin` and `predict`.
 
-Imports neither TensorFlow nor TFX: whoever has to go back has no time to wait.
+Imports neither TensorFlow nor TFX: a rollback must not keep anybody waiting.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
 
 def history(root: Root) -> History:
-    """All versions and runs of a root folder, oldest first."""
+    """The versions and runs of a root folder, oldest first."""
     serving = root.serving_folder()
     standing = serving.standing()
     folders = sorted(root.reports.iterdir()) if root.reports.is_dir() else []
     active = root.active_run()
     return History(
         production=serving.production(),
-        problem=f"version {standing.version} {standing.problem}" if standing.problem else "",
+        problem=standing.sentence,
         versions=serving.history(standing),
         runs=[_read_run(folder, active) for folder in folders if folder.is_dir()],
     )
 
 
 def _read_run(folder: Path, active: str) -> PastRun:
-    """What a run's `summary.json` says; `active` is the name of the run that is at work now."""
-    from schemas.summary import Summary  # `rollback` does not wait for it
+    """A run by its `summary.json`; `active` is the name of the run in progress."""
+    from schemas.summary import Summary  # too slow to import for `rollback`
 
     try:
         summary = read_summary_file(Summary, folder)
@@ -56,9 +56,9 @@ def _read_run(folder: Path, active: str) -> PastRun:
             duration_seconds=summary.duration_seconds,
         )
     except FileNotFoundError:
-        status, reason = UNFINISHED, "it was killed; the next run says how far it came"
+        status, reason = UNFINISHED, "it was killed; the next run reports how far it got"
         if folder.name == active:
-            status, reason = RUNNING, "it is at work now"
+            status, reason = RUNNING, "it is in progress"
     except (OSError, ValueError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         status, reason = UNREADABLE, f"{folder / SUMMARY_FILE} cannot be read ({what})"
@@ -70,7 +70,7 @@ def _number(version: str | None) -> int | None:
 
 
 def history_text(found: History, root: Root) -> str:
-    """`history` for people: a table of the versions, one of the runs, and what is in production."""
+    """The history as text: a table of the versions, a table of the runs, and what is in production."""
     lines = [f"versions in {shown(root.serving)}"]
     rows = [
         [
@@ -103,21 +103,21 @@ def history_text(found: History, root: Root) -> str:
     where = "" if found.production is None else shown(root.serving / str(found.production))
     lines += ["", f"in production: {where}" if where else "nothing is in production"]
     if found.problem:
-        lines.append(f"{found.problem}; `warmstart repair` puts a whole copy in its place")
+        lines.append(f"{found.problem}; `warmstart repair` restores it from an intact copy")
     return "\n".join(lines)
 
 
 def _table(header: list[str], rows: list[list[str]], reasons: list[str | None]) -> list[str]:
-    """Columns, and each row's reason on a line of its own, since reasons are sentences."""
+    """Columns, with the reason of each row, which is a sentence, on a line of its own."""
     lines = columns([header, *rows])
-    told = [lines[0]]
+    table = [lines[0]]
     for line, reason in zip(lines[1:], reasons, strict=True):
-        told += [line, *([f"    {reason}"] if reason else [])]
-    return [f"  {line}" for line in told]
+        table += [line, *([f"    {reason}"] if reason else [])]
+    return [f"  {line}" for line in table]
 
 
 def columns(rows: list[list[str]]) -> list[str]:
-    """A line a row, each column as wide as it needs to be."""
+    """One line for each row, with columns as wide as their longest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -156,62 +156,72 @@ def _change(before: int | None, after: int | None) -> str:
 
 
 def rollback(root: Root, version: int | None, reason: str) -> str:
-    """Rolls production back, to `version` or to what it was before; gives a sentence or two.
+    """Rolls production back.
+
+    Args:
+      root: root folder.
+      version: the version to go back to; None: the one that was in production before.
+      reason: for the manifest of the new version.
+
+    Returns:
+      what was done, in a few sentences.
 
     Raises:
       BadInput: there is nothing to roll back to, or the folder cannot be written.
     """
     serving = root.serving_folder()
-    with _told_of_the_disk(root):
+    with _disk_errors_as_sentences(root):
         new = serving.rollback(version, reason)
     manifest = serving.manifest(new)
     assert manifest is not None
     return (
-        f"version {new}, with the content of version {manifest.restores}, is in production in place of version "
-        f"{manifest.replaced}: {shown(root.serving / str(new))}\n"
-        "TensorFlow Serving takes up the highest version when it looks next, as it does every second by default; a "
-        "server with the version policy `specific` has to be told"
+        f"version {new}, a copy of version {manifest.restores}, replaces version {manifest.replaced} in production: "
+        f"{shown(root.serving / str(new))}\n"
+        "TensorFlow Serving picks up the highest version the next time it looks, every second by default; a server "
+        "with the version policy `specific` needs a new configuration"
     )
 
 
 def pin(root: Root, version: int, remove: bool) -> str:
-    """Pins a version, or takes the pin off; gives a sentence.
+    """Pins or unpins a version, and returns what was done as a sentence.
 
     Raises:
       BadInput: there is no such version or pin, or the folder cannot be written.
     """
-    with _told_of_the_disk(root):
+    with _disk_errors_as_sentences(root):
         if remove:
             root.serving_folder().unpin(version)
-            return f"version {version} is no longer pinned; it leaves when it is old enough"
+            return f"version {version} is no longer pinned; a later push removes it once it is old enough"
         root.serving_folder().pin(version)
-    return f"version {version} is pinned: no push removes it"
+    return f"version {version} is pinned; no push will remove it"
 
 
 def model_folder(root: Root, version: int | None) -> Path:
-    """Folder of a version, or of the one in production.
+    """The folder of a version; None: of the one in production.
 
     Raises:
-      BadInput: it is not there.
+      BadInput: there is no such version, or nothing is in production.
     """
     serving = root.serving_folder()
     versions = serving.versions()
     if not versions:
         raise BadInput(f"nothing is in production in {root.serving}; push a model with `warmstart run`")
     if version is not None and version not in versions:
-        raise BadInput(f"version {version} is not in {root.serving}; choose one of {', '.join(map(str, versions))}")
+        raise BadInput(
+            f"there is no version {version} in {root.serving}; choose one of {', '.join(map(str, versions))}"
+        )
     return root.serving / str(serving.production() if version is None else version)
 
 
 def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text: None) -> list[str]:
-    """The files of these names, and what may be a photo in the folders of these names, as a run reads them.
+    """Photos by name: the files themselves, and in folders the files that a run would read.
 
     Args:
-      names: of files and folders.
-      said: told what of a folder is left out.
+      names: files and folders.
+      said: called with a sentence about the files of a folder that are left out.
 
     Raises:
-      BadInput: a folder cannot be read, or there is no photo in the folders.
+      BadInput: a folder cannot be read, or the folders hold no photo.
     """
     found: list[str] = []
     for name in names:
@@ -225,15 +235,15 @@ def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text
         found += [str(Path(name, path)) for path in folder.meant]
         if folder.left_out:
             first = folder.left_out[0].file_name
-            said(f"{name}: {len(folder.left_out)} files are no photos by their names and are left out ({first}, ...)")
+            said(f"{name}: left out {len(folder.left_out)} files whose names are not those of photos ({first}, ...)")
     if not found:
-        raise BadInput(f"there is no photo in {', '.join(names)}; expected files such as cat.jpg")
+        raise BadInput(f"no photos found in {', '.join(names)}; expected files such as cat.jpg")
     return found
 
 
 @contextlib.contextmanager
-def _told_of_the_disk(root: Root) -> Iterator[None]:
-    """Says in one sentence what is wrong with the disk."""
+def _disk_errors_as_sentences(root: Root) -> Iterator[None]:
+    """Turns an error of the disk into a sentence."""
     try:
         yield
     except OSError as error:

@@ -1,17 +1,17 @@
-"""TFX's launcher, imported without what only executors need, so that a process for one node starts at once.
+"""Imports TFX's launcher without what only executors need, so that a process for one node starts quickly.
 
-A process that runs every node starts sooner too: of TFX's components it imports those that its pipeline has
+A process that runs every node starts sooner too, because it imports only those components of TFX that its pipeline has
 (`import_for_executors()`).
 
-Importing `tfx.orchestration.portable.launcher` plainly brings along tensorflow, apache_beam and every component of TFX:
-many seconds, which a cached or skipped node pays for nothing. TFX's core, the package `ml-pipelines-sdk`, also works
-where tensorflow and apache_beam are not installed. So `import_launcher()` hides them while the core is imported, puts a
-stand-in for the package `tfx.components`, and then takes the hiding away for good: whatever is imported later is real.
+A plain import of `tfx.orchestration.portable.launcher` also imports tensorflow, apache_beam and every component of TFX.
+That takes many seconds, which a cached or skipped node wastes. TFX's core, the package `ml-pipelines-sdk`, also works
+without tensorflow and apache_beam. So `import_launcher()` hides them while it imports the core, replaces the package
+`tfx.components` by a stand-in, and then stops hiding: whatever is imported later is real.
 
-What the core remembers of the absence is made good at once, and no class gets a second copy:
+What the core concluded from their absence is corrected at once, and no class exists twice:
 
-- `tfx.dsl.components.base.base_beam_executor` has `beam = None`: it gets a stand-in, which imports the real one when it
-  is used.
+- `tfx.dsl.components.base.base_beam_executor` has `beam = None`: it gets a stand-in that imports the real module
+  when it is used.
 - `tfx.dsl.io.plugins.tensorflow_gfile` has not registered TensorFlow's files: it does when a path with a scheme, such
   as `gs://`, is used, or once a driver or an executor has imported tensorflow. Until then TFX's own plugin reads local
   files.
@@ -20,8 +20,8 @@ What the core remembers of the absence is made good at once, and no class gets a
 - `tfx.orchestration.portable.beam_executor_operator` lacks a type for an annotation, and `tfx.utils.doc_controls`
   decorators for TensorFlow's documentation generator: nothing is lost.
 
-Anything else that notices the absence, and any error, makes the process start again plainly: slow, but right.
-`tests/component/test_quick_start.py` has a test for everything that this leans on inside TFX.
+If anything else notices their absence, or fails, the process restarts with a plain import, which is slow but safe.
+`tests/component/test_quick_start.py` has a test for every assumption about TFX.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from absl import logging
 
 import components  # noqa: F401  (settings that TensorFlow reads on import, whoever imports it)
 
-# Set to anything, it makes every start a plain one.
+# If this is set to anything, every import is a plain one.
 PLAIN_START_VARIABLE = "WARMSTART_PLAIN_START"
 
-# The third needs tensorflow, and is asked for a constant only; hidden itself, it does not import numpy in vain.
+# The third needs tensorflow, but only one of its constants is used; hidden, it does not import numpy for nothing.
 HIDDEN = ("tensorflow", "apache_beam", "tfx.components.example_gen.utils")
-# Modules of TFX that go on without them; the text above says how.
+# Modules of TFX that work without them, as explained above.
 KNOWN_TO_GO_ON = frozenset(
     {
         "tfx.dsl.components.base.base_beam_executor",
@@ -65,14 +65,14 @@ _COMPONENTS = "tfx.components"
 
 @functools.cache
 def import_launcher(hide: bool = True) -> bool:
-    """Imports TFX's launcher and what a node needs beside it; call it before anything else of TFX is imported.
+    """Imports TFX's launcher and what else a node needs; call it before anything else of TFX is imported.
 
-    Afterwards `from tfx.orchestration.portable import launcher` and the like cost nothing. Make launchers with
-    `late_operators()`, or they import their executors when they are made.
+    Afterwards imports such as `from tfx.orchestration.portable import launcher` are free. Create launchers with
+    `late_operators()`, or they import their executors when they are created.
 
     Args:
-      hide: as the module's text says; False: imports everything at once, as TFX does. Where the environment variable
-        WARMSTART_PLAIN_START is set, or tensorflow or apache_beam is imported already, everything is.
+      hide: hide tensorflow and apache_beam; False: import everything at once, as TFX does. Everything is also imported
+        if the environment variable WARMSTART_PLAIN_START is set, or if tensorflow or apache_beam is already imported.
 
     Returns:
       whether tensorflow and apache_beam were left out.
@@ -90,9 +90,9 @@ def import_launcher(hide: bool = True) -> bool:
 
 
 def import_for_executors() -> None:
-    """Goes on from `import_launcher()` in a process that is sure to run executors; then import what you like.
+    """Completes `import_launcher()` in a process that will run executors; afterwards anything may be imported.
 
-    What is spared is the package `tfx.components` as a whole, and with it the clients of Kubernetes and of Keras Tuner.
+    It still avoids the package `tfx.components` as a whole, and with it the clients of Kubernetes and Keras Tuner.
     """
     if import_launcher():
         _run_code_of_components()
@@ -102,9 +102,9 @@ def import_for_executors() -> None:
 
 
 def late_operators() -> dict[str, dict[Any, Callable[..., Any]]]:
-    """Keyword arguments for `Launcher`, with which it imports a driver or an executor when it comes to run it.
+    """Keyword arguments for `Launcher` that make it import a driver or an executor only to run it.
 
-    TFX's own operators import it when the launcher is made, so a cached node would import it for nothing.
+    TFX's own operators import it when the launcher is created, so a cached node would import it for nothing.
     """
     from tfx.orchestration.portable import launcher
 
@@ -121,10 +121,10 @@ def late_operators() -> dict[str, dict[Any, Callable[..., Any]]]:
 
 
 def finish(code: int) -> NoReturn:
-    """Ends the process at once, without taking everything apart that was imported.
+    """Ends the process at once, without tearing down everything that was imported.
 
-    Call it last, with every connection to ML Metadata left (`with metadata.Metadata(...)`): no `finally` and no
-    `with` further up gets its turn. Threads are waited for, and what is registered to run at exit does.
+    Call it last, after closing every connection to ML Metadata (`with metadata.Metadata(...)`): no outer `finally` or
+    `with` runs. It waits for threads, and runs the functions that are registered for exit.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -147,13 +147,13 @@ def _import_core() -> None:
 
 
 def _import_core_hiding() -> None:
-    """Imports the core with HIDDEN hidden.
+    """Imports the core while HIDDEN is hidden.
 
     Raises:
       ImportError: it cannot do without one of them.
-      RuntimeError: a module that is not known to go on without one of them did.
+      RuntimeError: a module works without one of them that is not known to.
     """
-    hiding = _Hiding()
+    hiding = _HidingFinder()
     sys.meta_path.insert(0, hiding)
     try:
         _import_core()
@@ -163,11 +163,11 @@ def _import_core_hiding() -> None:
         # The innermost module that is still there caught the error: those within it failed with it.
         went_on = next((module for module in importing if module in sys.modules), "")
         if went_on not in KNOWN_TO_GO_ON:
-            raise RuntimeError(f"{went_on} goes on without {name}, and this is not known of it")
+            raise RuntimeError(f"{went_on} works without {name}, which is not among the known cases")
 
 
-class _Hiding(importlib.abc.MetaPathFinder):
-    """Hides HIDDEN, and makes of `tfx.components` a package whose code runs on demand.
+class _HidingFinder(importlib.abc.MetaPathFinder):
+    """Hides HIDDEN, and turns `tfx.components` into a package whose code runs on demand.
 
     missed: what was asked for in vain, and the modules that were being imported then, innermost first.
     """
@@ -184,7 +184,7 @@ class _Hiding(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _OnDemand(spec.loader)
+            spec.loader = _OnDemandLoader(spec.loader)
         return spec
 
 
@@ -197,8 +197,8 @@ def _importing_modules() -> list[str]:
     return [name for name in names if name != __name__ and "importlib" not in name]
 
 
-class _OnDemand(importlib.abc.Loader):
-    """Makes a package at first without running its code, which runs when something is missed in it (PEP 562)."""
+class _OnDemandLoader(importlib.abc.Loader):
+    """Loads a package without running its code, which runs once a missing name is looked up in it (PEP 562)."""
 
     def __init__(self, loader: Any):
         self._loader, self._started, self._lock = loader, False, threading.RLock()
@@ -226,7 +226,7 @@ class _OnDemand(importlib.abc.Loader):
 
 
 def _mend() -> None:
-    """Makes good what the core remembers of the absence."""
+    """Corrects what the core concluded from the absence of HIDDEN."""
     from tfx.dsl.components.base import base_beam_executor
     from tfx.dsl.io import filesystem_registry
     from tfx.dsl.io.plugins import tensorflow_gfile
@@ -239,7 +239,7 @@ def _mend() -> None:
 
 
 class _LateBeam:
-    """Stands for the module `apache_beam`, and imports it when something of it is used."""
+    """A stand-in for the module `apache_beam` that imports it when it is used."""
 
     def __getattr__(self, name: str) -> Any:
         import apache_beam
@@ -253,13 +253,13 @@ class _TensorflowFiles(type):
 
 
 class _RemoteFiles(metaclass=_TensorflowFiles):
-    """Every file system but the local one: TensorFlow's, which is imported when one is used."""
+    """TensorFlow's file systems except the local one; TensorFlow is imported when one is used."""
 
     SUPPORTED_SCHEMES = ()
 
 
 def _register_tensorflow_files() -> Any:
-    """TFX's file system of TensorFlow, registered: it comes before TFX's own for local files too."""
+    """Registers TFX's file system that uses TensorFlow, which takes precedence for local files too."""
     from tfx.dsl.io.plugins import tensorflow_gfile
 
     if tensorflow_gfile.TensorflowFilesystem is None:
@@ -268,7 +268,7 @@ def _register_tensorflow_files() -> Any:
 
 
 def _make_operator(operator_class: Callable[..., Any], *arguments: Any) -> Any:
-    """An operator of TFX's, which imports its driver or executor, with TFX as it is in a plain process."""
+    """An operator of TFX, which imports its driver or executor, with TFX in the state of a plain process."""
     _run_code_of_components()
     operator = operator_class(*arguments)
     if "tensorflow" in sys.modules:
@@ -277,7 +277,7 @@ def _make_operator(operator_class: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _run_code_of_components() -> None:
-    """Runs the code of the package `tfx.components` where it does more than export names, if it has not run."""
+    """Runs those parts of the code of `tfx.components` that do more than export names, unless they have run."""
     import tfx.components
 
     if not only_exports(Path(tfx.components.__file__).read_text(encoding="utf-8")):
@@ -299,7 +299,7 @@ def only_exports(source: str) -> bool:
 
 
 class _LateExecutor:
-    """Stands for an operator of an executor, and makes it when it is to run."""
+    """A stand-in for the operator of an executor, which is created only to run."""
 
     def __init__(self, operator_class: Callable[..., Any], executor_spec: Any, platform_config: Any = None):
         self._make = functools.partial(_make_operator, operator_class, executor_spec, platform_config)
@@ -317,7 +317,7 @@ class _LateExecutor:
 
 
 class _LateDriver:
-    """Stands for an operator of a driver, and makes it when it is to run."""
+    """A stand-in for the operator of a driver, which is created only to run."""
 
     def __init__(self, operator_class: Callable[..., Any], driver_spec: Any, mlmd_connection: Any):
         self._make = functools.partial(_make_operator, operator_class, driver_spec, mlmd_connection)
@@ -327,7 +327,7 @@ class _LateDriver:
 
 
 def _start_again_plainly(reason: str) -> NoReturn:
-    """Replaces this process by one that runs the same command with everything imported.
+    """Replaces this process by one that runs the same command with plain imports.
 
     Modules that were imported in part, or without what they need, cannot be taken back with certainty.
     """

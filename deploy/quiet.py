@@ -1,4 +1,4 @@
-"""Keeps what libraries say of themselves off the terminal of a person who asked for something else."""
+"""Keeps the messages of libraries off the terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from deploy import output
 
 
 def quiet_libraries() -> None:
-    """Only errors of TensorFlow, Abseil and Python's warnings are shown; call it before TensorFlow is imported.
+    """Hides everything but errors of TensorFlow and Abseil, unless `--verbose` was given.
 
-    With `--verbose` everything is.
+    Call it before TensorFlow is imported.
     """
     if output.loudness() == "verbose":
         return

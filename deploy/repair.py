@@ -1,12 +1,13 @@
-"""Puts right what was damaged while nobody ran: production, and ML Metadata's file.
+"""Repairs what was damaged between runs: the version in production, and the ML Metadata file.
 
-Whatever is repaired here is checked by its content: a version by the checksums that its manifest has, ML Metadata's
-file by SQLite. Needs neither TFX nor TensorFlow.
+Both are checked by their content: a version by the checksums in its manifest, the ML Metadata file by SQLite. Imports
+neither TFX nor TensorFlow.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +16,25 @@ from deploy.files import folders_in
 from deploy.root import Root
 from schemas.errors import BadInput
 
-# Of Pusher: `<artifacts>/Pusher/pushed_model/<execution>`, a copy of each model that it pushed.
+# Pusher keeps a copy of each model that it pushed, in `<artifacts>/Pusher/pushed_model/<execution>`.
 _PUSHED_MODELS = os.path.join("Pusher", "pushed_model")
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Something that was wrong. text: what, and what became of it. done: whether all is well now."""
+    """Something that was wrong, and what was done about it."""
 
     text: str
+    """What was wrong and what was done, as a sentence."""
     done: bool
+    """Whether it is in order now."""
 
 
 def repair_production(root: Root) -> Repair | None:
-    """Puts a whole copy of a damaged or missing version into production, as a new version; None: nothing was wrong.
+    """Restores a damaged or missing version from an intact copy, as a new version.
+
+    Returns:
+      what was wrong; None: nothing.
 
     Raises:
       OSError: the copy cannot be written.
@@ -37,46 +43,43 @@ def repair_production(root: Root) -> Repair | None:
     standing = serving.standing()
     if not standing.problem:
         return None
-    said = f"version {standing.version} {standing.problem}"
     version = serving.restore(_pushed_models(root))
     if version is None:
         return Repair(
-            f"{said}; no whole copy of it is left, so put it back from a backup, or `warmstart rollback` to another "
-            "version",
+            f"{standing.sentence}; no intact copy is left, so restore it from a backup, or use `warmstart rollback` to "
+            "go back to another version",
             False,
         )
-    return Repair(f"{said}; its content is in production again, as version {version}", True)
+    return Repair(f"{standing.sentence}; its content is in production again, as version {version}", True)
 
 
-def repair_all(root: Root) -> list[Repair]:
-    """Repairs whatever is wrong, under the lock of the root.
+def repair_all(root: Root) -> Iterator[Repair]:
+    """Repairs everything that is wrong, under the lock of the root; each repair is given once it is done.
 
     Raises:
       RunActiveError: a run is active here.
-      OSError: the disk is full, or cannot be written.
+      OSError: the disk is full or read-only; repairs given before have been made.
     """
     with root.lock("repair"):
-        repairs = []
         if not root.store_mark().exists():
             try:
                 if said := metadata_file.repair(root.metadata):
-                    repairs.append(Repair(said, True))
+                    yield Repair(said, True)
             except BadInput as error:
-                repairs.append(Repair(str(error), False))
+                yield Repair(str(error), False)
         if production := repair_production(root):
-            repairs.append(production)
-        return repairs
+            yield production
 
 
 def set_aside_unknown(root: Root, run_id: str) -> None:
-    """Moves away what steps wrote of which ML Metadata knows nothing, since its file was deleted or put back.
+    """Moves artifacts away that ML Metadata does not know, because its file was deleted or restored.
 
-    TFX numbers steps anew then, and would write into the same folders. Call it under the lock of the root; housekeeping
-    removes what was set aside.
+    TFX then gives old numbers to new steps, which would write into the same folders. Call this under the lock of the
+    root; housekeeping removes what was set aside.
 
     Args:
-      root: of the run.
-      run_id: its name, for the folder.
+      root: root folder of the run.
+      run_id: name of the run, and of the folder below `set-aside`.
     """
     last = metadata_file.last_execution(root.metadata)
     for node in folders_in(root.artifacts):
@@ -90,7 +93,7 @@ def set_aside_unknown(root: Root, run_id: str) -> None:
 
 
 def _pushed_models(root: Root) -> list[Path]:
-    """Copies of pushed models, the newest first."""
+    """Copies of pushed models, newest first."""
     folders = [root.artifacts / _PUSHED_MODELS, *(each / _PUSHED_MODELS for each in folders_in(root.set_aside))]
     found = [each for folder in folders for each in folders_in(folder) if each.name.isdecimal()]
     return sorted(found, key=lambda each: -int(each.name))

@@ -1,8 +1,8 @@
-"""What a schedule calls every night: trains if there are new data, and otherwise says why not.
+"""What a schedule calls every night: trains if there is new data, and otherwise says why not.
 
-New are data that differ from those of the last run that came to a decision, as ML Metadata has it: a span more,
-another version of one, one that was withdrawn, files that changed. A run that was stopped, failed or killed leaves its
-data to be trained on, and the next call goes on where it ended. After a run, what nobody needs any more is removed.
+Data is new if it differs from the data of the last run that reached a decision, according to ML Metadata: one more
+span, another version of a span, a withdrawn span, changed files. If a run was stopped, failed or was killed, its data
+is still new, and the next call continues where it ended. After a run, files that are no longer needed are removed.
 """
 
 from __future__ import annotations
@@ -32,26 +32,30 @@ if TYPE_CHECKING:
     from schemas.summary import Summary
 
 LOG_FILE = "retrain.jsonl"
-# A refusal is no fault; several in a row are somebody's business, and so is a version that is damaged for good.
+# A refusal is not a fault. Several in a row need a person, and so does a version that cannot be repaired.
 ALERT_CODE = 4
 _SKIPPED, _STOPPED, _NOT_PUSHED, _FAILED, _RESTORED = "skipped", "stopped", "not_pushed", "failed", "restored"
 
 
 @dataclass(frozen=True)
-class Retrained:
-    """status, reason: as in `summary.json`; `skipped` also where nothing ran; `restored`: nothing ran, but a whole copy
-    of production's content was put in its place. exit_code: of the command line. alert: a message for whoever is called
-    when something is wrong; empty: nothing is. summary, folder: of the run; None: none ran. notes: what else is to be
-    said, such as a notifier that failed.
-    """
+class RetrainResult:
+    """How a call of `retrain` ended."""
 
     status: str
+    """As in `summary.json`. `skipped` also if nothing ran; `restored`: nothing ran, but production was restored from an
+    intact copy."""
     reason: str
+    """Why, as a sentence."""
     exit_code: int
+    """Exit code of the command."""
     alert: str = ""
+    """A message for the person on call; empty: nothing is wrong."""
     summary: Summary | None = None
+    """Summary of the run; None: nothing ran."""
     folder: Path | None = None
+    """Folder of the run; None: nothing ran."""
     notes: tuple[str, ...] = ()
+    """Further sentences, for example about a notifier that failed."""
 
     def to_json(self) -> dict[str, Any]:
         """What `warmstart retrain --json` prints."""
@@ -60,75 +64,75 @@ class Retrained:
         return {**told, "summary": summary}
 
 
-def retrain(config: Config, root: Root, display: local.Display) -> Retrained:
-    """Runs the pipeline if there is something new to train on; safe to call from anywhere at any time.
+def retrain(config: Config, root: Root, display: local.Display) -> RetrainResult:
+    """Runs the pipeline if there is new data to train on; safe to call at any time.
 
-    First it looks whether production reads what was pushed, and puts a whole copy in its place where it does not.
-    However the call ends, there is a line in the log of the root, a page, and whoever is to be told is told.
+    First it checks that the version that was pushed last is in production, and restores it if it is not. However the
+    call ends, it adds a line to the log of the root, writes a page and notifies whoever is configured.
 
     Raises:
-      BadInput: the configuration, the data or the root are wrong. Everything else is in what is returned.
+      BadInput: the configuration, the data or the root are wrong. Every other end is in the result.
     """
     try:
         check_places(config, root)
         root.prepare(config.name)
         root.refuse_local_run()
-    except BadInput as error:  # the root is another's; nothing is noted down there
+    except BadInput as error:  # the root belongs to another pipeline; nothing is written there
         raise _told(config, root, None, error) from None
     try:
         if root.is_active():
-            done = Retrained(_SKIPPED, f"another run is active on {root.folder}", 0)
+            done = RetrainResult(_SKIPPED, f"another run is active in {root.folder}", 0)
         else:
             done = _look_and_run(config, root, display)
     except BadInput as error:
         summary = _write_report(config, root, _STOPPED, str(error))
-        _log(root, Retrained(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary))
+        _log(root, RetrainResult(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary))
         raise _told(config, root, summary, error) from None
-    except Exception as error:  # whatever it is, somebody has to hear of it
+    except Exception as error:  # whatever it is, somebody must hear of it
         traceback.print_exc()
         done = _failed(config, root, failure(error, root))
     problem = _log(root, done)
     return replace(done, notes=(*done.notes, problem)) if problem else done
 
 
-def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrained:
+def _look_and_run(config: Config, root: Root, display: local.Display) -> RetrainResult:
     repaired = repair_production(root)
-    # Whoever is on call has not heard of them: they could tell nobody.
+    # The person on call has not heard of them: a killed run notifies nobody.
     killed = [folder.name for folder in root.runs_without_summary(except_for="")]
     why_not = _nothing_to_do(config, root)
     if not why_not:
         said = [repaired.text] if repaired else []
-        said += [f"{and_more(killed, 3)} {'was' if len(killed) == 1 else 'were'} killed"] if killed else []
+        said += [f"{'run' if len(killed) == 1 else 'runs'} killed: {and_more(killed, 3)}"] if killed else []
         done = _run(config, root, display, said)
         damaged = repaired is not None and not repaired.done
         return replace(done, exit_code=done.exit_code or ALERT_CODE) if damaged else done
     if repaired is None:
-        return Retrained(_SKIPPED, why_not, 0)
+        return RetrainResult(_SKIPPED, why_not, 0)
     status = _RESTORED if repaired.done else _FAILED
     reason = f"{repaired.text}; {why_not}"
     alert = f"{config.name}: {repaired.text}"
     note = _notify(config, root, None, status, reason, alert)
     code = EXIT_CODES[status] if repaired.done else ALERT_CODE
-    return Retrained(status, reason, code, alert, notes=(note,) if note else ())
+    return RetrainResult(status, reason, code, alert, notes=(note,) if note else ())
 
 
-def _failed(config: Config, root: Root, reason: str) -> Retrained:
-    """An end that no run could write down."""
+def _failed(config: Config, root: Root, reason: str) -> RetrainResult:
+    """The result of a call that failed outside a run."""
     summary = _write_report(config, root, _FAILED, reason)
     alert = f"{config.name}: retrain failed: {reason}"
     note = _notify(config, root, summary, _FAILED, reason, alert)
-    return Retrained(_FAILED, reason, EXIT_CODES[_FAILED], alert, notes=(note,) if note else ())
+    return RetrainResult(_FAILED, reason, EXIT_CODES[_FAILED], alert, notes=(note,) if note else ())
 
 
 def _told(config: Config, root: Root, summary: Summary | None, error: BadInput) -> BadInput:
-    """The error, of which the notifier was told; it says so if that went wrong."""
+    """Notifies of an error and returns it, with a sentence added if the notifier failed."""
     alert = f"{config.name}: retrain was stopped: {error}"
     problem = _notify(config, root, summary, _STOPPED, str(error), alert)
     return BadInput(f"{error}; {problem}") if problem else error
 
 
 def _notify(config: Config, root: Root, summary: Summary | None, status: str, reason: str, alert: str) -> str | None:
-    """Tells whoever is to be told of a call, with its summary if there is one; what went wrong with that."""
+    """Notifies of a call, with its summary if there is one; returns what went wrong with that."""
     if summary is None:
         content = {"run_id": None, "status": status, "reason": reason, "alert": alert}
         return notify(config.notify, content, root.reports)
@@ -136,7 +140,7 @@ def _notify(config: Config, root: Root, summary: Summary | None, status: str, re
 
 
 def _write_report(config: Config, root: Root, status: str, reason: str) -> Summary | None:
-    """The summary of a call that ended before a run began, and its page, as far as they can be written."""
+    """Writes summary and page of a call that ended before its run began, if they can be written."""
     summary = None
     try:
         run_id = root.new_run_id()
@@ -154,7 +158,7 @@ def _write_report(config: Config, root: Root, status: str, reason: str) -> Summa
 
 
 def _nothing_to_do(config: Config, root: Root) -> str:
-    """Why there is nothing to train on, or an empty string.
+    """Why there is nothing to train on; empty: there is.
 
     Raises:
       BadInput: the data folders are wrong, or ML Metadata is damaged.
@@ -170,15 +174,15 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     if last_trained(store, config.name) != now:
         return ""
     if root.production_version() is None and has_pushed(store, config.name):
-        return ""  # what was pushed is lost, and everything that is known of it: a run pushes it again
+        return ""  # the pushed version and its manifest are lost: a run pushes it again
     what = "spans" if config.data.window is not None else "photos"
-    return f"nothing is new: these {what} were trained on already" + "".join(
+    return f"nothing is new: the model has already been trained on these {what}" + "".join(
         f"; {one.folder} is not read yet: it {one.reason}" for one in waiting
     )
 
 
 def _data_now(config: Config) -> tuple[list[str], tuple[UnfinishedFolder, ...]]:
-    """What would be trained on, as `last_trained` says it; and what is newer, but not complete.
+    """What a run would train on, in the form of `last_trained`, and newer spans that are not complete yet.
 
     Raises:
       BadInput: the data folders are wrong.
@@ -191,12 +195,12 @@ def _data_now(config: Config) -> tuple[list[str], tuple[UnfinishedFolder, ...]]:
     return [spans.fingerprint(span, data.success_file)], span.passed_over
 
 
-def _run(config: Config, root: Root, display: local.Display, said: list[str]) -> Retrained:
-    """Runs the pipeline; `said`: what whoever is on call is to hear besides."""
+def _run(config: Config, root: Root, display: local.Display, said: list[str]) -> RetrainResult:
+    """Runs the pipeline; `said` has what else the alert must mention."""
     try:
         result = local.run(config, root, display)
     except RunActiveError as error:  # it began a moment ago
-        return Retrained(_SKIPPED, str(error), 0)
+        return RetrainResult(_SKIPPED, str(error), 0)
     summary = result.summary
     status, reason, code = summary.status, summary.reason, result.exit_code
     in_a_row = _refusals_in_a_row(root) if status == _NOT_PUSHED else 0
@@ -204,16 +208,16 @@ def _run(config: Config, root: Root, display: local.Display, said: list[str]) ->
         said = [*said, f"the run was {status}: {reason}"]
     elif in_a_row >= config.notify.alert_after_refusals:
         code = ALERT_CODE
-        refused = f"{in_a_row} models in a row were refused, production stays as it is; the last: {reason}"
+        refused = f"{in_a_row} models in a row were refused, and production stays as it is; the last one: {reason}"
         said = [*said, refused]
     alert = f"{config.name}: {'; '.join(said)}" if said else ""
     told = notify(config.notify, {**to_json(summary), "alert": alert or None}, result.folder)
     notes = [note for note in (told, _clean(config, root)) if note]
-    return Retrained(status, reason, code, alert, summary, result.folder, tuple(notes))
+    return RetrainResult(status, reason, code, alert, summary, result.folder, tuple(notes))
 
 
 def _clean(config: Config, root: Root) -> str:
-    """Removes what nobody needs any more; what went wrong with it, or an empty string."""
+    """Removes files that are no longer needed; returns what went wrong, or an empty string."""
     from deploy.housekeeping import clean_root
 
     try:
@@ -224,11 +228,11 @@ def _clean(config: Config, root: Root) -> str:
     if not what:
         return ""
     failed, all_of_it = len(cleaned.not_removed), len(cleaned.removed)
-    return f"{failed} of {all_of_it} could not be cleaned, the first was {what} ({problem})"
+    return f"{failed} of {all_of_it} could not be removed, first {what} ({problem})"
 
 
 def _refusals_in_a_row(root: Root) -> int:
-    """How many of the newest runs pushed nothing by verdict; runs that came to none are passed over."""
+    """How many of the newest runs were refused by a gate; runs that did not reach one are not counted."""
     refused = 0
     for folder in sorted(root.reports.iterdir(), reverse=True):
         try:
@@ -242,9 +246,11 @@ def _refusals_in_a_row(root: Root) -> int:
     return refused
 
 
-def _log(root: Root, done: Retrained) -> str:
-    """A line for every call, so that the nights in which nothing happened are accounted for too; what went wrong with
-    it, or an empty string.
+def _log(root: Root, done: RetrainResult) -> str:
+    """Logs the call, so that nights in which nothing happened are on record too.
+
+    Returns:
+      what went wrong; empty: nothing.
     """
     line = {
         "at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -257,5 +263,5 @@ def _log(root: Root, done: Retrained) -> str:
         with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     except OSError as error:
-        return f"no line was added to {root.folder / LOG_FILE} ({error.strerror})"
+        return f"{root.folder / LOG_FILE} cannot be written ({error.strerror})"
     return ""

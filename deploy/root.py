@@ -1,4 +1,4 @@
-"""The root folder of a pipeline: everything it keeps, and the lock that lets one run in at a time."""
+"""The root folder of a pipeline: all its files, and the lock that allows one run at a time."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from schemas.words import on_one_line
 ROOTS_FOLDER = "runs"
 # Status of a run -> exit code of the process.
 EXIT_CODES = {"pushed": 0, "restored": 0, "skipped": 0, "failed": 1, "stopped": 2, "not_pushed": 3}
-# Of a run, beside `summary.json`, in its folder below `reports`.
+# Files of a run, next to `summary.json` in its folder below `reports`.
 LOG_FILE, CONFIG_FILE = "run.log", "config.yaml"
 _LOCK, _OWNER, _PIPELINE = ".lock", ".owner.json", ".pipeline"
-# Where a command leaves its root in click's context, for the sentence about a full disk.
+# Key under which a command stores its root in click's context, for the sentence about a full disk.
 CONTEXT_KEY = "warmstart.root"
-# Whoever only asks `is_active` holds the lock for an instant.
+# `is_active` holds the lock for an instant.
 _PROBE_SECONDS = 0.5
-# The name under which a metadata store elsewhere knows this root; absent where `metadata.sqlite` is in use.
+# Holds the name of this root in a remote metadata store; absent if `metadata.sqlite` is in use.
 _STORE = ".metadata-store"
 
 
 def shown(path: Path) -> str:
-    """As short as it can be and still lead there from the working directory."""
+    """The shortest form of a path that is valid in the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def failure(error: BaseException, root: Root | None) -> str:
-    """What made a run fail, in one sentence; without a root, what made any other command fail."""
+    """Why a run failed, as a sentence; without a root, why another command failed."""
     if root is not None and disks.is_full(error):
         return (
-            f"no space is left on {disks.full_disk(root.folder)}; free some and run again: finished steps are kept and "
-            "the run goes on from there"
+            f"no space is left on {disks.full_disk(root.folder)}; free some and run again: the run continues after the "
+            "last finished step"
         )
     return f"{type(error).__name__}: {on_one_line(error, 500)}"
 
@@ -56,9 +56,14 @@ class RunActiveError(BadInput):
 class Root:
     """A root folder.
 
-    metadata: ML Metadata's SQLite file. artifacts: what the steps wrote. serving: what production reads, in
-    TensorFlow Serving's layout. reports: one folder a run. vectors: feature vectors by content hash. resume: the
-    state of interrupted trainings. set_aside: what steps wrote of which ML Metadata knows nothing any more.
+    Attributes:
+      metadata: the SQLite file of ML Metadata.
+      artifacts: outputs of the steps.
+      serving: versions that production reads, in the layout of TensorFlow Serving.
+      reports: one folder for each run.
+      vectors: feature vectors by content hash.
+      resume: state of interrupted trainings.
+      set_aside: outputs of steps that ML Metadata no longer knows.
     """
 
     def __init__(self, folder: str | Path):
@@ -72,7 +77,7 @@ class Root:
         self.set_aside = self.folder / "set-aside"
 
     def prepare(self, pipeline_name: str) -> None:
-        """Makes the folder.
+        """Creates the folder.
 
         Raises:
           BadInput: it cannot be written, or belongs to another pipeline, whose production this one would replace.
@@ -83,45 +88,45 @@ class Root:
             for folder in (self.artifacts, self.serving, self.reports):
                 folder.mkdir(parents=True, exist_ok=True)
             mark = self.folder / _PIPELINE
-            if not mark.exists() or not mark.read_text().strip():  # empty: killed while it wrote this
+            if not mark.exists() or not mark.read_text().strip():  # empty: killed while writing it
                 mark.write_text(pipeline_name + "\n")
         except OSError as error:
             raise BadInput(
-                f"the root folder {self.folder} cannot be written ({error.strerror}); give another with --root"
+                f"the root folder {self.folder} cannot be written ({error.strerror}); choose another with --root"
             ) from None
         owner = mark.read_text().strip()
         if owner != pipeline_name:
             raise BadInput(
                 f"the root folder {self.folder} belongs to the pipeline {owner!r}, and a run of {pipeline_name!r} "
-                "would replace its model in production; give another folder with --root"
+                "would replace its model in production; choose another folder with --root"
             )
 
     def exists(self) -> bool:
-        """Whether a pipeline keeps anything here."""
+        """Whether a pipeline uses this folder."""
         return (self.folder / _PIPELINE).is_file()
 
     def refuse_local_run(self) -> None:
-        """Refuses to run here with metadata of our own if the root's metadata are elsewhere.
+        """Refuses a local run if the metadata of the root is in a remote store.
 
         Raises:
-          BadInput: see there.
+          BadInput: the root belongs to a pipeline on Kubeflow.
         """
         if (self.folder / _STORE).exists():
             raise BadInput(
-                f"the root folder {self.folder} belongs to a pipeline on Kubeflow, whose metadata are in a store "
-                "there; run it there, or give another folder with --root"
+                f"the root folder {self.folder} belongs to a pipeline on Kubeflow, which keeps its metadata there; run "
+                "it there, or choose another folder with --root"
             )
 
     def store_mark(self) -> Path:
-        """The file that names this root to a metadata store elsewhere."""
+        """The file with the name of this root in a remote metadata store."""
         return self.folder / _STORE
 
     @contextmanager
     def node_lock(self, node_id: str, wait_seconds: float) -> Iterator[None]:
-        """Lets one process at a time run a step of this root; the operating system frees the lock of a killed one.
+        """Allows one process at a time to run a step; the operating system frees the lock of a killed process.
 
         Raises:
-          BadInput: another process held it all the time.
+          BadInput: another process held the lock for `wait_seconds`.
         """
         folder = self.folder / ".locks"
         folder.mkdir(exist_ok=True)
@@ -130,7 +135,7 @@ class Root:
             lock.acquire(timeout=wait_seconds, poll_interval=0.5)
         except filelock.Timeout:
             raise BadInput(
-                f"another process has been running {node_id} on {self.folder} for {wait_seconds:.0f} s; wait for its "
+                f"another process has been running {node_id} in {self.folder} for {wait_seconds:.0f} s; wait for that "
                 "run to end, and start this one again"
             ) from None
         try:
@@ -140,17 +145,17 @@ class Root:
 
     @contextmanager
     def lock(self, run_id: str) -> Iterator[None]:
-        """Lets one run in at a time; the operating system frees the lock of a killed one.
+        """Allows one run at a time; the operating system frees the lock of a killed run.
 
         Raises:
-          RunActiveError: another run holds it.
+          RunActiveError: another run holds the lock.
         """
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
             lock.acquire(timeout=_PROBE_SECONDS, poll_interval=0.02)
         except filelock.Timeout:
             raise RunActiveError(
-                f"another run is active on {self.folder}{self._owner()}; wait for it, or use --root"
+                f"another run is active in {self.folder}{self._owner()}; wait for it to end, or choose another --root"
             ) from None
         try:
             (self.folder / _OWNER).write_text(json.dumps({"run_id": run_id, "pid": os.getpid()}))
@@ -169,7 +174,7 @@ class Root:
         return False
 
     def active_run(self) -> str:
-        """The name of the run that holds the root now, or an empty string."""
+        """The name of the run that holds the root now; empty: no run does."""
         if not self.exists() or not self.is_active():
             return ""
         try:
@@ -185,7 +190,7 @@ class Root:
             return ""
 
     def new_run_id(self) -> str:
-        """A name for a run: the time in UTC, unique below this root."""
+        """A new name for a run: the time in UTC, unique in this root."""
         while True:
             run_id = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%SZ")
             if not (self.reports / run_id).exists():
@@ -193,26 +198,26 @@ class Root:
             time.sleep(0.2)
 
     def serving_folder(self) -> ServingFolder:
-        """The versions that production reads, and read."""
+        """The serving folder, with the versions that production reads."""
         return ServingFolder(self.serving)
 
     def production_model(self) -> str:
-        """Folder of the model in production, or an empty string."""
+        """Folder of the model in production; empty: there is none."""
         version = self.production_version()
         return str(self.serving / version) if version else ""
 
     def production_version(self) -> str | None:
-        """The version that production reads: the highest one, as TensorFlow Serving takes it."""
+        """The version in production, which is the highest, as in TensorFlow Serving; None: there is none."""
         version = self.serving_folder().production()
         return None if version is None else str(version)
 
     def production_identity(self) -> str:
-        """Identity of the model in production; empty where there is none, or its files are not what was pushed."""
+        """Identity of the model in production; empty: there is none, or its files are damaged."""
         version = self.production_version()
         return (self.serving_folder().identity(int(version)) if version else None) or ""
 
     def runs_without_summary(self, except_for: str) -> list[Path]:
-        """Report folders of runs that were killed."""
+        """Folders of runs that were killed before they could write a summary."""
         return [
             folder
             for folder in sorted(self.reports.iterdir())
@@ -221,22 +226,22 @@ class Root:
 
 
 def find_root(folder: str | None) -> Root:
-    """The root folder that was asked for, or the only one below `runs/`.
+    """The given root folder, or the only one below `runs/`.
 
     Raises:
-      BadInput: it is no root folder, or there are none or several to choose from.
+      BadInput: the folder is not a root folder, or there is none or more than one below `runs/`.
     """
     if folder is not None:
         root = Root(folder)
         if not (root.folder / _PIPELINE).is_file():
             raise BadInput(
-                f"{root.folder} is no root folder of warmstart (it has no file {_PIPELINE}); give the one that was "
-                "given to `warmstart run`"
+                f"{root.folder} is not a root folder of warmstart (it has no file {_PIPELINE}); give the folder that "
+                "`warmstart run` used"
             )
         return root
     marks = sorted([*Path(ROOTS_FOLDER).glob(_PIPELINE), *Path(ROOTS_FOLDER).glob(f"*/{_PIPELINE}")])
     if not marks:
-        raise BadInput(f"there is no root folder below {Path(ROOTS_FOLDER).absolute()}; give one with --root")
+        raise BadInput(f"there is no root folder below {Path(ROOTS_FOLDER).absolute()}; name one with --root")
     if len(marks) > 1:
         found = ", ".join(str(mark.parent) for mark in marks)
         raise BadInput(f"there are several root folders: {found}; choose one with --root")

@@ -1,4 +1,4 @@
-"""What a run did, put together from what its nodes left: `summary.json`, the page, and the exit code."""
+"""What a run did, from the outputs of its nodes: `summary.json`, the page, and the exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, S
 from schemas.words import spelled
 
 _TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
-# What asks ML Metadata or production anew, though everything else is cached.
+# Nodes that look at ML Metadata or production in every run, even if everything else is cached.
 _LOOK_EACH_TIME = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
 _PACKAGES = (
     "warmstart",
@@ -46,56 +46,57 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
-# What ImageExampleGen was told: `components.example_gen.executor.PHOTOS_KEY`, whose import takes Beam and its seconds.
+# Parameter of ImageExampleGen: `components.example_gen.executor.PHOTOS_KEY`, which is slow to import with Beam.
 PHOTOS_PARAMETER = "photos"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has ended, and what is known of it.
-
-    run_id: its name. root: where it ran. config: None: none could be read, and no node ran. nodes: what ML Metadata
-    knows. graph: node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph. before:
-    the version in production before it. skipped: nodes whose condition was not met. window: with `data.window`, as
-    `assemble_with_window` gives it.
-    """
+    """A run that has ended, and what is known about it."""
 
     run_id: str
     root: Root
     config: Config | None = None
+    """None: it cannot be read, and no node ran."""
     nodes: Mapping[str, NodeRun] = field(default_factory=dict)
+    """Node -> what ML Metadata knows about it."""
     graph: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph."""
     before: str | None = None
+    """Version in production before the run; None: there was none."""
     skipped: Collection[str] = ()
+    """Nodes whose condition was not met."""
     window: WindowSummary | None = None
+    """With `data.window`, the window from `assemble_with_window`."""
 
     def output(self, node_id: str, key: str) -> Artifact | None:
-        """What a node left; None: nothing."""
+        """An output of a node; None: there is none."""
         return run_record.output_of(self.nodes, node_id, key)
 
     def verdict(self, kind: type[Record], node_id: str) -> Record | None:
-        """The verdict of a gate; None: it came to none."""
+        """The verdict of a gate; None: it did not reach one."""
         verdict = self.output(node_id, "verdict")
         return read_verdict(kind, verdict.uri) if verdict else None
 
     def schema(self) -> Artifact | None:
-        """That of the whole window where there is one."""
+        """The schema of the whole window if there is one, otherwise of the span."""
         return self.output("Window", "window_schema") or self.output("DataGate", "schema")
 
 
 def summarise(run: Run, status: str = "", reason: str = "") -> Summary:
-    """What a run did, without its duration.
+    """Summarises a run, without its duration.
 
     Args:
-      run: which.
-      status, reason: of a run that was stopped or failed; empty: they are read from what the nodes left.
+      run: the run.
+      status: status of a run that was stopped or failed; empty: it follows from the outputs of the nodes.
+      reason: reason that goes with `status`.
     """
     selection = run.verdict(SelectionVerdict, "ModelSelector")
     release, servable = run.verdict(ReleaseVerdict, "ReleaseGate"), run.verdict(ServableVerdict, "ServableCheck")
     after = run.root.production_version()
     if status == "failed" and (version := run.root.serving_folder().pushed_by(run.run_id)):
         status = "pushed"
-        reason = f"a model is in production as version {version}; after that the run did not end as it should: {reason}"
+        reason = f"a model is in production as version {version}, but the run failed after the push: {reason}"
     elif not status:
         status, reason = _outcome(run, selection, release, servable, after)
     vectors = run.output("FeatureVectorGen", "feature_vectors")
@@ -134,31 +135,31 @@ def _outcome(
     servable: ServableVerdict | None,
     after: str | None,
 ) -> tuple[str, str]:
-    """Status and reason of a run that came to its end."""
+    """Status and reason of a run that reached its end."""
     refusals = [release.text] if release and not release.released else []
     refusals += [servable.text] if servable and not servable.servable else []
     pushed_model = run.output("Pusher", "pushed_model")
     if "Pusher" in run.skipped:
         return "not_pushed", "; ".join(refusals)
     if pushed_model is None:
-        return "skipped", "only a part of the pipeline was asked for, without Pusher"
+        return "skipped", "only a part of the pipeline ran, without Pusher"
     if not pushed_model.get_int_custom_property("pushed"):
         reason = "; ".join(refusals) or pushed_model.get_string_custom_property("reason")
         if pushed_model.get_string_custom_property("outcome") != "already_in_production":
             return "not_pushed", reason
         worked = {node_id for node_id, node in run.nodes.items() if node.state != "cached"}
         if worked <= _LOOK_EACH_TIME:
-            reason = f"photos, configuration and code are those of an earlier run: {reason}"
+            reason = f"photos, configuration and code are the same as in an earlier run: {reason}"
         return "skipped", reason
     if run.nodes["Pusher"].state == "cached":
         return "skipped", (
-            "photos, configuration and code are those of an earlier run, whose model was pushed as version "
+            "photos, configuration and code are the same as in an earlier run, whose model was pushed as version "
             + pushed_model.get_string_custom_property("pushed_version")
         )
-    assert selection is not None  # without it there is no Pusher
+    assert selection is not None  # Pusher runs only after it
     reason = f"{spelled(selection.winner)} is in production as version {after}"
     if release and release.forced:
-        reason += f", by force: {release.forced}"
+        reason += f", forced: {release.forced}"
     return "pushed", reason
 
 
@@ -203,13 +204,13 @@ def _further(run: Run) -> FurtherSummary | None:
     return replace(
         further,
         data=report.describe_data(ingest_report.uri, whole=False),
-        # Copies of a photo are answered as one.
+        # Copies of a photo count once.
         left_out_as_learnt_from=len({k.content_hash for k in read_keys(ingest_report.uri)}) - answered,
     )
 
 
 def _measured(run: Run, predictions: Artifact) -> dict[str, ModelSummary] | None:
-    """The models on these photos; None where the configuration or the classes are not known."""
+    """The models measured on these photos; None: the configuration or the classes are unknown."""
     schema = run.schema()
     if run.config is None or schema is None:
         return None
@@ -241,31 +242,30 @@ def write_results(
     """Writes `summary.json` and the page into the run's folder.
 
     Args:
-      summary: what `summarise` found, with the duration.
-      folder: of the run.
-      config: of the run; None: none could be read.
-      nodes: what ML Metadata knows of it; None: nothing. From these come the page's photos, curves and findings.
+      summary: the summary, with the duration.
+      folder: folder of the run.
+      config: configuration of the run; None: it cannot be read.
+      nodes: what ML Metadata knows about the run, from which the page gets photos, curves and findings; None: nothing.
     """
     report.write_summary(summary, folder)
     found: dict[str, Any] = {}
     if config and nodes:
         try:
             found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
-        except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
+        except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
-            found = {"problems": [f"the findings could not be made: {findings.told(error)}"]}
+            found = {"problems": [f"the findings could not be computed: {findings.told(error)}"]}
     try:
         write_page(summary, folder, found)
     except OSError:
         raise
     except Exception as error:
         traceback.print_exc()
-        write_plain_page(summary, folder, f"the page could not be made: {findings.told(error)}")
+        write_plain_page(summary, folder, f"the full page could not be written: {findings.told(error)}")
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:
-    """What the nodes of a run left, for the findings."""
-
+    """The outputs of a run that the findings need."""
     output = functools.partial(run_record.output_of, nodes)
     schema = output("Window", "window_schema") or output("DataGate", "schema")
     standing = output("ProductionPredictions", "standing")
@@ -300,14 +300,14 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
 
 
 def write_summary_of_killed_run(folder: Path, store: Any, root: Root) -> None:
-    """A killed run cannot write its summary; the next one does."""
+    """Writes the summary of a killed run, which could not do so itself."""
     config, nodes = None, {}
-    try:  # the configuration may be of another version, or not have been written any more
+    try:  # the configuration may be missing, or from another version
         config = read_dumped_config(folder / CONFIG_FILE)
         nodes = run_record.read_run(store, config.name, folder.name)
-    except Exception:  # pydantic, YAML and ML Metadata have each their own
+    except Exception:  # pydantic, YAML and ML Metadata each raise their own
         traceback.print_exc()
     run = Run(folder.name, root, config, nodes, dict.fromkeys(nodes, ()), root.production_version())
-    summary = summarise(run, "failed", "the run was killed; the next run went on from its last finished step")
+    summary = summarise(run, "failed", "the run was killed; the next run continued after its last finished step")
     seconds = round(sum(node.seconds for node in nodes.values()), 1)
     write_results(replace(summary, duration_seconds=seconds), folder, config, nodes)

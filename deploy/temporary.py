@@ -1,4 +1,4 @@
-"""Where a run puts its temporary files, so that none of them stays: not after it, and not if it is killed."""
+"""The folder for the temporary files of a run, which is removed even if the run is killed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Where TensorFlow Hub keeps what it downloads, unless told otherwise; below the temporary folder, but to stay.
+# By default TensorFlow Hub keeps downloads below the temporary folder. They must survive the run.
 _HUB, _HUB_FOLDER = "TFHUB_CACHE_DIR", "tfhub_modules"
 
 
 @contextlib.contextmanager
 def folder_of_run(root: Path, run_id: str) -> Iterator[Path]:
-    """Gives everything that asks for a temporary folder one of this run, which is removed in the end.
+    """Provides a temporary folder for this run, and removes it at the end.
 
-    Call it under the lock of the root: what earlier runs on the root left, as they were killed, is removed first.
+    Call it under the lock of the root: folders that killed runs left behind are removed first.
 
     Args:
-      root: of the run.
-      run_id: its name.
+      root: root folder of the run.
+      run_id: name of the run.
     """
     place = Path(tempfile.gettempdir())
     of_root = f"warmstart-{hashlib.sha256(os.fsencode(root)).hexdigest()[:10]}-"

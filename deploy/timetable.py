@@ -1,10 +1,10 @@
-"""When a schedule starts its runs: cron expressions as people write them and as Kubeflow reads them."""
+"""The times at which a schedule starts its runs: cron expressions as people write and as Kubeflow reads them."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -32,22 +32,21 @@ _RANGE = re.compile(r"(?:(?P<any>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<ste
 
 @dataclass(frozen=True)
 class Timetable:
-    """When a schedule starts its runs.
-
-    cron: five fields as given. time_zone: IANA name that they are in. kfp_cron: what KFP gets: six fields, seconds
-    first, in the cluster's time zone.
-    """
+    """The times at which a schedule starts its runs."""
 
     cron: str
+    """Cron expression, five fields as given."""
     time_zone: str
+    """IANA name of the time zone that `cron` is in."""
     kfp_cron: str
+    """The expression that KFP gets: six fields, seconds first, in the cluster's time zone."""
 
     def next_times(self, count: int, after: datetime | None = None) -> list[datetime]:
-        """The next times in `time_zone`; fewer than `count` where no more come within nine years.
+        """The next `count` start times in `time_zone`; fewer if no more come within nine years.
 
         Args:
-          count: how many.
-          after: with a time zone; now, where it is absent.
+          count: how many times to give.
+          after: a time with a time zone, after which to start; None: now.
         """
         fields = cron_fields(self.cron)
         starts = _starts(fields, ZoneInfo(self.time_zone), after or datetime.now(timezone.utc))
@@ -55,17 +54,17 @@ class Timetable:
 
 
 def timetable(cron: str, time_zone: str = "UTC", cluster_time_zone: str = "UTC") -> Timetable:
-    """A checked timetable.
+    """Checks a cron expression and makes a timetable of it.
 
-    KFP has no time zone for a schedule. Its recurring runs carry start time, end time and a cron expression and nothing
-    else (V2beta1CronSchedule), and the expression is read by robfig/cron 1.2.0, which knows no `TZ=` or `CRON_TZ=`
-    (robfig/cron#148: since its version 2) and refuses one. One zone holds for the whole installation:
-    CRON_SCHEDULE_TIMEZONE of the controller, UTC unless changed. So an expression in another zone is shifted where that
-    is exact all year, and refused where it is not: 3 o'clock in Berlin is 1 or 2 o'clock UTC.
+    A KFP schedule has no time zone. Its recurring runs carry a start time, an end time and a cron expression, nothing
+    else (V2beta1CronSchedule). The expression is parsed by robfig/cron 1.2.0, which refuses `TZ=` and `CRON_TZ=`
+    (robfig/cron#148: they came with version 2). One zone holds for the whole installation: CRON_SCHEDULE_TIMEZONE of
+    the controller, UTC unless changed. So an expression in another zone is shifted if the shift is exact all year, and
+    refused if it is not: 3 o'clock in Berlin is 1 or 2 o'clock UTC.
 
-    The same parser takes a five-field expression, and takes its first field for seconds: it would start the pipeline at
-    other times, without a word. Six fields are sent. What is accepted here is what it accepts, and 7 for Sunday; it has
-    no L, W and #, which the cron libraries for Python have.
+    That parser also accepts five fields, but takes the first for seconds and silently starts the pipeline at the wrong
+    times. So six fields are sent. Accepted here is what it accepts, and 7 for Sunday. L, W and #, which Python's cron
+    libraries know, are not.
 
     Args:
       cron: minute, hour, day of the month, month, day of the week.
@@ -73,12 +72,12 @@ def timetable(cron: str, time_zone: str = "UTC", cluster_time_zone: str = "UTC")
       cluster_time_zone: the zone that the cluster reads expressions in.
 
     Raises:
-      BadInput: the expression is invalid, never comes, or cannot be written in the cluster's zone.
+      BadInput: the expression is invalid, never comes true, or cannot be written in the cluster's time zone.
     """
     zone, cluster_zone = _zone(time_zone), _zone(cluster_time_zone)
     fields = cron_fields(cron)
     if next(_starts(fields, zone, datetime.now(timezone.utc)), None) is None:
-        raise BadInput(f"the cron expression {cron!r} names a day that never comes; correct day and month")
+        raise BadInput(f"the cron expression {cron!r} names a day that never comes; correct the day and month")
     shifts = _shifts_minutes(zone, cluster_zone)
     texts, values = zip(*fields, strict=True)
     ways = {texts} if shifts == {0} else {_shifted(values, shift) for shift in shifts}
@@ -86,8 +85,8 @@ def timetable(cron: str, time_zone: str = "UTC", cluster_time_zone: str = "UTC")
     if ways or written is None:
         raise BadInput(
             f"KFP has one time zone for all schedules, here {cluster_time_zone}, and no expression in it always means "
-            f"{cron!r} in {time_zone}; give the hour in {cluster_time_zone}, or change the cluster's zone "
-            "(cronScheduleTimezone in the ConfigMap pipeline-install-config) and name it as the cluster's time zone"
+            f"{cron!r} in {time_zone}; give the hour in {cluster_time_zone}, or change the cluster's time zone "
+            "(cronScheduleTimezone in the ConfigMap pipeline-install-config) and pass the new one"
         )
     return Timetable(cron=cron.strip(), time_zone=time_zone, kfp_cron=" ".join(["0", *written]))
 
@@ -100,14 +99,14 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def cron_fields(cron: str) -> list[tuple[str, frozenset[int]]]:
-    """Text, as robfig/cron takes it, and values of each of the five fields.
+    """The text, as robfig/cron accepts it, and the values of each of the five fields.
 
     Raises:
       BadInput: the expression is invalid.
     """
     texts = cron.lower().split()
     if len(texts) != len(_FIELDS):
-        hint = "; leave out the seconds, they are added" if len(texts) == 6 else ""
+        hint = "; leave out the seconds, which are added" if len(texts) == 6 else ""
         raise BadInput(
             f"the cron expression {cron!r} has {len(texts)} field{'s' * (len(texts) != 1)}; expected five (minute, "
             f"hour, day of the month, month, day of the week), such as '0 3 * * *'{hint}"
@@ -123,17 +122,34 @@ def cron_fields(cron: str) -> list[tuple[str, frozenset[int]]]:
         found.append((",".join(map(str, sorted(values))) if rewritten else text, values))
     if found[2][0] != "*" and found[4][0] != "*":
         raise BadInput(
-            f"the cron expression {cron!r} limits both the day of the month and the day of the week, which is read as "
-            "either of them, or as both; leave one of the two at *"
+            f"the cron expression {cron!r} limits both the day of the month and the day of the week, which some "
+            "programs read as `or` and others as `and`; leave one of the two at *"
         )
     return found
 
 
+def as_list(values: Iterable[int], bounds: range, dash: str, name: Callable[[int], str] = str) -> str:
+    """The values of a field as text: `*`, or a list of values and ranges such as `1,5-7`.
+
+    Args:
+      values: what the field allows.
+      bounds: every value that it could allow.
+      dash: what stands between the first and the last value of a range.
+      name: how a value is written.
+    """
+    ordered = sorted(values)
+    if len(ordered) == len(bounds):
+        return "*"
+    runs = [list(run) for _, run in itertools.groupby(enumerate(ordered), lambda at: at[1] - at[0])]
+    ranges = [(run[0][1], run[-1][1]) for run in runs]
+    return ",".join(name(first) if first == last else f"{name(first)}{dash}{name(last)}" for first, last in ranges)
+
+
 def _values(part: str, field: _Field) -> frozenset[int]:
-    """The values that a part of a field stands for, as robfig/cron has it: `N/step` goes on to the last value."""
+    """The values of a part of a field, as robfig/cron reads it: `N/step` continues to the last value."""
     match = _RANGE.fullmatch(part)
     if match is None:
-        raise ValueError("is no value, range (1-5) or step (*/15)")
+        raise ValueError("is not a value, a range (1-5) or a step (*/15)")
     step = int(match["step"] or 1)
     if step == 0:
         raise ValueError("has a step of 0")
@@ -153,7 +169,7 @@ def _number(text: str, field: _Field) -> int:
     if text in field.names:
         return field.names.index(text) + field.low
     if not text.isdecimal():
-        raise ValueError("is no value, range (1-5) or step (*/15)")
+        raise ValueError("is not a value, a range (1-5) or a step (*/15)")
     return int(text)
 
 
@@ -175,7 +191,7 @@ def _starts(fields: list[tuple[str, frozenset[int]]], zone: ZoneInfo, after: dat
 
 
 def _shifts_minutes(zone: ZoneInfo, cluster_zone: ZoneInfo) -> set[int]:
-    """How far the cluster's clocks are ahead, in the five years to come: several where clocks change."""
+    """How far the cluster's clocks are ahead within the next five years; several values if clocks change."""
     if zone.key == cluster_zone.key:
         return {0}
     now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
@@ -188,7 +204,7 @@ def _offset_minutes(moment: datetime, zone: ZoneInfo) -> int:
 
 
 def _shifted(fields: tuple[frozenset[int], ...], shift_minutes: int) -> tuple[str, ...] | None:
-    """The five fields for clocks that are ahead by so many minutes, or None where five fields cannot say it."""
+    """The five fields for clocks that are ahead by this many minutes; None: five fields cannot express it."""
     minutes, hours, days, months, weekdays = fields
     times = {hour * 60 + minute + shift_minutes for hour in hours for minute in minutes}
     day_shifts = {time // _DAY_MINUTES for time in times}

@@ -1,4 +1,4 @@
-"""Which spans of photos are trained on: the newest complete ones, and those that are tested on."""
+"""The spans of photos of a run: the newest complete ones to train on, and those to test on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from schemas.errors import BadInput
 
 
 def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFolders], list[SpanFolders], Spans]:
-    """The spans to train on, oldest first; those to test on besides; and all that were found.
+    """The spans to train on, oldest first; further spans to test on; and all that were found.
 
     Args:
-      config: with `data.window`.
-      now: seconds since 1970; None: the time.
+      config: a configuration with `data.window`.
+      now: seconds since 1970; None: the current time.
 
     Raises:
-      BadInput: as `spans.find_spans` and `spans.choose_window`, or a test span is not there.
+      BadInput: as `spans.find_spans` and `spans.choose_window`, or a test span does not exist.
     """
     data = config.data
     assert data.window is not None
@@ -31,7 +31,7 @@ def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFold
         number = spans.span_number(span)
         if number not in by_number:
             raise BadInput(
-                f"data.test_spans asks for span {span}, which is not there, is empty or not complete; there are "
+                f"data.test_spans asks for span {span}, which does not exist, is empty or is not complete; choose from "
                 f"{', '.join(one.shown for one in by_number.values())}"
             )
         if number not in {one.number for one in window}:
@@ -40,7 +40,7 @@ def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFold
 
 
 def planned(window: Sequence[SpanFolders], further: Sequence[SpanFolders], success_file: str) -> list[str]:
-    """What a window is made of, as ML Metadata keeps it: of each span its part, number, version and files."""
+    """The spans of a window as ML Metadata records them: role, number, version and files of each."""
     return [
         f"{part} {one.number} {'-' if one.version is None else one.version} {spans.fingerprint(one, success_file)}"
         for part, parts in (("train", window), ("test", further))

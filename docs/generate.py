@@ -82,7 +82,7 @@ def configuration() -> str:
         *_ready_made(),
         "",
         _wrapped(
-            "A file of one's own needs `name`, `task.schema_name` and `data.sources`. Empty means YAML's `null`: "
+            "Your own file needs `name`, `task.schema_name` and `data.sources`. Empty means YAML's `null`: "
             "`--set training.gradient_clip_norm=null`."
         ),
         "",

@@ -1,4 +1,4 @@
-"""Executions in ML Metadata, read without TFX, whose import takes seconds."""
+"""Reads executions from ML Metadata without TFX, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def of_node_in_run(
 
 
 def maker(store: metadata_store.MetadataStore, execution: metadata_store_pb2.Execution) -> metadata_store_pb2.Execution:
-    """The execution that made the outputs of a cached one; of any other, itself.
+    """The execution that made the outputs of a cached execution; any other execution itself.
 
-    TFX registers a cached execution before its driver has looked at anything. So it lacks what drivers and executors
-    write down, such as the fingerprint of the photos.
+    TFX registers a cached execution before its driver runs. So it lacks what drivers and executors record, such as the
+    fingerprint of the photos.
     """
     if execution.last_known_state != _STATES.CACHED:
         return execution

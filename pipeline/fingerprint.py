@@ -1,6 +1,6 @@
-"""Fingerprint of the code a step runs, so that an edit runs again exactly the steps that use it.
+"""Fingerprint of the code of a step, so that an edit makes exactly the steps that use it run again.
 
-TFX's cache knows inputs and parameters, not code.
+TFX's cache depends on inputs and parameters, but not on code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
 _OWN_PACKAGES = ("schemas", "components")
-# What computes the results; a new version of one of them makes every step run again.
+# Libraries that compute the results: a new version of one makes every step run again.
 _LIBRARIES = (
     *("tfx", "tensorflow", "tf-keras", "tensorflow-hub", "tensorflow-transform", "apache-beam"),
     *("pillow", "pi-heif"),
@@ -21,10 +21,13 @@ _LIBRARIES = (
 
 
 def code_fingerprint(module: str) -> str:
-    """SHA-256 over the sources of `module` and of everything of ours it imports, and the libraries' versions.
+    """Hash of the sources of `module`, of our modules that it imports, and of the versions of the libraries.
 
     Args:
       module: dotted name, such as `components.trainer.fine_tuning`.
+
+    Returns:
+      the first 16 hexadecimal digits of a SHA-256.
     """
     digest = hashlib.sha256()
     for library in _LIBRARIES:
@@ -38,12 +41,12 @@ def code_fingerprint(module: str) -> str:
 def _version(library: str) -> str:
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError:  # without pi-heif HEIC is rejected, and read once it is there
+    except metadata.PackageNotFoundError:  # HEIC is rejected without pi-heif, and read with it
         return ""
 
 
 def source_files(module: str) -> set[Path]:
-    """Our source files that `module` consists of and imports, directly or not."""
+    """The source files of `module` and of our modules that it imports, directly or not."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:

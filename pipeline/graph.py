@@ -46,7 +46,7 @@ from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
 
-# Keys of `drift` that are no check's.
+# Keys of `drift` that do not belong to a check.
 _OF_CHANCE = {"false_alarms", "far_quantile", "listed_photos"}
 
 
@@ -60,17 +60,17 @@ def make_pipeline(
     force_push: str = "",
     earlier: EarlierSpans | None = None,
 ) -> Pipeline:
-    """The pipeline for a configuration.
+    """Makes the pipeline of a configuration.
 
     Args:
       config: the resolved configuration.
-      places: where to write.
-      sources: data set -> folder of photos, or pattern of one folder a span; `tfds:` names already resolved to folders.
-      further: the same of the data sets that are evaluated on only.
-      metadata_connection_config: of ML Metadata.
+      places: folders of the pipeline.
+      sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
+      further: the same for data sets to evaluate on only.
+      metadata_connection_config: connection to ML Metadata.
       beam_args: arguments for Apache Beam.
-      force_push: why ReleaseGate is overridden; empty: it is not.
-      earlier: with `data.window`: the earlier spans; None: there are none.
+      force_push: why to override ReleaseGate; empty: do not.
+      earlier: with `data.window`, the earlier spans; None: there are none.
     """
     nodes = Nodes()
     ingested = ingest(nodes, config, sources)
@@ -91,7 +91,7 @@ def make_pipeline(
 
 
 class Nodes:
-    """Collects the nodes of a pipeline as the stages make them: a node that was not added would not run."""
+    """The nodes of a pipeline, in the order in which the stages add them; a node that is not added does not run."""
 
     def __init__(self) -> None:
         self.added: list[BaseNode] = []
@@ -101,16 +101,16 @@ class Nodes:
         return node
 
 
-class Ingested(NamedTuple):
-    """The photos of the newest span, checked."""
+class IngestNodes(NamedTuple):
+    """The nodes that read and check the photos of the newest span."""
 
     example_gen: BaseNode
     curated_schema: BaseNode
     data_gate: BaseNode
 
 
-def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> Ingested:
-    """Reads the photos and stops the run if too many are bad or their labels contradict each other."""
+def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes:
+    """Reads the photos, and stops the run if too many are rejected or their labels contradict each other."""
     example_gen = nodes.add(
         ImageExampleGen(
             sources=sources,
@@ -139,11 +139,11 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> Ingested:
             code=code("components.data_gate.component"),
         )
     )
-    return Ingested(example_gen, curated_schema, data_gate)
+    return IngestNodes(example_gen, curated_schema, data_gate)
 
 
 class Data(NamedTuple):
-    """What is learnt from and tested on: the newest span, or with `data.window` all spans of the window."""
+    """The data to train and test on: the newest span, or with `data.window` all spans of the window."""
 
     photos: channel.BaseChannel
     vectors: channel.BaseChannel
@@ -153,7 +153,7 @@ class Data(NamedTuple):
     feature_vector_gen: BaseNode
 
 
-def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> Data:
+def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -> Data:
     """Traces the preprocessing, and passes each photo through the frozen backbone once."""
     photos, schema = ingested.example_gen.outputs["examples"], ingested.data_gate.outputs["schema"]
     preprocessing = PreprocessingSettings(**config.image.model_dump(), code=code("components.transform.preprocessing"))
@@ -173,7 +173,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> D
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
-    # Activations are cached for what may learn at most besides everything.
+    # Activations are cached for the largest part that may train, short of the whole backbone.
     caches_activations = (
         fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
     )
@@ -202,7 +202,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: Ingested) -> D
     )
 
 
-def join_window(nodes: Nodes, config: Config, ingested: Ingested, newest: Data, earlier: EarlierSpans) -> Data:
+def join_window(nodes: Nodes, config: Config, ingested: IngestNodes, newest: Data, earlier: EarlierSpans) -> Data:
     """The newest span together with the earlier ones, unless its photos have drifted away from them."""
     # Collected by number: each was ingested, checked and passed through the backbone when it was new.
     earlier_spans = nodes.add(
@@ -250,9 +250,9 @@ def join_window(nodes: Nodes, config: Config, ingested: Ingested, newest: Data, 
 
 
 def train(nodes: Nodes, config: Config, places: Places, data: Data) -> dict[str, channel.BaseChannel]:
-    """The candidates by name: a head on the frozen backbone, the model fine-tuned from it, and their ensemble if asked.
+    """Trains the candidates: a head on the frozen backbone, a model fine-tuned from it and, if set, their ensemble.
 
-    Both trainers get vectors and photos, and read the least they need.
+    Both trainers get vectors and photos, and read only what they need. Returns the models by name.
     """
     settings = trainer_settings(config, places)
     inputs = {
@@ -372,7 +372,7 @@ def judge(
 def _ask_further(
     nodes: Nodes, config: Config, data: Data, models: dict[str, channel.BaseChannel], further: dict[str, str]
 ) -> channel.BaseChannel:
-    """What the candidates answer to data sets that nothing is learnt from."""
+    """Predictions of the candidates for data sets that they are not trained on."""
     example_gen = nodes.add(
         ImageExampleGen(
             sources=further,
@@ -437,7 +437,7 @@ def _check_servable(
     model: channel.BaseChannel,
     verdict: channel.BaseChannel,
 ) -> BaseNode:
-    """Asks the model in a fresh process, and makes the further exports."""
+    """Checks that the model can be served, in a new process, and makes the further exports."""
     serving = config.serving
     return nodes.add(
         ServableCheck(
@@ -459,7 +459,7 @@ def _check_servable(
 
 
 def publish(nodes: Nodes, config: Config, places: Places, judgement: Judgement, force_push: str) -> None:
-    """Pushes what both gates let through; what is refused stays in ML Metadata, and Pusher is skipped."""
+    """Pushes the model if both gates let it through; otherwise Pusher is skipped, and the verdicts are kept."""
     gates = (judgement.release_gate, judgement.servable_check)
     blessings = [gate.outputs["blessing"].future()[0] for gate in gates]
     with Cond(logical_and(*(blessing.custom_property("blessed") == 1 for blessing in blessings))):
@@ -483,10 +483,10 @@ def publish(nodes: Nodes, config: Config, places: Places, judgement: Judgement, 
 
 
 def upstream(pipeline: Pipeline) -> dict[str, list[str]]:
-    """Node -> the nodes that it waits for, by their ids, in the order of the graph."""
+    """Id of a node -> ids of the nodes that it waits for, in the order of the graph."""
     return {node.id: sorted(waited_for.id for waited_for in node.upstream_nodes) for node in pipeline.components}
 
 
 def _made_by(node: BaseNode, output: str) -> channel.Channel:
-    """What a node made in any run of this pipeline."""
+    """The outputs of a node in all runs of this pipeline."""
     return channel.Channel(type=node.outputs[output].type, producer_component_id=node.id, output_key=output)

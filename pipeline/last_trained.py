@@ -1,4 +1,4 @@
-"""What a pipeline was last trained on, read from ML Metadata without TFX: in a fraction of a second, every night."""
+"""What a pipeline was last trained on, read from ML Metadata without TFX, in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pipeline import executions
 
 
 def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> list[str] | None:
-    """What the data were of the newest run that came to a decision: pushed, already in production, or refused.
+    """The data of the newest run that reached a decision: pushed, already in production, or refused.
 
-    A run that was stopped, failed or killed before it knew does not count: its data are still to be trained on.
+    A run that was stopped, failed or was killed before its decision does not count: its data is still new.
 
     Returns:
-      with `data.window` what the window was planned from (`deploy.window.planned`); otherwise the fingerprint that
-      ImageExampleGen's driver writes; None: no run came so far.
+      with `data.window`, the plan of the window (`deploy.window.planned`); otherwise the fingerprint that the driver of
+      ImageExampleGen writes; None: no run got that far.
     """
     for run_id, windowed, data in _trained_on(store, pipeline_name):
         if _came_to_a_decision(store, pipeline_name, run_id):
@@ -27,14 +27,14 @@ def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> lis
 
 
 def has_pushed(store: metadata_store.MetadataStore, pipeline_name: str) -> bool:
-    """Whether any run came as far as pushing a model."""
+    """Whether any run got as far as pushing a model."""
     return any(each.last_known_state in executions.DONE for each in executions.of_node(store, pipeline_name, "Pusher"))
 
 
 def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iterator[tuple[str, bool, str]]:
-    """Runs, newest first: their id, whether they had a window, and what it was planned from or the photos' fingerprint.
+    """Runs, newest first: id, whether there was a window, and the plan of the window or the fingerprint of the photos.
 
-    An older version's windows do not say what they were planned from, so their runs do not count.
+    Windows of older versions have no plan, so their runs do not count.
     """
     windows = executions.of_node(store, pipeline_name, "Window")
     of_window = {execution.id for execution in windows}
@@ -54,7 +54,7 @@ def _trained_on(store: metadata_store.MetadataStore, pipeline_name: str) -> Iter
 
 
 def _came_to_a_decision(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str) -> bool:
-    """Whether a model was judged, and pushed if it was to be."""
+    """Whether a model was judged, and pushed if the gates released it."""
     pusher = executions.of_node_in_run(store, pipeline_name, "Pusher", run_id)
     if pusher is not None:
         return pusher.last_known_state in executions.DONE

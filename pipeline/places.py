@@ -1,4 +1,4 @@
-"""The folders of a pipeline, and the earlier spans that it learns from."""
+"""The folders of a pipeline, and the earlier spans that it trains on."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Places:
-    """Where a pipeline keeps what it makes.
-
-    artifacts: of every step. serving: the folder production reads. vectors: feature vectors by content hash. resume:
-    the state of interrupted trainings. production_model: the SavedModel in production, or empty. production_identity:
-    of its content (`components.serving_folder.files.model_identity`). lost_version: the version last pushed, if it is
-    no longer in `serving`: then it is pushed anew.
-    """
+    """Where a pipeline keeps its outputs."""
 
     artifacts: str
+    """Outputs of every step."""
     serving: str
+    """Versions that production reads."""
     vectors: str = ""
+    """Feature vectors by content hash."""
     resume: str = ""
+    """State of interrupted trainings."""
     production_model: str = ""
+    """SavedModel in production; empty: there is none."""
     production_identity: str = ""
+    """Identity of its content (`components.serving_folder.files.model_identity`)."""
     lost_version: str = ""
+    """The version that was pushed last, if it is no longer in `serving` and must be pushed again."""
 
 
 @dataclass(frozen=True)
 class EarlierSpans:
-    """The spans of a window before the newest, and which spans it has.
-
-    photos, vectors, reports: numbers of their artifacts in ML Metadata, of ImageExampleGen and FeatureVectorGen, which
-    have ingested and checked them. trained: numbers of all spans whose train and eval splits are learnt from. tested:
-    of all whose test splits are tested on. planned: what the window was planned from.
-    """
+    """The earlier spans of a window, which were ingested and checked before, and the roles of all its spans."""
 
     photos: list[int] = field(default_factory=list)
+    """Numbers in ML Metadata of their photos, from ImageExampleGen."""
     vectors: list[int] = field(default_factory=list)
+    """Numbers of their vectors, from FeatureVectorGen."""
     reports: list[int] = field(default_factory=list)
+    """Numbers of their ingest reports, from ImageExampleGen."""
     trained: list[int] = field(default_factory=list)
+    """Numbers of all spans whose train and eval splits the models train on."""
     tested: list[int] = field(default_factory=list)
+    """Numbers of all spans whose test splits the models are tested on."""
     planned: list[str] = field(default_factory=list)
+    """The plan of the window (`deploy.window.planned`)."""

@@ -1,4 +1,4 @@
-"""What ML Metadata knows of one run: the state, time and outputs of each node."""
+"""What ML Metadata knows about a run: the state, time and outputs of each node."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class NodeRun:
-    """One node of one run.
-
-    outputs: key -> artifacts, of a complete or cached node. parameters: name -> what the node was told, of the texts.
-    peak_megabytes: of the process that ran it, in millions of bytes; None: not known, as of a cached node.
-    """
+    """A node of a run."""
 
     state: str
+    """Such as `complete`, `cached` or `failed`."""
     seconds: float
     outputs: dict[str, list[Artifact]] = field(default_factory=dict)
+    """Key -> artifacts, for a complete or cached node."""
     parameters: dict[str, str] = field(default_factory=dict)
+    """Name -> value of the parameters that are text."""
     peak_megabytes: float | None = None
+    """Peak memory of its process, in millions of bytes; None: unknown, as for a cached node."""
 
     @property
     def succeeded(self) -> bool:
@@ -46,13 +46,13 @@ class NodeRun:
 
 
 def output_of(nodes: Mapping[str, NodeRun], node_id: str, key: str) -> Artifact | None:
-    """The artifact of an output, of a node that succeeded; None: there is none."""
+    """The artifact of an output of a node that succeeded; None: there is none."""
     node = nodes.get(node_id)
     return node.outputs[key][0] if node and node.succeeded and key in node.outputs else None
 
 
 def read_run(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str) -> dict[str, NodeRun]:
-    """Node id -> what is known of it in the run; nodes that were not reached are absent."""
+    """Node id -> the node in the run; nodes that were not reached are absent."""
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     if context is None:
         return {}
@@ -88,15 +88,15 @@ def _node_id(store: metadata_store.MetadataStore, execution_id: int, pipeline_na
 
 
 def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, run_id: str | None = None) -> list[int]:
-    """Marks executions that a killed run left running as failed; call it only while no such run is active.
+    """Marks executions that killed runs left running as failed; call it only while no such run is active.
 
     Args:
-      store: ML Metadata; other pipelines may be in it.
-      pipeline_name: only of this pipeline.
-      run_id: only of this run; None: of all.
+      store: ML Metadata, which other pipelines may share.
+      pipeline_name: pipeline whose executions to mark.
+      run_id: run whose executions to mark; None: all runs.
 
     Returns:
-      their ids; what they wrote lies in folders of these names below the pipeline root.
+      ids of the executions; their outputs are in folders of these names below the pipeline root.
     """
     pipeline = store.get_context_by_type_and_name("pipeline", pipeline_name)
     context = pipeline if run_id is None else store.get_context_by_type_and_name("pipeline_run", run_id)
@@ -114,7 +114,7 @@ def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, 
 
 
 def last_pushed_version(store: metadata_store.MetadataStore, pipeline_name: str) -> str:
-    """The version that this pipeline's Pusher pushed last, or an empty string."""
+    """The version that the Pusher of this pipeline pushed last; empty: there is none."""
     context = store.get_context_by_type_and_name("pipeline", pipeline_name)
     kinds = {kind.id for kind in store.get_artifact_types() if kind.name == "PushedModel"}
     pushed = [

@@ -1,4 +1,4 @@
-"""What the trainers are told: their part of the configuration."""
+"""The settings of the trainers, from the configuration."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def trainer_settings(config: Config, places: Places) -> TrainerSettings:
 
 
 def augmentation(config: Config) -> Augmentation:
-    """How much training photos change, whether they do or not."""
+    """How much training photos are changed, whether or not the mode changes any."""
     return Augmentation(**config.training.augmentation.model_dump(exclude={"mode", "views"}))
 
 
@@ -85,12 +85,12 @@ def unfreezing(config: Config) -> Unfreezing:
 
 
 def _warm_start(config: Config, places: Places) -> WarmStart:
-    """What both phases start from."""
+    """The model that the phases start from."""
     warm_start = config.training.warm_start
     folder = {"feature_extraction": "", "production": places.production_model}.get(warm_start.source, warm_start.source)
     return WarmStart(**warm_start.model_dump(), folder=folder, fingerprint=_model_fingerprint(folder))
 
 
 def _model_fingerprint(folder: str) -> str:
-    """Of a SavedModel's content; empty where there is none to read, which FineTuning will say."""
+    """Fingerprint of the content of a SavedModel; empty: it cannot be read, which FineTuning reports."""
     return registry.fingerprint(folder) if folder and registry.check_folder(Path(folder)) is None else ""

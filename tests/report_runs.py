@@ -134,7 +134,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
         **PUSHED,
         **NOTHING,
         "status": "failed",
-        "reason": "FineTuning was killed while it was at work",
+        "reason": "FineTuning was killed while it was running",
         "nodes": [{"id": step, "state": "failed", "seconds": 0.0} for step in STEPS],
     },
     "failed after the models": {**PUSHED, "status": "failed", "winner": None, "verdict": None, "release": None},

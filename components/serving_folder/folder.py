@@ -83,6 +83,11 @@ class Standing:
     problem: str = ""
     """What is wrong, as the rest of a sentence that begins with "version 7"; empty if nothing is."""
 
+    @property
+    def sentence(self) -> str:
+        """The problem as a sentence; empty if there is none."""
+        return f"version {self.version} {self.problem}" if self.problem else ""
+
 
 class ServingFolder:
     """The versions in a serving folder.
@@ -164,7 +169,7 @@ class ServingFolder:
                     pushed_at=_now(),
                     replaced=self.production(),
                     restores=origin(standing.version, self._manifests()),
-                    reason=f"version {standing.version} {standing.problem}",
+                    reason=standing.sentence,
                     forced=None,
                 )
                 with contextlib.suppress(_DamagedError):

@@ -148,6 +148,6 @@ def backbone_export(name: str, folder: Path, weights: str, pooling: str, size: i
     )
     click.echo(f"equal to the Keras model: the largest difference is {export.difference:.1e} of the largest feature")
     if weights == "none":
-        click.echo("its weights are random: it is good for trying things out, and for nothing else")
+        click.echo("its weights are random, so it is only good for trying things out")
     set_size = f" --set image.size={export.size}" if export.size else ""
     click.echo(f"build on it: warmstart run ... --set backbone.handle={handle}{set_size}")

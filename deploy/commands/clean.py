@@ -54,7 +54,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
         cleaned = housekeeping.clean_root(place, days, metadata, dry_run)
     except OSError as error:
         raise BadInput(
-            f"the root folder {place.folder} cannot be cleaned ({error.strerror}: {error.filename}); call it as the "
+            f"the root folder {place.folder} cannot be cleaned ({error.strerror}: {error.filename}); run this as the "
             "user that runs the pipeline"
         ) from None
     if as_json:
@@ -64,8 +64,8 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
     if cleaned.not_removed:
         what, problem = next(iter(cleaned.not_removed.items()))
         raise BadInput(
-            f"{len(cleaned.not_removed)} of {len(cleaned.removed)} could not be removed, the first was {what} "
-            f"({problem}); call it again as a user that may"
+            f"{len(cleaned.not_removed)} of {len(cleaned.removed)} could not be removed, first {what} ({problem}); run "
+            "this again as a user who is allowed to"
         )
 
 
@@ -85,12 +85,12 @@ def _for_people(cleaned: CleaningResult) -> str:
     if cleaned.removed:
         rows = [[one.what, one.why, _size(one.bytes)] for one in cleaned.removed]
         lines += [*columns([["what", "why", "size"], *rows]), ""]
-    lines += [f"{place}: artifacts there are left alone; clean them where they lie" for place in cleaned.left_alone]
+    lines += [f"{place}: artifacts there are left alone; clean them there" for place in cleaned.left_alone]
     said = "would be removed" if cleaned.dry_run else "removed"
     if cleaned.removed:
         lines.append(f"{len(cleaned.removed)} {said}, {_size(cleaned.bytes)} on disk")
     else:
-        lines.append(f"nothing to remove: what is there is needed, or was used less than {cleaned.days:g} days ago")
+        lines.append(f"nothing to remove: everything is needed, or was used less than {cleaned.days:g} days ago")
     return "\n".join(lines)
 
 

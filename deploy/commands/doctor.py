@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from deploy import checks, output
 from deploy import doctor as doctors
-from deploy import output
 from deploy.commands.options import complete_config, json_option
 from deploy.display import make_console
 
@@ -53,12 +53,12 @@ def doctor(
       2  something fails
     """
     console = make_console(sys.stdout)
-    asked = doctors.Asked(config_name, data, overrides, root, kubeflow_endpoint, not no_start)
-    checks = []
-    for check in doctors.examine(asked):
-        checks.append(check)
+    options = doctors.DoctorOptions(config_name, data, overrides, root, kubeflow_endpoint, not no_start)
+    done = []
+    for check in doctors.examine(options):
+        done.append(check)
         if not as_json and (check.state == "fail" or output.loudness() != "quiet"):
-            console.print(doctors.line(check), soft_wrap=True)
+            console.print(checks.line(check), soft_wrap=True)
     if as_json:
-        output.document(doctors.for_programs(checks))
-    sys.exit(doctors.exit_code(checks))
+        output.document(checks.for_programs(done))
+    sys.exit(checks.exit_code(done))

@@ -57,7 +57,7 @@ def explain(
     """Draw which parts of a photo led to a model's answer and to the runner-up, and what its layers respond to.
 
     Heat maps come from Grad-CAM if the model's layers can be reached, from integrated gradients if there is a gradient,
-    and from occlusion otherwise. The method and the reason for it are printed, and stand on a page beside the pictures.
+    and from occlusion otherwise. The method and the reason for it are printed, and shown on a page with the pictures.
     A folder stands for every photo in it. A file that cannot be explained is named with the reason. The other files
     are explained, and the exit code is 2.
 
@@ -71,7 +71,7 @@ def explain(
       warmstart explain --filters block5a_expand_activation --model fine_tuned
     """
     if not images and not list_layers and not filters:
-        raise BadInput("no photo was given; expected IMAGE..., --list-layers or --filters LAYER")
+        raise BadInput("no photo was given; expected IMAGE, --list-layers or --filters LAYER")
 
     folders = {f"the photos in {name}": name for name in images if Path(name).is_dir()}
     refuse_overlap(folders, {"the pictures": out})

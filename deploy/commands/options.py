@@ -13,7 +13,7 @@ _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def complete_config(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The known configurations; where none begins so, the shell's own way with files."""
+    """Completes the known configurations, or files if none of them fits."""
     known = sorted(file.stem for file in Path(__file__).parents[2].glob("pipeline/configs/*.yaml"))
     found = [CompletionItem(name) for name in known if name.startswith(incomplete)]
     return found or [CompletionItem(incomplete, type="file")]
@@ -34,7 +34,7 @@ required_folder_argument = click.argument("folder", metavar="[DIR]", required=Fa
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What to train on, how, and where everything is kept."""
+    """The options for what to train on, how, and where to keep everything."""
     options: list[_Decorator] = [
         click.option(
             "--config",

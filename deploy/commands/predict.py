@@ -33,7 +33,9 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
       warmstart predict cat.jpg --model exported/model
     """
     if model is not None and (root is not None or version is not None):
-        raise BadInput("--model was given with --root or --version; expected a model's folder, or a version of a root")
+        raise BadInput(
+            "--model was given with --root or --version; expected either the folder of a model or a version in a root"
+        )
     folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
     files = production.find_files(images, output.note)
 

@@ -7,8 +7,8 @@ import sys
 import click
 
 from deploy import output
-from deploy import repair as repairs
 from deploy.commands.options import json_option, root_option
+from deploy.repair import Repair, repair_all
 from deploy.root import find_root, shown
 from schemas.errors import BadInput
 
@@ -34,15 +34,20 @@ def repair(root: str | None, as_json: bool) -> None:
       2  something could not be mended
     """
     place = find_root(root)
+    done: list[Repair] = []
     try:
-        found = repairs.repair_all(place)
+        done.extend(repair_all(place))
     except OSError as error:
-        raise BadInput(f"{place.folder} cannot be written ({error.strerror or error}); nothing was changed") from None
+        before = f"; done before that: {'; '.join(each.text for each in done)}" if done else "; nothing was changed"
+        raise BadInput(
+            f"{place.folder} cannot be written ({error.strerror or error}){before}. Free some space or change the "
+            "permissions, and repair again"
+        ) from None
     if as_json:
-        output.document([{"text": one.text, "done": one.done} for one in found])
+        output.document([{"text": each.text, "done": each.done} for each in done])
     else:
-        for one in found:
-            click.echo(one.text)
-        if not found:
+        for each in done:
+            click.echo(each.text)
+        if not done:
             click.echo(f"nothing is wrong in {shown(place.folder)}")
-    sys.exit(0 if all(one.done for one in found) else 2)
+    sys.exit(0 if all(each.done for each in done) else 2)

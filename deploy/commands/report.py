@@ -41,7 +41,9 @@ def report(run: str | None, root: str | None, compare: tuple[str, str] | None, n
       warmstart report --compare 2026-11-25T13-22 2026-11-26
     """
     if run is not None and compare is not None:
-        raise BadInput(f"the run {run!r} was given with --compare; expected either a run, or two after --compare")
+        raise BadInput(
+            f"the run {run!r} was given in addition to --compare; expected either one run, or two after --compare"
+        )
     place = find_root(root)
     folders = [find_run(place, name) for name in compare or (run,)]
     if compare is not None:
@@ -68,7 +70,7 @@ def find_run(root: Root, name: str | None) -> Path:
       name: of the run, or its beginning; None: the newest run.
 
     Raises:
-      BadInput: there is none, or several begin so.
+      BadInput: there is none, or the names of several start with `name`.
     """
     began = {
         folder.name: min(file.stat().st_mtime for file in files)
@@ -76,7 +78,7 @@ def find_run(root: Root, name: str | None) -> Path:
         if (files := [folder / file for file in (CONFIG_FILE, SUMMARY_FILE) if (folder / file).is_file()])
     }
     if not began:
-        raise BadInput(f"no run is in {shown(root.reports)} yet; start one with `warmstart run`")
+        raise BadInput(f"there are no runs in {shown(root.reports)} yet; start one with `warmstart run`")
     newest_first = sorted(began, key=lambda run: (began[run], run), reverse=True)
     if name is None:
         return root.reports / newest_first[0]
@@ -84,14 +86,14 @@ def find_run(root: Root, name: str | None) -> Path:
         return root.reports / name
     fitting = [run for run in newest_first if name and run.startswith(name)]
     if len(fitting) != 1:
-        what = f"{len(fitting)} runs in {shown(root.reports)} begin with {name!r}" if fitting else None
+        what = f"{len(fitting)} runs in {shown(root.reports)} start with {name!r}" if fitting else None
         known = ", ".join((fitting or newest_first)[:5])
         raise BadInput(f"{what or f'there is no run {name!r} in {shown(root.reports)}'}; choose one, such as {known}")
     return root.reports / fitting[0]
 
 
 def read_summary(folder: Path) -> Summary:
-    """What a run did.
+    """The summary of a run.
 
     Raises:
       BadInput: it has no `summary.json`, or one that cannot be read.
@@ -101,21 +103,21 @@ def read_summary(folder: Path) -> Summary:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(
-            f"the run {folder.name} has no {shown(file)}: it is running now, or was killed, and then the next run "
-            "writes it; choose another run"
+            f"the run {folder.name} has no {shown(file)}: it is still running, or it was killed and the next run will "
+            "write it; choose another run"
         ) from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{shown(file)} cannot be read ({' '.join(str(error).split())}); choose another run") from None
     if not isinstance(found, dict) or "schema_version" not in found:
-        raise BadInput(f"{shown(file)} is no summary of a run (it has no schema_version); choose another run")
+        raise BadInput(f"{shown(file)} is not the summary of a run (it has no schema_version); choose another run")
     try:
         return from_json(Summary, found)
     except ValueError as error:
-        raise BadInput(f"{shown(file)} is not as this version writes it ({error}); choose another run") from None
+        raise BadInput(f"{shown(file)} was written by another version ({error}); choose another run") from None
 
 
 def open_page(page: Path, opens: bool = True) -> None:
-    """Prints the path of a page, and opens it where somebody sits before a desktop."""
+    """Prints the path of a page, and opens it on a desktop."""
     click.echo(shown(page))
     if opens and _on_a_desktop():
         click.launch(page.as_uri())
@@ -130,4 +132,4 @@ def _written(root: Root, write: Callable[[], Path]) -> Path:
     try:
         return write()
     except OSError as error:
-        raise BadInput(f"{root.reports} cannot be written ({error.strerror}); make it writable") from None
+        raise BadInput(f"{root.reports} cannot be written ({error.strerror}); change its permissions") from None

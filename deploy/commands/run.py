@@ -59,7 +59,7 @@ def run(
     Known configurations: image_folder, cats_vs_dogs, oxford_iiit_pet, species.
     """
     if force_push is not None and not force_push.strip():
-        raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
+        raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")
     session = begin(folder, config_name, data, root, overrides, as_json)
     result = local.run(session.config, session.root, session.display, from_node, to_node, (force_push or "").strip())
     if as_json:

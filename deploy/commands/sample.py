@@ -36,7 +36,7 @@ def sample(folder: Path, photos: int, seed: int, as_json: bool) -> None:
     except FileExistsError as error:
         raise BadInput(str(error)) from None
     except OSError as error:
-        raise BadInput(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+        raise BadInput(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
     drawn = {
         "cats_vs_dogs": (summary.cats_vs_dogs_photos, "photos in cat/ and dog/"),
         "oxford_iiit_pet": (summary.oxford_iiit_pet_photos, "photos of 6 breeds"),

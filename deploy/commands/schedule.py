@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deploy import output
+from deploy import crontab, output, systemd
 from deploy import schedule as schedules
 from deploy.commands.options import config_options, folder_argument, json_option
 from deploy.config_choice import choose_config
@@ -73,34 +73,34 @@ def schedule(
         return
     if cron is None or not (config_name or data):
         missing = "--cron" if cron is None else "--config"
-        raise BadInput(f'{missing} is missing; expected such as --cron "0 3 * * *" --config cats_vs_dogs')
+        raise BadInput(f'{missing} is missing; give both, such as --cron "0 3 * * *" --config cats_vs_dogs')
     config_name, config = choose_config(config_name, data, overrides, output.note)
     place = Root(root) if root else default_root(config)
     check_places(config, place)
     check_sources(config)
     made = schedules.make_schedule(cron, time_zone, config, config_name, data, place.folder, overrides, name, scope)
-    if as_crontab or not schedules.systemd_runs():
+    if as_crontab or not systemd.systemd_runs():
         _print_crontab(made, as_crontab, as_json)
     else:
         _install(made, scope, as_json)
 
 
 def _install(made: Schedule, scope: Scope, as_json: bool) -> None:
-    done = schedules.install(made)
-    place = schedules.units_folder(scope) / f"{made.name}.timer"
+    done = systemd.install(made)
+    place = systemd.units_folder(scope) / f"{made.name}.timer"
     if as_json:
         output.document(_for_programs(made, done, str(place)))
         return
-    click.echo(f"schedule {made.name}: {'there already, nothing changed' if done == 'unchanged' else done}; {place}")
+    click.echo(f"schedule {made.name}: {'already there, nothing changed' if done == 'unchanged' else done}; {place}")
     click.echo(_times(made))
     option = " --user" if scope == "user" else ""
-    click.echo(f"  at once  systemctl{option} start {made.name}.service")
+    click.echo(f"  run now  systemctl{option} start {made.name}.service")
     click.echo(f"  log      journalctl{option} -u {made.name}.service")
-    if scope == "user" and not schedules.lingers():
-        output.note("note: it runs only while you are logged in, until `loginctl enable-linger` was called")
+    if scope == "user" and not systemd.lingers():
+        output.note("note: it runs only while you are logged in; `loginctl enable-linger` lifts that")
 
 
-def _for_programs(made: Schedule, done: str, timer: str | None = None, crontab: str | None = None) -> dict[str, Any]:
+def _for_programs(made: Schedule, done: str, timer: str | None = None, line: str | None = None) -> dict[str, Any]:
     return {
         "name": made.name,
         "done": done,
@@ -108,21 +108,21 @@ def _for_programs(made: Schedule, done: str, timer: str | None = None, crontab: 
         "time_zone": made.when.time_zone,
         "next": [time.isoformat() for time in made.when.next_times(3)],
         "timer": timer,
-        "crontab": crontab,
+        "crontab": line,
     }
 
 
 def _print_crontab(made: Schedule, asked: bool, as_json: bool) -> None:
-    line = schedules.crontab(made)
+    line = crontab.crontab(made)
     if as_json:
-        output.document(_for_programs(made, "printed", crontab=line))
+        output.document(_for_programs(made, "printed", line=line))
         return
     why = "" if asked else "systemd does not run here; "
     # Beside the line, so that `(crontab -l; warmstart schedule ... --print) | crontab -` takes the line alone.
-    output.note(f"{why}put this into the crontab, by `crontab -e`; nothing was changed")
+    output.note(f"{why}add this line to your crontab with `crontab -e`; nothing was changed")
     click.echo(line, nl=False)
-    if len(line.splitlines()[-1].encode()) > schedules.LONGEST_CRON_LINE:
-        output.note("note: Debian's cron takes no line that long; shorter paths, or a configuration file, help")
+    if len(line.splitlines()[-1].encode()) > crontab.LONGEST_LINE:
+        output.note("note: the line is too long for Debian's cron; use shorter paths or a configuration file")
     output.note(_times(made))
 
 
@@ -141,18 +141,18 @@ def _remove(
     as_json: bool,
 ) -> None:
     if name is None and config_name is None:
-        raise BadInput("--remove was given without --name and --config; expected one of them")
+        raise BadInput("--remove needs to know which schedule; give --name or --config")
     if name is None:
         assert config_name is not None
         # Where the photos are does not matter for the name.
         name = load_config(config_name, list(overrides), list(data), default_folder="/").name
     unit = schedules.unit_name(name)
-    removed = schedules.remove(unit, scope)
+    removed = systemd.remove(unit, scope)
     if as_json:
         output.document({"name": unit, "done": "removed" if removed else "nothing"})
     elif removed:
         click.echo(f"schedule {unit}: removed")
     else:
-        click.echo(f"there is no schedule {unit} in {schedules.units_folder(scope)}; nothing to remove")
-    if not schedules.systemd_runs():
-        output.note(f"a line in a crontab is removed by hand, with `crontab -e`: the one below `# {unit}`")
+        click.echo(f"there is no schedule {unit} in {systemd.units_folder(scope)}; nothing to remove")
+    if not systemd.systemd_runs():
+        output.note(f"remove a line in a crontab yourself, with `crontab -e`: the one below `# {unit}`")

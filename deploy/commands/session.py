@@ -1,4 +1,4 @@
-"""What `run` and `retrain` begin with."""
+"""The start of `run` and `retrain`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.config import Config
 
 @dataclass(frozen=True)
 class Session:
-    """A configuration, the root folder it is run on, and who shows what happens."""
+    """A configuration, the root folder to run it in, and a display."""
 
     config: Config
     root: Root
@@ -33,10 +33,10 @@ def begin(
     overrides: Sequence[str],
     as_json: bool,
 ) -> Session:
-    """Loads the configuration and shows its name; on standard error where standard output is for a document.
+    """Loads the configuration and shows its name, on standard error if standard output is for a document.
 
     Raises:
-      BadInput: the configuration is wrong, or the photos do not tell which one is meant.
+      BadInput: the configuration is wrong, or it is needed because there are several folders of photos.
     """
     notes: list[str] = []
     _, config = choose_config(config_name, [folder, *data] if folder else data, overrides, notes.append)
@@ -50,7 +50,7 @@ def begin(
 
 
 def _version() -> str:
-    """The installed distribution's, which setup.py alone holds; empty in a source tree that was not installed."""
+    """The version of the installed distribution, from setup.py; empty: it is not installed."""
     try:
         return metadata.version("warmstart")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The cleaning of a root folder, from what may go to its removal."""
+"""Cleans a root folder: finds what can be removed, and removes it."""
 
 from __future__ import annotations
 
@@ -39,46 +39,49 @@ from pipeline.config import RetentionConfig
 from schemas.errors import BadInput
 from schemas.words import on_one_line
 
-# In the root folder: a line for everything that was removed.
+# In the root folder: one line for everything that was removed.
 REMOVED_FILE = ".removed.jsonl"
 
 
 @dataclass(frozen=True)
 class CleaningResult:
-    """What was removed, or would be. bytes: that become free; fewer than the sum where another folder links the same
-    files. not_removed: path -> what went wrong. left_alone: places of artifacts that are no folders here.
-    """
+    """What was removed, or would be."""
 
     days: float
+    """How many days unused files are kept."""
     dry_run: bool = False
+    """Whether nothing was really removed."""
     removed: list[Removal] = field(default_factory=list)
     bytes: int = 0
+    """Bytes freed on disk: less than the sum if another folder links to the same files."""
     not_removed: dict[str, str] = field(default_factory=dict)
+    """Path -> why it could not be removed."""
     left_alone: list[str] = field(default_factory=list)
+    """Remote places of artifacts, which are not cleaned."""
 
 
 def clean_root(root: Root, days: float | None = None, metadata: str = "", dry_run: bool = False) -> CleaningResult:
-    """Cleans a root folder, under its lock.
+    """Cleans a root folder under its lock.
 
     Args:
-      root: which.
-      days: for which what nothing uses is kept; None: `retention.days` of the newest run's configuration.
-      metadata: address of ML Metadata of a root on Kubeflow.
-      dry_run: changes nothing, and takes no lock.
+      root: the root folder.
+      days: how many days unused files are kept; None: `retention.days` of the newest run's configuration.
+      metadata: address of ML Metadata, for the root of a pipeline on Kubeflow.
+      dry_run: change nothing and take no lock.
 
     Raises:
       RunActiveError: a run is active here.
-      BadInput: the address is missing, wrong or one too much, or a run on Kubeflow is active.
+      BadInput: the address is missing, wrong or not needed, or a run on Kubeflow is active.
     """
     on_kubeflow = root.store_mark().exists()
     if on_kubeflow and not metadata:
         raise BadInput(
-            f"the root folder {root.folder} belongs to a pipeline on Kubeflow, whose metadata are in a store there; "
-            "give its address with --metadata"
+            f"the root folder {root.folder} belongs to a pipeline on Kubeflow, which keeps its metadata there; give "
+            "the address of ML Metadata with --metadata"
         )
     if metadata and not on_kubeflow:
         raise BadInput(
-            f"--metadata was given, but the root folder {root.folder} has metadata of its own; leave --metadata out"
+            f"--metadata was given, but the root folder {root.folder} has its own metadata; leave out --metadata"
         )
     days = configured_days(root) if days is None else days
     if not on_kubeflow and not root.metadata.exists():
@@ -93,14 +96,14 @@ def clean_root(root: Root, days: float | None = None, metadata: str = "", dry_ru
 def clean(
     root: Root, store: metadata_store.MetadataStore, days: float, now: float | None = None, dry_run: bool = False
 ) -> CleaningResult:
-    """Removes what nobody needs; call it while no run is active on the root, under `root.lock`.
+    """Removes what is not needed; call it under `root.lock` while no run is active in the root.
 
     Args:
       root: the root folder.
-      store: its ML Metadata; other pipelines may be in it.
-      days: for which what nothing uses is kept.
-      now: seconds since 1970; None: the time.
-      dry_run: changes nothing.
+      store: its ML Metadata, which other pipelines may share.
+      days: how many days unused files are kept.
+      now: seconds since 1970; None: the current time.
+      dry_run: change nothing.
 
     Raises:
       BadInput: a run on Kubeflow is active.
@@ -108,7 +111,7 @@ def clean(
     now = time.time() if now is None else now
     if root.store_mark().exists() and (active := _active_run(root, now)):
         raise BadInput(
-            f"the run {active} on {root.folder} has no summary and was at work less than a day ago; clean when it has "
+            f"the run {active} in {root.folder} has no summary and was active less than a day ago; clean once it has "
             "ended"
         )
     record = Record(store, _pipeline_name(root))
@@ -135,7 +138,7 @@ def configured_days(root: Root) -> float:
     """`retention.days` of the newest run's configuration, or its default."""
     files = sorted(root.reports.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files[:1]:
-        # It may be of another version of warmstart, so the types of today are not asked.
+        # Another version of warmstart may have written it, so it is not validated.
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
             return float(yaml.safe_load(file.read_text(encoding="utf-8"))["retention"]["days"])
     return float(RetentionConfig().days)
@@ -152,14 +155,14 @@ def _open(root: Root, read_only: bool) -> metadata_store.MetadataStore:
 
 
 def _check_binding(root: Root, store: metadata_store.MetadataStore, address: str) -> None:
-    """With another store's numbers everything here would look left over."""
+    """Refuses another store, by whose numbers everything here would look unused."""
     from deploy.kubeflow.prepare import bind
 
     name = _pipeline_name(root)
     if store.get_context_by_type_and_name("pipeline", name) is None:
         raise BadInput(
-            f"ML Metadata at {address} knows no run of the pipeline {name!r}, to which the root folder {root.folder} "
-            "belongs; give the address of the store that it was run with"
+            f"ML Metadata at {address} has no run of the pipeline {name!r}, to which the root folder {root.folder} "
+            "belongs; give the address of the store that the pipeline ran with"
         )
     bind(root, name, store, address)
 
@@ -169,7 +172,7 @@ def _pipeline_name(root: Root) -> str:
 
 
 def _active_run(root: Root, now: float) -> str:
-    """A run that has no summary yet, and gave a sign of life in the last day."""
+    """A run without a summary that was active within the last day; empty: there is none."""
     for folder in folders_in(root.reports):
         if not (folder / SUMMARY_FILE).exists() and now - newest_change(folder) < DAY:
             return folder.name
@@ -186,7 +189,7 @@ def _mark_deleted(store: metadata_store.MetadataStore, numbers: list[int]) -> No
 
 
 def _remove(root: Root, removal: Removal, not_removed: dict[str, str]) -> None:
-    """Writes down what is removed, and removes it."""
+    """Notes a removal, and removes its files."""
     _note(root, {"what": removal.what, "why": removal.why, "bytes": removal.bytes})
     try:
         for path in removal.paths:
@@ -210,7 +213,7 @@ def _note(root: Root, told: dict[str, Any]) -> None:
 
 
 def _bytes_freed(removals: Iterable[Removal]) -> int:
-    """A file with several names is gone with the last of them."""
+    """Bytes that become free; a file with several names is freed with the last of them."""
     links: dict[tuple[int, int], int] = defaultdict(int)
     facts: dict[tuple[int, int], os.stat_result] = {}
     for path in {path for removal in removals for path in removal.paths}:

@@ -1,4 +1,4 @@
-"""What stays, however old: for the next run, and for the versions in `serving/`."""
+"""What is kept however old it is: for the next run, and for the versions in `serving/`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from deploy.housekeeping.record import Record
 from deploy.root import Root
 from schemas.run_end import RunEnd, read_summary_file
 
-# Type of photos, of vectors and of predictions.
+# Type of photos, vectors and predictions.
 _EXAMPLES = "Examples"
 
 
 @dataclass
 class Needs:
-    """What stays, however old. executions: all that they made. artifacts: these besides. runs: their reports."""
+    """What is kept however old it is."""
 
     executions: set[int] = field(default_factory=set)
+    """Executions whose outputs are all kept."""
     artifacts: set[int] = field(default_factory=set)
+    """Further artifacts that are kept."""
     runs: set[str] = field(default_factory=set)
+    """Runs whose logs are kept."""
 
 
 def find_needs(root: Root, record: Record) -> Needs:
+    """What the next run and the versions in `serving/` need."""
     needs, groups = Needs(), _groups(root, record)
     for run in _runs_to_go_on_from(root, record, groups):
         needs.runs.add(run)
@@ -34,7 +38,7 @@ def find_needs(root: Root, record: Record) -> Needs:
         manifest = serving.manifest(version)
         run_id = manifest.run_id if manifest else None
         if not run_id:
-            continue  # of an older warmstart, or damaged: nobody knows which run it was
+            continue  # from an older warmstart, or damaged: its run is unknown
         needs.runs.add(run_id)
         needs.artifacts |= {
             artifact
@@ -47,9 +51,9 @@ def find_needs(root: Root, record: Record) -> Needs:
 
 
 def _groups(root: Root, record: Record) -> dict[str, list[str]]:
-    """Each run with its companions, as ML Metadata names them, newest first.
+    """Each run with its companions, by their names in ML Metadata, newest first.
 
-    The ingestion of span 7 for the run `<id>` is a run of its own, `<id>-span-7` (`deploy/earlier_spans.py`).
+    Span 7 is ingested for the run `<id>` in a run of its own, `<id>-span-7` (`deploy/earlier_spans.py`).
     """
     reports = {folder.name for folder in folders_in(root.reports)}
     base, base_of = "", {}
@@ -63,7 +67,7 @@ def _groups(root: Root, record: Record) -> dict[str, list[str]]:
 
 
 def _runs_to_go_on_from(root: Root, record: Record, groups: dict[str, list[str]]) -> set[str]:
-    """The newest run, the newest that came to its end, and the newest in which each step of that one succeeded."""
+    """The newest run, the newest that reached its end, and the newest in which each step of that one succeeded."""
     finished = ((run, _steps_of_finished(root.reports / run)) for run in groups)
     last, steps = next(((run, steps) for run, steps in finished if steps is not None), (None, None))
     successes = record.newest_successes(steps)
@@ -73,7 +77,7 @@ def _runs_to_go_on_from(root: Root, record: Record, groups: dict[str, list[str]]
 
 
 def _steps_of_finished(report: Path) -> set[str] | None:
-    """The steps that succeeded in a run that went through the whole graph, whatever the verdict; None: it did not."""
+    """The steps that succeeded in a run of the whole graph, whatever its verdict; None: it did not reach its end."""
     try:
         end = read_summary_file(RunEnd, report)
     except (OSError, ValueError):

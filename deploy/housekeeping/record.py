@@ -1,4 +1,4 @@
-"""What ML Metadata knows of a pipeline: executions, artifacts, and when each was used last."""
+"""What ML Metadata knows about a pipeline: executions, artifacts, and when each was last used."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ DELETED = metadata_store_pb2.Artifact.DELETED
 _STATES = metadata_store_pb2.Execution.State
 DONE = (_STATES.COMPLETE, _STATES.CACHED)
 _PUSHED_MODEL = "PushedModel"
-# Of one call to ML Metadata; a server takes 4 MB.
+# Size of one call to ML Metadata; a server accepts 4 MB.
 _CHUNK = 500
 
 
 class Record:
-    """What ML Metadata knows of a pipeline: its executions, what they made, and when that was used last.
+    """The executions of a pipeline, their outputs, and when those were last used.
 
-    executions: by number. outputs: execution -> key -> numbers of artifacts; of cached ones too. inputs: execution ->
-    numbers. maker: artifact -> the execution that made it. artifacts: by number. runs: name -> context.
+    Attributes:
+      executions: executions by number.
+      outputs: execution -> key -> numbers of artifacts, for cached executions too.
+      inputs: execution -> numbers of artifacts.
+      maker: artifact -> the execution that made it.
+      artifacts: artifacts by number.
+      runs: name of a run -> context.
     """
 
     def __init__(self, store: metadata_store.MetadataStore, pipeline_name: str):
@@ -67,7 +72,7 @@ class Record:
             yield from self._store.get_executions_by_id(some)
 
     def newest_successes(self, steps: set[str] | None) -> set[str]:
-        """Names of the runs in which each step succeeded last; None: all steps there ever were."""
+        """Names of the runs in which each of these steps last succeeded; None: every step there ever was."""
         found = set()
         for context in self._store.get_contexts_by_type("node"):
             pipeline, _, step = context.name.partition(".")
@@ -87,23 +92,23 @@ class Record:
         return used
 
     def last_use(self, execution: int) -> float:
-        """When anything that an execution made was used last, seconds since 1970."""
+        """When any output of an execution was last used, in seconds since 1970."""
         made = set().union(*self.outputs[execution].values())
         users = {execution}.union(*(self._users[artifact] for artifact in made))
         return max(self._times[user] for user in users if user in self._times)
 
     def judged(self, execution: int) -> set[int]:
-        """The executions that made the vectors on which this one's verdict is."""
+        """The executions that made the vectors that this execution judged."""
         made = set().union(*self.outputs[execution].values())
         return {self.maker[vectors] for a in made if (vectors := self._judged.get(a)) in self.maker}
 
     def known_elsewhere(self, numbers: Iterable[int]) -> set[int]:
-        """Those that are executions of other pipelines."""
+        """Those of the numbers that are executions of other pipelines."""
         unknown = sorted({*numbers} - self.executions.keys())
         return {e.id for some in chunks(unknown) for e in self._store.get_executions_by_id(some)}
 
     def last_pushed(self) -> int | None:
-        """The artifact that says which version was pushed last; as `pipeline.run_record.last_pushed_version`."""
+        """The artifact that says which version was pushed last, as in `pipeline.run_record.last_pushed_version`."""
         pushed = [
             artifact.id
             for artifact in self.artifacts.values()

@@ -1,4 +1,4 @@
-"""What may go: everything old that nothing needs, each with a reason."""
+"""What can be removed: everything old that nothing needs, with a reason for each."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ DAY = 86_400.0  # seconds
 _INGEST_REPORT = "WarmstartIngestReport"
 # `components.example_gen.report.KEYS_FILE`; that module imports TFX.
 KEYS_FILE = "keys.jsonl"
-# TFX's folder of a step for what is no artifact.
+# TFX's folder of a step for files that are not artifacts.
 _WORKING = ".system"
 _FAILED = metadata_store_pb2.Execution.State.FAILED
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that is removed. what: path below the root folder. why: in words. bytes: size of its files. paths: of
-    files and folders. artifacts: their numbers in ML Metadata.
-    """
+    """Something to remove, and the reason."""
 
     what: str
+    """Path below the root folder."""
     why: str
+    """The reason, in words."""
     bytes: int
+    """Size of the files."""
     paths: tuple[Path, ...]
+    """Files and folders."""
     artifacts: tuple[int, ...] = ()
+    """Numbers in ML Metadata."""
 
 
 def artifact_places(root: Root) -> tuple[list[Path], list[str]]:
-    """Folders with artifacts of the root, and places that are no folders."""
+    """Folders with artifacts of the root, and places of artifacts that are remote."""
     places, left_alone = [root.artifacts], set()
     for report in folders_in(root.reports) if root.store_mark().exists() else ():
         plan = None
@@ -78,9 +81,9 @@ def old_artifacts(
             continue
         if execution is None:
             age = (now - newest_change(folder)) / DAY
-            why = f"ML Metadata does not know it, and nothing in it has changed for {_days(age)}"
+            why = f"unknown to ML Metadata, and unchanged for {_days(age)}"
         elif made and all(record.artifacts[artifact].state == DELETED for artifact in made):
-            age, why = days, "left over from a cleaning that was interrupted"
+            age, why = days, "left over from an interrupted cleaning"
         elif execution.last_known_state in DONE:
             age = (now - max(map(record.last_use, with_judged))) / DAY
             why = f"last used {_days(age)} ago"
@@ -93,7 +96,7 @@ def old_artifacts(
 
 
 def old_working_folders(root: Root, places: Iterable[Path], now: float, days: float) -> Iterator[Removal]:
-    """What steps needed while they ran; most of it is empty folders."""
+    """Working folders of steps, most of them empty."""
     for place in places:
         old = [
             folder
@@ -103,12 +106,12 @@ def old_working_folders(root: Root, places: Iterable[Path], now: float, days: fl
             if now - newest_change(folder) >= days * DAY
         ]
         if old:
-            why = f"what steps needed while they ran, {_at_least(days)} ago: {len(old):,} folders"
+            why = f"{len(old):,} working folders of steps that ran {_at_least(days)} ago"
             yield Removal(_shown(root, place / "*" / _WORKING), why, sum(map(size_of, old)), tuple(old))
 
 
 def kept_photos_of(places: Iterable[Path], record: Record, removals: Iterable[Removal]) -> set[str] | None:
-    """Content hashes of the photos in the spans that stay; None: of one of them they are not known."""
+    """Content hashes of the photos in the spans that are kept; None: they are unknown for one of them."""
     gone = {number for removal in removals for number in removal.artifacts}
     photos: set[str] = set()
     for key, number, folder in _output_folders(places):
@@ -116,7 +119,7 @@ def kept_photos_of(places: Iterable[Path], record: Record, removals: Iterable[Re
             continue
         every = set().union(*record.outputs[number].values())
         reports = [a for a in record.outputs[number].get(key, ()) if record.artifacts[a].type == _INGEST_REPORT]
-        # A report that stays for a version's sake alone has no photos beside it.
+        # A report that is kept only for a version has no photos with it.
         if not reports or any(a in gone or record.artifacts[a].state == DELETED for a in every):
             continue
         try:
@@ -128,10 +131,10 @@ def kept_photos_of(places: Iterable[Path], record: Record, removals: Iterable[Re
 
 
 def old_vectors(root: Root, kept_photos: set[str] | None, now: float, days: float) -> Iterator[Removal]:
-    """Old entries of photos in no span that stays; and of backbones, code or augmentations that are no longer used.
+    """Old vectors of photos in no span that is kept, or of a backbone, code or augmentation that is no longer used.
 
-    An entry's time is when it was made; reading leaves it. In use is the folder that was written to last, of photos
-    and of augmented views. A wrong guess loses nothing but the time to make the vectors again.
+    The time of an entry is when it was made; reading does not change it. The folders in use are those written to last,
+    one for photos and one for augmented views. A wrong guess only costs the time to compute the vectors again.
     """
     folders = []
     for folder in folders_in(root.vectors):
@@ -148,14 +151,14 @@ def old_vectors(root: Root, kept_photos: set[str] | None, now: float, days: floa
         ]
         if not old:
             continue
-        what = "photos that are in no span that is kept" if in_use else "a backbone, code or augmentation not in use"
-        why = f"vectors of {what}, {len(old):,} of them, made {_at_least(days)} ago"
+        what = "photos in no span that is kept" if in_use else "a backbone, code or augmentation not in use"
+        why = f"{len(old):,} vectors of {what}, made {_at_least(days)} ago"
         whole = len(old) == len(times) and not in_use
         yield Removal(_shown(root, folder), why, sum(map(size_of, old)), (folder,) if whole else tuple(old))
 
 
 def old_logs(root: Root, needs: Needs, now: float, days: float) -> Iterator[Removal]:
-    """Logs and compiled pipelines; the summary, the page and the configuration of a run stay for ever."""
+    """Logs and compiled pipelines; summary, page and configuration of a run are kept for ever."""
     for folder in folders_in(root.reports):
         files = [folder / name for name in (LOG_FILE, PIPELINE_FILE) if (folder / name).is_file()]
         age = (now - newest_change(folder)) / DAY
@@ -169,16 +172,16 @@ def old_training_states(root: Root, now: float, days: float) -> Iterator[Removal
     for path in map(Path, files_below(root.resume)):
         age = (now - time_or_now(path, now)) / DAY
         if age >= days:
-            why = f"state of a training that was interrupted {_days(age)} ago"
+            why = f"state of a training interrupted {_days(age)} ago"
             yield Removal(_shown(root, path), why, size_of(path), (path,))
 
 
 def old_set_aside(root: Root, now: float, days: float) -> Iterator[Removal]:
-    """What was written before ML Metadata's file was deleted or put back; a folder's time is when it came there."""
+    """Outputs from before the ML Metadata file was deleted or restored, by the time since they were set aside."""
     for folder in folders_in(root.set_aside):
         age = (now - time_or_now(folder, now)) / DAY
         if age >= days:
-            why = f"of steps that ML Metadata does not know any more, set aside {_days(age)} ago"
+            why = f"outputs of steps that ML Metadata no longer knows, set aside {_days(age)} ago"
             yield Removal(_shown(root, folder), why, size_of(folder), (folder,))
 
 

@@ -40,7 +40,7 @@ def kubeflow() -> None:
 
 
 def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a package is made of."""
+    """The options that define a package."""
     for option in reversed(
         [
             click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
@@ -89,7 +89,7 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which Kubeflow."""
+    """The options that name a cluster."""
     for option in reversed(
         [
             click.option(
@@ -107,7 +107,7 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How a run is started."""
+    """The options with which a run is started."""
     for option in reversed(
         [
             click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
@@ -144,7 +144,7 @@ def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise BadInput(f"{file} cannot be written ({error.strerror}); give another file with --output") from None
+        raise BadInput(f"{file} cannot be written ({error.strerror}); choose another file with --output") from None
     tasks, size = text.count("- deploy.kubeflow.node\n"), len(text.encode())
     if as_json:
         document({"file": str(file), "pipeline": name, "tasks": tasks, "bytes": size})
@@ -194,7 +194,7 @@ def submit(
     from deploy.kubeflow.package_request import resolve
 
     if force_push is not None and not force_push.strip():
-        raise BadInput("--force-push was given without a reason; expected why the model must be pushed, in words")
+        raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")
     to = find_endpoint(endpoint, namespace, token)
     resolved = resolve(_request(**package))
     of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
@@ -207,8 +207,8 @@ def submit(
             run_name or f"{name} {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}",
             service_account,
         )
-    # With --json words go to standard error, and the document follows when all is known.
-    uploaded = "uploaded" if submitted.new_version else "there already"
+    # With --json, text goes to standard error, and the document follows at the end.
+    uploaded = "uploaded" if submitted.new_version else "already there"
     click.echo(f"pipeline {name}: {uploaded}, {submitted.version_id}", err=as_json)
     click.echo(f"run {submitted.run_id}\n{submitted.run_url}", err=as_json)
     if hint := connection.ui_hint():
@@ -224,7 +224,7 @@ def submit(
 
 @kubeflow.group(short_help="Manage runs that Kubeflow starts by the clock.")
 def schedule() -> None:
-    """Manage runs that Kubeflow starts by the clock, one at a time. Times that were missed are not made up for.
+    """Manage runs that Kubeflow starts by the clock, one at a time. Missed times are not caught up on.
 
     \b
     Examples:
@@ -244,7 +244,7 @@ def schedule() -> None:
     "--cluster-time-zone",
     default="UTC",
     show_default=True,
-    help="CRON_SCHEDULE_TIMEZONE of that Kubeflow, which is one for all schedules.",
+    help="CRON_SCHEDULE_TIMEZONE of the Kubeflow installation, which all schedules share.",
 )
 @_package_options
 @_cluster_options
@@ -296,7 +296,7 @@ def schedule_set(
 @_cluster_options
 @json_option
 def schedule_list(endpoint: str | None, namespace: str | None, token: str | None, as_json: bool) -> None:
-    """Show the schedules that warmstart made.
+    """Show the schedules that warmstart created.
 
     \b
     Examples:
@@ -313,7 +313,7 @@ def schedule_list(endpoint: str | None, namespace: str | None, token: str | None
     for one in found:
         click.echo(f"{one.name}  {one.described}{'' if one.enabled else '  (switched off)'}")
     if not found:
-        click.echo("there are no schedules of warmstart")
+        click.echo("warmstart has created no schedules here")
 
 
 @schedule.command("delete")
@@ -348,7 +348,7 @@ def _request(
     span: str,
     **more: Any,
 ) -> PackageRequest:
-    """What the package options ask for."""
+    """The request that the package options describe."""
     from deploy.kubeflow.compiler import Cluster
     from deploy.kubeflow.package_request import PackageRequest
 
@@ -360,10 +360,10 @@ def _request(
 def _compiled(
     resolved: ResolvedRequest, to: Endpoint, of_this_run: Mapping[str, str]
 ) -> Iterator[tuple[Connection, str, Package]]:
-    """The connection, the pipeline's name, and its package, compiled and checked.
+    """Provides the connection, the name of the pipeline, and its package, compiled and checked.
 
-    Parameters of this run alone, empty ones left out, are no defaults of the package: whoever starts its newest version
-    in Kubeflow's pages does not ask for them.
+    Parameters for this run alone do not become defaults of the package, so that a run of the version started in
+    Kubeflow's web interface does not get them. Empty ones are left out.
     """
     from deploy.kubeflow.connection import connect
     from deploy.kubeflow.package_file import read_package
@@ -382,7 +382,7 @@ def _compiled(
 
 
 def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], reports: Path, err: bool) -> int:
-    """Tells of every task until the run ends, and how it did, from its summary if that can be read here.
+    """Reports every task until the run ends, and then how it ended, from its summary if that can be read here.
 
     Returns:
       the exit code.
@@ -396,10 +396,10 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
 
     ended = runs.follow(connection, run_id, show, tasks)
     if ended.stopped:
-        click.echo(f"no longer following; the run goes on: {connection.run_url(run_id)}", err=err)
+        click.echo(f"no longer following; the run continues: {connection.run_url(run_id)}", err=err)
         return 0
     outcome, succeeded = _outcome(reports), ended.state == runs.SUCCEEDED
-    # Whatever a summary says, a run of which a task failed is no success.
+    # Whatever the summary says, a run with a failed task is not a success.
     if outcome and (succeeded or EXIT_CODES[outcome[0]]):
         code = EXIT_CODES[outcome[0]]
         click.echo(f"status: {outcome[0]}  {outcome[1]}", err=err)
@@ -407,14 +407,14 @@ def _follow(connection: Connection, run_id: str, tasks: Mapping[str, str], repor
         code = 0 if succeeded else 1
         click.echo(f"status: {ended.state.lower()}", err=err)
     for task in ended.failed:
-        click.echo(f"  {task.name}: {task.error or 'its log in Kubeflow says why'}", err=err)
+        click.echo(f"  {task.name}: {task.error or 'see its log in Kubeflow'}", err=err)
     if ended.error:
         click.echo(f"  {ended.error}", err=err)
     return code
 
 
 def _outcome(reports: Path) -> tuple[str, str] | None:
-    """Status and reason of the summary in a run's folder; None where there is none to read, as on most machines."""
+    """Status and reason in the summary of a run; None: it cannot be read here, as on most machines."""
     from deploy.root import EXIT_CODES
     from schemas.run_end import RunEnd, read_summary_file
 

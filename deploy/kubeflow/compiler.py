@@ -1,11 +1,10 @@
-"""The graph as a package for Kubeflow Pipelines 2.x: schema 2.1.0, one container task a TFX node.
+"""Compiles the graph to a package for Kubeflow Pipelines 2.x: schema 2.1.0, one container task for each TFX node.
 
-The package comes from the `kfp` SDK (2.5 and newer) and `kfp-kubernetes`. TFX is not imported: the graph is handed
-over as data, node -> the nodes before it. Two tasks are no TFX nodes: `Prepare` comes first, checks the input and makes
-the plan that all others follow; `Report` is the exit task, which runs whatever happened, and writes the page and the
-metrics.
+The package is made with the `kfp` SDK, 2.5 or newer, and `kfp-kubernetes`. TFX is not imported: the graph is passed as
+data, node -> the nodes before it. Two tasks are not TFX nodes: `Prepare` comes first, checks the input and makes the
+plan that all others follow. `Report` is the exit task, which always runs and writes the page and the metrics.
 
-Kubeflow's own caching is off for every task: its key does not contain the photos, and TFX has a cache of its own.
+Kubeflow's caching is off for every task: its key does not include the photos, and TFX has its own cache.
 """
 
 from __future__ import annotations
@@ -29,51 +28,52 @@ from deploy.metadata_address import PASSWORD_VARIABLE
 from pipeline.config import StepResources
 from schemas.errors import BadInput
 
-# What stands in for the run: the backend puts the job's id in where a task's input is exactly this.
+# Placeholder for the run id, which the backend replaces if the input of a task is exactly this.
 RUN_ID = "{{$.pipeline_job_uuid}}"
-# Between the values of one parameter of a run.
+# Separate the values in one parameter of a run.
 SEPARATORS = re.compile(r"[;\n]")
-# Argo counts it from the start of the first try, so with the SDK's limit of an hour a longer step would have no second.
+# Argo counts from the start of the first try: with the SDK's limit of an hour, a longer step would get no retry.
 _RETRIES_END_AFTER = f"{30 * 24 * 3600}s"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the package says about the cluster.
-
-    image: of every task. volume_claim: PersistentVolumeClaim with the photos and the root. mount: where every task
-    finds it. metadata: address of ML Metadata (`deploy.metadata_address`). metadata_secret: Secret whose key `password`
-    is the store's; empty: none.
-    """
+    """Settings of the cluster in a package."""
 
     image: str
+    """Container image of every task."""
     volume_claim: str = VOLUME_CLAIM
+    """PersistentVolumeClaim with the photos and the root."""
     mount: str = MOUNT
+    """Where every task mounts it."""
     metadata: str = METADATA_SERVICE
+    """Address of ML Metadata (`deploy.metadata_address`)."""
     metadata_secret: str = ""
+    """Secret whose key `password` is the password of the store; empty: none."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Parameters of a run, with what they are where a run does not say otherwise.
-
-    config: name, file on the volume, or YAML text. data: `[DATASET=]DIR`, several separated by `;` or line breaks.
-    span: number or date; empty: the latest. overrides: `key=value`, several separated likewise. root: the root folder.
-    tfx_pipeline_root: where the artifacts go; empty: into the root. force_push: why ReleaseGate is overridden; empty:
-    it is not.
-    """
+    """Parameters of a run, and their defaults."""
 
     config: str
+    """Name, file on the volume or YAML text."""
     data: str = ""
+    """`[DATASET=]DIR`; several are separated by `;` or line breaks."""
     span: str = ""
+    """Number or date; empty: the latest."""
     overrides: str = ""
+    """`key=value`; several are separated in the same way."""
     root: str = ""
+    """Root folder."""
     tfx_pipeline_root: str = ""
+    """Where artifacts go; empty: the root folder."""
     force_push: str = ""
+    """Why to override ReleaseGate; empty: do not."""
 
 
 def task_name(node_id: str) -> str:
-    """The node's name for Argo: lower-case letters, digits and hyphens, a letter first."""
+    """The name of a node for Argo: lower-case letters, digits and hyphens, starting with a letter."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", node_id)
     name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
     return name if name[:1].isalpha() else f"step-{name}".rstrip("-")
@@ -86,21 +86,21 @@ def compile_package(
     cluster: Cluster,
     defaults: Defaults,
 ) -> str:
-    """The package as YAML text: the pipeline, and a second document about volumes and secrets.
+    """The package as YAML text: the pipeline, and a second document on volumes and secrets.
 
     Args:
-      pipeline_name: of the configuration.
-      graph: node -> the nodes it waits for; nodes in the order of the graph.
-      resources: of every node, of `Prepare` and of `Report`.
-      cluster: what the package says about the cluster.
-      defaults: of the run's parameters.
+      pipeline_name: name of the configuration.
+      graph: node -> the nodes that it waits for, in the order of the graph.
+      resources: resources of every node, of `Prepare` and of `Report`.
+      cluster: settings of the cluster.
+      defaults: defaults of the run's parameters.
 
     Raises:
       BadInput: the SDK is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the age of Python, to people who cannot change it
+            warnings.simplefilter("ignore")  # warnings that Python is old, which the user cannot change
             from kfp import compiler, dsl, kubernetes
     except ImportError:
         raise BadInput("the packages kfp and kfp-kubernetes are not installed; install warmstart[kubeflow]") from None
@@ -140,10 +140,10 @@ def compile_package(
 
 
 def _complete(spec: dict[str, Any], defaults: Defaults) -> None:
-    """Puts in what the SDK cannot be told.
+    """Adds what the SDK cannot express.
 
-    It repeats defaults in comments at the head of its file, of which one with several lines makes no YAML. And it ends
-    all retries after an hour, at most.
+    The SDK repeats defaults in comments at the top of its file, where a default with several lines is not valid YAML.
+    It also ends all retries after an hour.
     """
     for name, value in dataclasses.asdict(defaults).items():
         spec["root"]["inputDefinitions"]["parameters"][name]["defaultValue"] = value
@@ -162,7 +162,7 @@ def _component(
     inputs: Sequence[str],
     outputs: bool,
 ) -> Any:
-    """A container component that runs one node: flags with a constant value, then a flag for each input."""
+    """A container component that runs one node: flags with constant values, then one flag for each input."""
     constant = {"node": node_id, "metadata": cluster.metadata, **more}
     if resources.timeout_minutes is not None:
         constant["timeout-minutes"] = resources.timeout_minutes
@@ -176,7 +176,7 @@ def _component(
         for key in inputs:
             arguments += [f"--{key.replace('_', '-')}", given[key]]
         if outputs:
-            # Values of metrics are metadata of their artifact: the launcher reads them from a file named in its input.
+            # Metrics are metadata of their artifact. The launcher reads them from a file named in its input.
             arguments += ["--page", given["page"].path, "--executor-input", "{{$}}"]
         return dsl.ContainerSpec(image=cluster.image, command=["python", "-m", "deploy.kubeflow.node"], args=arguments)
 
@@ -186,7 +186,7 @@ def _component(
 
 
 def _give_signature(function: Any, annotations: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
-    """Names, types and defaults of a function's parameters, where the SDK reads them."""
+    """Sets the names, types and defaults of a function's parameters where the SDK reads them."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     absent = inspect.Parameter.empty
     function.__annotations__ = dict(annotations)
@@ -199,7 +199,7 @@ def _give_signature(function: Any, annotations: Mapping[str, Any], defaults: Map
 
 
 def _settle(kubernetes: Any, task: Any, node_id: str, cluster: Cluster, resources: StepResources) -> Any:
-    """Name, cache, tries, resources, volume and secret of a task."""
+    """Sets name, caching, retries, resources, volume and secret of a task."""
     task.set_display_name(node_id)
     task.set_caching_options(False)
     if resources.retries:

@@ -1,9 +1,9 @@
-"""The way to a server of Kubeflow Pipelines 2.x: where it is, whether it will do, and what it refuses.
+"""The connection to a server of Kubeflow Pipelines 2.x: its address, its version, and its errors.
 
-Everything goes through the `kfp` SDK's client, of 2.5 and newer; it is imported when a cluster is contacted, not
-before. A user's mistake is found before that: `package_file`, `timetable` and `image` know nothing of a cluster.
+All calls go through the client of the `kfp` SDK, 2.5 or newer, which is imported only when a cluster is contacted.
+Mistakes of the user are found before that: `package_file`, `timetable` and `image` need no cluster.
 
-What is said here, and in `pipelines`, `runs` and `schedules`, about the server was read in the source of
+What this module, `pipelines`, `runs` and `schedules` assume about the server comes from the source of
 kubeflow/pipelines (backend/src/apiserver and backend/src/crd, versions 2.5 to 2.17) and of its generated clients
 (kfp-server-api 2.0.5 and 2.17.3).
 """
@@ -25,29 +25,28 @@ from urllib.parse import urlsplit
 from schemas.errors import BadInput
 
 DEFAULT_NAMESPACE = "kubeflow"
-# Older ones leave {{$.pipeline_job_uuid}}, which every task gets as its run id, as it is.
+# Older servers do not replace {{$.pipeline_job_uuid}}, which every task gets as its run id.
 MINIMUM_BACKEND = (2, 5, 0)
-PAGE_SIZE = 100  # of a list, as long as the server takes them
+PAGE_SIZE = 100  # of lists; servers accept no more
 
 _CONNECT_SECONDS, _FIRST_ANSWER_SECONDS, _ANSWER_SECONDS = 5.0, 8.0, 60.0
-# Files with certificates of one's own: what requests and what OpenSSL goes by.
+# Files with your own certificates, as requests and OpenSSL look for them.
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where Kubeflow Pipelines is.
-
-    host: its address, or None: through the service in the cluster that the kubeconfig names, or that this pod is in.
-    namespace: the user's own, where Kubeflow has many users; where KFP is installed, on the way through a kubeconfig.
-    """
+    """Where Kubeflow Pipelines is."""
 
     host: str | None
+    """Address; None: the service in the cluster of the kubeconfig, or of this pod."""
     namespace: str
+    """The user's namespace if Kubeflow has several users; with a kubeconfig, the namespace where KFP is installed."""
     token: str | None = dataclasses.field(default=None, repr=False)
+    """Bearer token; None: none is sent."""
 
     def shown(self) -> str:
-        """For messages: without anything secret."""
+        """The endpoint as text for messages, without secrets."""
         if self.host is None:
             return f"the cluster's service ml-pipeline in the namespace {self.namespace!r}"
         parts = urlsplit(self.host)
@@ -55,10 +54,10 @@ class Endpoint:
 
 
 def find_endpoint(host: str | None, namespace: str | None, token: str | None) -> Endpoint:
-    """What was given; then KFP_ENDPOINT, KFP_NAMESPACE and KFP_TOKEN; then the kubeconfig.
+    """The endpoint from the arguments, or from KFP_ENDPOINT, KFP_NAMESPACE and KFP_TOKEN, or from the kubeconfig.
 
     Raises:
-      BadInput: address or namespace cannot be one, or a token was given without an address.
+      BadInput: the address or the namespace is invalid, or a token was given without an address.
     """
     variables = os.environ.get
     # The second variable is the SDK's own.
@@ -69,16 +68,16 @@ def find_endpoint(host: str | None, namespace: str | None, token: str | None) ->
         host = _address(host)
     elif token is not None:
         # The SDK would send it to http://localhost.
-        raise BadInput("a token was given without an endpoint to send it to; give the address too (KFP_ENDPOINT)")
+        raise BadInput("a token was given without an endpoint to send it to; give the endpoint too (KFP_ENDPOINT)")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise BadInput(
-            f"{namespace!r} is no name of a Kubernetes namespace; expected lower-case letters, digits and hyphens"
+            f"{namespace!r} is not a valid Kubernetes namespace; expected lower-case letters, digits and hyphens"
         )
     return Endpoint(host, namespace, token)
 
 
 def _address(host: str) -> str:
-    """The address without what a browser adds to it; without a scheme: http on this machine, else https."""
+    """The address without the fragment that a browser adds; without a scheme: http on this machine, otherwise https."""
     address = host.strip().partition("#")[0]
     if "://" not in address:
         local = re.match(r"(localhost|127\.0\.0\.1)(:|/|$)", address)
@@ -91,13 +90,19 @@ def _address(host: str) -> str:
         valid = False
     if not valid:
         raise BadInput(
-            f"{host!r} is no address; expected one such as http://localhost:8080 or https://kubeflow.example"
+            f"{host!r} is not an address; expected one such as http://localhost:8080 or https://kubeflow.example"
         )
     return address.rstrip("/")
 
 
 class ApiError(Exception):
-    """An answer that is no success, or none. status: of HTTP; 0: no answer."""
+    """The server answered with an error, or not at all.
+
+    Attributes:
+      status: HTTP status; 0: there was no answer.
+      message: what the server said.
+      asked: what it was asked to do.
+    """
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -106,34 +111,41 @@ class ApiError(Exception):
 
     @property
     def may_be_done(self) -> bool:
-        """Whether the server may have done what it was asked for all the same."""
+        """Whether the server may have done what it was asked to do despite the error."""
         return self.status == 0 or self.status >= 500
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A server that answered. namespace: to ask for; empty where KFP has one user. version: `2.5.0`; empty: it does
-    not say.
-    """
+    """A server that answered."""
 
     endpoint: Endpoint
     namespace: str
+    """Namespace of the requests; empty: KFP has a single user."""
     version: str
+    """Version such as `2.5.0`; empty: the server does not say."""
     client: Any = dataclasses.field(repr=False)
+    """Client of the SDK."""
 
     def run_url(self, run_id: str) -> str:
-        """Address of a run in Kubeflow's own pages; `ui_hint` says what it needs."""
+        """Address of a run in Kubeflow's web interface; see `ui_hint` for how to reach it."""
         place = os.environ.get("KF_PIPELINES_UI_ENDPOINT") or self.endpoint.host or "http://localhost:8080"
         return f"{_address(place)}/#/runs/details/{run_id}"
 
     def ui_hint(self) -> str:
-        """What to do before `run_url` can be opened; mostly nothing."""
+        """The command to run before `run_url` can be opened; empty: none."""
         if self.endpoint.host or os.environ.get("KF_PIPELINES_UI_ENDPOINT"):
             return ""
         return f"kubectl port-forward -n {self.endpoint.namespace} svc/ml-pipeline-ui 8080:80"
 
     def ask(self, what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """A call of the SDK's client, with its printing, warnings and logging kept off the terminal.
+        """Calls the SDK's client, and keeps what it prints, warns and logs off the terminal.
+
+        Args:
+          what: what the server is asked to do, such as `list the runs`.
+          call: method of the client.
+          *arguments: its positional arguments.
+          **options: its keyword arguments.
 
         Raises:
           ApiError: the server did not do it; `asked` is `what`.
@@ -146,42 +158,43 @@ class Connection:
             raise
 
     def refusal(self, error: ApiError) -> str:
-        """A sentence about what the server did not do."""
+        """A sentence on what the server failed to do."""
         place = f"Kubeflow Pipelines at {self.endpoint.shown()}"
         if error.status == 0:
-            return f"{place} gave no answer when asked to {error.asked} ({error.message})"
+            return f"{place} did not answer when asked to {error.asked} ({error.message})"
         if error.status == 401:
             return f"{place} refused the token when asked to {error.asked}; give a valid one (KFP_TOKEN)"
         return f"{place} answered {error.status} when asked to {error.asked}: {error.message}"
 
 
 def connect(endpoint: Endpoint) -> Connection:
-    """Contacts the server, and sees that it is one that can run the pipeline.
+    """Contacts the server and checks that it can run the pipeline.
 
-    A dead address is given up after five seconds; the SDK alone would ask four to five times, without a limit. The
-    version is read from `tag_name` of v1beta1's health (the API server) or `apiServerTagName` (the same address at the
-    server of Kubeflow's pages, which mostly is what is reached); v2beta1's health has none. A server that tells none is
-    taken.
+    A dead address is given up after five seconds; the SDK alone would try four or five times, without a limit. The
+    version comes from v1beta1's health endpoint: `tag_name` at the API server, or `apiServerTagName` at the server of
+    the web interface, which is usually the one that is reached. v2beta1's health endpoint has no version. A server
+    that does not report its version is accepted.
 
     Raises:
-      BadInput: unreachable, token refused, namespace unknown, not Kubeflow Pipelines 2.x, or older than 2.5.0.
+      BadInput: the server is unreachable, refused the token, is not Kubeflow Pipelines 2.x or is older than 2.5.0, or
+        the namespace is unknown.
     """
     client = _client(endpoint)
     connection = Connection(endpoint, "", "", client)
     place = endpoint.shown()
     try:
-        health = connection.ask("say whether it is well", _health, client, "v2beta1")
+        health = connection.ask("report its health", _health, client, "v2beta1")
     except ApiError as error:
         raise BadInput(_no_health(connection, error)) from None
     told = dict(health)
     with contextlib.suppress(ApiError):  # newer servers may have no v1beta1
-        told |= connection.ask("say its version", _health, client, "v1beta1")
+        told |= connection.ask("report its version", _health, client, "v1beta1")
     version = str(told.get("tag_name") or told.get("apiServerTagName") or "")
     numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if numbers and tuple(map(int, numbers.groups())) < MINIMUM_BACKEND:
         raise BadInput(
-            f"Kubeflow Pipelines at {place} is version {version}; the pipeline needs 2.5.0 or newer, since older ones "
-            "do not tell a task which run it belongs to"
+            f"Kubeflow Pipelines at {place} is version {version}; the pipeline needs 2.5.0 or newer, because older "
+            "versions do not tell a task which run it belongs to"
         )
     many_users = bool(told.get("multi_user") or told.get("apiServerMultiUser"))
     connection = dataclasses.replace(
@@ -193,8 +206,8 @@ def connect(endpoint: Endpoint) -> Connection:
     except ApiError as error:
         if error.status == 403 and many_users:
             raise BadInput(
-                f"Kubeflow Pipelines at {place} has no namespace {endpoint.namespace!r} that you may use; give your "
-                "own (KFP_NAMESPACE)"
+                f"Kubeflow Pipelines at {place} has no namespace {endpoint.namespace!r} that you may use; give the "
+                "name of yours (KFP_NAMESPACE)"
             ) from None
         refused = error.status in (401, 403)
         raise BadInput(_token_refused(endpoint) if refused else connection.refusal(error)) from None
@@ -202,7 +215,7 @@ def connect(endpoint: Endpoint) -> Connection:
 
 
 def _client(endpoint: Endpoint) -> Any:
-    """The SDK's client, with time limits, not connected yet."""
+    """The SDK's client with time limits, not connected yet."""
     with _quiet():
         try:
             import kfp
@@ -211,8 +224,8 @@ def _client(endpoint: Endpoint) -> Any:
             raise BadInput("the package kfp is not installed; install warmstart[kubeflow]") from None
 
         class Client(kfp.Client):
-            """Two of the SDK's habits changed: asking for health without a limit while it is made, and taking the
-            namespace of a file in the home folder.
+            """Does not ask for the server's health without a time limit when it is created, and does not read the
+            namespace from a file in the home folder.
             """
 
             user_namespace = ""
@@ -234,13 +247,13 @@ def _client(endpoint: Endpoint) -> Any:
     api = client._healthz_api.api_client
     settings = api.configuration
     if endpoint.host is None and settings.host == kfp_server_api.Configuration().host:
-        raise BadInput("no endpoint was given and no kubeconfig was found; give an address (KFP_ENDPOINT)")
+        raise BadInput("no endpoint was given and no kubeconfig was found; give an endpoint (KFP_ENDPOINT)")
     renew, address = settings.refresh_api_key_hook, settings.host
     if renew is not None:
 
         def renew_token_only(configuration: Any) -> None:
-            # The Kubernetes client's hook, called for every request, sets the address back to the cluster's own, and
-            # itself as the hook.
+            # The Kubernetes client calls this hook for every request, and it resets both the address to the cluster's
+            # own and the hook to itself.
             renew(configuration)
             configuration.host, configuration.refresh_api_key_hook = address, renew_token_only
 
@@ -250,9 +263,9 @@ def _client(endpoint: Endpoint) -> Any:
 
 
 def _limit(pool: Any) -> None:
-    """Sets time limits, no retries and no redirects, and makes every answer but success an `ApiError`.
+    """Sets time limits, turns off retries and redirects, and raises `ApiError` unless a request succeeds.
 
-    All of the SDK's requests go through this one method of urllib3. The SDK's own exceptions differ by what went wrong,
+    All requests of the SDK go through this one method of urllib3. The SDK's own exceptions differ from case to case,
     and it takes a page of HTML for an empty answer.
     """
     import urllib3
@@ -267,7 +280,7 @@ def _limit(pool: Any) -> None:
             raise ApiError(0, _reason(error)) from None
         body = answer.data.decode("utf-8", "replace").strip()
         if answer.status >= 400:
-            raise ApiError(answer.status, message_of(body) or answer.reason or "no reason")
+            raise ApiError(answer.status, message_of(body) or answer.reason or "no message")
         if answer.status >= 300 or not _is_json(body):
             raise ApiError(302, "a web page, not the API")
         return answer
@@ -291,12 +304,12 @@ def _reason(error: Exception) -> str:
         if sign in str(cause):
             return words
     if isinstance(cause, urllib3.exceptions.SSLError):
-        return "its TLS certificate was not accepted; SSL_CERT_FILE may name a file with yours"
+        return "its TLS certificate is not trusted; name a file with your certificates in SSL_CERT_FILE"
     if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
         return "connected, but no answer in time"
     if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {_CONNECT_SECONDS:.0f} s"
-    return "the connection broke off"
+    return "the connection was lost"
 
 
 def _is_json(body: str) -> bool:
@@ -308,7 +321,7 @@ def _is_json(body: str) -> bool:
 
 
 def message_of(body: str) -> str:
-    """The message in an answer's body: of gRPC's gateway, of the upload handler, of Kubernetes, or plain text."""
+    """The message in the body of an answer from gRPC's gateway, the upload handler or Kubernetes, or plain text."""
     if body.startswith("<"):
         return ""
     with contextlib.suppress(ValueError, AttributeError):
@@ -319,7 +332,7 @@ def message_of(body: str) -> str:
 
 
 def _health(client: Any, api_version: str) -> dict[str, Any]:
-    """What `/apis/<version>/healthz` says, as it is: the SDK's model drops what it does not know."""
+    """The raw answer of `/apis/<version>/healthz`: the SDK's model drops unknown fields."""
     answer = client._healthz_api.api_client.call_api(
         f"/apis/{api_version}/healthz",
         "GET",
@@ -330,40 +343,40 @@ def _health(client: Any, api_version: str) -> dict[str, Any]:
         _request_timeout=(_CONNECT_SECONDS, _FIRST_ANSWER_SECONDS),
     )
     if not isinstance(answer, dict):
-        raise ApiError(302, "something that is not the API's")
+        raise ApiError(302, "not an answer of the API")
     return answer
 
 
 def _no_health(connection: Connection, error: ApiError) -> str:
-    """A sentence about a server that does not say that it is well."""
+    """A sentence on a server that does not report its health."""
     endpoint, place = connection.endpoint, connection.endpoint.shown()
     if error.status == 0:
-        return f"{place} cannot be reached ({error.message}); start it, forward its port, or correct the address"
+        return f"{place} cannot be reached ({error.message}); start it, forward its port or correct the address"
     if error.status in (401, 403):
         return _token_refused(endpoint)
     if error.status == 302:
         return (
-            f"{place} answered with a web page, not with Kubeflow Pipelines' API; it may want a login: give a token "
-            "(KFP_TOKEN), or the address of the API itself"
+            f"{place} answered with a web page instead of the API of Kubeflow Pipelines; if it needs a login, give a "
+            "token (KFP_TOKEN) or the address of the API itself"
         )
     if error.status == 404:
         with contextlib.suppress(ApiError):
-            old = connection.ask("say its version", _health, connection.client, "v1beta1")
+            old = connection.ask("report its version", _health, connection.client, "v1beta1")
             version = str(old.get("tag_name") or old.get("apiServerTagName") or "1.x")
             return f"{place} is Kubeflow Pipelines {version}, without the API v2beta1; expected 2.5.0 or newer"
         if endpoint.host is None:
             return (
                 f"the cluster has no Kubeflow Pipelines in the namespace {endpoint.namespace!r} ({error.message}); "
-                "give the one that it is installed in (KFP_NAMESPACE)"
+                "give the namespace that it is installed in (KFP_NAMESPACE)"
             )
-    return f"{place} is no Kubeflow Pipelines 2.x: it answered {error.status} when asked whether it is well"
+    return f"{place} is not Kubeflow Pipelines 2.x: it answered {error.status} when asked to report its health"
 
 
 def _token_refused(endpoint: Endpoint) -> str:
     if endpoint.host is None:
         return f"the cluster refused the credentials of the kubeconfig at {endpoint.shown()}; renew them"
     if endpoint.token is None:
-        return f"Kubeflow Pipelines at {endpoint.shown()} wants a token; give one (KFP_TOKEN)"
+        return f"Kubeflow Pipelines at {endpoint.shown()} requires a token; give one (KFP_TOKEN)"
     return f"Kubeflow Pipelines at {endpoint.shown()} refused the token; give a valid one (KFP_TOKEN)"
 
 

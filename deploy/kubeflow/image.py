@@ -15,12 +15,12 @@ _IMAGE = re.compile(
 
 
 def check_reference(image: str) -> None:
-    """Checks how a reference is written; whether the image is there is not asked.
+    """Checks the form of a reference, but not whether the image exists.
 
     Raises:
-      BadInput: it is no image reference.
+      BadInput: it is not an image reference.
     """
     if not _IMAGE.fullmatch(image):
         raise BadInput(
-            f"{image!r} is no image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
+            f"{image!r} is not an image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
         )

@@ -1,8 +1,10 @@
-"""What a task on Kubeflow runs: `python -m deploy.kubeflow.node --node NAME --root DIR --run-id ID --metadata ADDRESS`.
+"""The program of a task on Kubeflow.
 
-`Prepare` checks the input and makes the plan; a TFX node is launched as LocalDagRunner launches it; `Report` writes the
-summary, the page and the metrics, whatever happened before. Exit code: 0 done, cached or skipped; 1 it failed; 2 the
-user's input is wrong.
+    python -m deploy.kubeflow.node --node NAME --root DIR --run-id ID --metadata ADDRESS
+
+`Prepare` checks the input and makes the plan. A TFX node is launched as LocalDagRunner launches it. `Report` writes the
+summary, the page and the metrics, however the other tasks ended. Exit codes: 0 done, cached or skipped; 1 failed; 2 the
+input is wrong.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from schemas.errors import BadInput
 if TYPE_CHECKING:
     from schemas.summary import Summary
 
-# A twin of a task is rare and ends when its node does; Kubeflow's own time-out comes first.
+# A second copy of a task is rare and ends with its node; Kubeflow's own time-out comes first.
 _WAIT_FOR_TWIN_SECONDS = 6 * 3600.0
 
 
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state, reason, code = STOPPED, str(error), EXIT_CODES[STOPPED]
         if given.node not in (PREPARE, REPORT):
             traceback.print_exc()
-    except BaseException as error:  # the note is written for every end of a task
+    except BaseException as error:  # the note is written however a task ends
         reason = failure(error, root)
         traceback.print_exc()
     if folder and given.node != REPORT:
@@ -84,28 +86,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.kubeflow.node", description=__doc__)
     parser.add_argument("--node", required=True, help="a TFX node, Prepare or Report")
     parser.add_argument("--root", required=True, help="the root folder")
-    parser.add_argument("--run-id", required=True, help="of the run")
+    parser.add_argument("--run-id", required=True, help="id of the run")
     parser.add_argument("--metadata", required=True, help="address of ML Metadata")
-    parser.add_argument("--timeout-minutes", type=float, help="the task fails when it takes longer")
+    parser.add_argument("--timeout-minutes", type=float, help="the task fails if it takes longer")
     of_prepare = parser.add_argument_group(PREPARE)
     of_prepare.add_argument("--config", default="", help="name, file or YAML text")
     of_prepare.add_argument("--data", default="", help="[DATASET=]DIR; ...")
     of_prepare.add_argument("--span", default="", help="number or date; empty: the latest")
     of_prepare.add_argument("--overrides", default="", help="key=value; ...")
-    of_prepare.add_argument("--tfx-pipeline-root", default="", help="where artifacts go; empty: into the root")
-    of_prepare.add_argument("--force-push", default="", help="why ReleaseGate is overridden")
-    of_prepare.add_argument("--nodes", default="", help="those that the package was compiled with")
+    of_prepare.add_argument("--tfx-pipeline-root", default="", help="where artifacts go; empty: the root folder")
+    of_prepare.add_argument("--force-push", default="", help="why to override ReleaseGate")
+    of_prepare.add_argument("--nodes", default="", help="nodes that the package was compiled with")
     of_report = parser.add_argument_group(REPORT)
     of_report.add_argument("--page", help="where the page goes")
-    of_report.add_argument("--executor-input", help="of Kubeflow's launcher, JSON: where the metrics go")
+    of_report.add_argument("--executor-input", help="JSON from Kubeflow's launcher: where the metrics go")
     return parser
 
 
 def _check_run_id(run_id: str) -> None:
     if not run_id or run_id.startswith("{{"):
         raise BadInput(
-            f"the run id is {run_id!r}: this Kubeflow Pipelines did not put the run's own in; expected version 2.5.0 "
-            "or newer"
+            f"the run id is {run_id!r}, which this version of Kubeflow Pipelines did not replace; expected version "
+            "2.5.0 or newer"
         )
 
 
@@ -115,14 +117,14 @@ def _run_folder(root: Root, run_id: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"the root folder {root.folder} cannot be written ({error.strerror}); is the volume mounted there, and may "
-            f"user {os.getuid()} write to it?"
+            f"the root folder {root.folder} cannot be written ({error.strerror}); check that the volume is mounted "
+            f"there and that user {os.getuid()} may write to it"
         ) from None
     return folder
 
 
 def _end_after(minutes: float, folder: Path, task: str) -> None:
-    """Ends this process, with a reason, if it takes longer."""
+    """Ends this process with a reason if it takes longer."""
 
     def end() -> None:
         reason = f"it took longer than runtime.steps.{task}.timeout_minutes ({minutes:g})"
@@ -158,7 +160,9 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
 
     plan = read_plan(folder)
     if plan is None:
-        raise BadInput(f"there is no plan of run {given.run_id} in {folder}; expected that {PREPARE} had made it")
+        raise BadInput(
+            f"there is no plan of run {given.run_id} in {folder}; run the task {PREPARE} first, which makes it"
+        )
 
     quick_start.import_launcher()
     from tfx.proto.orchestration import pipeline_pb2
@@ -172,7 +176,7 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
         operators = quick_start.late_operators()
         state = launch_node(pipeline, given.node, connection_config(given.metadata), operators)
     if state == SKIPPED:
-        print(f"{given.node}: its condition is not met, and nothing was done")
+        print(f"{given.node}: skipped, because its condition is not met")
     return state
 
 
@@ -191,7 +195,7 @@ def _report(given: argparse.Namespace, root: Root, folder: Path) -> str:
 
 
 def _write_metrics(summary: Summary, executor_input: dict) -> None:
-    """Hands the main metrics to Kubeflow's launcher, as the SDK's executor does (kfp/dsl/executor.py)."""
+    """Passes the main metrics to Kubeflow's launcher, as the SDK's executor does (kfp/dsl/executor.py)."""
     from components.report.page import main_metrics
 
     outputs = executor_input["outputs"]

@@ -1,4 +1,4 @@
-"""A compiled package read back: what is in it, and whether it can be submitted."""
+"""Reads a compiled package and checks that it can be submitted."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ import yaml
 
 from schemas.errors import BadInput
 
-# Ten times as fast, where PyYAML was built with it.
+# Ten times as fast, if PyYAML was built with it.
 SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A compiled pipeline and the parameters of a run.
-
-    digest: of its content: the same for the same pipeline, however it is written down. images: of its containers.
-    tasks: name of a container task in the run -> name to show. parameters: those given, by name.
-    """
+    """A compiled pipeline and the parameters of a run."""
 
     path: Path
     digest: str
+    """SHA-256 of the content: the same for the same pipeline, however it is formatted."""
     images: tuple[str, ...]
+    """Images of the containers."""
     tasks: Mapping[str, str]
+    """Name of a container task in the run -> name to show."""
     parameters: Mapping[str, str]
+    """The parameters that were given, by name."""
 
     def version_name(self, pipeline_name: str) -> str:
-        """Says which content it is. The pipeline's name is in it, for stores where it is a Kubernetes name."""
+        """Name of the version with this content. It includes the pipeline's name, as stores may require."""
         return f"{pipeline_name}-{self.digest[:12]}"
 
 
 def read_package(path: Path, parameters: Mapping[str, str]) -> Package:
-    """The compiled pipeline in a YAML file, with parameters that it has.
+    """Reads a compiled pipeline from a YAML file, and checks the parameters for it.
 
     Raises:
-      BadInput: it is no compiled pipeline of schema 2.1.0, a task uses KFP's cache, or a parameter is unknown or
-        missing.
+      BadInput: the file is not a compiled pipeline of schema 2.1.0, a task uses KFP's cache, or a parameter is unknown
+        or missing.
     """
     if path.suffix not in (".yaml", ".yml"):
-        raise BadInput(f"the package {path} is no .yaml file; give what `warmstart kubeflow compile` wrote")
+        raise BadInput(f"the package {path} is not a .yaml file; give the file that `warmstart kubeflow compile` wrote")
     try:
         documents = list(yaml.load_all(path.read_bytes(), SAFE_LOADER))
         spec = documents[0]
@@ -64,18 +64,22 @@ def read_package(path: Path, parameters: Mapping[str, str]) -> Package:
         images = {str(executor["container"]["image"]) for executor in executors if "container" in executor}
         schema = spec["schemaVersion"]
     except OSError as error:
-        raise BadInput(f"the package {path} cannot be read ({error.strerror})") from None
+        raise BadInput(
+            f"the package {path} cannot be read ({error.strerror}); give what `warmstart kubeflow compile` wrote"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
         raise BadInput(
-            f"the package {path} is no compiled pipeline; give what `warmstart kubeflow compile` wrote"
+            f"the package {path} is not a compiled pipeline; give the file that `warmstart kubeflow compile` wrote"
         ) from None
     if schema != "2.1.0":
-        raise BadInput(f"the package {path} has schema {schema}; Kubeflow Pipelines 2.x takes 2.1.0: compile it anew")
+        raise BadInput(
+            f"the package {path} has schema {schema}, but Kubeflow Pipelines 2.x needs 2.1.0; compile it again"
+        )
     cached = [name for name, task in tasks if task.get("cachingOptions", {}).get("enableCache")]
     if cached:
         raise BadInput(
-            f"the task {cached[0]!r} of {path} uses KFP's own cache, whose key does not contain the photos; compile it "
-            "anew with `warmstart kubeflow compile`"
+            f"the task {cached[0]!r} of {path} uses KFP's own cache, whose key does not include the photos; compile it "
+            "again with `warmstart kubeflow compile`"
         )
     unknown = sorted(set(parameters) - set(declared))
     if unknown:
@@ -88,7 +92,7 @@ def read_package(path: Path, parameters: Mapping[str, str]) -> Package:
         if name not in parameters and "defaultValue" not in definition and not definition.get("isOptional")
     ]
     if missing:
-        raise BadInput(f"the pipeline in {path} needs a value for its parameter {missing[0]!r}; give it")
+        raise BadInput(f"the pipeline in {path} needs a value for its parameter {missing[0]!r}; give one")
     content = json.dumps(documents, sort_keys=True, default=str).encode()
     return Package(
         path=path,

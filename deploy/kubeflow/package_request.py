@@ -1,4 +1,4 @@
-"""What a person asks of a package: checked, resolved as the cluster will see it, and compiled."""
+"""Requests for a package: checks them, resolves them as the cluster will, and compiles them."""
 
 from __future__ import annotations
 
@@ -20,52 +20,55 @@ from deploy.overlap import refuse_pattern
 from pipeline.config import Config, StepResources, known_configs, load_config
 from schemas.errors import BadInput
 
-# Kubeflow hands all of a run's parameters to a driver in one argument, together with the graph's outline; Linux takes
-# fewer than 131,072 bytes in one.
+# Kubeflow passes all parameters of a run to a driver in one argument, together with an outline of the graph. Linux
+# allows less than 131,072 bytes for an argument.
 _MAX_PARAMETER_BYTES = 100_000
 
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """A configuration for a cluster.
-
-    config: name or file. data: `[DATASET=]DIR` each, as the cluster sees them; none: below `cluster.mount`. overrides:
-    `key=value` each. span: number or date; empty: the latest. root, tfx_pipeline_root: as in `Defaults`; an empty root
-    is below `cluster.mount`.
-    """
+    """A configuration to run on a cluster."""
 
     config: str
+    """Name or file of the configuration."""
     cluster: Cluster
     data: Sequence[str] = ()
+    """`[DATASET=]DIR` each, as the cluster sees them; empty: folders below `cluster.mount`."""
     overrides: Sequence[str] = ()
+    """`key=value` each."""
     span: str = ""
+    """Number or date; empty: the latest."""
     root: str = ""
+    """Root folder; empty: a folder below `cluster.mount`."""
     tfx_pipeline_root: str = ""
+    """Where artifacts go; empty: the root folder."""
 
 
 @dataclass(frozen=True)
 class ResolvedRequest:
-    """A request that was checked. config: as the cluster will resolve it. defaults: of the run's parameters."""
+    """A request that was checked."""
 
     config: Config
+    """The configuration as the cluster will resolve it."""
     cluster: Cluster
     defaults: Defaults
+    """Defaults of the run's parameters."""
 
 
 def resolve(request: PackageRequest) -> ResolvedRequest:
     """Checks everything that can be checked without TFX and without the cluster.
 
     Raises:
-      BadInput: the configuration is wrong, names a folder that the cluster does not see, or does not fit into a run's
-        parameters.
+      BadInput: the configuration is wrong, names a folder that the cluster cannot see, or does not fit into the
+        parameters of a run.
     """
     cluster = request.cluster
     _check_cluster(cluster)
     for text in (*request.data, *request.overrides):
         if SEPARATORS.search(text):
             raise BadInput(
-                f"{text!r} has a semicolon or a line break in it, which separate values in a run's parameters; write "
-                "it into a configuration file"
+                f"{text!r} contains a semicolon or a line break, which separate values in the parameters of a run; "
+                "move it to a configuration file"
             )
     overrides = [*request.overrides, *([f"data.span={request.span}"] if request.span else [])]
     config = load_config(request.config, overrides, list(request.data), default_folder=f"{cluster.mount}/photos")
@@ -80,19 +83,19 @@ def resolve(request: PackageRequest) -> ResolvedRequest:
         refuse_pattern(what, folder)
     if not _below(root, cluster.mount):
         raise BadInput(
-            f"the root {root} is not below {cluster.mount}, where the cluster finds the volume; production is read "
-            "from there, so it has to be on it"
+            f"the root {root} is not below {cluster.mount}, where the volume is mounted; choose a folder below it, "
+            "since production is read from the volume"
         )
     artifacts = request.tfx_pipeline_root
     if artifacts and not (_is_address(artifacts) or _below(artifacts, cluster.mount)):
         raise BadInput(
-            f"the pipeline root {artifacts} is neither below {cluster.mount}, where the cluster finds the volume, nor "
-            "an address such as gs://bucket/folder"
+            f"the pipeline root {artifacts} is neither below {cluster.mount}, where the volume is mounted, nor an "
+            "address such as gs://bucket/folder; choose one of these"
         )
     known = request.config in known_configs()
     defaults = Defaults(
         config=request.config if known else Path(request.config).read_text(encoding="utf-8"),
-        # A folder with a separator in its name can only come from a configuration file, which says it by itself.
+        # A folder with a separator in its name can only come from the configuration file, which contains it anyway.
         data="; ".join(
             f"{dataset}={folder}"
             for dataset, folder in config.data.sources.items()
@@ -111,7 +114,7 @@ def make_package(resolved: ResolvedRequest) -> tuple[str, str]:
     """The pipeline's name in Kubeflow, and the package as YAML text.
 
     Raises:
-      BadInput: `runtime.steps` names a step that is not there.
+      BadInput: `runtime.steps` names an unknown step.
     """
     graph = make_graph(resolved)
     resources = step_resources(resolved.config, list(graph))
@@ -120,11 +123,10 @@ def make_package(resolved: ResolvedRequest) -> tuple[str, str]:
 
 
 def scheduled_parameters(config: Config) -> dict[str, str]:
-    """Parameters that a recurring run gets anew each time.
+    """Parameters that Kubeflow fills in for each run of a schedule.
 
-    A window of days ends with the day of the scheduled time, so last night's run, done again, trains on last night's
-    window. Kubeflow puts the time in, in Go's notation for formats (backend/src/crd/controller/scheduledworkflow/util/
-    parameter_formatter.go).
+    A window of days ends on the day of the scheduled time, so that repeating last night's run trains on last night's
+    window. The format of the time is Go's (backend/src/crd/controller/scheduledworkflow/util/parameter_formatter.go).
     """
     patterns = [parse_pattern(folder) for folder in config.data.sources.values() if folder]
     dated = any(pattern is not None and pattern.dated for pattern in patterns)
@@ -132,9 +134,9 @@ def scheduled_parameters(config: Config) -> dict[str, str]:
 
 
 def make_graph(resolved: ResolvedRequest) -> dict[str, tuple[str, ...]]:
-    """The graph of a configuration: node -> the nodes before it, in the order of TFX.
+    """The graph of a configuration: node -> the nodes before it, in TFX's order.
 
-    Nothing is read but the backbone's files; data folders are looked at when the pipeline runs.
+    Only the files of the backbone are read; data folders are checked when the pipeline runs.
     """
     from tfx.dsl.compiler import compiler
 
@@ -153,59 +155,59 @@ def make_graph(resolved: ResolvedRequest) -> dict[str, tuple[str, ...]]:
 
 
 def step_resources(config: Config, nodes: Sequence[str]) -> dict[str, StepResources]:
-    """Resources of every step, `Prepare` and `Report` among them.
+    """Resources of every step, including `Prepare` and `Report`.
 
     Raises:
-      BadInput: the configuration names a step that is not there.
+      BadInput: the configuration names an unknown step.
     """
     steps = [PREPARE, *nodes, REPORT]
     if unknown := sorted(set(config.runtime.steps) - set(steps)):
-        raise BadInput(f"runtime.steps names {', '.join(unknown)}, but the steps are {', '.join(steps)}")
+        raise BadInput(f"runtime.steps names {', '.join(unknown)}; the steps are {', '.join(steps)}")
     return {step: config.runtime.resources(step) for step in steps}
 
 
 def _check_cluster(cluster: Cluster) -> None:
-    """Says what is wrong with what the package says about the cluster.
+    """Checks the settings of the cluster.
 
     Raises:
-      BadInput: image, claim, secret, mount or address of ML Metadata cannot be what they are called.
+      BadInput: the image, claim, secret, mount or address of ML Metadata is invalid.
     """
     check_reference(cluster.image)
     check_address(cluster.metadata)
     # Kubernetes mounts nothing at a path with a colon.
     if not re.fullmatch(r"(/[^\s:;/]+)+", cluster.mount) or cluster.mount != os.path.normpath(cluster.mount):
         raise BadInput(
-            f"--mount {cluster.mount!r} is no folder that a volume can be mounted at; expected such as /warmstart"
+            f"--mount {cluster.mount!r} is not a folder that a volume can be mounted at; use one such as /warmstart"
         )
-    # The claim's name becomes that of a volume, too.
+    # The claim also gives its name to a volume.
     for option, name, pattern in (
         ("--volume-claim", cluster.volume_claim, r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
         ("--metadata-secret", cluster.metadata_secret, r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?"),
     ):
         if not re.fullmatch(pattern, name):
             raise BadInput(
-                f"{option} {name!r} is no name that Kubernetes takes; expected lower-case letters, digits and hyphens"
+                f"{option} {name!r} is not a valid name in Kubernetes; expected lower-case letters, digits and hyphens"
             )
 
 
 def _check_defaults(defaults: Defaults) -> None:
-    """Says what a run's parameters cannot carry.
+    """Checks that Kubeflow accepts the values as parameters of a run.
 
     Raises:
-      BadInput: a value has Kubeflow's mark of a placeholder in it, or all of them are too long together.
+      BadInput: a value contains the start of a placeholder of Kubeflow, or together they are too long.
     """
     values = dataclasses.asdict(defaults)
     for name, value in values.items():
         if "{{$" in value:
             raise BadInput(
-                f"the run's parameter {name} would contain {{{{$, which begins a placeholder of Kubeflow; remove "
-                "it from the options and from the configuration file"
+                f"the run's parameter {name} would contain {{{{$, which starts a placeholder of Kubeflow; remove it "
+                "from the options and the configuration file"
             )
     length = sum(len(value.encode()) for value in values.values())
     if length > _MAX_PARAMETER_BYTES:
         raise BadInput(
-            f"the run's parameters have {length:,} bytes, of which the configuration file has "
-            f"{len(defaults.config.encode()):,}; Kubeflow takes {_MAX_PARAMETER_BYTES:,}: shorten the file"
+            f"the run's parameters have {length:,} bytes, {len(defaults.config.encode()):,} of them from the "
+            f"configuration file; Kubeflow accepts {_MAX_PARAMETER_BYTES:,}: shorten the file"
         )
 
 
@@ -213,8 +215,8 @@ def _require_visible(what: str, folder: str, mount: str) -> None:
     if _is_address(folder) or folder.startswith("tfds:") or _below(folder, mount):
         return
     raise BadInput(
-        f"{what} is not below {mount}, and the cluster sees nothing else of this kind; copy it to the volume, or give "
-        "an address such as gs://bucket/folder"
+        f"{what} is not below {mount}, so the cluster cannot see it; copy it to the volume, or give an address such as "
+        "gs://bucket/folder"
     )
 
 

@@ -1,7 +1,7 @@
-"""Pipelines, their versions and experiments on the server, and the rule for everything that is made there.
+"""Pipelines, versions and experiments on the server, which are created completely or not at all.
 
-Nothing half-created: what a call makes on the server is taken away again by that call if it cannot be finished. KFP has
-no transactions, so an answer that is lost (time-out, 500) may belong to something that was made: it is looked up.
+If a call cannot finish, it deletes what it has created on the server. KFP has no transactions, so if an answer is lost
+(time-out, 500), the call looks up whether the object was created.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from deploy.kubeflow.connection import PAGE_SIZE, ApiError, Connection
 from deploy.kubeflow.package_file import Package
 from schemas.errors import BadInput
 
-# The description of a pipeline or a recurring run begins with this where it is ours.
+# The description of every pipeline and recurring run that warmstart creates starts with this.
 MARK = "made by warmstart"
 
 
 class Transaction:
-    """What one call makes on the server, deleted again, the last first, when `undo` is closed."""
+    """What one call creates on the server, and deletes again in reverse order when `undo` is closed."""
 
     def __init__(self, connection: Connection):
         self.undo = contextlib.ExitStack()
@@ -32,16 +32,16 @@ class Transaction:
     def create(
         self, what: str, create: Callable[[], Any], find: Callable[[], Any], delete: Callable[[Any], Any]
     ) -> Any:
-        """Makes one thing.
+        """Creates an object.
 
         Args:
-          what: `the pipeline 'a'`.
-          create: makes it.
-          find: looks for one that was made though the answer was lost; None: there is none.
-          delete: takes it away.
+          what: name of the object, such as `the pipeline 'a'`.
+          create: creates it.
+          find: looks for one that was created although the answer was lost; None: there is none.
+          delete: deletes it.
 
         Raises:
-          ApiError: the server did not do it, or did not say so.
+          ApiError: the server did not create it, or the answer was lost.
         """
         try:
             created = self._connection.ask(f"create {what}", create)
@@ -73,21 +73,21 @@ class Transaction:
                 self._left.append(what)
 
     def ending(self) -> str:
-        """The end of a sentence about a call that failed: what became of what it had made."""
-        end = "; what it had made was taken away again" if self._created else ""
+        """The end of a sentence on a failed call: what became of the objects it had created."""
+        end = "; what had been created was deleted again" if self._created else ""
         if self._left:
-            end = f"; {' and '.join(self._left)} could not be taken away again: delete by hand"
+            end = f"; {' and '.join(self._left)} could not be deleted again: delete by hand"
         if self._uncertain:
-            end += f"; see whether {' and '.join(self._uncertain)} was made all the same"
+            end += f"; check whether {' and '.join(self._uncertain)} was created anyway"
         return end
 
 
 @contextlib.contextmanager
 def all_or_nothing(connection: Connection) -> Iterator[Transaction]:
-    """Takes away what was made if anything fails, an interruption by the user too.
+    """Deletes what was created if anything fails or the user interrupts.
 
     Raises:
-      BadInput: the server did not do something, or the body raised it; the sentence says what became of the rest.
+      BadInput: the server failed to do something, or the body raised it; the message says what became of the rest.
     """
     transaction = Transaction(connection)
     try:
@@ -101,12 +101,12 @@ def all_or_nothing(connection: Connection) -> Iterator[Transaction]:
 
 
 def name_filter(name: str) -> str:
-    """A filter for things with a name, as the server takes it (backend/api/v2beta1/filter.proto)."""
+    """A filter by name in the server's format (backend/api/v2beta1/filter.proto)."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _generated(client: Any, service: str, call: str) -> Callable[..., Any]:
-    """A call of the generated client that the SDK's own client has no method for.
+    """A method of the generated client that the SDK's own client lacks.
 
     It is called `create_pipeline` in kfp-server-api 2.0.5 and `pipeline_service_create_pipeline` in 2.17.3.
     """
@@ -115,10 +115,10 @@ def _generated(client: Any, service: str, call: str) -> Callable[..., Any]:
 
 
 def find_pipeline(connection: Connection, name: str) -> Any | None:
-    """Our pipeline of that name, or None: there is none.
+    """The pipeline of that name that warmstart created; None: there is none.
 
     Raises:
-      BadInput: the name is taken.
+      BadInput: another pipeline has the name.
     """
     client = connection.client
     answer = connection.ask(
@@ -131,8 +131,8 @@ def find_pipeline(connection: Connection, name: str) -> Any | None:
     found = [pipeline for pipeline in answer.pipelines or () if pipeline.display_name == name]
     if any(not (pipeline.description or "").startswith(MARK) for pipeline in found) or len(found) > 1:
         raise BadInput(
-            f"the name {name!r} is taken by another pipeline at {connection.endpoint.shown()}, one that warmstart did "
-            "not make; choose another name"
+            f"the name {name!r} is taken by a pipeline at {connection.endpoint.shown()} that warmstart did not create; "
+            "choose another name"
         )
     return found[0] if found else None
 
@@ -140,8 +140,10 @@ def find_pipeline(connection: Connection, name: str) -> Any | None:
 def ensure_version(
     connection: Connection, package: Package, pipeline_name: str, pipeline: Any | None, transaction: Transaction
 ) -> tuple[str, str, bool]:
-    """Ids of the pipeline, which is made where it is None, and of the version with the package's content; whether that
-    is new.
+    """Makes sure that the pipeline has a version with the content of the package; a missing pipeline is created.
+
+    Returns:
+      ids of the pipeline and the version, and whether the version is new.
     """
     client = connection.client
     if pipeline is None:
@@ -186,7 +188,7 @@ def _find_experiment(connection: Connection, name: str) -> Any | None:
 
 
 def ensure_experiment(connection: Connection, name: str, transaction: Transaction) -> str:
-    """Id of the experiment of that name, which is made where there is none."""
+    """Id of the experiment of that name, which is created if it does not exist."""
     client = connection.client
     experiment = connection.ask("list the experiments", _find_experiment, connection, name)
     if experiment is None:

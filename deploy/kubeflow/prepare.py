@@ -1,4 +1,4 @@
-"""The task Prepare: checks everything a person gave, and makes the plan that all other tasks follow."""
+"""The task Prepare: checks the input and makes the plan that all other tasks follow."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _WAIT_FOR_OTHERS_SECONDS = 600.0
 
 
 def read_config(config: str, data: str, span: str, overrides: str) -> Config:
-    """The configuration from a run's parameters.
+    """The configuration from the parameters of a run.
 
     Args:
-      config: name, file, or YAML text.
-      data: `[DATASET=]DIR`, several separated by `;` or line breaks.
+      config: name, file or YAML text.
+      data: `[DATASET=]DIR`; several are separated by `;` or line breaks.
       span: number or date; empty: the latest.
-      overrides: `key=value`, several separated likewise.
+      overrides: `key=value`; several are separated in the same way.
 
     Raises:
       BadInput: as `load_config`.
@@ -67,20 +67,20 @@ def prepare(
     artifacts: str = "",
     force_push: str = "",
 ) -> Plan:
-    """Makes the plan of a run; done again for the same run, it changes nothing.
+    """Makes the plan of a run; a second call for the same run changes nothing.
 
     Args:
       config: the resolved configuration.
-      root: the root folder.
-      run_id: of the run.
+      root: root folder.
+      run_id: id of the run.
       metadata: address of ML Metadata.
-      expected_nodes: what the package was compiled with.
-      artifacts: TFX's pipeline root; empty: the root's own folder.
-      force_push: why ReleaseGate is overridden; empty: it is not.
+      expected_nodes: nodes that the package was compiled with.
+      artifacts: TFX's pipeline root; empty: the folder in the root.
+      force_push: why to override ReleaseGate; empty: do not.
 
     Raises:
-      BadInput: data, root, metadata store or backbone are wrong, or this configuration has other nodes than the
-        package.
+      BadInput: the data, root, metadata store or backbone are wrong, or the configuration does not have the nodes of
+        the package.
     """
     folder = root.reports / run_id
     if plan := read_plan(folder):
@@ -94,7 +94,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, dump_config(config).encode())
     store = connect(metadata)
-    # Two first runs at once would each give the root a name, of which one is in the store and one in the root.
+    # Two simultaneous first runs would each name the root: one name in the store, the other in the root.
     with root.node_lock(PREPARE, _WAIT_FOR_OTHERS_SECONDS):
         bind(root, config.name, store, metadata)
 
@@ -112,7 +112,7 @@ def prepare(
     if sorted(nodes) != sorted(expected_nodes):
         more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
         raise BadInput(
-            "this configuration has other steps than the package was compiled with ("
+            "the steps of this configuration differ from those that the package was compiled with ("
             + "; ".join(
                 f"{what} {', '.join(names)}" for what, names in (("it adds", more), ("it lacks", fewer)) if names
             )
@@ -124,14 +124,14 @@ def prepare(
 
 
 def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:
-    """Ties a root folder to the metadata store that knows what is in it.
+    """Ties a root folder to its metadata store.
 
-    Artifacts lie in folders that carry the store's numbers, and the cache knows pipelines by name: a root with another
-    store would overwrite its own artifacts, and two roots with one name would take each other's results.
+    The folders of artifacts have numbers from the store, and the cache knows pipelines by name. With another store, a
+    root would overwrite its own artifacts; two roots with the same name would use each other's results.
 
     Raises:
-      BadInput: the root is tied to another store, the store knows another root by this name, or the root was run with
-        metadata of its own.
+      BadInput: the root belongs to another store, the store has another root of this name, or the root has been used
+        with its own metadata.
     """
     from ml_metadata.proto import metadata_store_pb2
 
@@ -142,7 +142,7 @@ def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:
     other_name = "give this configuration another name (`name:` in its file) or another root"
     if known and its_root != mine:
         raise BadInput(
-            f"ML Metadata at {address} knows the pipeline {pipeline_name!r} with another root than {root.folder}; "
+            f"ML Metadata at {address} has a pipeline {pipeline_name!r} with another root than {root.folder}; "
             + other_name
         )
     if known:
@@ -150,18 +150,18 @@ def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:
     if mine is None:
         if root.metadata.exists() or any(root.artifacts.iterdir()):
             raise BadInput(
-                f"the root folder {root.folder} holds results whose metadata are not at {address}; give another root"
+                f"the root folder {root.folder} has results whose metadata is not at {address}; choose another root"
             )
         if store.get_context_by_type_and_name("pipeline", pipeline_name):
             raise BadInput(
-                f"ML Metadata at {address} knows a pipeline {pipeline_name!r} that is none of warmstart's; {other_name}"
+                f"ML Metadata at {address} has a pipeline {pipeline_name!r} that warmstart did not run; {other_name}"
             )
         mine = uuid.uuid4().hex
         write_whole(mark, json.dumps({"root": mine, "pipeline": pipeline_name}).encode())
     elif any(root.artifacts.iterdir()):
         raise BadInput(
-            f"the root folder {root.folder} belongs to another metadata store than {address}, which does not know it; "
-            "give the address of that store, or another root"
+            f"the root folder {root.folder} belongs to another metadata store than {address}; give the address of that "
+            "store, or choose another root"
         )
     kind = metadata_store_pb2.ContextType(name=_BINDING)
     context = metadata_store_pb2.Context(type_id=store.put_context_type(kind), name=pipeline_name)

@@ -1,4 +1,4 @@
-"""The task Report: summary and page of a run on Kubeflow, whatever became of it."""
+"""The task Report: writes summary and page of a run on Kubeflow, however it ended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from schemas.summary import Summary
 
 
 def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Mapping[str, Note]) -> Summary:
-    """Writes `summary.json` and the page; executions that a killed task left running are marked as failed.
+    """Writes `summary.json` and the page, and marks executions of killed tasks as failed.
 
     Args:
-      root: the root folder.
-      run_id: of the run.
+      root: root folder.
+      run_id: id of the run.
       metadata: address of ML Metadata.
-      plan: None where there is none, since Prepare refused or never began.
-      notes: what the tasks noted down.
+      plan: plan of the run; None: Prepare refused the input or never started.
+      notes: task -> its note.
     """
     folder = root.reports / run_id
     config_file = folder / CONFIG_FILE
@@ -32,7 +32,7 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     if config_file.exists():
         try:
             config = read_dumped_config(config_file)
-        except Exception:  # such as a model to start from that is gone; the page is written all the same
+        except Exception:  # such as a model to start from that is gone; the page is written anyway
             traceback.print_exc()
     status, reason = why_it_ended(plan, dict(notes))
     nodes: dict[str, run_record.NodeRun] = {}
@@ -48,7 +48,7 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
         summary = run_summary.summarise(replace(ended, nodes=nodes), status, reason)
     except Exception as error:  # such as a store that is gone, or artifacts that somebody deleted
         traceback.print_exc()
-        status, reason = status or FAILED, reason or f"the run's results cannot be read back: {failure(error, root)}"
+        status, reason = status or FAILED, reason or f"the results of the run cannot be read: {failure(error, root)}"
         summary = run_summary.summarise(ended, status, reason)
     summary = replace(summary, duration_seconds=round(time.time() - plan.began, 1) if plan else 0.0)
     run_summary.write_results(summary, folder, config, nodes)

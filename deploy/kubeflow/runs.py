@@ -1,4 +1,4 @@
-"""Starts runs of a compiled pipeline on Kubeflow Pipelines, and follows them."""
+"""Starts and follows runs of a compiled pipeline on Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ FINAL_STATES = frozenset({SUCCEEDED, "FAILED", "CANCELED", "SKIPPED", "ERROR"})
 
 @dataclass(frozen=True)
 class SubmittedRun:
-    """A run that was started. new_version: False where the content was there already."""
+    """A run that was started."""
 
     run_id: str
     run_url: str
     pipeline_id: str
     version_id: str
     new_version: bool
+    """Whether the package was uploaded; otherwise the pipeline already had its content."""
 
 
 def submit(
@@ -38,18 +39,18 @@ def submit(
 ) -> SubmittedRun:
     """Uploads the package, unless the pipeline has a version with its content, and starts a run.
 
-    KFP's caching is off: the package says so for every task (`read_package`), and a run of a version has no say in it.
+    KFP's caching is off: the package turns it off for every task (`read_package`), and a run cannot change that.
 
     Args:
       connection: from `connect`.
-      package: from `read_package`, with the run's parameters.
-      pipeline_name: of the pipeline in KFP; it is made where there is none.
-      experiment: of that name, in which the run is shown; it is made where there is none.
-      run_name: shown in Kubeflow's pages; need not be unique.
-      service_account: of the run's pods; None: the cluster's default.
+      package: from `read_package`, with the parameters of the run.
+      pipeline_name: name of the pipeline in KFP, which is created if it does not exist.
+      experiment: name of the experiment that shows the run, which is created if it does not exist.
+      run_name: name in Kubeflow's web interface; need not be unique.
+      service_account: service account of the run's pods; None: the cluster's default.
 
     Raises:
-      BadInput: the name is taken by another pipeline, or the server did not do it; nothing is left behind then.
+      BadInput: another pipeline has the name, or the server failed; nothing is left behind.
     """
     client = connection.client
     with pipelines.all_or_nothing(connection) as transaction:
@@ -88,26 +89,29 @@ def submit(
 
 @dataclass(frozen=True)
 class TaskChange:
-    """A task whose state changed. seconds: how long it took; None: it is not finished. error: of a failed one, where
-    the server tells.
-    """
+    """A task whose state changed."""
 
     name: str
     state: str
+    """KFP's state, such as RUNNING."""
     seconds: float | None
+    """How long the task took; None: it has not finished."""
     error: str
+    """Error of a failed task; empty: the server does not say."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run stands. state: KFP's, such as SUCCEEDED or FAILED. failed: its failed tasks. error: of the run.
-    stopped: the user stopped following; the run goes on.
-    """
+    """The state of a run."""
 
     state: str
+    """KFP's state, such as SUCCEEDED or FAILED."""
     failed: tuple[TaskChange, ...]
+    """The failed tasks."""
     error: str
+    """Error of the run; empty: there is none."""
     stopped: bool = False
+    """Whether the user stopped following; the run continues."""
 
 
 def follow(
@@ -118,21 +122,21 @@ def follow(
     poll_seconds: float = 5.0,
     patience_seconds: float = 180.0,
 ) -> RunOutcome:
-    """Waits for a run's end and tells what changes; Ctrl-C stops the following, not the run.
+    """Waits until a run ends and reports changes; Ctrl-C stops the waiting, not the run.
 
-    The server lists all of Argo's nodes by the names of their tasks: drivers, pods and the pipeline itself too. A task
-    that is not finished has an end in 1970.
+    The server lists all of Argo's nodes under the names of their tasks, including drivers, pods and the pipeline
+    itself. The end of an unfinished task is in 1970.
 
     Args:
       connection: from `connect`.
-      run_id: of the run.
-      on_change: called for every task that is new or whose state changed.
-      tasks: names to tell of -> names to show (`Package.tasks`); None: tell of all that look like tasks.
-      poll_seconds: between two questions.
-      patience_seconds: for how long the server may be away.
+      run_id: id of the run.
+      on_change: called for every task that is new or whose state has changed.
+      tasks: tasks to report -> names to show (`Package.tasks`); None: everything that looks like a task.
+      poll_seconds: time between two requests.
+      patience_seconds: how long the server may be unavailable.
 
     Raises:
-      BadInput: the run is not there, the token was refused, or the server stayed away; the run goes on.
+      BadInput: the run does not exist, the server refused the token or stayed unavailable; the run continues.
     """
     seen: dict[str, TaskChange] = {}
     state, away_since = "", 0.0
@@ -144,7 +148,7 @@ def follow(
                 now = time.monotonic()
                 away_since = away_since or now
                 if not (error.may_be_done or error.status == 429) or now - away_since > patience_seconds:
-                    goes_on = "" if error.status == 404 else f"; the run goes on: {connection.run_url(run_id)}"
+                    goes_on = "" if error.status == 404 else f"; the run continues: {connection.run_url(run_id)}"
                     raise BadInput(connection.refusal(error) + goes_on) from None
                 time.sleep(poll_seconds)
                 continue
@@ -166,7 +170,7 @@ def _outcome(state: str, seen: Mapping[str, TaskChange], error: str) -> RunOutco
 
 
 def _task_changes(run: Any, tasks: Mapping[str, str] | None) -> Iterator[TaskChange]:
-    """How the tasks to be told of stand, in the order they began."""
+    """The states of the tasks to report, in the order in which they started."""
     details = list((run.run_details.task_details if run.run_details else None) or ())
     names = {detail.display_name for detail in details}
     shown_names = set((tasks or {}).values())
@@ -186,7 +190,7 @@ def _task_changes(run: Any, tasks: Mapping[str, str] | None) -> Iterator[TaskCha
 
 
 def _error(told: Any) -> str:
-    """The error of a run or a task: its own, or that of the last state it went through."""
+    """The error of a run or a task, or of the last of its states that has one."""
     history = [state.error for state in reversed(told.state_history or ())]
     messages = [error.message for error in (told.error, *history) if error is not None and error.message]
     return message_of(messages[0]) if messages else ""

@@ -1,4 +1,4 @@
-"""Keeps the recurring runs of Kubeflow Pipelines that warmstart made."""
+"""Manages the recurring runs of Kubeflow Pipelines that warmstart creates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from schemas.errors import BadInput
 
 @dataclass(frozen=True)
 class Schedule:
-    """A recurring run that warmstart made. kfp_cron: six fields, seconds first, in the cluster's zone. described: the
-    expression and time zone as they were given.
-    """
+    """A recurring run that warmstart created."""
 
     id: str
     name: str
     kfp_cron: str
+    """Six fields, seconds first, in the cluster's time zone."""
     described: str
+    """Cron expression and time zone as they were given."""
     enabled: bool
     pipeline_id: str
     parameters: Mapping[str, str]
@@ -31,9 +31,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleResult:
-    """What `schedule` did: `created`, `replaced` or `unchanged`."""
+    """What `schedule` did."""
 
     action: str
+    """`created`, `replaced` or `unchanged`."""
     id: str
     pipeline_id: str
     version_id: str
@@ -48,25 +49,25 @@ def schedule(
     experiment: str,
     service_account: str | None = None,
 ) -> ScheduleResult:
-    """Makes or replaces the schedule of that name: one run at a time, and none for times that were missed.
+    """Creates or replaces the schedule of that name: one run at a time, and none for missed times.
 
-    KFP cannot change a recurring run. The new one is made first and the old one deleted then, so a failure leaves the
-    old one in place. Names are not unique in KFP: several of ours become one.
+    KFP cannot change a recurring run. So the new one is created before the old one is deleted, and a failure leaves the
+    old one in place. Names are not unique in KFP: several of warmstart's recurring runs with the name become one.
 
-    Values such as `[[ScheduledTime]]` are KFP's to fill in, at each run.
+    KFP fills in values such as `[[ScheduledTime]]` at each run.
 
     Args:
       connection: from `connect`.
       package: from `read_package`, with the parameters of every run.
       pipeline_name: as in `submit`.
-      name: of the schedule.
+      name: name of the schedule.
       when: from `timetable`.
       experiment: as in `submit`.
-      service_account: of the runs' pods; None: the cluster's default.
+      service_account: service account of the runs' pods; None: the cluster's default.
 
     Raises:
-      BadInput: a name is taken by another pipeline, a run of the old schedule is going on, or the server did not do it;
-        the old schedule is in place then, and nothing new.
+      BadInput: another pipeline has a name, a run of the old schedule is in progress, or the server failed; the old
+        schedule stays as it is.
     """
     with pipelines.all_or_nothing(connection) as transaction:
         pipeline = pipelines.find_pipeline(connection, pipeline_name)
@@ -98,19 +99,21 @@ def schedule(
 
 @dataclass(frozen=True)
 class _RecurringRun:
-    """What a recurring run is to be. description: begins with MARK. service_account: None: the cluster's default."""
+    """A recurring run to create."""
 
     name: str
     description: str
+    """Starts with MARK."""
     kfp_cron: str
     pipeline_id: str
     version_id: str
     experiment_id: str
     parameters: dict[str, str]
     service_account: str | None
+    """None: the cluster's default."""
 
     def is_like(self, found: Any) -> bool:
-        """Whether a recurring run on the server is this one."""
+        """Whether a recurring run on the server is the same."""
         return (
             _cron(found) == self.kfp_cron
             and _pipeline_ids(found) == (self.pipeline_id, self.version_id)
@@ -120,13 +123,13 @@ class _RecurringRun:
             and _is_enabled(found)
             and int(found.max_concurrency or 0) == 1
             and bool(found.no_catchup)
-            # The server fills in its default where none was given.
+            # The server fills in its default if none was given.
             and self.service_account in (None, found.service_account)
         )
 
 
 def _create(connection: Connection, wanted: _RecurringRun, old: list[Any], transaction: Transaction) -> Any:
-    """Makes a recurring run beside the old ones of its name."""
+    """Creates a recurring run next to the old ones of its name."""
     client, known = connection.client, {run.recurring_run_id for run in old}
 
     def find() -> Any | None:
@@ -154,10 +157,10 @@ def _create(connection: Connection, wanted: _RecurringRun, old: list[Any], trans
 
 
 def list_schedules(connection: Connection) -> list[Schedule]:
-    """All schedules that warmstart made, by name.
+    """All schedules that warmstart created, sorted by name.
 
     Raises:
-      BadInput: the server does not tell.
+      BadInput: the server failed.
     """
     try:
         found = _recurring_runs(connection, None)
@@ -183,17 +186,17 @@ def delete_schedule(connection: Connection, name: str) -> None:
     """Deletes the schedule of that name.
 
     Raises:
-      BadInput: there is none, warmstart did not make it, a run of it is going on, or the server did not do it.
+      BadInput: it does not exist, warmstart did not create it, a run of it is in progress, or the server failed.
     """
     try:
         found = _recurring_runs(connection, name)
         if not found:
             known = sorted({run.display_name for run in _recurring_runs(connection, None)})
             raise BadInput(
-                f"there is no schedule {name!r} at {connection.endpoint.shown()}; there is {', '.join(known) or 'none'}"
+                f"there is no schedule {name!r} at {connection.endpoint.shown()}; it has {', '.join(known) or 'none'}"
             )
         if any(not (run.description or "").startswith(MARK) for run in found):
-            raise BadInput(f"the schedule {name!r} was not made by warmstart; delete it in Kubeflow's own pages")
+            raise BadInput(f"the schedule {name!r} was not created by warmstart; delete it in Kubeflow's web interface")
         for run in found:
             _require_idle(connection, run, name)
         for run in found:
@@ -203,7 +206,7 @@ def delete_schedule(connection: Connection, name: str) -> None:
 
 
 def _recurring_runs(connection: Connection, name: str | None) -> list[Any]:
-    """All recurring runs, or those of a name."""
+    """All recurring runs, or those with a name."""
     found: list[Any] = []
     token = ""
     while True:
@@ -221,11 +224,13 @@ def _recurring_runs(connection: Connection, name: str | None) -> list[Any]:
 
 
 def _require_idle(connection: Connection, run: Any, name: str) -> None:
-    """Kubernetes deletes the runs that are going on together with their recurring run (kubeflow/pipelines#12573);
-    newer servers can be told not to (`propagation_policy`), older ones cannot.
+    """Refuses to delete a recurring run while one of its runs is in progress.
+
+    Kubernetes would delete that run too (kubeflow/pipelines#12573). Newer servers have an option against it
+    (`propagation_policy`), older ones do not.
 
     Raises:
-      BadInput: a run of it is going on.
+      BadInput: a run of it is in progress.
     """
     answer = connection.ask(
         "list the schedule's runs",
@@ -240,13 +245,13 @@ def _require_idle(connection: Connection, run: Any, name: str) -> None:
             and str(started.state or "").upper() not in runs.FINAL_STATES
         ):
             raise BadInput(
-                f"a run of the schedule {name!r} is going on, and would end with it: "
-                f"{connection.run_url(started.run_id)}; wait for it, or terminate it first"
+                f"a run of the schedule {name!r} is in progress and would be deleted with it: "
+                f"{connection.run_url(started.run_id)}; wait for it to end, or terminate it first"
             )
 
 
 def _delete_recurring_run(connection: Connection, run: Any, what: str) -> None:
-    """Deletes it; an answer that was lost counts as done if it is gone."""
+    """Deletes a recurring run; if the answer is lost but the run is gone, it counts as deleted."""
     recurring_run_id = run.recurring_run_id
     try:
         connection.ask(what, connection.client.delete_recurring_run, recurring_run_id)
@@ -263,7 +268,7 @@ def _delete_recurring_run(connection: Connection, run: Any, what: str) -> None:
 
 
 def _pipeline_ids(run: Any) -> tuple[str, str]:
-    """Ids of a recurring run's pipeline and version; empty where it carries its pipeline itself."""
+    """Ids of the pipeline and version of a recurring run; empty: it contains its pipeline itself."""
     reference = run.pipeline_version_reference
     if reference is None:
         return "", ""
@@ -280,5 +285,5 @@ def _cron(run: Any) -> str:
 
 
 def _is_enabled(run: Any) -> bool:
-    """`mode` is what was asked for, `status` how it is; not every server tells both."""
+    """Whether a recurring run is enabled. `mode` is the setting and `status` the state; not every server has both."""
     return run.mode == "ENABLE" if run.mode in ("ENABLE", "DISABLE") else run.status == "ENABLED"

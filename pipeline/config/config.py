@@ -1,4 +1,4 @@
-"""The whole configuration, and what its sections must agree on."""
+"""The whole configuration, and the rules that span several sections."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Config(Section):
             for other in patterns[1:]:
                 if (other.dated, other.versioned) != (patterns[0].dated, patterns[0].versioned):
                     raise ValueError(
-                        f"{key} has {patterns[0].text} and {other.text}; expected either numbers or days in all of "
-                        "them, and {VERSION} in all of them or in none"
+                        f"{key} has {patterns[0].text} and {other.text}; expected all of them to use numbers or all "
+                        "days, and {VERSION} in all of them or in none"
                     )
         given = [source for source in self.data.sources.values() if source]
         pattern = next(filter(None, map(parse_pattern, given)), None)
@@ -59,13 +59,13 @@ class Config(Section):
             if given and pattern is None:
                 raise ValueError(
                     f"{key} {verb} {value}, but there are no spans in {' and '.join(given)}; expected a path such as "
-                    f"/photos/span-{{SPAN}}, or no {key}"
+                    f"/photos/span-{{SPAN}}, or leave out {key}"
                 )
         for key, verb, span in asked:
             if pattern is not None and isinstance(span, datetime.date) != pattern.dated:
                 kinds = ("days", "2026-11-22") if pattern.dated else ("numbers", "17")
                 raise ValueError(
-                    f"{key} {verb} {span}, but the spans of {pattern.text} are {kinds[0]}; expected one such as "
+                    f"{key} {verb} {span}, but the spans of {pattern.text} are {kinds[0]}; expected a span such as "
                     f"{kinds[1]}"
                 )
         return self
@@ -84,19 +84,19 @@ class Config(Section):
             )
         if self.task.label == "label" and len(self.data.sources) > 1:
             raise ValueError(
-                f"data.sources has {' and '.join(self.data.sources)}, whose classes differ; expected one data "
+                f"data.sources has {' and '.join(self.data.sources)}, whose classes differ; expected a single data "
                 "set, or task.label: species"
             )
         return self
 
     @property
     def photo_rules(self) -> PhotoRules:
-        """How photos are judged and read; the models carry it."""
+        """The rules by which photos are accepted and read; a model keeps them."""
         return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
 
 
 def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:
-    """Every key of the configuration, dotted, in the order of the types."""
+    """Every key of the configuration, dotted, in the order of the sections."""
     keys = []
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

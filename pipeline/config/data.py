@@ -1,4 +1,4 @@
-"""Where the photos are, which of them are taken, and when a new span is unlike the earlier ones."""
+"""Where the photos are, which of them are used, and when a new span differs too much from earlier ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MOST_PIXELS = 2**29 - 1
 class SplitBuckets(Section):
     """Shares of the three splits, as hash buckets: 8/1/1 is 80 %, 10 % and 10 %."""
 
-    train: int = Field(8, ge=1, le=1000, description="Buckets of the split that is learnt from.")
+    train: int = Field(8, ge=1, le=1000, description="Buckets of the split that the models train on.")
     eval: int = Field(
-        1, ge=1, le=1000, description="Buckets of the split that epochs, calibration and the winner are chosen on."
+        1, ge=1, le=1000, description="Buckets of the split that decides on epochs, calibration and the winner."
     )
-    test: int = Field(1, ge=1, le=1000, description="Buckets of the split that is reported, and guards production.")
+    test: int = Field(1, ge=1, le=1000, description="Buckets of the split that is reported and that guards production.")
 
 
 class CompletenessOfSpans(TypedDict):
@@ -35,85 +35,85 @@ class CompletenessOfSpans(TypedDict):
 
 
 class DataConfig(Section):
-    """Where the photos are and which of them are taken."""
+    """Where the photos are and which of them are used."""
 
     sources: dict[DatasetName, Source | None] = Field(
-        description="Data set -> folder, or tfds:NAME for TensorFlow Datasets; in a folder's path {SPAN}, or {YYYY}, "
-        "{MM} and {DD}, and {VERSION} stand for the latest. Set by --data."
+        description="Folder of each data set, or tfds:NAME for TensorFlow Datasets. In the path of a folder, {SPAN}, "
+        "or {YYYY}, {MM} and {DD}, and {VERSION} stand for the latest. Set by --data."
     )
     span: int | datetime.date | None = Field(
         None,
-        description="Which span of `sources` with {SPAN} (17), or with {YYYY}, {MM} and {DD} (2026-11-22); empty: the "
-        "latest.",
+        description="The span to read: a number such as 17 for {SPAN}, a day such as 2026-11-22 for {YYYY}, {MM} and "
+        "{DD}; empty: the latest.",
     )
     window: int | Literal["all"] | None = Field(
         None,
-        description="How many of the newest spans are trained on: a number of them, or all; empty: one span, on its "
-        "own.",
+        description="How many of the newest spans to train on: a number, or `all`; empty: one span on its own.",
     )
     test_spans: list[int | datetime.date] | None = Field(
         None,
-        description="Only the photos of these spans make the test split, so that months are compared on the same "
-        "photos; empty: each span's own.",
+        description="Spans whose photos alone form the test split, so that models of different months are compared on "
+        "the same photos; empty: each span has its own test photos.",
     )
-    success_file: str = Field(SUCCESS_FILE, description="The folder of a span is complete when this file is in it.")
+    success_file: str = Field(SUCCESS_FILE, description="The folder of a span is complete once it contains this file.")
     settle_seconds: float = Field(
         SETTLE_SECONDS,
         ge=0,
         allow_inf_nan=False,
-        description="Without that file it is complete when nothing in it has changed for so long; 0: at once.",
+        description="Without that file, a folder is complete once nothing in it has changed for this long; 0: at once.",
     )
     tfds_dir: str | None = Field(None, description="Where TensorFlow Datasets keeps prepared data sets.")
     labels: str = Field(
         "auto",
         min_length=1,
-        description="Of an image_folder: `folders`, whose names are the classes; a table beside them such as "
-        "labels.csv, or labels.csv:breed for one of its columns; `auto`: the folders, and a table where they say "
-        "nothing.",
+        description="Where the labels of an image_folder come from. `folders`: the names of the folders; a table in "
+        "it, such as labels.csv, or labels.csv:breed for one of its columns; `auto`: the folders, or a table if the "
+        "folders do not tell.",
     )
     group: str = Field(
         "",
-        description="Photos of one series share a split: `folder` (below the class's), `prefix:_` (of the file's name, "
-        "up to the first _) or `column:patient` (of the table of labels); empty: each photo on its own.",
+        description="Which photos belong together and share a split. `folder`: those in one folder below the class's; "
+        "`prefix:_`: those whose names are the same up to the first _; `column:patient`: those with the same value in "
+        "this column of the table of labels; empty: each photo is on its own.",
     )
     max_rejected_fraction: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="More rejected files than this share of all files, or of a class, stop the run; a class may always "
-        "lose one.",
+        description="The run stops if a larger share of all files, or of one class, is rejected. One rejected file in "
+        "a class never stops it.",
     )
     max_contradictions: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Photos that lie in two classes are left out; more of them than this share of all photos stop the "
-        "run. A few among thousands are slips; more are a mistake in how the classes were put together.",
+        description="Photos that are in two classes are left out. The run stops if they are a larger share of all "
+        "photos: a few among thousands are slips, more are a mistake in the classes.",
     )
     min_side: int = Field(16, ge=1, description="Photos with a shorter side, in pixels, are rejected.")
     max_pixels: int = Field(
         100_000_000,
         ge=1,
         le=_MOST_PIXELS,
-        description="Photos with more pixels are rejected, before they are decoded. Ingestion holds one photo at a "
-        "time, at up to 25 bytes a pixel.",
+        description="Photos with more pixels are rejected before they are decoded. Ingestion keeps one photo at a time "
+        "in memory, at up to 25 bytes a pixel.",
     )
     max_file_megabytes: int = Field(
         100,
         ge=1,
         le=2000,
-        description="Larger files are rejected, and of files that do not begin like a photo no more is read than that.",
+        description="Larger files are rejected. No more than this is read of a file that does not start like a photo.",
     )
     convert: bool = Field(
         True,
-        description="WebP, TIFF, AVIF and HEIC, and GIFs, PNGs and BMPs that TensorFlow would decode to other pixels "
-        "than viewers show, are converted to PNG; false: they are rejected.",
+        description="Converts WebP, TIFF, AVIF and HEIC to PNG, and those GIFs, PNGs and BMPs that TensorFlow decodes "
+        "to other pixels than viewers show; false: rejects them.",
     )
     splits: SplitBuckets = SplitBuckets()
 
     @property
     def folder_rules(self) -> FolderRules:
-        """How the folders of photos are read."""
+        """The rules by which folders of photos are read."""
         return FolderRules(self.success_file, self.labels, self.group)
 
     @field_validator("group")
@@ -121,13 +121,11 @@ class DataConfig(Section):
     def _a_known_group(cls, group: str) -> str:
         if group in ("", "folder") or re.fullmatch("(prefix|column):.+", group):
             return group
-        raise ValueError(
-            "expected folder, prefix: and a separator such as prefix:_, column: and a column's name, or nothing"
-        )
+        raise ValueError("expected `folder`, a separator such as prefix:_, a column such as column:patient, or nothing")
 
     @property
     def completeness(self) -> CompletenessOfSpans:
-        """When a span is complete: keyword arguments of `find_spans`, `resolve_sources` and ImageExampleGen."""
+        """What makes a span complete, as keyword arguments of `find_spans`, `resolve_sources` and ImageExampleGen."""
         return {"success_file": self.success_file, "settle_seconds": self.settle_seconds}
 
     @field_validator("sources")
@@ -171,7 +169,7 @@ class DataConfig(Section):
 
 
 def _read_span(span: object) -> int | datetime.date | None:
-    """The number or day that was written; None for what is neither."""
+    """The number or day of a span; None: the value is neither."""
     if isinstance(span, str) and re.fullmatch("[0-9]+", span):
         span = int(span)
     elif isinstance(span, str):
@@ -180,12 +178,12 @@ def _read_span(span: object) -> int | datetime.date | None:
     return span if type(span) is datetime.date or (type(span) is int and 0 <= span < 10**18) else None
 
 
-_NOTE = "A larger distance is written into the summary; null: none is."
-_STOP = "A larger distance ends the run before anything is learnt from the span; null: none does."
+_NOTE = "A larger distance is noted in the summary; null: never."
+_STOP = "A larger distance stops the run before it trains on the span; null: never."
 
 
 class DriftCheck(Section):
-    """When a check of a new span against the earlier ones speaks; with neither threshold it is switched off."""
+    """Thresholds of one check of a new span against earlier ones; with neither, the check is off."""
 
     note: float | None = Field(ge=0, allow_inf_nan=False, description=_NOTE)
     stop: float | None = Field(ge=0, allow_inf_nan=False, description=_STOP)
@@ -193,7 +191,7 @@ class DriftCheck(Section):
     @model_validator(mode="after")
     def _noted_before_stopped(self) -> DriftCheck:
         if self.note is not None and self.stop is not None and self.note > self.stop:
-            raise ValueError(f"note ({self.note:g}) is larger than stop ({self.stop:g}); expected it to be smaller")
+            raise ValueError(f"note ({self.note:g}) is larger than stop ({self.stop:g}); expected a smaller one")
         return self
 
 
@@ -205,7 +203,7 @@ class LabelDistributionDrift(DriftCheck):
 
 
 class ImageSizeDrift(DriftCheck):
-    """How far the sides of a photo would have to change, in the mean, in octaves: 1 is twice or half as long."""
+    """Mean change of the sides of a photo, in octaves: 1 is twice or half as long."""
 
     note: float | None = Field(0.5, ge=0, allow_inf_nan=False, description=_NOTE)
     stop: float | None = Field(None, ge=0, allow_inf_nan=False, description=_STOP)
@@ -219,30 +217,31 @@ class ImageFormatDrift(DriftCheck):
 
 
 class BrightnessDrift(DriftCheck):
-    """How far the brightness of a photo would have to change, in the mean; black is 0, white 1."""
+    """Mean change of the brightness of a photo; black is 0, white is 1."""
 
     note: float | None = Field(0.1, ge=0, le=1, description=_NOTE)
     stop: float | None = Field(None, ge=0, le=1, description=_STOP)
 
 
 class FeatureDrift(DriftCheck):
-    """What the photos show: maximum mean discrepancy of their feature vectors, 0 to 1.4."""
+    """Content of the photos: maximum mean discrepancy of their feature vectors, 0 to 1.4."""
 
     note: float | None = Field(0.15, ge=0, le=2, description=_NOTE)
     stop: float | None = Field(0.45, ge=0, le=2, description=_STOP)
 
 
 class ClassFeatureDrift(DriftCheck):
-    """What the photos show within their classes: each against the earlier ones of its class, 0 to 1.4."""
+    """Content of the photos within each class: their vectors against the earlier ones of the class, 0 to 1.4."""
 
     note: float | None = Field(0.2, ge=0, le=2, description=_NOTE)
     stop: float | None = Field(0.3, ge=0, le=2, description=_STOP)
 
 
 class DriftConfig(Section):
-    """A new span against the earlier ones of the window. A distance counts where it exceeds its threshold and chance.
+    """How a new span is compared with the earlier ones of the window.
 
-    `note` writes it into the summary, `stop` ends the run before anything is learnt from the span.
+    A distance counts if it is larger than its threshold and than chance explains. `note` puts it into the summary,
+    `stop` stops the run before it trains on the span.
     """
 
     label_distribution: LabelDistributionDrift = LabelDistributionDrift()
@@ -252,13 +251,16 @@ class DriftConfig(Section):
     feature_distance: FeatureDrift = FeatureDrift()
     class_feature_distance: ClassFeatureDrift = ClassFeatureDrift()
     false_alarms: float = Field(
-        0.001, ge=0.0001, le=0.1, description="How often a check may exceed chance without any drift."
+        0.001,
+        ge=0.0001,
+        le=0.1,
+        description="How often a check may raise a false alarm: the share of spans without drift that exceed chance.",
     )
     far_quantile: float = Field(
         0.999,
         gt=0.5,
         lt=1,
-        description="A photo is far when its nearest earlier photo is further away than this share of the earlier ones "
-        "are from theirs.",
+        description="A photo is far if the earlier photo nearest to it is further away than is usual for this share of "
+        "the earlier photos.",
     )
-    listed_photos: int = Field(20, ge=0, le=1000, description="Far photos that are listed, the farthest first.")
+    listed_photos: int = Field(20, ge=0, le=1000, description="How many far photos are listed, the farthest first.")

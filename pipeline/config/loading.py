@@ -1,9 +1,9 @@
-"""A configuration, read from YAML, typed and validated completely before TensorFlow or TFX is imported.
+"""Reads a configuration from YAML and validates it completely, before TensorFlow or TFX is imported.
 
     config = load_config("cats_vs_dogs", overrides=["image.size=224"], data=["/photos"])
 
-A configuration file is YAML with the keys of `Config`; whatever it leaves out has the default written here. The
-ready-made ones lie in `pipeline/configs`. All problems are reported at once, each with the nearest right key.
+A configuration file is YAML with the keys of `Config`; keys that it leaves out have their defaults. The ready-made
+ones are in `pipeline/configs`. All problems are reported at once, each with the nearest valid key.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def load_config(
       name_or_file: one of `known_configs()`, or the path of a YAML file.
       overrides: `key.subkey=value` each, the value in YAML.
       data: `FOLDER` for a configuration of one data set, or `DATASET=FOLDER` each.
-      default_folder: of photos of which nobody says where they are; of several data sets each has its own below it.
+      default_folder: folder of photos whose folder is not given; each of several data sets has its own below it.
 
     Raises:
-      BadInput: with every problem found, one a line.
+      BadInput: the configuration is wrong; the message has every problem, one on each line.
     """
     raw = _read_yaml(name_or_file)
     problems: list[str] = []
@@ -68,7 +68,7 @@ def load_config(
             problems.append(f"backbone.handle: {problem}")
         missing = [dataset for dataset, folder in config.data.sources.items() if not folder]
         if missing and len(config.data.sources) == 1:
-            problems.append(f"no photos given: say where the {missing[0]} photos are with --data DIR")
+            problems.append(f"no folder given: say where the {missing[0]} photos are with --data DIR")
         elif missing:
             flags = " ".join(f"--data {dataset}=DIR" for dataset in config.data.sources)
             problems.append(f"no folder given for {' and '.join(missing)}: use {flags}")
@@ -82,7 +82,7 @@ def load_config(
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML; reading it again gives the same configuration."""
+    """The resolved configuration as YAML, from which the same configuration can be read again."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -90,7 +90,7 @@ def read_dumped_config(file: Path) -> Config:
     """The configuration that `dump_config` wrote into a run's folder.
 
     Raises:
-      OSError, yaml.YAMLError, ValidationError: it is not there, or of another version of warmstart.
+      OSError, yaml.YAMLError, ValidationError: it is missing, or another version of warmstart wrote it.
     """
     return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
@@ -116,23 +116,23 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
     if raw is None:
         raise BadInput(f"configuration file {path} is empty; expected keys such as `data:`")
     if not isinstance(raw, dict):
-        raise BadInput(f"configuration file {path} holds {type(raw).__name__}; expected keys such as `data:`")
+        raise BadInput(f"configuration file {path} contains a {type(raw).__name__}; expected keys such as `data:`")
     return raw
 
 
 def _refuse_excess(text: str) -> None:
-    """Refuses YAML that is nested so deep, or repeats so much by its aliases, that nobody can have meant it.
+    """Refuses YAML that is nested deeper, or repeats more through its aliases, than anybody can mean.
 
     Raises:
-      ValueError: it is so.
+      ValueError: the text is such YAML.
     """
     values, within = 0, dict[str | None, int]()
-    opened = list[tuple[str | None, int]]()  # of every collection that is open: its anchor, and the values up to it
+    opened = list[tuple[str | None, int]]()  # the anchor of every open collection, and the values before it
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             values += within.get(event.anchor, 0)
             if event.anchor in (anchor for anchor, _ in opened):
-                raise ValueError(f"the alias *{event.anchor} is a part of what it stands for")
+                raise ValueError(f"the alias *{event.anchor} is part of what it stands for")
         elif isinstance(event, yaml.CollectionStartEvent):
             values += 1
             opened.append((event.anchor, values))
@@ -145,11 +145,11 @@ def _refuse_excess(text: str) -> None:
         if len(opened) > _MOST_LEVELS:
             raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
         if values > _MOST_VALUES:
-            raise ValueError(f"it holds more than {_MOST_VALUES:,} values, those counted that its aliases repeat")
+            raise ValueError(f"it has more than {_MOST_VALUES:,} values, including those that its aliases repeat")
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key written twice, of which YAML would silently take the last, and reads 010 as ten, not as eight."""
+    """Refuses a repeated key, of which YAML would silently use the last, and reads 010 as ten instead of eight."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         decimal = re.fullmatch("[0-9]+", node.value)
@@ -161,7 +161,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is there twice", key.start_mark
+                        None, None, f"the key {key.value!r} appears twice", key.start_mark
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -196,7 +196,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> list[str]:
 def _apply_data(raw: dict[str, Any], data: list[str], default_folder: str) -> list[str]:
     sources = (raw.get("data") or {}).get("sources") if isinstance(raw.get("data"), dict) else None
     if not isinstance(sources, dict):
-        return []  # the validation says so
+        return []  # the validation reports it
     problems = []
     given = set()
     for item in data:
@@ -220,7 +220,7 @@ def _apply_data(raw: dict[str, Any], data: list[str], default_folder: str) -> li
                 + " ".join(f"--data {source}=DIR" for source in sources)
             )
         if dataset in given:
-            problems.append(f"--data {item}: {dataset} has a folder already; expected one folder a data set")
+            problems.append(f"--data {item}: {dataset} already has a folder; expected one folder for each data set")
         elif dataset is not None:
             sources[dataset] = folder
             given.add(dataset)

@@ -12,17 +12,17 @@ from pipeline.config.release import StepResources
 from schemas.features import DATASETS, SLICES
 from schemas.words import did_you_mean
 
-# What pydantic calls them; `_unknown_keys` has better sentences.
+# pydantic's names for unknown keys, for which `unknown_keys` has better sentences.
 _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 
 
 def value_problems(error: ValidationError) -> list[str]:
-    """Of values that the types refuse."""
+    """One sentence for each value that the types refuse."""
     return [_sentence(e) for e in error.errors() if e["type"] not in _UNKNOWN_KEY]
 
 
 def unknown_keys(raw: Any, section: type[BaseModel], path: tuple[str, ...]) -> list[str]:
-    """One sentence for each key that the types do not have, at any depth."""
+    """One sentence for each unknown key, at any depth."""
     if not isinstance(raw, dict):
         return []
     problems = []

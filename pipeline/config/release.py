@@ -1,4 +1,4 @@
-"""What a model must show before it is pushed, what is kept, who is told, and what a step may use."""
+"""What a model must show to be pushed, what is kept, who is notified, and what a step may use."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from pipeline.config.section import DatasetName, Fraction, Section, SliceName, S
 
 
 class SelectionConfig(Section):
-    """When a dearer model is preferred to a cheaper one."""
+    """When the more expensive model is preferred to the cheaper one."""
 
-    minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")
-    bootstrap_samples: int = Field(2000, ge=200, le=100_000, description="Draws behind every interval.")
-    ensemble: bool = Field(False, description="The mean of both models' probabilities is a third candidate.")
+    minimum_gain: float = Field(
+        0.0, ge=0, le=1, description="Gain in accuracy on the eval split that it must show at least."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of every interval in the summary.")
+    bootstrap_samples: int = Field(2000, ge=200, le=100_000, description="Bootstrap samples behind every interval.")
+    ensemble: bool = Field(False, description="Adds a third candidate: the mean of the probabilities of both models.")
 
 
 class EvaluationConfig(Section):
-    """On what the models are evaluated, besides the eval and test splits."""
+    """How the models are evaluated, in addition to the eval and test splits."""
 
     minimum_slice_examples: int = Field(
-        20, ge=1, description="A slice with fewer photos is reported, and nothing is decided by it."
+        20, ge=1, description="A slice with fewer photos is reported, but decides nothing."
     )
     further: dict[DatasetName, Source] = Field(
         default_factory=dict,
-        description="Further data set -> folder, also the latest as in data.sources, or tfds:NAME; scored, never "
-        "learnt from.",
+        description="Folder of each further data set, with patterns as in data.sources, or tfds:NAME. The models are "
+        "scored on it and never train on it.",
     )
     further_label: Literal["label", "species"] = Field(
-        "species", description="Which label of the further data sets the models should answer with."
+        "species", description="The label of the further data sets that the models should predict."
     )
     further_minimum_accuracy: float | None = Field(
-        None, ge=0, le=1, description="What the winner must reach on each further data set; empty: reported only."
+        None,
+        ge=0,
+        le=1,
+        description="Accuracy that the winner must reach on each further data set; empty: only reported.",
     )
 
     @field_validator("further")
@@ -49,62 +54,77 @@ class ReleaseConfig(Section):
         0.5,
         ge=0,
         le=1,
-        description="Least accuracy of the winner on all test photos. Above 0 it must also beat always answering their "
-        "commonest class; 0 asks for neither.",
+        description="Accuracy that the winner must reach on the test photos. Unless this is 0, it must also beat a "
+        "model that always answers with the most common class.",
     )
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
-        default_factory=dict, description="Slice -> least accuracy of each of its values with enough photos."
+        default_factory=dict,
+        description="Accuracy that the winner must reach on every value of a slice with enough photos, by slice.",
     )
     tolerated_loss: float = Field(
-        0.01, ge=0, le=1, description="What the winner may lose in accuracy against the model in production."
+        0.01, ge=0, le=1, description="Accuracy that the winner may lose against the model in production."
     )
     evidence: Literal["observed", "proven"] = Field(
         "observed",
-        description="`observed`: the loss on the test photos is at most `tolerated_loss`; `proven`: so is the loss at "
-        "the worse end of its interval, which takes many photos.",
+        description="`observed`: the loss on the test photos must be at most `tolerated_loss`; `proven`: so must the "
+        "worse end of its interval, which takes many photos.",
     )
     guarded_slices: list[SliceName] = Field(
         ["label"],
-        description="On no value of these, with enough photos, may the winner be shown to lose more than "
-        "`tolerated_loss`.",
+        description="Slices on which the winner must not be shown to lose more than `tolerated_loss`, for any value "
+        "with enough photos.",
     )
     incomparable: Literal["refuse", "floors"] = Field(
         "refuse",
-        description="If the model in production cannot be compared (unreadable, no common labels, other signature): "
-        "refuse, or release by the floors above alone.",
+        description="What to do if the model in production cannot be compared: unreadable, no common labels or another "
+        "signature. `refuse`: push nothing; `floors`: decide by the required accuracies above alone.",
     )
 
 
 class ServingConfig(Section):
-    """What a model must be to be served, and what is kept of those that were."""
+    """What a model must do to be served, and how many served versions are kept."""
 
-    golden_photos: int = Field(16, ge=1, le=1000, description="Photos the servable check asks about.")
-    tolerance: float = Field(1e-5, gt=0, le=0.1, description="Largest difference of a probability allowed.")
+    golden_photos: int = Field(16, ge=1, le=1000, description="How many photos the servable check asks about.")
+    tolerance: float = Field(1e-5, gt=0, le=0.1, description="Largest difference of a probability that is allowed.")
     abstain_below: float = Field(
-        0.0, ge=0, lt=1, description="The served model abstains where its probability is lower; 0: it never does."
+        0.0, ge=0, lt=1, description="The served model abstains if its probability is lower; 0: never."
     )
-    maximum_load_seconds: float | None = Field(60.0, gt=0, description="Until the model is loaded; empty: any.")
-    maximum_latency_milliseconds: float | None = Field(1000.0, gt=0, description="Of one photo; empty: any.")
-    maximum_batch_latency_milliseconds: float | None = Field(10_000.0, gt=0, description="Of 32 photos; empty: any.")
-    maximum_megabytes: float | None = Field(1000.0, gt=0, description="Of the model on disk; empty: any.")
+    maximum_load_seconds: float | None = Field(60.0, gt=0, description="Longest time to load the model; empty: any.")
+    maximum_latency_milliseconds: float | None = Field(
+        1000.0, gt=0, description="Longest time to answer one photo; empty: any."
+    )
+    maximum_batch_latency_milliseconds: float | None = Field(
+        10_000.0, gt=0, description="Longest time to answer 32 photos; empty: any."
+    )
+    maximum_megabytes: float | None = Field(1000.0, gt=0, description="Largest size of the model on disk; empty: any.")
     exports: list[Literal["tflite", "onnx"]] = Field(
-        default_factory=list, description="Further formats, put beside the SavedModel; each must answer as it does."
+        default_factory=list,
+        description="Further formats, stored next to the SavedModel; each must give the same answers.",
     )
-    export_tolerance: float = Field(1e-4, gt=0, le=0.1, description="Largest difference of these allowed.")
+    export_tolerance: float = Field(
+        1e-4, gt=0, le=0.1, description="Largest difference of a probability that is allowed for them."
+    )
     keep_versions: int = Field(
-        5, ge=0, le=10_000, description="Old versions kept besides the one in production and the pinned ones."
+        5,
+        ge=0,
+        le=10_000,
+        description="How many old versions to keep, besides the one in production and the pinned ones.",
     )
 
 
 class StepResources(Section):
-    """What a step may use where each step is a container of its own; on this machine it means nothing."""
+    """Resources of a step on Kubeflow, where each step has its own container; a local run ignores them."""
 
-    retries: int = Field(2, ge=0, le=100, description="Further tries of a step that failed or was killed.")
-    timeout_minutes: float | None = Field(None, gt=0, description="A try that takes longer is ended; empty: never.")
-    cpu: str | None = Field("1", pattern=r"^[0-9]+(\.[0-9]+)?m?$", description="Cores, such as 2 or 500m.")
-    memory: str | None = Field("4G", pattern=r"^[0-9]+(E|P|T|G|M|K|Ei|Pi|Ti|Gi|Mi|Ki)?$", description="Such as 8G.")
-    accelerator: str | None = Field(None, min_length=1, description="Kind, such as nvidia.com/gpu.")
-    accelerators: int = Field(0, ge=0, le=64, description="How many of that kind.")
+    retries: int = Field(2, ge=0, le=100, description="How often to retry a step that failed or was killed.")
+    timeout_minutes: float | None = Field(None, gt=0, description="A try that takes longer is stopped; empty: never.")
+    cpu: str | None = Field(
+        "1", pattern=r"^[0-9]+(\.[0-9]+)?m?$", description="CPU cores, such as 2 or 500m; empty: no limit."
+    )
+    memory: str | None = Field(
+        "4G", pattern=r"^[0-9]+(E|P|T|G|M|K|Ei|Pi|Ti|Gi|Mi|Ki)?$", description="Memory, such as 8G; empty: no limit."
+    )
+    accelerator: str | None = Field(None, min_length=1, description="Kind of accelerator, such as nvidia.com/gpu.")
+    accelerators: int = Field(0, ge=0, le=64, description="How many accelerators.")
 
     @field_validator("cpu", mode="before")
     @classmethod
@@ -120,15 +140,15 @@ class StepResources(Section):
 
 class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
-        default_factory=list, description="Arguments for Apache Beam; empty: in this process, in memory."
+        default_factory=list, description="Arguments for Apache Beam; empty: runs in this process, in memory."
     )
     every_step: StepResources = StepResources()
     steps: dict[str, StepResources] = Field(
-        default_factory=dict, description="Step -> resources of that step, in place of `every_step` as a whole."
+        default_factory=dict, description="Resources by step, which replace `every_step` as a whole."
     )
 
     def resources(self, step: str) -> StepResources:
-        """What a step may use."""
+        """The resources of a step."""
         return self.steps.get(step, self.every_step)
 
 
@@ -136,20 +156,22 @@ RunStatus = Literal["pushed", "not_pushed", "stopped", "failed", "restored", "sk
 
 
 class NotifyConfig(Section):
-    """Who is told how a run ended."""
+    """How people are told that a run has ended."""
 
     command: list[str] | None = Field(
         None,
-        description="Program and arguments, run without a shell, with the summary on standard input; empty: nobody.",
+        description="Program and arguments, run without a shell, with the summary on standard input; empty: nobody is "
+        "notified.",
     )
-    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="Until it is killed, with all that it started.")
+    timeout_seconds: float = Field(
+        60.0, gt=0, le=86_400, description="Time after which the program, and all that it started, is killed."
+    )
     # Not `on`, which YAML reads as true.
     when: list[RunStatus] = Field(
-        ["pushed", "not_pushed", "stopped", "failed", "restored"], description="After runs that ended so."
+        ["pushed", "not_pushed", "stopped", "failed", "restored"], description="How a run must end to run the program."
     )
-
     alert_after_refusals: int = Field(
-        3, ge=1, description="So many models refused in a row are somebody's business: `retrain` then exits with 4."
+        3, ge=1, description="After this many refused models in a row, `retrain` raises an alert and exits with 4."
     )
 
     @field_validator("command", mode="before")
@@ -161,12 +183,12 @@ class NotifyConfig(Section):
 
 
 class RetentionConfig(Section):
-    """How long is kept what nothing needs (`warmstart clean`)."""
+    """How long files that nothing needs are kept (`warmstart clean`)."""
 
     days: int = Field(
         30,
         ge=1,
         le=36_500,
-        description="What no run has used for so many days is removed; never what production, a version in serving/ "
-        "or the next run needs.",
+        description="Files that no run has used for this many days are removed, except those that production, a "
+        "version in serving/ or the next run needs.",
     )

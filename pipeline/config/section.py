@@ -1,4 +1,4 @@
-"""What the sections of the configuration share."""
+"""Types that the sections of the configuration share."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def regular_expression(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
     return pattern
 
 
 def absolute(folder: str) -> str:
-    """The folder as seen from everywhere; the names of TensorFlow Datasets and addresses stay."""
+    """The absolute path of a folder; names of TensorFlow Datasets and addresses stay as they are."""
     if not folder or folder.startswith("tfds:") or "://" in folder:
         return folder
     return str(Path(os.path.expanduser(folder)).absolute())

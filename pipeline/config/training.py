@@ -1,4 +1,4 @@
-"""What is learnt, from which pixels, and how."""
+"""What the models learn, from which pixels, and how."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SCHEMAS_FOLDER = Path(features.__file__).parent
 
 
 class TaskConfig(Section):
-    """What is learnt."""
+    """What the models learn to tell apart."""
 
     label: Literal["label", "species"] = Field(
-        "label", description="`label`: each data set's own classes; `species`: cat or dog for every data set."
+        "label", description="`label`: the classes of the data set; `species`: cat or dog, for every data set."
     )
-    schema_name: str = Field(description="Curated schema in schemas/, without .pbtxt.")
+    schema_name: str = Field(description="Name of the curated schema in schemas/, without .pbtxt.")
 
     @field_validator("schema_name")
     @classmethod
@@ -39,18 +39,19 @@ class TaskConfig(Section):
 class ImageConfig(Section):
     """How a photo becomes a tensor, in training and in serving."""
 
-    size: int = Field(160, ge=32, le=1024, description="Side of the square the photo is resized to, pixels.")
+    size: int = Field(160, ge=32, le=1024, description="Side of the square that a photo is resized to, in pixels.")
     resize_method: Literal["bilinear", "bicubic", "area"] = Field(
-        "bilinear", description="As `tf.image.resize` has it."
+        "bilinear", description="Method of `tf.image.resize`."
     )
     antialias: bool = Field(
         False,
-        description="Low-pass filter before shrinking. Off, as in the input pipelines the published feature "
-        "vectors were trained with; photos much larger than `size` gain from it at about half the speed.",
+        description="Applies a low-pass filter before shrinking a photo. Off by default, as in the input pipelines "
+        "that the published backbones were trained with. Photos much larger than `size` benefit from it, at about half "
+        "the speed.",
     )
     background: str = Field(
         str(WHITE),
-        description='What transparent parts of a photo are seen on: a name such as white, "#ffffff" in quotes, or '
+        description='Colour behind transparent parts of a photo: a name such as white, "#ffffff" in quotes, or '
         "[255, 255, 255].",
     )
 
@@ -63,7 +64,7 @@ class ImageConfig(Section):
         if isinstance(background, str) and re.fullmatch("#[0-9a-fA-F]{6}", background):
             return background.lower()
         if isinstance(background, str):
-            from PIL import ImageColor  # only for what is written otherwise: Pillow is slow to import
+            from PIL import ImageColor  # only for other notations: Pillow is slow to import
 
             with contextlib.suppress(TypeError, ValueError):  # the former where it has an alpha
                 return str(Colour(*ImageColor.getrgb(background)))
@@ -72,54 +73,66 @@ class ImageConfig(Section):
 
 class BackboneConfig(Section):
     handle: str = Field(
-        "efficientnet_lite0", description="Known name, TF-Hub URL, folder, or .tar.gz of an image feature vector."
+        "efficientnet_lite0",
+        description="Image feature vector to build on: a name that `warmstart backbone list` shows, a TF-Hub URL, a "
+        "folder or a .tar.gz.",
     )
 
 
 class HeadConfig(Section):
-    """What is put on the feature vector."""
+    """The classifier on top of the feature vector."""
 
     hidden_units: int = Field(0, ge=0, le=65_536, description="Width of a hidden ReLU layer; 0: none.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of the inputs of the last layer left out in training.")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="Share of the inputs of the last layer that are dropped in training."
+    )
 
 
 class AugmentationConfig(Section):
-    """Random changes of the training photos. Evaluation and serving never see them."""
+    """Random changes to the training photos. Evaluation and serving never see them."""
 
     mode: Literal["none", "views", "online"] = Field(
         "none",
-        description="`views`: a fixed number of changed copies goes through the backbone once, and is cached; "
-        "`online`: every epoch sees new changes, and runs the whole backbone each time.",
+        description="`views`: a fixed number of changed copies passes through the backbone once and is cached; "
+        "`online`: every epoch sees new changes and runs the whole backbone again.",
     )
-    views: int = Field(3, ge=1, le=100, description="Changed copies of each training photo, besides the photo itself.")
-    flip: bool = Field(True, description="Left and right are exchanged in every other photo.")
-    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Turns by up to this, either way.")
-    zoom: float = Field(0.1, ge=0, lt=1, description="Zooms by a factor in 1 +- this.")
-    scale_jitter: float = Field(0.2, ge=0, lt=1, description="Crops with sides down to 1 - this, anywhere.")
-    colour: float = Field(0.1, ge=0, lt=1, description="Brightness, contrast and saturation change up to this.")
+    views: int = Field(
+        3, ge=1, le=100, description="Changed copies of each training photo, in addition to the photo itself."
+    )
+    flip: bool = Field(True, description="Flips every other photo from left to right.")
+    rotation_degrees: float = Field(10.0, ge=0, le=180, description="Rotates by up to this angle, either way.")
+    zoom: float = Field(0.1, ge=0, lt=1, description="Zooms by a factor between 1 - zoom and 1 + zoom.")
+    scale_jitter: float = Field(
+        0.2, ge=0, lt=1, description="Crops a random part whose sides are at least 1 - scale_jitter of the photo's."
+    )
+    colour: float = Field(
+        0.1, ge=0, lt=1, description="Changes brightness, contrast and saturation by up to this share."
+    )
 
 
 class WarmStartConfig(Section):
-    """Where the fine-tuned model starts from, and the head of feature extraction where it fits."""
+    """The model that fine-tuning starts from, and feature extraction too if it fits."""
 
     source: str = Field(
         "feature_extraction",
-        description="`feature_extraction`: of this run; `production`: the model in production; or a SavedModel's "
-        "folder. A source that does not fit is named with the reason, and the run's own model takes its place. Feature "
-        "extraction starts from it too, if its backbone is the published one, and anew otherwise.",
+        description="`feature_extraction`: the model of this run; `production`: the model in production; or the folder "
+        "of a SavedModel. If a source does not fit, the run says why and uses its own model instead. Feature "
+        "extraction starts from the source too if its backbone is the published one, and from scratch otherwise.",
     )
     epochs: int | None = Field(
         None,
         ge=0,
         le=10_000,
-        description="Of a phase that starts from `source`, with all its variables and no new class, at most: a model "
-        "that has learnt from most of the photos needs fewer; empty: as many as the phase's own `epochs`.",
+        description="Maximum epochs of a phase that starts from `source` with all its variables and without a new "
+        "class. Such a model has already seen most of the photos and needs fewer; empty: the `epochs` of the phase.",
     )
     variables: str = Field(
-        ".*", description="Regular expression, from the start of a variable's name: what is copied from the source."
+        ".*",
+        description="Regular expression that matches the start of a variable's name: what to copy from the source.",
     )
     renamed: dict[str, str] = Field(
-        default_factory=dict, description="Variable of the new model -> its name in the source."
+        default_factory=dict,
+        description="Names in the source of variables that the new model names differently: new name, old name.",
     )
 
     @field_validator("source")
@@ -130,7 +143,7 @@ class WarmStartConfig(Section):
         folder = Path(os.path.expanduser(source)).absolute()
         if not (folder / "saved_model.pb").is_file():
             near = did_you_mean(source, ["feature_extraction", "production"])
-            raise ValueError(f"no SavedModel there{near or '; expected feature_extraction, production or its folder'}")
+            raise ValueError(f"there is no SavedModel{near or '; expected feature_extraction, production or a folder'}")
         return str(folder)
 
     @field_validator("variables")
@@ -140,59 +153,68 @@ class WarmStartConfig(Section):
 
 
 class TunerConfig(Section):
-    """KerasTuner over head and schedule, on the cached vectors."""
+    """KerasTuner's search over the head and the schedule, on cached vectors."""
 
-    trials: int = Field(0, ge=0, le=1000, description="Tried sets of values; 0: no tuning.")
-    epochs: int = Field(30, ge=1, le=10_000, description="Of each trial, at most.")
+    trials: int = Field(0, ge=0, le=1000, description="Sets of values to try; 0: no tuning.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Maximum epochs of each trial.")
 
 
 class PhaseConfig(Section):
-    epochs: int = Field(ge=0, le=10_000, description="At most.")
-    learning_rate: float = Field(gt=0, le=10, description="At its peak.")
+    epochs: int = Field(ge=0, le=10_000, description="Maximum number of epochs.")
+    learning_rate: float = Field(gt=0, le=10, description="Peak learning rate.")
     patience: int = Field(ge=1, description="Epochs without a better eval loss before training ends early.")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="Of the learning rate: it stays, or falls to 0 as a cosine does."
+        "constant", description="Schedule of the learning rate: constant, or falling to 0 along a cosine."
     )
-    warmup_fraction: float = Field(0.0, ge=0, lt=1, description="Share of all steps in which the rate rises from 0.")
+    warmup_fraction: float = Field(
+        0.0, ge=0, lt=1, description="Share of the steps in which the rate rises from 0 to its peak."
+    )
 
 
 class FeatureExtractionConfig(PhaseConfig):
     """Phase one: a new head on the frozen backbone, trained on cached feature vectors."""
 
-    epochs: int = Field(60, ge=1, le=10_000, description="At most.")
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="At its peak.")
+    epochs: int = Field(60, ge=1, le=10_000, description="Maximum number of epochs.")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak learning rate.")
     patience: int = Field(
         10, ge=1, description="Epochs without a better loss on the eval split before training ends early."
     )
 
 
 class FineTuningConfig(PhaseConfig):
-    """Phase two: warm-started from phase one, with a part of the backbone learning too."""
+    """Phase two: starts from phase one, and trains a part of the backbone too."""
 
-    epochs: int = Field(5, ge=0, le=10_000, description="At most; 0: the fine-tuned model is the one it starts from.")
-    learning_rate: float | None = Field(None, gt=0, le=10, description="Empty: a tenth of phase one's.")  # type: ignore[assignment]
+    epochs: int = Field(
+        5, ge=0, le=10_000, description="Maximum number of epochs; 0: the model it starts from is kept."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, description="Peak learning rate; empty: a tenth of phase one's."
+    )  # type: ignore[assignment]
     patience: int = Field(
         3, ge=1, description="Epochs without a better loss on the eval split before training ends early."
     )
     strategy: Literal["feature_extraction", "top", "all", "auto"] = Field(
         "top",
-        description="What learns besides the head: nothing, the top of the backbone, all of it, or chosen from the "
-        "number of photos and how similar the task is to ImageNet.",
+        description="What trains besides the head. `feature_extraction`: nothing; `top`: the top of the backbone; "
+        "`all`: the whole backbone; `auto`: a choice by the number of photos and how similar the task is to ImageNet.",
     )
     unfreeze: str | None = Field(
         None,
-        description="Of `top`: regular expression, from the start of a variable's name. With none of the four "
-        "`unfreeze` keys: the known backbone's own, or the last fifth of an unknown one's kernels.",
+        description="With `top`: regular expression that matches the start of the names of the variables to train. "
+        "With none of the four `unfreeze` keys: the known backbone's default, or the last fifth of the kernels of "
+        "another.",
     )
-    unfreeze_blocks: list[str] | None = Field(None, min_length=1, description="Of `top`: these blocks.")
-    unfreeze_last: int | None = Field(None, ge=1, description="Of `top`: the last so many kernels.")
-    unfreeze_fraction: float | None = Field(None, gt=0, le=1, description="Of `top`: this share of the kernels.")
+    unfreeze_blocks: list[str] | None = Field(None, min_length=1, description="With `top`: the blocks to train.")
+    unfreeze_last: int | None = Field(None, ge=1, description="With `top`: how many of the last kernels to train.")
+    unfreeze_fraction: float | None = Field(
+        None, gt=0, le=1, description="With `top`: the share of the kernels to train, counted from the last."
+    )
     block_rate: float = Field(
-        1.0, gt=0, le=1, description="Each block learns at this multiple of the rate of the block above it."
+        1.0, gt=0, le=1, description="Learning rate of each block, as a multiple of the rate of the block above it."
     )
-    stages: int = Field(1, ge=1, le=100, description="Gradual unfreezing: the blocks join in so many stages.")
+    stages: int = Field(1, ge=1, le=100, description="Stages of gradual unfreezing, in which the blocks join.")
     from_activations: bool = Field(
-        True, description="Trains from cached activations at the freeze boundary, where the backbone can be cut."
+        True, description="Trains from activations cached at the freeze boundary, if the backbone can be cut there."
     )
 
     @field_validator("unfreeze")
@@ -205,28 +227,34 @@ class FineTuningConfig(PhaseConfig):
         names = ("unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction")
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} say the same thing in two ways; expected one of them")
+            raise ValueError(f"{' and '.join(given)} were both given; expected one of them")
         if given and self.strategy != "top":
-            raise ValueError(f"{given[0]} belongs to strategy top, not to {self.strategy}; drop one of them")
+            raise ValueError(f"{given[0]} needs strategy top, but strategy is {self.strategy}; drop one of them")
         return self
 
 
 class TrainingConfig(Section):
-    seed: int = Field(42, ge=0, lt=2**31, description="Of everything drawn: head, order, augmentation, bootstrap.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Photos a step, in both phases.")
-    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="Of both phases.")
-    gradient_clip_norm: float | None = Field(None, gt=0, description="Largest norm of all gradients together.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label that goes to all classes alike.")
+    seed: int = Field(
+        42, ge=0, lt=2**31, description="Seed of everything random: head, order of photos, augmentation, bootstrap."
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="Photos in a training step, in both phases.")
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="Optimizer of both phases.")
+    gradient_clip_norm: float | None = Field(
+        None, gt=0, description="Largest norm of all gradients together; empty: any."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each label that is spread evenly over all classes."
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="`balanced`: a class weighs in inverse proportion to its number of photos."
+        "none", description="`balanced`: the weight of a class is inversely proportional to its number of photos."
     )
     mixed_precision: Literal["auto", "off"] = Field(
-        "auto", description="`auto`: float16 where a GPU has tensor cores; a CPU always calculates in float32."
+        "auto", description="`auto`: float16 on a GPU with tensor cores; a CPU always computes in float32."
     )
     calibrate: bool = Field(
         True,
-        description="The exported model divides its logits by one temperature, fitted on the eval split, so that a "
-        "probability of 80 % is right four times in five.",
+        description="Divides the logits of the exported model by a temperature, fitted on the eval split, so that "
+        "answers with a probability of 80 % are right four times in five.",
     )
     head: HeadConfig = HeadConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -168,7 +168,7 @@ def test_a_model_whose_layers_cannot_be_reached_is_said_to_be(photos, older_mode
     assert (code, errors) == (0, "")
     why = "Grad-CAM needs its layers, which cannot be reached: it accepts only encoded photos, not pixels"
     assert f"by occlusion. {why}" in output
-    assert "no feature maps, its layers cannot be reached" in output
+    assert "no feature maps, because its layers cannot be reached" in output
     assert sorted(file.name for file in Path("explanations").glob("[!.]*")) == ["0.heat_maps.png", "index.html"]
     page = Path("explanations/index.html").read_text()
     assert why in page
@@ -317,7 +317,7 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
         "photos/0.jpg", "--layers", "x", "--model", older_model
     )
     Path("file").touch()
-    assert "file cannot be written (File exists); give another folder with --out" in refused(
+    assert "file cannot be written (File exists); choose another folder with --out" in refused(
         "photos/0.jpg", *model, "--out", "file"
     )
     code, _, errors = explain("photos/0.jpg", "--method", "grad-cam", "--model", older_model)

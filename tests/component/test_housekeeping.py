@@ -24,8 +24,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.drift_gate import VECTORS_PROPERTY
 from deploy import housekeeping
-from deploy.cli import _Commands
-from deploy.commands.clean import clean as clean_command
+from deploy.cli import main
 from deploy.housekeeping import KEYS_FILE, REMOVED_FILE, clean, clean_root, configured_days
 from deploy.root import Root
 from schemas.errors import BadInput
@@ -576,7 +575,7 @@ def test_what_failed_and_killed_steps_left_is_removed_when_it_is_old(history):
     assert lost.exists()
     history.day += 29
     [left] = [one for one in history.clean().removed if one.what == "artifacts/Train/model/9999"]
-    assert left.why == "ML Metadata does not know it, and nothing in it has changed for 31 days"
+    assert left.why == "unknown to ML Metadata, and unchanged for 31 days"
     assert not lost.exists()
 
 
@@ -622,7 +621,7 @@ def test_logs_and_working_folders_go_and_what_history_shows_stays(history):
     assert cleaned[f"reports/{runs[1]}"] == "run.log of a run that ended 31 days ago"
     assert sorted(os.listdir(history.root.reports / runs[0])) == ["config.yaml", "index.html", "summary.json"]
     assert (history.root.reports / runs[2] / "run.log").exists()  # the newest
-    assert "what steps needed while they ran, 30 days or more ago" in cleaned["artifacts/*/.system"]
+    assert "working folders of steps that ran 30 days or more ago" in cleaned["artifacts/*/.system"]
     assert list(history.root.artifacts.glob("*/.system/*/*")) == []
 
 
@@ -651,15 +650,15 @@ def test_vectors_go_when_their_photo_is_in_no_span_that_is_kept_or_their_backbon
     cleaned = {one.what: (one.why, one.bytes) for one in history.clean().removed if one.what.startswith("vectors")}
     assert cleaned == {
         "vectors/backbone": (
-            "vectors of photos that are in no span that is kept, 2 of them, made 30 days or more ago",
+            "2 vectors of photos in no span that is kept, made 30 days or more ago",
             200,
         ),
         "vectors/backbone-views-1": (
-            "vectors of photos that are in no span that is kept, 1 of them, made 30 days or more ago",
+            "1 vectors of photos in no span that is kept, made 30 days or more ago",
             100,
         ),
         "vectors/other-backbone": (
-            "vectors of a backbone, code or augmentation not in use, 3 of them, made 30 days or more ago",
+            "3 vectors of a backbone, code or augmentation not in use, made 30 days or more ago",
             300,
         ),
     }
@@ -694,7 +693,7 @@ def test_states_of_interrupted_trainings_go_when_they_are_old(history):
         file.write_bytes(b"state")
         os.utime(file, (history.now - age * DAY, history.now - age * DAY))
     [one] = history.clean().removed
-    assert (one.what, one.why) == ("resume/fine_tuning/old.npz", "state of a training that was interrupted 31 days ago")
+    assert (one.what, one.why) == ("resume/fine_tuning/old.npz", "state of a training interrupted 31 days ago")
     assert os.listdir(history.root.resume / "fine_tuning") == ["new.npz"]
 
 
@@ -708,7 +707,7 @@ def test_what_was_set_aside_goes_when_it_has_lain_there_long_enough(history):
         os.utime(folder, (history.now - age * DAY, history.now - age * DAY))
     [one] = history.clean().removed
     assert one.what == "set-aside/long-ago"
-    assert one.why == "of steps that ML Metadata does not know any more, set aside 31 days ago"
+    assert one.why == "outputs of steps that ML Metadata no longer knows, set aside 31 days ago"
     assert os.listdir(history.root.set_aside) == ["lately"]
 
 
@@ -779,7 +778,7 @@ def test_a_process_killed_in_the_middle_leaves_work_that_the_next_one_ends(histo
     assert left > 3
     again = history.clean()
     why = [one.why for one in again.removed]
-    assert why.count("left over from a cleaning that was interrupted") == left
+    assert why.count("left over from an interrupted cleaning") == left
     assert history.clean().removed == []
     check_promises(history, 30)
 
@@ -803,7 +802,7 @@ def test_an_active_run_is_one_sentence_and_nothing_is_removed(history):
         before = tree(history.root.artifacts)
         code, output = call("--root", str(history.root.folder), "--days", "0")
         assert code == 2
-        assert output.startswith(f"error: another run is active on {history.root.folder} (tonight, process ")
+        assert output.startswith(f"error: another run is active in {history.root.folder} (tonight, process ")
         assert output.count("\n") == 1
         assert tree(history.root.artifacts) == before
         code, output = call("--root", str(history.root.folder), "--days", "0", "--dry-run")
@@ -815,8 +814,7 @@ def test_an_active_run_is_one_sentence_and_nothing_is_removed(history):
 
 def call(*arguments: str) -> tuple[int, str]:
     """Exit code and everything that a person sees."""
-    group = _Commands("warmstart", commands={"clean": clean_command})
-    result = CliRunner().invoke(group, ["clean", *arguments])
+    result = CliRunner().invoke(main, ["clean", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 
@@ -838,7 +836,7 @@ def test_the_command_prints_what_and_why_and_how_much(history):
     assert [line.split()[0] for line in lines[1 : 1 + len(shown["removed"])]] == [o["what"] for o in shown["removed"]]
     assert lines[-1].startswith(f"{len(shown['removed'])} removed, ")
     code, output = call("--root", folder)
-    assert (code, output) == (0, "nothing to remove: what is there is needed, or was used less than 30 days ago\n")
+    assert (code, output) == (0, "nothing to remove: everything is needed, or was used less than 30 days ago\n")
 
 
 def test_days_come_from_the_newest_run_s_configuration(history):
@@ -870,7 +868,7 @@ def test_a_root_that_nothing_ran_on_is_clean(tmp_path):
     assert clean_root(root).removed == []
     code, output = call("--root", str(tmp_path))
     assert code == 2
-    assert "is no root folder of warmstart" in output
+    assert "is not a root folder of warmstart" in output
 
 
 def test_a_damaged_store_is_one_sentence_and_nothing_is_removed(history):
@@ -899,14 +897,14 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_removed(history, monkey
         code, output = call("--root", str(history.root.folder))
     assert code == 2
     what = f"artifacts/Window/photos/{stuck.name}"
-    assert f"could not be removed, the first was {what} (Permission denied: {stuck})" in output.splitlines()[-1]
+    assert f"could not be removed, first {what} (Permission denied: {stuck})" in output.splitlines()[-1]
     assert stuck.exists()
     assert len(list(history.root.artifacts.glob("Window/photos/*"))) == 2
     told = [json.loads(line) for line in (history.root.folder / REMOVED_FILE).read_text().splitlines()]
     assert [line["error"] for line in told if "error" in line] == [f"Permission denied: {stuck}"]
     code, output = call("--root", str(history.root.folder))
     assert code == 0
-    assert f"{what}  left over from a cleaning that was interrupted" in output
+    assert f"{what}  left over from an interrupted cleaning" in output
     assert not stuck.exists()
 
 
@@ -929,7 +927,7 @@ def test_a_root_on_kubeflow_is_cleaned_through_its_metadata_service(tmp_path):
         history.day += 40
     code, output = call("--root", str(history.root.folder))
     assert code == 2
-    assert "give its address with --metadata" in output
+    assert "give the address of ML Metadata with --metadata" in output
     with metadata_service(database) as address:
         cleaned = clean_root(history.root, 30, address)
         assert len(artifacts_removed(cleaned)) > 5
@@ -944,7 +942,7 @@ def test_another_store_than_the_root_s_own_removes_nothing(tmp_path):
     before = tree(history.root.folder, but=(".lock", ".owner.json"))
     empty, other = tmp_path / "empty.sqlite", tmp_path / "other.sqlite"
     History(tmp_path / "other-root", database=other).run("refused")
-    for database, said in ((empty, "knows no run of the pipeline 'pets'"), (other, "does not know it")):
+    for database, said in ((empty, "has no run of the pipeline 'pets'"), (other, "belongs to another metadata store")):
         code, output = call("--root", str(history.root.folder), "--metadata", f"sqlite://{database}", "--days", "0")
         assert code == 2, output
         assert said in output
@@ -954,7 +952,7 @@ def test_another_store_than_the_root_s_own_removes_nothing(tmp_path):
     local.run("refused")
     code, output = call("--root", str(local.root.folder), "--metadata", f"sqlite://{other}")
     assert code == 2
-    assert "leave --metadata out" in output
+    assert "leave out --metadata" in output
 
 
 def test_a_run_on_kubeflow_that_has_no_summary_yet_is_waited_for_for_a_day(tmp_path):
@@ -964,7 +962,7 @@ def test_a_run_on_kubeflow_that_has_no_summary_yet_is_waited_for_for_a_day(tmp_p
         history.day += 40
     run = history.run("killed")
     history.day += 0.5
-    with pytest.raises(BadInput, match=f"the run {run} on .* has no summary and was at work less than a day ago"):
+    with pytest.raises(BadInput, match=f"the run {run} in .* has no summary and was active less than a day ago"):
         history.clean()
     history.day += 1
     assert len(artifacts_removed(history.clean())) > 0

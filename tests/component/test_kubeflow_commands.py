@@ -237,17 +237,20 @@ BAD = {
     "step": (["--set", "runtime.steps.FinTuning.memory=8G"], "runtime.steps names FinTuning"),
     "photos": (["--data", "/photos"], "the data folder /photos is not below /warmstart"),
     "relative photos": (["--data", "photos"], "photos is not below /warmstart"),
-    "separator": (["--data", "/warmstart/a;b"], "has a semicolon"),
+    "separator": (["--data", "/warmstart/a;b"], "contains a semicolon"),
     "span": (["--span", "17"], "there are no spans in /warmstart/photos"),
     "root": (["--root", "runs"], "the root runs is not below /warmstart"),
-    "root with a pattern": (["--root", "/warmstart/runs [v2]"], "the root /warmstart/runs [v2] has [ in its path"),
+    "root with a pattern": (
+        ["--root", "/warmstart/runs [v2]"],
+        "the path of the root, /warmstart/runs [v2], contains [",
+    ),
     "pipeline root": (["--tfx-pipeline-root", "/tfx"], "the pipeline root /tfx is neither below /warmstart"),
-    "mount": (["--mount", "/"], "is no folder that a volume can be mounted at"),
-    "claim": (["--volume-claim", "My_Claim"], "--volume-claim 'My_Claim' is no name that Kubernetes takes"),
-    "secret": (["--metadata-secret", "My_Secret"], "--metadata-secret 'My_Secret' is no name that Kubernetes takes"),
-    "metadata": (["--metadata", "localhost:8080"], "the metadata address 'localhost:8080' is none"),
-    "password": (["--metadata", "mysql://ann:hidden@db/meta"], "has a password in it"),
-    "image": (["--image", "Not An Image"], "'Not An Image' is no image reference"),
+    "mount": (["--mount", "/"], "is not a folder that a volume can be mounted at"),
+    "claim": (["--volume-claim", "My_Claim"], "--volume-claim 'My_Claim' is not a valid name in Kubernetes"),
+    "secret": (["--metadata-secret", "My_Secret"], "--metadata-secret 'My_Secret' is not a valid name in Kubernetes"),
+    "metadata": (["--metadata", "localhost:8080"], "'localhost:8080' is not a metadata address"),
+    "password": (["--metadata", "mysql://ann:hidden@db/meta"], "contains a password"),
+    "image": (["--image", "Not An Image"], "'Not An Image' is not an image reference"),
 }
 
 
@@ -435,7 +438,7 @@ def test_followed_to_a_bad_end(stub, image, monkeypatch):
     assert lines[-4:] == [
         "status: failed",
         "  FineTuning: OOMKilled (exit code 137)",
-        "  Report: its log in Kubeflow says why",
+        "  Report: see its log in Kubeflow",
         "  2 tasks failed",
     ]
 
@@ -453,7 +456,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(stub, image, monkeypatch):
     play(stub, monkeypatch, frame("RUNNING", task("prepare", "RUNNING")), sleep=interrupt)
     output = done("submit", *wanted(image), "--follow")
     [run_id] = stub.state.runs
-    assert output.splitlines()[-1] == f"no longer following; the run goes on: {stub.address}/#/runs/details/{run_id}"
+    assert output.splitlines()[-1] == f"no longer following; the run continues: {stub.address}/#/runs/details/{run_id}"
 
 
 def test_a_run_that_cannot_be_followed_any_more_goes_on(stub, image, monkeypatch):
@@ -464,7 +467,7 @@ def test_a_run_that_cannot_be_followed_any_more_goes_on(stub, image, monkeypatch
     line = result.output.splitlines()[-1]
     assert line.startswith("error: Kubeflow Pipelines at ")
     assert "refused the token" in line
-    assert "the run goes on: " in line
+    assert "the run continues: " in line
     assert stub.state.counts() == (1, 1, 1, 1, 0)
 
 
@@ -510,7 +513,7 @@ def test_without_an_endpoint_and_a_kubeconfig_there_is_one_line(command, monkeyp
 def test_a_refused_token_is_one_line_that_does_not_repeat_it(command, monkeypatch):
     with KfpApiStub(token="right") as stub:
         monkeypatch.setenv("KFP_ENDPOINT", stub.address)
-        assert "wants a token; give one (KFP_TOKEN)" in refused(*command)
+        assert "requires a token; give one (KFP_TOKEN)" in refused(*command)
         monkeypatch.setenv("KFP_TOKEN", TOKEN)
         line = refused(*command)
         assert "refused the token" in line
@@ -523,7 +526,7 @@ def test_an_unknown_namespace_is_one_line(command, monkeypatch):
     with KfpApiStub(many_users=True) as stub:
         monkeypatch.setenv("KFP_ENDPOINT", stub.address)
         assert "has no namespace 'team-b' that you may use" in refused(*command, "--namespace", "team-b")
-        assert "is no name of a Kubernetes namespace" in refused(*command, "--namespace", "Team B")
+        assert "is not a valid Kubernetes namespace" in refused(*command, "--namespace", "Team B")
         assert stub.state.counts() == NOTHING
 
 
@@ -531,7 +534,7 @@ def test_an_unknown_namespace_is_one_line(command, monkeypatch):
     ("v1", "1.8.5", "is Kubeflow Pipelines 1.8.5"),
     ("v2", "2.4.1", "is version 2.4.1; the pipeline needs 2.5.0 or newer"),
     ("html", "2.5.0", "answered with a web page"),
-    ("other", "2.5.0", "is no Kubeflow Pipelines 2.x"),
+    ("other", "2.5.0", "is not Kubeflow Pipelines 2.x"),
 ])  # fmt: skip
 def test_a_server_that_will_not_do_is_one_line(command, monkeypatch, kind, version, told):
     with KfpApiStub(kind, version=version) as stub:
@@ -555,7 +558,7 @@ def test_flags_go_before_the_environment(command, monkeypatch):
 @pytest.mark.parametrize("command", [["submit"], SCHEDULE], ids=["submit", "schedule"])
 def test_a_name_taken_by_another_pipeline_is_one_line(stub, image, command):
     stub.add_pipeline(PIPELINE, description="somebody else's")
-    assert f"the name '{PIPELINE}' is taken by another pipeline" in refused(*command, *wanted(image))
+    assert f"the name '{PIPELINE}' is taken by a pipeline at" in refused(*command, *wanted(image))
     assert stub.writes() == []
 
 
@@ -567,7 +570,7 @@ def test_a_name_taken_by_another_pipeline_is_one_line(stub, image, command):
 @pytest.mark.parametrize("how", [{"status": 400, "message": "no quota"}, {"after": True}, {"drop": True}])
 def test_what_fails_at_the_last_step_leaves_nothing_behind(stub, image, command, last, how):
     stub.fail("POST", last, **how)
-    assert "what it had made was taken away again" in refused(*command, *wanted(image))
+    assert "what had been created was deleted again" in refused(*command, *wanted(image))
     assert stub.state.counts() == NOTHING
 
 
@@ -610,7 +613,7 @@ def test_a_schedule_is_set_shown_changed_and_deleted(stub, image):
 
     assert done("schedule", "delete", "nightly") == "schedule nightly: deleted\n"
     assert stub.state.recurring_runs == {}
-    assert done("schedule", "list") == "there are no schedules of warmstart\n"
+    assert done("schedule", "list") == "warmstart has created no schedules here\n"
     assert json.loads(done("schedule", "list", "--json")) == []
 
 
@@ -671,5 +674,5 @@ def test_a_schedule_whose_run_is_going_on_stays(stub, image):
     stub.add_run({"experiment_id": made["experiment_id"], "recurring_run_id": schedule_id, "display_name": "one"})
     moved = ["schedule", "set", "nightly", "--cron", "0 4 * * *", *wanted(image)]
     for arguments in (moved, ["schedule", "delete", "nightly"]):
-        assert "a run of the schedule 'nightly' is going on" in refused(*arguments)
+        assert "a run of the schedule 'nightly' is in progress" in refused(*arguments)
     assert list(stub.state.recurring_runs) == [schedule_id]

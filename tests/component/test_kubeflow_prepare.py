@@ -17,10 +17,10 @@ from deploy import data_folders, local
 from deploy.display import ConsoleDisplay
 from deploy.kubeflow import prepare as preparing
 from deploy.kubeflow.compiler import Cluster
-from deploy.kubeflow.package import Wanted, make_graph, resolve
+from deploy.kubeflow.package_request import PackageRequest, make_graph, resolve
 from deploy.kubeflow.plan import PIPELINE_FILE, PREPARE, STOPPED, Note, Plan, read_notes, read_plan, write_note
 from deploy.kubeflow.prepare import bind, prepare, read_config
-from deploy.kubeflow.report import report
+from deploy.kubeflow.report_task import report
 from deploy.metadata_address import PASSWORD_VARIABLE, connect
 from deploy.root import Root
 from pipeline.config import Config, load_config
@@ -85,8 +85,8 @@ def test_the_span_of_a_run_goes_before_that_of_the_package():
         ("cats", "", "", "", "unknown configuration 'cats'; did you mean 'cats_vs_dogs'?"),
         ("/warmstart/absent.yaml", "", "", "", "configuration file /warmstart/absent.yaml does not exist"),
         ("", "", "", "", "unknown configuration ''"),
-        (NAME, "", "", "", "no photos given"),
-        (NAME, "/a;/b", "", "", "cats_vs_dogs has a folder already"),
+        (NAME, "", "", "", "no folder given: say"),
+        (NAME, "/a;/b", "", "", "cats_vs_dogs already has a folder"),
         (NAME, "/a", "17", "", "there are no spans in /a"),
         (NAME, "/a/{SPAN}", "17; image.size=64", "", "expected a span's number"),
         (NAME, "/a", "", "image.size", "expected key=value"),
@@ -111,11 +111,11 @@ def test_what_was_asked_for_at_home_is_what_the_cluster_reads(tmp_path):
     )
     settings = ["image.size=64", "release.guarded_slices=[label, image_size]", "training.gradient_clip_norm=1e-3"]
     asked = [
-        Wanted(NAME, Cluster("image:1"), overrides=settings),
-        Wanted("species", Cluster("image:1", mount="/data"), data=["oxford_iiit_pet=/data/{YYYY}/{MM}/{DD}",
+        PackageRequest(NAME, Cluster("image:1"), overrides=settings),
+        PackageRequest("species", Cluster("image:1", mount="/data"), data=["oxford_iiit_pet=/data/{YYYY}/{MM}/{DD}",
                "cats_vs_dogs=/data/{YYYY}{MM}{DD}"], span="2026-11-22"),
-        Wanted("image_folder", Cluster("image:1"), data=["gs://bucket/span-{SPAN:3}"], span="7"),
-        Wanted(str(file), Cluster("image:1"), overrides=settings),
+        PackageRequest("image_folder", Cluster("image:1"), data=["gs://bucket/span-{SPAN:3}"], span="7"),
+        PackageRequest(str(file), Cluster("image:1"), overrides=settings),
     ]  # fmt: skip
     for wanted in asked:
         found = resolve(wanted)
@@ -143,7 +143,7 @@ def config(photos) -> Config:
 @pytest.fixture(scope="module")
 def nodes() -> list[str]:
     """Steps of the package that `cats_vs_dogs` is compiled to."""
-    return list(make_graph(resolve(Wanted(NAME, Cluster("image:1"))))[1])
+    return list(make_graph(resolve(PackageRequest(NAME, Cluster("image:1")))))
 
 
 class Place:
@@ -228,7 +228,7 @@ def test_the_next_run_has_a_plan_of_its_own(place, config, nodes):
 )
 def test_a_configuration_with_other_steps_than_the_package_is_refused(place, photos, nodes, overrides, told):
     other = load_config(NAME, overrides, [str(photos)])
-    with pytest.raises(BadInput, match="other steps than the package was compiled with") as error:
+    with pytest.raises(BadInput, match="differ from those that the package was compiled with") as error:
         prepare(other, place.root, "run-1", place.address, nodes)
     assert f"({told}); compile the package with this configuration" in sentence(error)
     assert read_plan(place.root.reports / "run-1") is None
@@ -352,7 +352,7 @@ def refused(place: Place, name: str = NAME) -> str:
 def test_a_second_root_of_the_same_name_is_refused(tmp_path):
     Place(tmp_path).bind()
     text = refused(Place(tmp_path, root="another"))
-    assert f"knows the pipeline {NAME!r} with another root than {tmp_path / 'another'}" in text
+    assert f"has a pipeline {NAME!r} with another root than {tmp_path / 'another'}" in text
     assert "another name" in text
 
 
@@ -372,7 +372,7 @@ def test_a_root_of_another_store_is_refused(tmp_path):
     (place.root.artifacts / "Make").mkdir()
     fresh = Place(tmp_path, store="fresh")
     text = refused(fresh)
-    assert f"belongs to another metadata store than {fresh.address}, which does not know it" in text
+    assert f"belongs to another metadata store than {fresh.address}" in text
 
 
 def test_a_root_that_ran_on_a_laptop_is_refused(tmp_path):
@@ -382,7 +382,7 @@ def test_a_root_that_ran_on_a_laptop_is_refused(tmp_path):
     ran.root.metadata.write_bytes(b"")
     (left.root.artifacts / "Make").mkdir()
     for place in (ran, left):
-        assert f"holds results whose metadata are not at {place.address}" in refused(place)
+        assert f"has results whose metadata is not at {place.address}" in refused(place)
         assert not place.root.store_mark().exists()
 
 
@@ -392,7 +392,7 @@ def test_a_pipeline_that_somebody_else_ran_under_this_name_is_refused(place):
     store = place.store()
     kind = store.put_context_type(metadata_store_pb2.ContextType(name="pipeline"))
     store.put_contexts([metadata_store_pb2.Context(type_id=kind, name=NAME)])
-    assert f"knows a pipeline {NAME!r} that is none of warmstart's" in refused(place)
+    assert f"has a pipeline {NAME!r} that warmstart did not run" in refused(place)
     place.root.folder.joinpath(".pipeline").unlink()
     place.bind("another_name")
 

@@ -127,7 +127,7 @@ def test_bad_files_are_named_with_their_reasons_and_the_others_answered(photos, 
         "and with data.convert also WebP, TIFF, AVIF, HEIC.",
         "error: photos/b/cut.jpg is a truncated JPEG; copy it again.",
         "error: absent.jpg cannot be read: No such file or directory.",
-        f"error: {os.devnull} is no file; expected a photo.",
+        f"error: {os.devnull} is not a file; expected a photo.",
         "24 of 29 files were answered",
     ]
     code, output, _ = predict(*arguments, "--json")
@@ -225,13 +225,13 @@ def test_the_version_in_production_answers_unless_another_is_asked_for(photos, c
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (shutil.rmtree, "is no SavedModel: it has no saved_model.pb"),
+        (shutil.rmtree, "has no saved_model.pb, so it is not a SavedModel"),
         (lambda folder: (folder / "saved_model.pb").write_bytes(b"\xff" * 99), "is damaged and cannot be loaded"),
         (lambda folder: shutil.rmtree(folder / "variables"), "is damaged and cannot be loaded"),
-        (lambda folder: shutil.rmtree(folder / "assets.extra"), "is none of warmstart's: it has no assets.extra"),
+        (lambda folder: shutil.rmtree(folder / "assets.extra"), "was not made by warmstart: it has no assets.extra"),
         (
             lambda folder: tf.saved_model.save(tf.Module(), str(folder)),
-            "is none of warmstart's: it has no assets.extra/labels.txt, or no signature serving_default",
+            "was not made by warmstart: it has no assets.extra/labels.txt, or no signature serving_default",
         ),
     ],
 )

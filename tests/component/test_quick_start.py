@@ -116,7 +116,7 @@ print(json.dumps({{
     "went_quickly": went_quickly,
     "heavy": [name for name in {HEAVY} if name in sys.modules],
     "components": sorted(name for name in sys.modules if name.startswith("tfx.components")),
-    "hiding": any(isinstance(finder, quick_start._Hiding) for finder in sys.meta_path),
+    "hiding": any(isinstance(finder, quick_start._HidingFinder) for finder in sys.meta_path),
     "no_beam": isinstance(base_beam_executor.beam, quick_start._LateBeam),
     "no_tensorflow_files": tensorflow_gfile.TensorflowFilesystem is None,
     "local_files": registry.get_filesystem_for_path("/tmp/x") is local.LocalFilesystem,
@@ -169,7 +169,7 @@ def test_exactly_the_known_modules_of_tfx_go_on_without_what_is_hidden():
         """
 import json, sys
 from deploy import quick_start
-hiding = quick_start._Hiding()
+hiding = quick_start._HidingFinder()
 sys.meta_path.insert(0, hiding)
 quick_start._import_core()
 print(json.dumps([[name, *[m for m in importing if m in sys.modules]] for name, importing in hiding.missed]))
@@ -392,7 +392,7 @@ PLAIN = [False, True, True, ["--word", "two words"]]
     [
         (
             "quick_start.KNOWN_TO_GO_ON -= {'tfx.utils.doc_controls'}",
-            "tfx.utils.doc_controls goes on without tensorflow, and this is not known of it",
+            "tfx.utils.doc_controls works without tensorflow, which is not among the known cases",
         ),
         ("quick_start.HIDDEN += ('docker',)", "ModuleNotFoundError: docker is hidden"),
     ],

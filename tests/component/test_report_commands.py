@@ -70,12 +70,12 @@ def test_a_whole_name_is_no_beginning_of_others(runs):
     ("arguments", "said"),
     [
         (["nowhere"], "there is no run 'nowhere' in runs/cats_vs_dogs/reports; choose one, such as b7e1, c0de, 2026-"),
-        (["2026"], "2 runs in runs/cats_vs_dogs/reports begin with '2026'; choose one, such as 2026-11-02, 2026-11-01"),
+        (["2026"], "2 runs in runs/cats_vs_dogs/reports start with '2026'; choose one, such as 2026-11-02, 2026-11-01"),
         ([""], "there is no run '' in"),
         (["../serving"], "there is no run '../serving' in"),
-        (["c0de", "--compare", "c0de", "b7e1"], "the run 'c0de' was given with --compare; expected either a run"),
+        (["c0de", "--compare", "c0de", "b7e1"], "the run 'c0de' was given in addition to --compare"),
         (["--compare", "c0de", "x"], "there is no run 'x' in"),
-        (["--root", "elsewhere"], "is no root folder of warmstart"),
+        (["--root", "elsewhere"], "is not a root folder of warmstart"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_found_is_said_in_one_sentence(runs, arguments, said):
@@ -90,7 +90,7 @@ def test_what_cannot_be_found_is_said_in_one_sentence(runs, arguments, said):
 def test_before_anything_ran_there_is_no_page(root):
     code, _, error = warmstart("report")
     assert code == 2
-    assert "no run is in runs/cats_vs_dogs/reports yet; start one with `warmstart run`" in error
+    assert "there are no runs in runs/cats_vs_dogs/reports yet; start one with `warmstart run`" in error
 
 
 @pytest.mark.parametrize("summary", [PUSHED, STOPPED])
@@ -110,7 +110,8 @@ def test_a_run_that_was_killed_has_neither_page_nor_summary(root):
     code, _, error = warmstart("report")
     assert code == 2
     assert (
-        "the run killed has no runs/cats_vs_dogs/reports/killed/summary.json: it is running now, or was killed" in error
+        "the run killed has no runs/cats_vs_dogs/reports/killed/summary.json: it is still running, or it was killed"
+        in error
     )
 
 
@@ -118,8 +119,8 @@ def test_a_run_that_was_killed_has_neither_page_nor_summary(root):
     ("content", "said"),
     [
         ("{", "cannot be read (Expecting property name"),
-        ("[]", "is no summary of a run (it has no schema_version)"),
-        ('{"schema_version": 1}', "is not as this version writes it"),
+        ("[]", "is not the summary of a run (it has no schema_version)"),
+        ('{"schema_version": 1}', "was written by another version"),
         (b"\xff\xfe", "cannot be read ("),
     ],
 )
@@ -164,7 +165,7 @@ def test_history_as_a_page_names_every_run(runs):
     page = Path(output.strip()).read_text(encoding="utf-8")
     for run in ("2026-11-01", "b7e1", "c0de", "&lt;b&gt;bold", "killed"):
         assert f"<bdi>{run}</bdi>" in page
-    assert "it was killed; the next run says how far it came" in page
+    assert "it was killed; the next run reports how far it got" in page
     assert "Accuracy of the winner on the test split" in page
     # It is not taken for a run.
     assert len(json.loads(warmstart("history", "--json")[1])["runs"]) == 5

@@ -19,7 +19,7 @@ from schemas.errors import BadInput
 from schemas.release import Release
 from schemas.summary import ProductionSummary, Summary
 
-NOTHING_NEW = "nothing is new: these photos were trained on already"
+NOTHING_NEW = "nothing is new: the model has already been trained on these photos"
 TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"
 
 
@@ -42,7 +42,7 @@ class Night:
         self.why_not = NOTHING_NEW
         monkeypatch.setattr(night, "_nothing_to_do", lambda config, root: self.why_not)
 
-    def retrain(self, *settings: str) -> night.Retrained:
+    def retrain(self, *settings: str) -> night.RetrainResult:
         config = load_config("cats_vs_dogs", [*self.settings, *settings], self.data)
         return night.retrain(config, self.root, None)
 
@@ -119,7 +119,7 @@ def test_without_a_whole_copy_somebody_is_called_every_night(nights):
     for _ in range(2):
         done = nights.retrain()
         assert (done.status, done.exit_code) == ("failed", 4)
-        assert "; no whole copy of it is left, so put it back from a backup, or `warmstart rollback`" in done.alert
+        assert "; no intact copy is left" in done.alert
     assert [line["exit_code"] for line in nights.lines] == [4, 4]
     assert len(nights.notified) == 2
 
@@ -193,7 +193,7 @@ def test_a_disk_that_takes_nothing_does_not_keep_the_notifier_from_being_called(
     done = nights.retrain()
     assert (done.status, done.exit_code) == ("failed", 1)
     assert len(nights.notified) == 1
-    assert any("no line was added to" in note for note in done.notes)
+    assert any("retrain.jsonl cannot be written" in note for note in done.notes)
 
 
 def test_a_notifier_that_fails_is_a_note(nights):
@@ -210,7 +210,7 @@ def test_damaged_metadata_are_one_sentence(nights, monkeypatch):
     with pytest.raises(BadInput) as error:
         nights.retrain()
     assert str(error.value).startswith(
-        f"ML Metadata's file {nights.root.metadata} cannot be read (file is not a database)"
+        f"the ML Metadata file {nights.root.metadata} cannot be read (file is not a database)"
     )
     assert nights.lines[-1]["status"] == "stopped"
     assert len(nights.notified) == 1
@@ -230,7 +230,7 @@ def test_a_run_that_was_killed_before_it_wrote_anything_is_closed(nights):
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["status"], summary["reason"]) == (
         "failed",
-        "the run was killed; the next run went on from its last finished step",
+        "the run was killed; the next run continued after its last finished step",
     )
     assert "the run was killed" in (folder / "index.html").read_text()
     assert nights.root.runs_without_summary(except_for="another") == []
@@ -242,8 +242,7 @@ def test_a_run_that_had_pushed_is_pushed_however_it_ended(nights):
     told = run_summary.summarise(run_summary.Run("r", nights.root), "failed", "no space is left")
     assert (told.status, told.reason) == (
         "pushed",
-        f"a model is in production as version {nights.version}; after that the run did not end as it should: no space "
-        "is left",
+        f"a model is in production as version {nights.version}, but the run failed after the push: no space is left",
     )
     assert run_summary.summarise(run_summary.Run("other", nights.root), "failed", "no").status == "failed"
 

@@ -163,7 +163,7 @@ def test_a_page_that_cannot_be_made_fails_no_run(config, tmp_path, monkeypatch):
     page = (tmp_path / PAGE_FILE).read_text()
     assert "the data &lt;are&gt; wrong" in page
     assert (
-        "the page could not be made: TypeError: &lt;b&gt;no such thing&lt;/b&gt;; the details are in summary.json"
+        "the full page could not be written: TypeError: &lt;b&gt;no such thing&lt;/b&gt;; the details are in summary"
         in page
     )
 

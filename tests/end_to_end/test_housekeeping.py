@@ -92,4 +92,4 @@ def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew
     code, output = warmstart("rollback", "--root", str(root))
     assert code == 0, output
     code, output = warmstart("clean", "--root", str(root))
-    assert (code, output) == (0, "nothing to remove: what is there is needed, or was used less than 30 days ago\n")
+    assert (code, output.startswith("nothing to remove: ")) == (0, True)

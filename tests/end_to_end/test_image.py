@@ -42,7 +42,7 @@ def test_the_image_is_built_and_runs_the_pipeline_read_only_as_any_user():
         r"warmstart-test:1: \d.*[MG]B, user 1000:1000, no build tools, backbone converted, runs read-only as any user",
         verdict,
     )
-    assert done.stdout.count("status: skipped  only a part of the pipeline was asked for") == 2
+    assert done.stdout.count("status: skipped  only a part of the pipeline ran") == 2
     assert "uid=12345 gid=0" in done.stdout
     assert "uid=1000 gid=1000" in done.stdout
 

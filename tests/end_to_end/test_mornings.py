@@ -118,7 +118,7 @@ def test_mornings(mornings):
         morning = nights.night()
         assert morning.called("stopped", 2), morning.output
         assert "files were rejected" in morning.reason
-        assert f"; it is span 2 in {span}, and is left out as soon as its folder has another name" in morning.reason
+        assert f"; it is span 2 in {span}, " in morning.reason
     (nights.data / "span-2").rename(nights.data / "left-out-2")
     assert nights.night().is_quiet()
 
@@ -145,7 +145,7 @@ def test_mornings(mornings):
     (nights.root / "metadata.sqlite").write_bytes(content)
     morning = nights.night()
     assert morning.called("stopped", 2), morning.output
-    assert "`warmstart repair` puts the copy of" in morning.reason
+    assert "run `warmstart repair`" in morning.reason
     assert warmstart("doctor", f"--root={nights.root}", "--no-start")[0] == 2
     code, output = warmstart("repair", f"--root={nights.root}")
     assert code == 0, output

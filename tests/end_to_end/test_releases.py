@@ -189,7 +189,7 @@ def test_another_data_set_is_scored_by_species_and_breed(sample, shaded, small, 
         "--set=evaluation.further_label=label",
     )
     assert code == 2, output
-    assert "are of classes that are not learnt (" in output
+    assert "have classes that the model does not learn (" in output
 
 
 def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production(shaded, small, tmp_path):

@@ -86,7 +86,8 @@ def test_nights_one_after_another(nights):
     runs = sorted((nights.root / "reports").iterdir())
     code, output, noted = nights.night()
     assert (code, noted["status"]) == (0, "skipped"), output
-    assert noted["reason"] == "nothing is new: these spans were trained on already"
+    assert noted["reason"].startswith("nothing is new: ")
+    assert "spans" in noted["reason"]
     assert noted["run_id"] is None
     assert sorted((nights.root / "reports").iterdir()) == runs
 
@@ -108,7 +109,7 @@ def test_spans_that_come_late_or_go_away(nights):
     nights.add(4, slice(5, None, 8))
     code, output, _ = nights.night("serving.maximum_megabytes=0.001", "notify.alert_after_refusals=2")
     assert code == 4, output
-    assert "alert: cats_vs_dogs: 2 models in a row were refused, production stays as it is" in output
+    assert "alert: cats_vs_dogs: 2 models in a row were refused" in output
     summary = nights.summary()
     # Two spans to learn from, and the first one to test on.
     assert summary["window"]["spans"] == ["1", "3", "4"]

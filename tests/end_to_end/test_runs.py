@@ -170,7 +170,7 @@ def kill_in(step: str, data: Path, root: Path, settings: list[str]) -> None:
         if step == "FeatureVectorGen":
             code, output = warmstart("run", "--config=cats_vs_dogs", f"--data={data}", f"--root={root}")
             assert code == 2
-            assert f"another run is active on {root}" in output
+            assert f"another run is active in {root}" in output
             assert f"process {process.pid}" in output
         time.sleep(1.0)
     finally:

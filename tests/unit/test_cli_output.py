@@ -241,7 +241,7 @@ def test_a_run_s_log_is_shown_as_it_grows_only_when_verbose(tmp_path, loudness):
 def test_notes_are_left_out_when_quiet(said):
     write_sample_photos(Path("sample"), photos=24, seed=1)
     words = ["schedule", "--cron", "0 3 * * *", "--config", "cats_vs_dogs", "--data", "sample/cats_vs_dogs", "--print"]
-    assert "put this into the crontab" in said(*words).stderr
+    assert "add this line to your crontab" in said(*words).stderr
     quiet = said("-q", *words)
     assert (quiet.exit_code, quiet.stderr) == (0, "")
     assert quiet.stdout == said(*words).stdout

@@ -64,9 +64,9 @@ def _repeated(levels: int, times: int) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (_repeated(12, 9), "it holds more than 20,000 values, those counted that its aliases repeat"),
+        (_repeated(12, 9), "it has more than 20,000 values, including those that its aliases repeat"),
         (f"notify: {{command: {'[' * 5000 + ']' * 5000}}}", "it is nested more than 32 levels deep"),
-        ("notify: &notify\n  command: [*notify]\n", "the alias *notify is a part of what it stands for"),
+        ("notify: &notify\n  command: [*notify]\n", "the alias *notify is part of what it stands for"),
     ],
     ids=["repeated", "nested", "endless"],
 )
@@ -255,13 +255,13 @@ def test_data_for_one_data_set(data, folder):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ([], "no photos given: say where the image_folder photos are with --data DIR"),
-        ([""], "no photos given"),
-        (["image_folder="], "no photos given"),
+        ([], "no folder given: say where the image_folder photos are with --data DIR"),
+        ([""], "no folder given: say"),
+        (["image_folder="], "no folder given: say"),
         (["image_foldr=/x"], "--data image_foldr=/x: unknown data set 'image_foldr'; did you mean 'image_folder'?"),
         (["cats_vs_dogs=/x"], "this configuration has no data set cats_vs_dogs; expected image_folder"),
-        (["/x", "/y"], "--data /y: image_folder has a folder already; expected one folder a data set"),
-        (["image_folder=/x", "image_folder=/x"], "image_folder has a folder already"),
+        (["/x", "/y"], "--data /y: image_folder already has a folder; expected one folder for each data set"),
+        (["image_folder=/x", "image_folder=/x"], "image_folder already has a folder"),
     ],
 )  # fmt: skip
 def test_wrong_data_for_one_data_set(data, says):
@@ -283,7 +283,7 @@ def test_data_for_two_data_sets():
         ([*BOTH, "/x"], "--data /x: this configuration has 2 data sets"),
         ([*BOTH, "image_folder=/x"], "has no data set image_folder; expected cats_vs_dogs or oxford_iiit_pet"),
         (["cats_vs_dog=/x", *BOTH], "--data cats_vs_dog=/x: unknown data set 'cats_vs_dog'; did you mean"),
-        ([*BOTH, "cats_vs_dogs=/other"], "cats_vs_dogs has a folder already"),
+        ([*BOTH, "cats_vs_dogs=/other"], "cats_vs_dogs already has a folder"),
     ],
 )  # fmt: skip
 def test_wrong_data_for_two_data_sets(data, says):
@@ -387,8 +387,8 @@ SPAN_EXPECTED = "expected a span's number such as 17, a day such as 2026-11-22, 
         (NUMBERED, "1" + "0" * 18, f"data.span (=1{'0' * 18}): {SPAN_EXPECTED}"),
         (DATED, "'2026-02-30'", f"data.span (='2026-02-30'): {SPAN_EXPECTED}"),
         (DATED, "2026-11-22T03:00:00Z", "data.span (=datetime.datetime(2026, 11, 22, 3, 0"),
-        (NUMBERED, "2026-11-22", f"data.span is 2026-11-22, but the spans of {NUMBERED} are numbers; expected one"),
-        (DATED, "17", f"data.span is 17, but the spans of {DATED} are days; expected one such as 2026-11-22"),
+        (NUMBERED, "2026-11-22", f"data.span is 2026-11-22, but the spans of {NUMBERED} are numbers; expected a span"),
+        (DATED, "17", f"data.span is 17, but the spans of {DATED} are days; expected a span such as 2026-11-22"),
         ("/photos", "17", f"data.span is 17, but there are no spans in /photos; expected a path such as {NUMBERED}"),
         ("tfds:flowers", "17", "data.span is 17, but there are no spans in tfds:flowers; expected"),
     ],
@@ -437,12 +437,12 @@ TEST_SPANS_EXPECTED = "expected a list of spans, by number such as [1, 2] or by 
             ("all", "'all'"), ("[first]", "['first']"), ("['2026-02-30']", "['2026-02-30']"),
         ]),
         ("/photos", "window=4", f"data.window is 4, but there are no spans in /photos; expected a path such as "
-         f"{NUMBERED}, or no data.window"),
+         f"{NUMBERED}, or leave out data.window"),
         ("/photos", "window=all", "data.window is all, but there are no spans in /photos; expected"),
         ("/photos", "test_spans=[3, 4]", "data.test_spans has 3, but there are no spans in /photos; expected"),
         (NUMBERED, "test_spans=[17, 2026-11-22]", f"data.test_spans has 2026-11-22, but the spans of {NUMBERED} are "
-         "numbers; expected one such as 17"),
-        (DATED, "test_spans=[17]", f"data.test_spans has 17, but the spans of {DATED} are days; expected one such as "),
+         "numbers; expected a span such as 17"),
+        (DATED, "test_spans=[17]", f"data.test_spans has 17, but the spans of {DATED} are days; expected a span such "),
         *((NUMBERED, f"success_file={text}", f"data.success_file (={found}): expected the name of a file in each "
            "span's folder, such as _SUCCESS, without a /") for text, found in [
             ("a/b", "'a/b'"), ("/_SUCCESS", "'/_SUCCESS'"), ("..", "'..'"), ("''", "''"), ('"a\\0"', "'a\\x00'"),
@@ -461,7 +461,7 @@ def test_a_window_that_cannot_be_had(data, override, says):
 
 def test_a_window_of_no_folder_yet_is_no_problem_of_its_own():
     assert problems_of("image_folder", ["data.window=4", "data.test_spans=[1]"])[0].endswith(
-        "no photos given: say where the image_folder photos are with --data DIR"
+        "no folder given: say where the image_folder photos are with --data DIR"
     )
 
 
@@ -472,18 +472,18 @@ def test_spans_of_two_data_sets_go_together():
     assert load_config("species", overrides, ["cats_vs_dogs=/cats/{SPAN}", "oxford_iiit_pet=/pets/s{SPAN:2}"])
     for other in ("/pets/{YYYY}{MM}{DD}", "/pets/{SPAN}/{VERSION}"):
         assert problems_of("species", data=["cats_vs_dogs=/cats/{SPAN}", f"oxford_iiit_pet={other}"]) == [
-            f"configuration species: data.sources has /cats/{{SPAN}} and {other}; expected either numbers or days in "
-            "all of them, and {VERSION} in all of them or in none"
+            f"configuration species: data.sources has /cats/{{SPAN}} and {other}; expected all of them to "
+            "use numbers or all days, and {VERSION} in all of them or in none"
         ]
     assert problems_of("species", ["data.span=17"], BOTH)[0].endswith(
         "data.span is 17, but there are no spans in /cats and /pets; expected a path such as /photos/span-{SPAN}, or "
-        "no data.span"
+        "leave out data.span"
     )
 
 
 def test_a_span_without_a_folder_is_no_problem_of_its_own():
     assert problems_of("image_folder", ["data.span=17"])[0].endswith(
-        "no photos given: say where the image_folder photos are with --data DIR"
+        "no folder given: say where the image_folder photos are with --data DIR"
     )
 
 

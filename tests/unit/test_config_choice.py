@@ -14,7 +14,7 @@ from deploy.root import Root
 from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
 
-CATS_AND_DOGS, PETS = "cats and dogs, using --config cats_vs_dogs", "Oxford-IIIT Pets, using --config oxford_iiit_pet"
+CATS_AND_DOGS, PETS = "cats and dogs; using --config cats_vs_dogs", "Oxford-IIIT Pets; using --config oxford_iiit_pet"
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_data_set_s_name_is_that_of_its_configuration(flowers):
 
 @pytest.mark.parametrize("data", [[], ["a", "b"], ["cats_vs_dogs=a", "oxford_iiit_pet=b"]])
 def test_several_folders_need_a_configuration(data):
-    with pytest.raises(BadInput, match="without --config; expected one folder, or --config"):
+    with pytest.raises(BadInput, match="without --config; expected a single folder, or --config"):
         chosen(*data)
 
 

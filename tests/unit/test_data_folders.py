@@ -6,7 +6,7 @@ import pytest
 
 from components.serving_folder.files import model_identity
 from deploy import data_folders
-from deploy.data_folders import default_root, refuse_other_classes, understand
+from deploy.data_folders import default_root, refuse_other_classes, survey_data
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.errors import BadInput
@@ -78,14 +78,14 @@ def test_photos_of_what_production_does_not_know_are_refused_before_anything_is_
 ):
     config = load_config("image_folder", settings, [str(photos(here / "photos", *classes))])
     if passes:
-        refuse_other_classes(config, root, understand(config))
+        refuse_other_classes(config, root, survey_data(config))
         return
     with pytest.raises(BadInput) as error:
-        refuse_other_classes(config, root, understand(config))
+        refuse_other_classes(config, root, survey_data(config))
     assert str(error.value) == (
-        f"the root folder {root.folder} has a model of cat, dog in production, and these photos are of "
-        f"{', '.join(classes)}, so the two could not be compared; give other photos another folder with --root, or set "
-        "release.incomparable=floors to let them take this one over"
+        f"the model in production in {root.folder} knows cat, dog, but these photos show {', '.join(classes)}, so the "
+        "two cannot be compared; give these photos a root of their own with --root, or set release.incomparable=floors "
+        "to replace the model anyway"
     )
 
 
@@ -93,24 +93,24 @@ def test_a_span_may_have_one_class_of_those_that_production_knows(here, root):
     pattern = f"{here}/span-{{SPAN}}"
     photos(here / "span-1", "dog")
     config = load_config("image_folder", ["data.window=2", "data.settle_seconds=0"], [pattern])
-    refuse_other_classes(config, root, understand(config))
+    refuse_other_classes(config, root, survey_data(config))
     photos(here / "span-2", "rose")
-    with pytest.raises(BadInput, match="these photos are of rose"):
-        refuse_other_classes(config, root, understand(config))
+    with pytest.raises(BadInput, match="these photos show rose"):
+        refuse_other_classes(config, root, survey_data(config))
 
 
 def test_a_first_run_and_an_unknown_model_are_not_in_the_way(here, root):
     config = load_config("image_folder", data=[str(photos(here / "photos", "rose", "tulip"))])
-    refuse_other_classes(config, Root(here / "new"), understand(config))
+    refuse_other_classes(config, Root(here / "new"), survey_data(config))
     (root.serving / "99999999999").mkdir()
-    refuse_other_classes(config, root, understand(config))
+    refuse_other_classes(config, root, survey_data(config))
 
 
 def test_what_is_to_be_read_is_counted(here):
     config = load_config("image_folder", data=[str(photos(here / "photos", "rose", "tulip"))])
-    understood = understand(config)
-    assert (understood.photos, understood.photo_bytes) == (8, 8 * len(b"a photo by its name"))
-    assert (understood.classes, understood.whole) == ({"rose", "tulip"}, True)
+    survey = survey_data(config)
+    assert (survey.photos, survey.photo_bytes) == (8, 8 * len(b"a photo by its name"))
+    assert (survey.classes, survey.whole) == ({"rose", "tulip"}, True)
 
 
 def test_a_stopped_span_is_named_with_the_ways_out(here):
@@ -119,6 +119,6 @@ def test_a_stopped_span_is_named_with_the_ways_out(here):
     for settings in (["data.window=2"], []):
         config = load_config("image_folder", ["data.settle_seconds=0", *settings], [f"{here}/span-{{SPAN}}"])
         assert data_folders.ways_out(config) == (
-            f"; it is span 7 in {here}/span-7, and is left out as soon as its folder has another name"
+            f"; it is span 7 in {here}/span-7, and renaming its folder leaves it out"
         )
     assert data_folders.ways_out(load_config("image_folder", data=[str(here / "span-1")])) == ""

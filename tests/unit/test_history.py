@@ -201,7 +201,7 @@ def test_a_damaged_summary_is_named_and_harms_no_other(root, text):
     runs = json.loads(output)["runs"]
     assert [run["status"] for run in runs] == ["pushed", "unreadable", "unfinished"]
     assert runs[1]["reason"].startswith(f"{damaged / 'summary.json'} cannot be read (")
-    assert runs[2]["reason"] == "it was killed; the next run says how far it came"
+    assert runs[2]["reason"] == "it was killed; the next run reports how far it got"
     assert "summary.json cannot be read" in warmstart("history")[1]
 
 
@@ -229,10 +229,10 @@ def test_rollback_says_what_it_did_and_how_servers_learn_of_it(root, push):
     assert code == 0
     assert third > second
     assert output.startswith(
-        f"version {third}, with the content of version {first}, is in production in place of version {second}: "
+        f"version {third}, a copy of version {first}, replaces version {second} in production: "
         f"runs/cats_vs_dogs/serving/{third}\n"
     )
-    assert "TensorFlow Serving takes up the highest version" in output
+    assert "TensorFlow Serving picks up the highest version" in output
     assert root.serving_folder().manifest(third).reason == "dogs became cats"
     code, _, _ = warmstart("rollback", second)
     assert code == 0
@@ -251,11 +251,11 @@ def test_rollback_while_a_run_is_active(root, push):
         (["rollback", "17"], "error: version 17 is unknown; choose one of "),
         (["pin", "17"], "error: version 17 does not exist; choose one of "),
         (["pin", "17", "--remove"], "error: version 17 is not pinned; there is no other version to choose"),
-        (["history", "--root", "absent"], "is no root folder of warmstart"),
-        (["predict", "x.jpg", "--version", "17"], "error: version 17 is not in "),
+        (["history", "--root", "absent"], "is not a root folder of warmstart"),
+        (["predict", "x.jpg", "--version", "17"], "error: there is no version 17 in "),
         (["predict", "x.jpg", "--model", "x", "--version", "17"], "error: --model was given with --root or --version"),
         (["predict", "x.jpg", "--model", "x", "--root", "y"], "error: --model was given with --root or --version"),
-        (["predict", "empty"], "error: there is no photo in empty; expected files such as cat.jpg"),
+        (["predict", "empty"], "error: no photos found in empty; expected files such as cat.jpg"),
         (["run", "--config", "cats_vs_dogs", "--force-push", " "], "error: --force-push was given without a reason"),
         (["run", "--config", "cats_vs_dogs", "--force-push", ""], "error: --force-push was given without a reason"),
     ],
@@ -289,10 +289,13 @@ def test_a_disk_that_cannot_be_written_is_said(root, push, monkeypatch):
 def test_pins_are_set_and_taken_off(root, push):
     first = push("a")
     code, output, _ = warmstart("pin", first)
-    assert (code, output) == (0, f"version {first} is pinned: no push removes it\n")
+    assert (code, output) == (0, f"version {first} is pinned; no push will remove it\n")
     assert root.serving_folder().pinned() == [first]
     code, output, _ = warmstart("pin", first, "--remove")
-    assert (code, output) == (0, f"version {first} is no longer pinned; it leaves when it is old enough\n")
+    assert (code, output) == (
+        0,
+        f"version {first} is no longer pinned; a later push removes it once it is old enough\n",
+    )
     assert root.serving_folder().pinned() == []
 
 

@@ -169,7 +169,7 @@ def test_a_task_that_was_killed_has_not_said_so_itself():
     notes = {PREPARE: Note("complete"), "Make": Note("complete"), "Use": Note(RUNNING)}
     status, reason = why_it_ended(PLAN, notes)
     assert status == FAILED
-    assert reason.startswith("Use was killed while it was at work")
+    assert reason.startswith("Use was killed while it was running")
     assert "runtime.steps.Use.memory" in reason
 
 

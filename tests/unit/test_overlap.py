@@ -24,20 +24,21 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("inner", "says"),
-    [("", r"the folder of the root \(.*\) is that of"), ("/runs/x", r"the folder of the root \(.*\) lies in that of"),
-     ("/..", r"the folder of the photos of image_folder \(.*\) lies in that of the root")],
+    [("", r"the folder of the root \(.*\) is the same as that of"),
+     ("/runs/x", r"the folder of the root \(.*\) is inside that of"),
+     ("/..", r"the folder of the photos of image_folder \(.*\) is inside that of the root")],
 )  # fmt: skip
 def test_a_root_and_photos_in_each_other_are_refused_and_nothing_is_made(photos, inner, says):
     before = sorted(photos.parent.rglob("*"))
     config = load_config("image_folder", data=[str(photos)])
-    with pytest.raises(BadInput, match=says + r".*; give another with --root"):
+    with pytest.raises(BadInput, match=says + r".*; choose another root with --root"):
         data_folders.check_places(config, Root(f"{photos}{inner}"))
     assert sorted(photos.parent.rglob("*")) == before
 
 
 def test_a_link_hides_nothing(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
-    with pytest.raises(BadInput, match="lies in that of"):
+    with pytest.raises(BadInput, match="is inside that of"):
         data_folders.check_places(load_config("image_folder", data=[str(tmp_path / "link")]), Root(photos / "runs"))
 
 
@@ -64,7 +65,7 @@ def test_photos_to_evaluate_on_lie_apart_from_those_to_learn_from(photos, tmp_pa
         "image_folder", [f"evaluation.further={{image_folder: {photos}/cat}}", "evaluation.further_label=label"],
         [str(photos)],
     )  # fmt: skip
-    with pytest.raises(BadInput, match=r"the photos to evaluate on of image_folder .* lies in that of the photos"):
+    with pytest.raises(BadInput, match=r"the photos to evaluate on of image_folder .* is inside that of the photos"):
         data_folders.check_places(config, Root(tmp_path / "root"))
 
 
@@ -72,7 +73,9 @@ def test_photos_to_evaluate_on_lie_apart_from_those_to_learn_from(photos, tmp_pa
 def test_a_root_that_would_be_read_as_a_pattern_is_refused(sign):
     with pytest.raises(BadInput) as error:
         refuse_pattern("the root folder", f"/r{sign}v2]")
-    assert f"/r{sign}v2] has {sign} in its path, which Apache Beam reads as a pattern" in str(error.value)
+    assert f"the path of the root folder, /r{sign}v2], contains {sign}, which Apache Beam reads as a pattern" in str(
+        error.value
+    )
     refuse_pattern("the root folder", "/r @home, 100% {x} ü #1")
 
 
@@ -82,10 +85,10 @@ def test_both_are_told_before_anything_is_made(photos, command, monkeypatch):
     before = sorted(photos.rglob("*"))
     result = CliRunner().invoke(main, [command, "--config=image_folder", "--data=."])
     assert (result.exit_code, sorted(photos.rglob("*"))) == (2, before)
-    assert "lies in that of the photos of image_folder" in result.output
+    assert "is inside that of the photos of image_folder" in result.output
     result = CliRunner().invoke(main, [command, "--config=image_folder", "--data=.", f"--root={photos}/../[v2]"])
     assert (result.exit_code, sorted(photos.parent.rglob("*"))) == (2, [photos, *before])
-    assert "has [ in its path" in result.output
+    assert "contains [, which" in result.output
 
 
 def test_what_a_run_wrote_is_never_read_as_photos(photos):

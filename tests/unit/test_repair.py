@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from components.serving_folder.files import model_identity
+from components.serving_folder.folder import ServingFolder
 from deploy import cli, disks, metadata_file, temporary
 from deploy.repair import repair_all, set_aside_unknown
 from deploy.root import Root, failure
@@ -64,7 +65,8 @@ def test_a_damaged_file_is_refused_and_repaired_by_its_copy(root):
     damage(root.metadata)
     damaged = root.metadata.read_bytes()
     with pytest.raises(
-        BadInput, match=r"metadata\.sqlite (is damaged|cannot be read) .*`warmstart repair` puts the copy"
+        BadInput,
+        match=r"metadata\.sqlite (is damaged|cannot be read) .*run `warmstart repair`, which restores the copy",
     ):
         metadata_file.refuse_damaged(root.metadata)
     [repair] = repair_all(root)
@@ -74,12 +76,14 @@ def test_a_damaged_file_is_refused_and_repaired_by_its_copy(root):
     assert metadata_file.last_execution(root.metadata) == 60
     [aside] = root.folder.glob("metadata.sqlite.damaged-*")
     assert aside.read_bytes() == damaged
-    assert repair_all(root) == []
+    assert list(repair_all(root)) == []
 
 
 def test_without_a_copy_the_sentence_says_what_to_do(root):
     root.metadata.write_bytes(b"no database " * 50)
-    with pytest.raises(BadInput, match="there is no whole copy of it, so move the file away: the next run starts anew"):
+    with pytest.raises(
+        BadInput, match="there is no intact copy, so move the file away: the next run starts from scratch"
+    ):
         metadata_file.refuse_damaged(root.metadata)
     [repair] = repair_all(root)
     assert not repair.done
@@ -159,7 +163,30 @@ def test_the_command_says_what_it_did(root):
     damage(root.metadata)
     code, output = said()
     assert code == 2
-    assert "there is no whole copy of it" in output
+    assert "there is no intact copy" in output
+
+
+def test_an_error_names_the_repairs_that_were_made_before_it(root, monkeypatch):
+    def full(self, places):
+        raise OSError(28, "No space left on device")
+
+    model = root.artifacts / "Pusher" / "pushed_model" / "4"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").write_text("graph")
+    version = root.serving_folder().push(model, model_identity(model), Release(), None).version
+    (root.serving / str(version) / "saved_model.pb").unlink()
+    monkeypatch.setattr(ServingFolder, "restore", full)
+    result = CliRunner().invoke(cli.main, ["repair", "--root", str(root.folder)])
+    assert result.exit_code == 2
+    assert "(No space left on device); nothing was changed" in result.stderr
+    make_metadata(root.metadata, 60)
+    metadata_file.make_copy(root.metadata)
+    damage(root.metadata)
+    result = CliRunner().invoke(cli.main, ["repair", "--root", str(root.folder)])
+    assert result.exit_code == 2
+    assert "(No space left on device); done before that: the ML Metadata file " in result.stderr
+    assert "nothing was changed" not in result.stderr
+    metadata_file.refuse_damaged(root.metadata)
 
 
 # ---- temporary files
@@ -216,7 +243,7 @@ def test_the_disk_that_is_full_is_named(root, monkeypatch, full, said):
         (
             {"root": 400_000_000},
             r"the disk of the root \(.*\) has 400 MB free, and this run needs about 1\.2 GB there; free some "
-            r"\(`warmstart clean` removes what nobody needs\), or give another root with --root",
+            r"space, for example with `warmstart clean`, or choose another root with --root",
         ),
         (
             {"files": 4096},

@@ -70,8 +70,8 @@ def test_a_second_run_is_refused_and_told_of_the_first(root, holder):
     with pytest.raises(BadInput) as error, root.lock("mine"):
         pytest.fail("two runs in one root")
     assert str(error.value) == (
-        f"another run is active on {root.folder} (2024-02-29T12-00-00Z, process {holder.pid}); wait for it, or use "
-        "--root"
+        f"another run is active in {root.folder} (2024-02-29T12-00-00Z, process {holder.pid}); wait for it to "
+        "end, or choose another --root"
     )
 
 
@@ -169,7 +169,7 @@ def test_the_refusal_needs_no_readable_owner(root, holder, owner):
     (root.folder / ".owner.json").unlink()
     if owner is not None:
         (root.folder / ".owner.json").write_text(owner)
-    with pytest.raises(BadInput, match=f"another run is active on {root.folder}; wait for it"), root.lock("mine"):
+    with pytest.raises(BadInput, match=f"another run is active in {root.folder}; wait for it"), root.lock("mine"):
         pytest.fail("two runs in one root")
 
 
@@ -181,7 +181,7 @@ def test_a_root_is_prepared_again_by_its_own_pipeline_only(root):
         root.prepare("species")
     assert str(error.value) == (
         f"the root folder {root.folder} belongs to the pipeline 'cats_vs_dogs', and a run of 'species' would replace "
-        "its model in production; give another folder with --root"
+        "its model in production; choose another folder with --root"
     )
 
 
@@ -200,7 +200,7 @@ def test_a_root_that_cannot_be_written(tmp_path, below):
         folder = tmp_path / "root"
         folder.mkdir()
         (folder / "reports").write_text("x")
-    with pytest.raises(BadInput, match=rf"root folder {folder} cannot be written \(.+\); give another with --root"):
+    with pytest.raises(BadInput, match=rf"root folder {folder} cannot be written \(.+\); choose another with --root"):
         Root(folder).prepare("species")
 
 
@@ -261,7 +261,7 @@ def test_the_only_root_is_found_and_of_several_none_is_guessed(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput) as error:
         find_root(None)
-    assert str(error.value) == f"there is no root folder below {tmp_path}/runs; give one with --root"
+    assert str(error.value) == f"there is no root folder below {tmp_path}/runs; name one with --root"
     (tmp_path / "runs" / "notes").mkdir(parents=True)
     Root("runs/cats_vs_dogs").prepare("cats_vs_dogs")
     assert find_root(None).folder == tmp_path / "runs" / "cats_vs_dogs"
@@ -285,6 +285,6 @@ def test_a_folder_that_is_no_root_is_refused(tmp_path, name):
     with pytest.raises(BadInput) as error:
         find_root(str(tmp_path / name))
     assert str(error.value) == (
-        f"{tmp_path / name} is no root folder of warmstart (it has no file .pipeline); give the one that was given to "
-        "`warmstart run`"
+        f"{tmp_path / name} is not a root folder of warmstart (it has no file .pipeline); give the folder "
+        "that `warmstart run` used"
     )

@@ -26,6 +26,7 @@ from click.testing import CliRunner, Result
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from deploy import crontab, systemd
 from deploy import schedule as schedules
 from deploy.cli import main
 from deploy.schedule import Schedule
@@ -80,13 +81,13 @@ class Machine:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         for name in ("WARMSTART_CACHE", "XDG_CACHE_HOME", "SUDO_USER"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(schedules, "_RUNNING", folder / "running")
-        monkeypatch.setattr(schedules, "_LINGERING", folder / "linger")
-        monkeypatch.setitem(schedules._UNITS, "system", self.system_units)
+        monkeypatch.setattr(systemd, "_RUNNING", folder / "running")
+        monkeypatch.setattr(systemd, "_LINGERING", folder / "linger")
+        monkeypatch.setitem(systemd._UNITS, "system", self.system_units)
         monkeypatch.chdir(folder / "work")
 
     def without_systemd(self) -> None:
-        self.monkeypatch.setattr(schedules, "_RUNNING", self.folder / "nothing")
+        self.monkeypatch.setattr(systemd, "_RUNNING", self.folder / "nothing")
 
     def calls(self) -> list[str]:
         """What systemctl was asked since the last time."""
@@ -210,7 +211,7 @@ def test_systemd_starts_at_the_times_of_the_timetable(given_ones, moment):
             if "never comes" in str(error):  # 30 February
                 continue
             raise
-        asked.append(schedules.on_calendar(when, zone))
+        asked.append(systemd.on_calendar(when, zone))
         wanted.append([time.astimezone(timezone.utc) for time in when.next_times(3, after)])
     assume(asked)
     for expression, found, expected in zip(asked, systemds_times(asked, after, 3), wanted, strict=True):
@@ -226,7 +227,7 @@ def test_systemd_and_the_timetable_agree_when_clocks_change(cron, zone):
     for day in (datetime(2027, 3, 28), datetime(2027, 3, 14), datetime(2026, 11, 1), datetime(2026, 10, 25)):
         after = (day - timedelta(hours=14)).replace(tzinfo=timezone.utc)
         wanted = [time.astimezone(timezone.utc) for time in when.next_times(60, after)]
-        assert systemds_times([schedules.on_calendar(when, zone)], after, 60) == [wanted]
+        assert systemds_times([systemd.on_calendar(when, zone)], after, 60) == [wanted]
 
 
 @needs_analyze
@@ -252,7 +253,7 @@ def test_systemd_would_tell_a_wrong_conversion():
     ],
 )
 def test_a_cron_expression_in_the_words_of_systemd(cron, zone, written):
-    assert schedules.on_calendar(timetable(cron, zone or "UTC", zone or "UTC"), zone) == written
+    assert systemd.on_calendar(timetable(cron, zone or "UTC", zone or "UTC"), zone) == written
 
 
 @given(expressions())
@@ -262,7 +263,7 @@ def test_the_fields_for_a_crontab_mean_the_same_and_need_no_clever_cron(cron):
     except BadInput as error:
         assume("never comes" not in str(error))
         raise
-    written = schedules.crontab_fields(when, None)
+    written = crontab.crontab_fields(when, None)
     assert [values for _, values in cron_fields(written)] == [values for _, values in cron_fields(cron)]
     # Debian's cron refuses `5/15`; names and ranges of names are read by some.
     assert re.fullmatch(r"[0-9*,\- ]+", written)
@@ -278,14 +279,14 @@ def test_the_fields_for_a_crontab_mean_the_same_and_need_no_clever_cron(cron):
     ],
 )
 def test_a_time_in_another_zone_is_shifted_for_cron_where_that_is_exact(monkeypatch, cron, zone, machines, written):
-    monkeypatch.setattr(schedules, "machine_zone", lambda: machines)
-    assert schedules.crontab_fields(timetable(cron, zone, zone), zone) == written
+    monkeypatch.setattr(crontab, "machine_zone", lambda: machines)
+    assert crontab.crontab_fields(timetable(cron, zone, zone), zone) == written
 
 
 def test_a_time_in_another_zone_is_refused_for_cron_where_it_is_not(monkeypatch):
-    monkeypatch.setattr(schedules, "machine_zone", lambda: "UTC")
-    with pytest.raises(BadInput, match=r"cron has no time zones, the machine's is UTC, .* '0 3 \* \* \*' in Europe/Be"):
-        schedules.crontab_fields(timetable(NIGHTLY, "Europe/Berlin", "Europe/Berlin"), "Europe/Berlin")
+    monkeypatch.setattr(crontab, "machine_zone", lambda: "UTC")
+    with pytest.raises(BadInput, match=r"cron uses the machine's time zone, UTC, .* '0 3 \* \* \*' in Europe/Be"):
+        crontab.crontab_fields(timetable(NIGHTLY, "Europe/Berlin", "Europe/Berlin"), "Europe/Berlin")
 
 
 def test_the_zone_of_the_machine_is_read_as_systemd_reads_it(tmp_path, monkeypatch):
@@ -301,7 +302,7 @@ def test_the_zone_of_the_machine_is_read_as_systemd_reads_it(tmp_path, monkeypat
     assert schedules.machine_zone() == "Europe/Berlin"
     local.unlink()
     local.write_bytes(b"TZif")
-    with pytest.raises(BadInput, match="does not tell the name of the machine's time zone; give one with --time-zone"):
+    with pytest.raises(BadInput, match="does not say which time zone the machine is in; name it with --time-zone"):
         schedules.machine_zone()
     name.write_text("America/Havana\n")
     assert schedules.machine_zone() == "America/Havana"
@@ -401,7 +402,7 @@ def systemd_reads() -> Iterator:
 def test_systemd_reads_every_word_as_it_was_given(systemd_reads, tmp_path):
     words = ("/usr/bin/env", *HOSTILE, *hostile_words(300))
     schedule = made(words, Path('/var/50% of "it\'s" $HOME \\ %h'))
-    text = schedules.unit_files(schedule)["warmstart-x.service"]
+    text = systemd.unit_files(schedule)["warmstart-x.service"]
     command, environment, where = systemd_reads(text)
     assert tuple(command) == words
     assert "\nExecStart=:/usr/bin/env " in text  # it prints $HOME with and without the colon, which keeps it as it is
@@ -411,13 +412,13 @@ def test_systemd_reads_every_word_as_it_was_given(systemd_reads, tmp_path):
 
 def test_systemd_reads_words_without_a_dollar_as_older_versions_do(systemd_reads):
     words = ("/usr/bin/env", *[word for word in HOSTILE if "$" not in word])
-    text = schedules.unit_files(made(words))["warmstart-x.service"]
+    text = systemd.unit_files(made(words))["warmstart-x.service"]
     assert "ExecStart=/usr/bin/env " in text  # and not `:/usr/bin/env`, which needs version 244
     assert tuple(systemd_reads(text)[0]) == words
 
 
 def test_a_word_without_quotes_would_be_read_otherwise(systemd_reads):
-    text = schedules.unit_files(made(("/usr/bin/env", "x")))["warmstart-x.service"]
+    text = systemd.unit_files(made(("/usr/bin/env", "x")))["warmstart-x.service"]
     assert systemd_reads(text.replace("env x", "env a b 50%% ${X}"))[0] == ["/usr/bin/env", "a", "b", "50%", "${X}"]
 
 
@@ -489,7 +490,7 @@ def test_cron_and_shell_give_the_program_every_word_as_it_was_given(tmp_path, re
     environment = {"HOME": "/h 1%", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "X": 'a "b" \\\\ $HOME %h'}
     command = (sys.executable, str(recorder), *words)
     schedule = Schedule("warmstart-x", timetable(NIGHTLY), None, command, folder, root, environment, None)
-    comment, line = schedules.crontab(schedule).splitlines()
+    comment, line = crontab.crontab(schedule).splitlines()
     assert comment.startswith("# warmstart-x")
     assert line.startswith(f"{NIGHTLY} ")
     for _ in range(2):
@@ -631,18 +632,18 @@ def test_a_timer_is_written_and_started(machine):
     assert result.exit_code == 0, result.output
     assert machine.written().keys() == {"warmstart-cats_vs_dogs.service", "warmstart-cats_vs_dogs.timer"}
     assert machine.calls() == CREATING
-    first, zone, *times, at_once, log = result.stdout.splitlines()
+    first, zone, *times, run_now, log = result.stdout.splitlines()
     assert first == f"schedule warmstart-cats_vs_dogs: created; {machine.units}/warmstart-cats_vs_dogs.timer"
     assert zone == f"  {NIGHTLY} in {schedules.machine_zone()}"
     assert len(times) == 3
     assert all(" 03:00 " in time for time in times)
-    assert at_once.endswith("systemctl --user start warmstart-cats_vs_dogs.service")
+    assert run_now.endswith("systemctl --user start warmstart-cats_vs_dogs.service")
     assert log.endswith("journalctl --user -u warmstart-cats_vs_dogs.service")
     assert "loginctl enable-linger" in result.stderr
 
 
 def test_who_lingers_is_not_told_to(machine, monkeypatch):
-    account = schedules._account("user")
+    account = schedules.account("user")
     assert account is not None
     (machine.folder / "linger").mkdir()
     (machine.folder / "linger" / account.pw_name).touch()
@@ -655,7 +656,7 @@ def test_written_twice_nothing_changes(machine):
     before = {file: file.stat().st_mtime_ns for file in machine.units.iterdir()}
     result = machine.schedule_cats()
     assert result.exit_code == 0
-    assert result.stdout.startswith("schedule warmstart-cats_vs_dogs: there already, nothing changed;")
+    assert result.stdout.startswith("schedule warmstart-cats_vs_dogs: already there, nothing changed;")
     assert machine.calls() == ASKING
     assert {file: file.stat().st_mtime_ns for file in machine.units.iterdir()} == before
 
@@ -696,7 +697,7 @@ def test_a_unit_of_somebody_else_stays(machine):
     timer = machine.units / "warmstart-cats_vs_dogs.timer"
     timer.write_text("[Timer]\nOnCalendar=daily\n")
     for result in (machine.schedule_cats(), machine.schedule("--user", "--config", "cats_vs_dogs", "--remove")):
-        assert "was not written by `warmstart schedule`, and stays" in refusal(result)
+        assert "was not written by `warmstart schedule` and is left alone" in refusal(result)
     assert machine.written() == {timer.name: "[Timer]\nOnCalendar=daily\n"}
     assert machine.calls() == []
 
@@ -779,9 +780,9 @@ def test_without_systemctl_there_is_a_sentence(machine, monkeypatch):
 
 def test_a_folder_of_units_that_cannot_be_written_is_a_sentence(machine, monkeypatch):
     # Nobody, and not root either, can write there.
-    monkeypatch.setitem(schedules._UNITS, "system", Path("/sys/kernel/warmstart"))
+    monkeypatch.setitem(systemd._UNITS, "system", Path("/sys/kernel/warmstart"))
     sentence = refusal(machine.schedule_cats("--system"))
-    assert re.match(r"/sys/kernel/warmstart cannot be written \(.+\); call it with sudo, or use --user$", sentence)
+    assert re.match(r"/sys/kernel/warmstart cannot be written \(.+\); run this with sudo, or use --user$", sentence)
     assert machine.calls() == []
 
 
@@ -804,7 +805,7 @@ def test_a_line_that_is_too_long_for_debians_cron_is_told_of(machine):
     assert "Debian's cron" not in machine.schedule_cats("--print").stderr
     result = machine.schedule_cats("--print", "--set", f"data.tfds_dir=/{'x' * 900}")
     assert result.exit_code == 0
-    assert "note: Debian's cron takes no line that long" in result.stderr
+    assert "note: the line is too long for Debian's cron" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -817,11 +818,11 @@ def test_a_line_that_is_too_long_for_debians_cron_is_told_of(machine):
         (["--time-zone", "Middle/Earth"], "there is no time zone 'Middle/Earth'"),
         (["--config", "cats_and_dogs"], "unknown configuration 'cats_and_dogs'; did you mean 'cats_vs_dogs'?"),
         (["--config", "absent.yaml"], "configuration file absent.yaml does not exist"),
-        (["--data", "a", "--data", "b"], "cats_vs_dogs has a folder already"),
+        (["--data", "a", "--data", "b"], "cats_vs_dogs already has a folder"),
         (["--set", "image.size=big"], "image.size (='big')"),
-        (["--name", "//"], "--name '//' is no name of a schedule"),
-        (["--name", "x" * 300], "is no name of a schedule"),
-        (["--set", "data.tfds_dir=a\nb"], "has a line break"),
+        (["--name", "//"], "--name '//' cannot name a schedule"),
+        (["--name", "x" * 300], "cannot name a schedule"),
+        (["--set", "data.tfds_dir=a\nb"], "contains a line break"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence_and_nothing_is_written(machine, arguments, says):
@@ -846,7 +847,7 @@ def test_photos_that_are_not_there_are_told_of(machine):
     [
         (["--config", "cats_vs_dogs"], "--cron is missing"),
         (["--cron", NIGHTLY], "--config is missing"),
-        (["--remove"], "--remove was given without --name and --config; expected one of them"),
+        (["--remove"], "give --name or --config"),
         (["--remove", "--config", "cats_and_dogs"], "unknown configuration 'cats_and_dogs'"),
     ],
 )
@@ -859,12 +860,14 @@ def test_a_working_directory_that_systemd_cannot_be_told_is_refused(machine, mon
     folder = machine.folder / name
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert "ends in a blank or a backslash; call from another one" in refusal(machine.schedule_cats())
+    assert "ends with a space or a backslash; run this from another one" in refusal(machine.schedule_cats())
 
 
 def test_an_interpreter_that_systemd_refuses_is_refused(machine, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/it's/python")
-    assert "the interpreter /it's/python has a quote or backslash in its path" in refusal(machine.schedule_cats())
+    assert "the path of the interpreter, /it's/python, contains a quote or a backslash" in refusal(
+        machine.schedule_cats()
+    )
 
 
 @pytest.mark.parametrize(

@@ -377,7 +377,7 @@ def test_the_check_before_a_run_takes_the_latest_of_the_further_data_sets(tmp_pa
         "evaluation.further_label=label",
     ]
     config = load_config("image_folder", [*further, "data.span=9"], [f"{tmp_path}/span-{{SPAN}}"])
-    with pytest.raises(BadInput, match=r"/2026-11-23, to be evaluated on, are of classes that are not learnt \(horse;"):
+    with pytest.raises(BadInput, match=r"/2026-11-23, have classes that the model does not learn \(horse;"):
         check_sources(config)
     (tmp_path / "2026-11-23").rename(tmp_path / "2026-11-20")
     sources, evaluated = check_sources(config)

@@ -48,7 +48,7 @@ def test_an_address_is_taken_as_a_browser_shows_it(given, address):
 
 @pytest.mark.parametrize("given", ["ftp://a", "http://", "http://a:port", "http://[", "https:///x", "a b"])
 def test_what_is_no_address_is_one_sentence(given):
-    with pytest.raises(BadInput, match="is no address") as error:
+    with pytest.raises(BadInput, match="is not an address") as error:
         find_endpoint(given, None, None)
     sentence(error)
 
@@ -56,7 +56,7 @@ def test_what_is_no_address_is_one_sentence(given):
 def test_a_token_without_an_address_and_a_bad_namespace_are_refused():
     with pytest.raises(BadInput, match="without an endpoint"):
         find_endpoint(None, None, "secret")
-    with pytest.raises(BadInput, match="no name of a Kubernetes namespace"):
+    with pytest.raises(BadInput, match="is not a valid Kubernetes namespace"):
         find_endpoint("http://localhost:1", "Team A", None)
 
 
@@ -119,7 +119,7 @@ def test_an_unreachable_endpoint_is_one_sentence():
 
 
 def test_a_server_without_tls_is_not_taken_for_one_with(stub):
-    with pytest.raises(BadInput, match="TLS certificate was not accepted") as error:
+    with pytest.raises(BadInput, match="TLS certificate is not trusted") as error:
         connect(find_endpoint(stub.address.replace("http:", "https:"), None, None))
     sentence(error)
 
@@ -169,7 +169,7 @@ def test_a_refused_token_is_one_sentence():
         with pytest.raises(BadInput, match="refused the token") as error:
             connected(stub, token="wrong")
         assert "wrong" not in sentence(error)
-        with pytest.raises(BadInput, match="wants a token; give one"):
+        with pytest.raises(BadInput, match="requires a token; give one"):
             connected(stub)
         assert connected(stub, token="right").version == "2.5.0"
     assert stub.requests[-1].headers["authorization"] == "Bearer right"
@@ -203,7 +203,7 @@ def test_kfp_1_is_refused():
 
 
 def test_another_server_is_refused():
-    refusal = pytest.raises(BadInput, match=r"is no Kubeflow Pipelines 2\.x: it answered 404")
+    refusal = pytest.raises(BadInput, match=r"is not Kubeflow Pipelines 2\.x: it answered 404")
     with KfpApiStub("other") as stub, refusal:
         connected(stub)
 

@@ -30,7 +30,7 @@ def test_a_package_that_uses_the_cache_of_kfp_is_refused(package_file, tmp_path)
     cached = edited(package_file, tmp_path, "cachingOptions: {}", "cachingOptions: {enableCache: true}")
     with pytest.raises(BadInput, match="cache") as error:
         read_package(cached, {"config": "cats_vs_dogs"})
-    assert "compile it anew" in sentence(error)
+    assert "compile it again" in sentence(error)
 
 
 def test_parameters_that_the_pipeline_does_not_have_or_needs_are_named(package_file):
@@ -66,5 +66,5 @@ def test_another_schema_and_another_suffix_are_refused(package_file, tmp_path):
     old = edited(package_file, tmp_path, "schemaVersion: 2.1.0", "schemaVersion: 2.0.0")
     with pytest.raises(BadInput, match=r"has schema 2\.0\.0"):
         read_package(old, {"config": "a"})
-    with pytest.raises(BadInput, match=r"no \.yaml file"):
+    with pytest.raises(BadInput, match=r"is not a \.yaml file"):
         read_package(tmp_path / "package.json", {})

@@ -94,7 +94,7 @@ def test_many_users_have_their_things_in_their_namespace(package):
 def test_a_name_taken_by_another_pipeline_is_refused(stub, connection, package):
     stub.add_pipeline(PIPELINE, description="somebody else's")
     for act in (submitted, scheduled):
-        with pytest.raises(BadInput, match=f"the name '{PIPELINE}' is taken by another pipeline") as error:
+        with pytest.raises(BadInput, match=f"the name '{PIPELINE}' is taken by a pipeline at") as error:
             act(connection, package)
         sentence(error)
     assert stub.writes() == []
@@ -149,7 +149,7 @@ def test_what_cannot_be_taken_away_is_named(stub, connection, package):
     text = sentence(error)
     assert f"the version '{PIPELINE}-" in text
     assert f"the pipeline '{PIPELINE}'" in text  # the server deletes no pipeline that has versions
-    assert "could not be taken away again: delete by hand" in text
+    assert "could not be deleted again: delete by hand" in text
     assert "experiment" not in text
     assert stub.state.counts() == (1, 1, 0, 0, 0)
 
@@ -254,9 +254,9 @@ def test_following_survives_a_short_loss_of_the_connection(stub, connection, pac
 def test_a_server_that_stays_away_ends_the_following_and_not_the_run(stub, connection, package):
     run = submitted(connection, package)
     stub.fail("GET", f"{RUNS}/", times=10_000, drop=True)
-    with pytest.raises(BadInput, match="gave no answer") as error:
+    with pytest.raises(BadInput, match="did not answer") as error:
         followed(connection, run.run_id, patience_seconds=0.2)
-    assert f"the run goes on: {run.run_url}" in sentence(error)
+    assert f"the run continues: {run.run_url}" in sentence(error)
     assert len(stub.sent("GET", f"{RUNS}/{run.run_id}")) > 2
     assert stub.writes()[-1] == ("POST", RUNS)
 

@@ -146,7 +146,7 @@ def test_a_schedule_whose_run_is_going_on_is_neither_replaced_nor_deleted(stub, 
         lambda: scheduled(connection, package, "0 4 * * *"),
         lambda: schedules.delete_schedule(connection, NIGHTLY),
     ):
-        with pytest.raises(BadInput, match="a run of the schedule 'nightly' is going on") as error:
+        with pytest.raises(BadInput, match="a run of the schedule 'nightly' is in progress") as error:
             act()
         assert run["run_id"] in sentence(error)
     assert list(stub.state.recurring_runs) == [made.id]
