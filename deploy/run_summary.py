@@ -20,6 +20,7 @@ from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
+from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
@@ -232,19 +233,26 @@ def _choice(selection: SelectionVerdict) -> Choice:
         p_value=selection.p_value,
         ensemble=selection.ensemble,
         photos_to_show=selection.photos_to_show,
+        identical=selection.identical,
+        loss=selection.loss,
     )
 
 
 def write_results(
-    summary: Summary, folder: Path, config: Config | None = None, nodes: Mapping[str, NodeRun] | None = None
-) -> None:
-    """Writes `summary.json` and the page into the run's folder.
+    summary: Summary,
+    folder: Path,
+    config: Config | None = None,
+    nodes: Mapping[str, NodeRun] | None = None,
+    again: str = "",
+) -> Summary:
+    """Writes `summary.json` and the page into the run's folder, and returns the summary with the next steps.
 
     Args:
       summary: what `summarise` found, with the duration.
       folder: of the run.
       config: of the run; None: none could be read.
       nodes: what ML Metadata knows of it; None: nothing. From these come the page's photos, curves and findings.
+      again: a command that does this run again; empty: none is known.
     """
     report.write_summary(summary, folder)
     found: dict[str, Any] = {}
@@ -254,6 +262,10 @@ def write_results(
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and is to have its page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be made: {findings.told(error)}"]}
+    if config:
+        suspects = (found.get("data") or {}).get("suspected_labels") or {}
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
+        report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)
     except OSError:
@@ -261,6 +273,7 @@ def write_results(
     except Exception as error:
         traceback.print_exc()
         write_plain_page(summary, folder, f"the page could not be made: {findings.told(error)}")
+    return summary
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:

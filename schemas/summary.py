@@ -12,7 +12,7 @@ from typing import Any
 from schemas.json_records import OPTIONAL, from_json
 from schemas.release import Interval
 from schemas.run_end import Step
-from schemas.verdicts import DriftVerdict, EnsembleComparison, ReleaseVerdict, ServableVerdict
+from schemas.verdicts import DriftVerdict, EnsembleComparison, LossComparison, ReleaseVerdict, ServableVerdict
 
 SCHEMA_VERSION = 1
 
@@ -207,7 +207,9 @@ class FurtherSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What ModelSelector found on the eval split: the gain of fine-tuning, in [-1, 1], with its interval."""
+    """What ModelSelector found on the eval split: the gain of fine-tuning, in [-1, 1], with its interval. identical,
+    loss: see `SelectionVerdict`.
+    """
 
     text: str
     difference: float
@@ -215,9 +217,21 @@ class Choice:
     p_value: float | None = None
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
     photos_to_show: int | None = None
+    identical: bool = False
+    loss: LossComparison | None = None
 
 
 # ---- the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextStep:
+    """What may be worth trying after a run. action: a command, or what to do where no command does it. reason: a
+    sentence with the numbers of the run that speak for it.
+    """
+
+    action: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +246,8 @@ class ProductionSummary:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a run did. models: name -> what it reaches on the test split. versions: of what ran. data_fingerprint: of
-    the photos. lineage: node -> output -> numbers of its artifacts in ML Metadata.
+    the photos. lineage: node -> output -> numbers of its artifacts in ML Metadata. next_steps: the most promising
+    first.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -255,6 +270,7 @@ class Summary:
     versions: dict[str, str] = field(default_factory=dict)
     data_fingerprint: str | None = None
     lineage: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    next_steps: list[NextStep] = field(default_factory=list)
     duration_seconds: float = 0.0
 
     @property

@@ -98,6 +98,20 @@ class DriftVerdict:
 # ---- ModelSelector
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossComparison:
+    """A candidate against a baseline on the same examples, by natural-log loss.
+
+    difference: of the mean losses, in nats; below 0 the candidate is better. low, high: its paired t interval, at the
+    level `confidence`.
+    """
+
+    difference: float
+    low: float
+    high: float
+    confidence: float
+
+
 @dataclass(frozen=True)
 class EnsembleComparison(Comparison):
     """The ensemble against the model that reigned before it. against: its name."""
@@ -109,7 +123,9 @@ class EnsembleComparison(Comparison):
 class SelectionVerdict(Comparison):
     """The winner of the eval split, and fine-tuned against feature extraction.
 
-    photos_to_show: how many eval photos would show the gain that this many did not; None: no gain was found.
+    photos_to_show: how many eval photos would show the gain that this many did not; None: no gain was found. identical:
+    both give every photo the same probabilities. loss: fine-tuned against feature extraction, for when the accuracy
+    does not tell them apart. decided_by: `accuracy` or `loss`, by which a dearer model won; None: none did.
     """
 
     winner: str
@@ -117,6 +133,9 @@ class SelectionVerdict(Comparison):
     blessed_by_evaluator: bool = False
     split: str = "eval"
     photos_to_show: int | None = None
+    identical: bool = False
+    loss: LossComparison | None = None
+    decided_by: str | None = None
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
 
 
@@ -198,7 +217,8 @@ class ReleaseVerdict:
     """Whether the winner is released, measured on the test split.
 
     refusals: what speaks against it, a sentence each. forced: the reason given for a forced push. accuracy: of the
-    winner, in [0, 1]. further: data set -> what the winner reaches on it.
+    winner, in [0, 1]. undecided: a sentence, where the test photos are too few to tell the accuracy from its floor.
+    further: data set -> what the winner reaches on it.
     """
 
     text: str
@@ -207,6 +227,7 @@ class ReleaseVerdict:
     forced: str | None = None
     accuracy: float | None = None
     split: str = "test"
+    undecided: str | None = None
     look_alikes: LookAlikes | None = None
     constant: ConstantComparison | None = None
     production: ProductionComparison | None = None

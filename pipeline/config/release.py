@@ -14,7 +14,12 @@ class SelectionConfig(Section):
 
     minimum_gain: float = Field(0.0, ge=0, le=1, description="Least gain in accuracy on the eval split.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of every interval in the summary.")
-    bootstrap_samples: int = Field(2000, ge=200, le=100_000, description="Draws behind every interval.")
+    bootstrap_samples: int = Field(
+        2000,
+        ge=200,
+        le=100_000,
+        description="Draws behind every interval that has no formula.",
+    )
     ensemble: bool = Field(False, description="The mean of both models' probabilities is a third candidate.")
 
 
@@ -51,6 +56,12 @@ class ReleaseConfig(Section):
         le=1,
         description="Least accuracy of the winner on all test photos. Above 0 it must also beat always answering their "
         "commonest class; 0 asks for neither.",
+    )
+    minimum_test_photos: int = Field(
+        10,
+        ge=0,
+        description="With fewer test photos nothing is released: they cannot show what the winner is worth. 0: any "
+        "number will do.",
     )
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
         default_factory=dict, description="Slice -> least accuracy of each of its values with enough photos."
