@@ -37,16 +37,16 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
 
     steps = []
     if suspected_labels:
-        photos = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
+        which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
         action = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
-        steps.append(NextStep(action=action, reason=f"the labels of {photos} may be wrong, and {wrong}"))
+        steps.append(NextStep(action=action, reason=f"the labels of {which} may be wrong, and {wrong}"))
     backbone = BACKBONES.get(config.backbone.handle)
     if backbone and config.image.size < backbone.input_size:
         trained_at = f"{backbone.name} was trained on images of {backbone.input_size} pixels"
         reason = f"{trained_at}, this run used {config.image.size}, and {wrong}"
         steps.append(with_setting(f"image.size={backbone.input_size}", reason))
-    if photos := _photos_to_show(summary):
-        needed, found = photos
+    if photos_to_show := _photos_to_show(summary):
+        needed, found = photos_to_show
         reason = f"the gain of fine-tuning was not shown on {found:,} eval photos; about {needed:,} would show it"
         if buckets := _eval_buckets(summary, config, needed):
             steps.append(with_setting(f"data.splits.eval={buckets}", reason))

@@ -102,8 +102,8 @@ class DriftVerdict:
 class LossComparison:
     """A candidate against a baseline on the same examples, by natural-log loss.
 
-    difference: of the mean losses, in nats; below 0 the candidate is better. low, high: its paired t interval, at the
-    level `confidence`.
+    difference: of the mean losses, in nats; below 0 the candidate is better. low, high: its paired t interval at the
+    level `confidence`, see `components.model_selector.paired_comparison.compare_losses`.
     """
 
     difference: float

@@ -14,8 +14,7 @@ from schemas import features as f
 
 BINS = 15
 TOP = 3
-_SMALLEST_PROBABILITY = 1e-7
-LARGEST_LOSS = -math.log(_SMALLEST_PROBABILITY)  # nats
+SMALLEST_PROBABILITY = 1e-7  # that a loss is computed of; smaller ones count as this
 # How many numbers of drawn sets are in memory at a time: 16 MB.
 _NUMBERS_AT_A_TIME = 2**21
 
@@ -30,7 +29,7 @@ def log_loss(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
       classes: int [examples], the true ones.
     """
     chosen = probabilities[np.arange(len(classes)), classes].astype(np.float64)
-    return -np.log(np.clip(chosen, _SMALLEST_PROBABILITY, 1.0))
+    return -np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0))
 
 
 def is_in_top(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
 from components.artifacts import Verdict
-from components.evaluator.metrics import log_loss
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
 from components.model_selector.paired_comparison import (
     are_identical,
@@ -88,8 +87,9 @@ def ModelSelector(
     blessed = model_utils.is_model_blessed(blessing)
     identical = are_identical(stored.probabilities[FINE_TUNED], stored.probabilities[FEATURE_EXTRACTION])
     losses = compare_losses(
-        log_loss(stored.probabilities[FINE_TUNED], stored.classes),
-        log_loss(stored.probabilities[FEATURE_EXTRACTION], stored.classes),
+        stored.probabilities[FINE_TUNED],
+        stored.probabilities[FEATURE_EXTRACTION],
+        stored.classes,
         loss_confidence(level, fine_tuning_epochs),
     )
     decided_by = None
