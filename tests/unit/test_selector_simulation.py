@@ -32,11 +32,12 @@ def test_equally_good_models_are_switched_by_their_loss_in_no_more_than_2_5_perc
 
 
 @pytest.mark.slow
-def test_better_probabilities_are_found_by_their_loss():
-    [models] = BETTER.values()
-    few, many = (shares_with_losses(photos, models, 100, seed=1)[1] for photos in (50, 1000))
-    assert many > 0.5
-    assert many > few
+@pytest.mark.parametrize("models", ["calibrated, was too unsure", "calibrated, was too sure"])
+def test_a_better_calibrated_model_with_the_same_answers_is_found_by_its_loss(models):
+    (few, of_few), (many, of_many) = (shares_with_losses(photos, BETTER[models], 100, seed=1) for photos in (50, 1000))
+    assert (few, many) == (of_few, of_many), "accuracy cannot tell"
+    assert of_many > 0.8
+    assert of_many > of_few
 
 
 @pytest.mark.parametrize("photos", [50, 1000])
@@ -60,5 +61,5 @@ def test_the_table():
     lines = done.stdout.splitlines()
     assert lines[0] == "switches in 20 drawn sets, with their standard error"
     assert [line.count(" %") for line in lines if "±" in line] == [4, 4, 4, 4, 3]  # three sizes, and the share
-    of_losses = lines[-1 - len(EQUALLY_GOOD) :]
+    of_losses = lines[-len(EQUALLY_GOOD) - len(BETTER) :]
     assert [line.count(") %") for line in of_losses] == [3] * (len(EQUALLY_GOOD) + len(BETTER))
