@@ -10,11 +10,13 @@ from schemas.summary import NextStep
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from schemas.summary import Summary, TrainingSummary
+    from schemas.summary import DataSummary, Summary, TrainingSummary
 
 MOST_STEPS = 3
 # Epochs after the best one, all of them with a larger eval loss, from which on a training is said to have overfitted.
 _EPOCHS_OF_OVERFITTING = 2
+# Share of the photos: of more than these it is the model that is wrong rather than the labels.
+_MOST_SUSPECTED = 0.1
 
 
 def next_steps(summary: Summary, config: Config, again: str = "", suspected_labels: int = 0) -> list[NextStep]:
@@ -36,15 +38,15 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
         return NextStep(action=action, reason=reason)
 
     steps = []
-    if suspected_labels:
-        which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
-        action = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
-        steps.append(NextStep(action=action, reason=f"the labels of {which} may be wrong, and {wrong}"))
     backbone = BACKBONES.get(config.backbone.handle)
     if backbone and config.image.size < backbone.input_size:
         trained_at = f"{backbone.name} was trained on images of {backbone.input_size} pixels"
         reason = f"{trained_at}, this run used {config.image.size}, and {wrong}"
         steps.append(with_setting(f"image.size={backbone.input_size}", reason))
+    if 0 < suspected_labels <= _MOST_SUSPECTED * _photos(summary):
+        which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
+        action = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
+        steps.append(NextStep(action=action, reason=f"the labels of {which} may be wrong, and {wrong}"))
     if photos_to_show := _photos_to_show(summary):
         needed, found = photos_to_show
         reason = f"the gain of fine-tuning was not shown on {found:,} eval photos; about {needed:,} would show it"
@@ -84,9 +86,19 @@ def _of_training(training: TrainingSummary, summary: Summary, config: Config) ->
     return found
 
 
+def _photos(summary: Summary) -> int:
+    data = _data(summary)
+    return sum(data.accepted.values()) if data else 0
+
+
+def _data(summary: Summary) -> DataSummary | None:
+    """Of all photos that the models are made and measured on."""
+    return summary.window.data if summary.window and summary.window.data else summary.data
+
+
 def _photos_to_show(summary: Summary) -> tuple[int, int] | None:
     """How many eval photos would show the gain of fine-tuning, and how many there were; None: no gain was found."""
-    data = summary.window.data if summary.window and summary.window.data else summary.data
+    data = _data(summary)
     if summary.verdict is None or summary.verdict.photos_to_show is None or data is None:
         return None
     found = data.accepted.get("eval", 0)

@@ -57,9 +57,10 @@ def compare_losses(
 
     A model that is too sure looks better than it is on a set that lacks one of its rare, very large losses. So the
     interval counts one photo more, which both get wrong, as sure as they are on average. Imaginary observations are
-    what Agresti & Coull 1998, "Approximate is Better than Exact", add to shares; that one photo is enough here, and
-    takes no power from a model that is really better, is simulated in `benchmarks/selector_simulation.py`. Intervals
-    corrected for skewness (the bootstrap's t, Hall 1992) were tried there too, and were wrong more often.
+    what Agresti & Coull 1998, "Approximate is Better than Exact", add to shares; `benchmarks/selector_simulation.py`
+    shows that one photo is enough here. On 50 drawn photos, at a level of 95 %, a model that was too sure was preferred
+    to an equally good one in 0 % of the sets, without the imaginary photo in 20 %; with an interval corrected for
+    skewness in 13 % (Hall 1992) and 14 % (the bootstrap's t).
 
     Args:
       candidate: probabilities, float [examples, classes].
