@@ -151,6 +151,9 @@ class ConsoleDisplay:
         for name, verdict in verdicts.items():
             if verdict:
                 out.print(f"[bold]{name:<8}[/] {escape(verdict.text)}")
+        for step in summary.next_steps:
+            out.print(f"[bold]try[/]      {escape(step.action)}")
+            out.print(f"         {escape(step.reason)}")
 
     def status(self, status: str, reason: str) -> None:
         """The one line that everybody reads."""

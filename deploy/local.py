@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import shlex
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ from components.servable_check.packages import require_packages
 from deploy import disks, metadata_file, output, quick_start, temporary
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
-from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure
+from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput, DataRefused
 
@@ -175,7 +176,8 @@ def _run_locked(
         reason = reason or f"the results of the run cannot be read: {failure(error, root)}"
         summary = run_summary.summarise(replace(ended, skipped=()), status or "failed", reason)
     summary = replace(summary, duration_seconds=round(time.time() - started, 1))
-    run_summary.write_results(summary, folder, config, nodes)
+    again = shlex.join(["warmstart", "run", "--config", shown(folder / CONFIG_FILE), "--root", shown(root.folder)])
+    summary = run_summary.write_results(summary, folder, config, nodes, again)
     try:
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, for example; the previous copy stays

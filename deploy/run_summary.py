@@ -20,6 +20,7 @@ from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
+from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
@@ -233,19 +234,26 @@ def _choice(selection: SelectionVerdict) -> Choice:
         p_value=selection.p_value,
         ensemble=selection.ensemble,
         photos_to_show=selection.photos_to_show,
+        identical=selection.identical,
+        loss=selection.loss,
     )
 
 
 def write_results(
-    summary: Summary, folder: Path, config: Config | None = None, nodes: Mapping[str, NodeRun] | None = None
-) -> None:
-    """Writes `summary.json` and the page into the run's folder.
+    summary: Summary,
+    folder: Path,
+    config: Config | None = None,
+    nodes: Mapping[str, NodeRun] | None = None,
+    again: str = "",
+) -> Summary:
+    """Writes `summary.json` and the page into the run's folder, and returns the summary with the next steps.
 
     Args:
       summary: the summary, with the duration.
       folder: folder of the run.
       config: configuration of the run; None: it cannot be read.
       nodes: what ML Metadata knows about the run, from which the page gets photos, curves and findings; None: nothing.
+      again: a command that does this run again; empty if none is known.
     """
     report.write_summary(summary, folder)
     found: dict[str, Any] = {}
@@ -255,6 +263,10 @@ def write_results(
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be computed: {findings.told(error)}"]}
+    if config:
+        suspects = (found.get("data") or {}).get("suspected_labels") or {}
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
+        report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)
     except OSError:
@@ -262,6 +274,7 @@ def write_results(
     except Exception as error:
         traceback.print_exc()
         write_plain_page(summary, folder, f"the full page could not be written: {findings.told(error)}")
+    return summary
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:

@@ -421,6 +421,7 @@ def _select(
             blessing=evaluator.outputs["blessing"],
             **models,
             minimum_gain=selection.minimum_gain,
+            fine_tuning_epochs=config.training.fine_tuning.epochs,
             confidence=selection.confidence,
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,

@@ -12,7 +12,7 @@ from typing import Any
 from schemas.json_records import OPTIONAL, from_json
 from schemas.release import Interval
 from schemas.run_end import Step
-from schemas.verdicts import DriftVerdict, EnsembleComparison, ReleaseVerdict, ServableVerdict
+from schemas.verdicts import DriftVerdict, EnsembleComparison, LossComparison, ReleaseVerdict, ServableVerdict
 
 SCHEMA_VERSION = 1
 
@@ -225,7 +225,10 @@ class FurtherSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """ModelSelector's result on the eval split: the gain from fine-tuning, in [-1, 1], with its interval."""
+    """ModelSelector's result on the eval split: the gain from fine-tuning, in [-1, 1], with its interval.
+
+    `identical` and `loss` are those of `SelectionVerdict`.
+    """
 
     text: str
     difference: float
@@ -233,9 +236,21 @@ class Choice:
     p_value: float | None = None
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
     photos_to_show: int | None = None
+    identical: bool = False
+    loss: LossComparison | None = None
 
 
 # ---- the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextStep:
+    """What may be worth trying after a run. action: a command, or what to do where no command does it. reason: a
+    sentence with the numbers of the run that speak for it.
+    """
+
+    action: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +293,8 @@ class Summary:
     """Equal for equal photos, labels and splits."""
     lineage: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     """Node -> output -> ids of its artifacts in ML Metadata."""
+    next_steps: list[NextStep] = field(default_factory=list)
+    """The most promising first."""
     duration_seconds: float = 0.0
 
     @property

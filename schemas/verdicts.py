@@ -107,6 +107,20 @@ class DriftVerdict:
 # ---- ModelSelector
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossComparison:
+    """A candidate against a baseline on the same examples, by natural-log loss.
+
+    difference: of the mean losses, in nats; below 0 the candidate is better. low, high: its paired t interval at the
+    level `confidence`, see `components.model_selector.paired_comparison.compare_losses`.
+    """
+
+    difference: float
+    low: float
+    high: float
+    confidence: float
+
+
 @dataclass(frozen=True)
 class EnsembleComparison(Comparison):
     """The ensemble against the best model before it."""
@@ -125,6 +139,12 @@ class SelectionVerdict(Comparison):
     split: str = "eval"
     photos_to_show: int | None = None
     """Number of eval photos that would be needed to prove the gain; None without a gain."""
+    identical: bool = False
+    """Whether both models give every photo the same probabilities."""
+    loss: LossComparison | None = None
+    """Fine-tuned against feature extraction, for when accuracy does not tell them apart."""
+    decided_by: str | None = None
+    """`accuracy` or `loss`, by which the more expensive model won; None if it did not."""
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
 
 
@@ -218,6 +238,8 @@ class ReleaseVerdict:
     accuracy: float | None = None
     """Accuracy of the winner, in [0, 1]."""
     split: str = "test"
+    undecided: str | None = None
+    """A sentence, if there are too few test photos to tell the accuracy from its floor."""
     look_alikes: LookAlikes | None = None
     constant: ConstantComparison | None = None
     production: ProductionComparison | None = None

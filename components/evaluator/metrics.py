@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from schemas import features as f
 
 BINS = 15
 TOP = 3
+SMALLEST_PROBABILITY = 1e-7  # that a loss is computed of; smaller ones count as this
 # How many numbers of drawn sets are in memory at a time: 16 MB.
 _NUMBERS_AT_A_TIME = 2**21
 
@@ -26,7 +29,7 @@ def log_loss(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
       classes: int [examples], the true ones.
     """
     chosen = probabilities[np.arange(len(classes)), classes].astype(np.float64)
-    return -np.log(np.clip(chosen, 1e-7, 1.0))
+    return -np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0))
 
 
 def is_in_top(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -88,6 +91,31 @@ def per_class_ratios(hits: np.ndarray, own: np.ndarray, given: np.ndarray) -> di
     return {"precision": _ratio(hits, given), "recall": _ratio(hits, own), "f1": _ratio(2 * hits, own + given)}
 
 
+def share_interval(count: float, total: float, confidence: float) -> Interval | None:
+    """A share of examples with its Wilson score interval; None where there is no example.
+
+    It is true at the edge, where resampling knows nothing of what it has not seen: 11 right answers of 11 show an
+    accuracy of 74 % at least, not of 100 %.
+    Sources: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference"; Brown, Cai & DasGupta
+    2001, "Interval Estimation for a Binomial Proportion", which recommends it for few examples.
+
+    Args:
+      count: examples of the share, from 0 to `total`.
+      total: all examples.
+      confidence: level of the interval, such as 0.95.
+    """
+    if not total:
+        return None
+    share = count / total
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2 / total
+    centre = share + z2 / 2
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / 4))
+    # Rounding must not part the value from its own interval.
+    low = 0.0 if not count else min(share, (centre - half) / (1 + z2))
+    high = 1.0 if count == total else max(share, (centre + half) / (1 + z2))
+    return {"value": float(share), "low": float(low), "high": float(high)}
+
+
 def evaluate(
     probabilities: np.ndarray,
     classes: np.ndarray,
@@ -97,11 +125,13 @@ def evaluate(
     seed: int,
     abstain_below: float = 0.0,
 ) -> dict[str, Any]:
-    """Metrics of one model, each with a bootstrap percentile interval, all from the same resampled sets of examples.
+    """Metrics of one model, each with its interval.
 
-    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Where all examples are alike, such
-    as three right answers of three, an interval has no width: the bootstrap knows nothing of what it has not seen, so
-    read it together with the number of examples.
+    Shares of examples (accuracies, precision, recall) have Wilson's, see `share_interval`; those of precision and
+    of the answers not abstained from take how many answers there were as given. Loss, calibration error, area and F1
+    have bootstrap percentile intervals, all from the same resampled sets of examples (Efron & Tibshirani 1993, "An
+    Introduction to the Bootstrap", chapter 13). Where all examples are alike these have no width: the bootstrap knows
+    nothing of what it has not seen, so read them together with the number of examples.
 
     The calibration error of a resampled set is too high, since it takes the noise of the draw for miscalibration;
     its draws are moved so that their median is the value. Otherwise a good model's interval misses its own value.
@@ -117,7 +147,7 @@ def evaluate(
 
     Returns:
       Ready for JSON; every metric is `value`, `low` and `high`, or None where the examples leave it undefined, and an
-      interval is that of the draws that define it.
+      interval by the bootstrap is that of the draws that define it.
       `accuracy`, `loss` (natural-log), `calibration_error`;
       `top_3_accuracy`, with more than three classes only;
       `auc`, with two classes only: how well the probability of the second one parts them;
@@ -139,27 +169,20 @@ def evaluate(
     answered = top >= abstain_below
     one_hot = np.eye(len(labels))
     columns = {
-        "correct": correct,
         "loss": log_loss(probabilities, classes),
         "gaps": np.eye(BINS)[calibration_bins(top)] * (top - correct)[:, None],
-        "in_top": is_in_top(probabilities, classes),
         "hits": one_hot[classes] * correct[:, None],
         "own": one_hot[classes],
         "given": one_hot[answers],
-        "answered": answered,
-        "answered_rightly": answered & correct,
     }
 
     def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
         """Each metric of each weighted set, [sets] or [sets, classes]; `weights`: float64 [sets, examples]."""
         sums = {name: weights @ column for name, column in columns.items()}
         measured = {
-            "accuracy": sums["correct"] / len(classes),
-            "top_3_accuracy": sums["in_top"] / len(classes),
             "loss": sums["loss"] / len(classes),
             "calibration_error": np.abs(sums["gaps"]).sum(axis=1) / len(classes),
-            "accuracy_of_answered": _ratio(sums["answered_rightly"], sums["answered"]),
-            **per_class_ratios(sums["hits"], sums["own"], sums["given"]),
+            "f1": per_class_ratios(sums["hits"], sums["own"], sums["given"])["f1"],
         }
         if len(labels) == 2:
             measured["auc"] = area_under_curve(probabilities[:, 1], classes == 1, weights)
@@ -171,43 +194,45 @@ def evaluate(
     moved = draws["calibration_error"] - np.median(draws["calibration_error"])
     draws["calibration_error"] = np.clip(values["calibration_error"] + moved, 0, 1)
 
-    whole = ["accuracy", "loss", "calibration_error"]
-    whole += ["top_3_accuracy"] if len(labels) > TOP else []
-    whole += ["auc"] if len(labels) == 2 else []
+    def share(of: np.ndarray, among: np.ndarray | None = None) -> Interval | None:
+        """How many examples are `of`, `among` those or all: bool [examples] each."""
+        return share_interval(int(of.sum()), len(classes) if among is None else int(among.sum()), confidence)
+
+    whole = ["loss", "calibration_error"] + (["auc"] if len(labels) == 2 else [])
     matrix = np.bincount(classes * len(labels) + answers, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    metrics: dict[str, Any] = {name: _interval(values[name], draws[name], confidence) for name in whole}
-    metrics["per_class"] = {}
-    for i, label in enumerate(labels):
-        ratios = {
-            name: _interval(values[name][i], draws[name][:, i], confidence) for name in ("precision", "recall", "f1")
+    metrics: dict[str, Any] = {"accuracy": share(correct)}
+    metrics |= {name: _interval(values[name], draws[name], confidence) for name in whole}
+    if len(labels) > TOP:
+        metrics["top_3_accuracy"] = share(is_in_top(probabilities, classes))
+    metrics["per_class"] = {
+        label: {
+            "examples": int(matrix[i].sum()),
+            "precision": share_interval(int(matrix[i, i]), int(matrix[:, i].sum()), confidence),
+            "recall": share_interval(int(matrix[i, i]), int(matrix[i].sum()), confidence),
+            "f1": _interval(values["f1"][i], draws["f1"][:, i], confidence),
         }
-        metrics["per_class"][label] = {"examples": int(matrix[i].sum()), **ratios}
+        for i, label in enumerate(labels)
+    }
     metrics["confusion_matrix"] = matrix.tolist()
     if abstain_below > 0:
         metrics["abstention"] = {
             "below": abstain_below,
             "abstained": float(np.mean(~answered)),
-            "accuracy_of_answered": _interval(
-                values["accuracy_of_answered"], draws["accuracy_of_answered"], confidence
-            ),
+            "accuracy_of_answered": share(answered & correct, among=answered),
         }
     return metrics
 
 
 def evaluate_slices(
-    stored: StoredPredictions, model: str, minimum_examples: int, confidence: float, samples: int, seed: int
+    stored: StoredPredictions, model: str, minimum_examples: int, confidence: float
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Accuracy of a model on each slice, with a bootstrap percentile interval.
-
-    The number of right answers among resampled examples is binomial, so it is drawn as such.
+    """Accuracy of a model on each slice, with its Wilson interval.
 
     Args:
       stored: predictions of one split.
       model: one of `stored.probabilities`.
       minimum_examples: how many a slice needs for anything to be concluded from it.
       confidence: level of the intervals, such as 0.95.
-      samples: bootstrap samples.
-      seed: of the draws.
 
     Returns:
       Feature of `SLICES` that any example has -> its value -> `examples`, `accuracy` (`value`, `low`, `high`) and
@@ -216,9 +241,7 @@ def evaluate_slices(
     correct = stored.correct(model)
 
     def describe(rows: np.ndarray) -> dict[str, Any]:
-        value = correct[rows].mean()
-        drawn = np.random.default_rng(seed).binomial(len(rows), value, samples) / len(rows)
-        accuracy = _interval(value, drawn, confidence)
+        accuracy = share_interval(int(correct[rows].sum()), len(rows), confidence)
         return {"examples": len(rows), "accuracy": accuracy, "enough": len(rows) >= minimum_examples}
 
     rows_by_feature = {feature: stored.rows_by_value(feature) for feature in f.SLICES}

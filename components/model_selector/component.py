@@ -10,7 +10,17 @@ from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
-from components.model_selector.paired_comparison import compare, describe, is_gain, photos_to_show
+from components.model_selector.paired_comparison import (
+    are_identical,
+    compare,
+    compare_losses,
+    describe,
+    describe_loss,
+    is_better_calibrated,
+    is_gain,
+    loss_confidence,
+    photos_to_show,
+)
 from components.verdict import write_verdict
 from schemas.verdicts import Comparison, EnsembleComparison, SelectionVerdict
 from schemas.words import spelled
@@ -25,6 +35,7 @@ def ModelSelector(
     model: OutputArtifact[standard_artifacts.Model],
     verdict: OutputArtifact[Verdict],
     minimum_gain: Parameter[float],
+    fine_tuning_epochs: Parameter[int],
     confidence: Parameter[float],
     bootstrap_samples: Parameter[int],
     seed: Parameter[int],
@@ -37,6 +48,11 @@ def ModelSelector(
     accuracy, with an interval that lies above zero. First the fine-tuned model, which Evaluator must also have
     blessed, then the ensemble where there is one, against the model that reigns by then. Evaluator does not see
     the ensemble.
+
+    Where the accuracy shows neither gain nor loss, and no `minimum_gain` is asked for, the fine-tuned model also wins
+    by a log loss that is shown to be lower: its probabilities are better. It costs no more to serve, and Evaluator,
+    whose threshold is on the accuracy, has no say in this. The ensemble takes twice the time and nearly always has a
+    somewhat lower loss, so it has to be right more often.
 
     With two comparisons there are two chances of a wrong promotion, so each interval is raised to the level
     1 - (1 - `confidence`) / 2: all in all the chance is what it is with one (Bonferroni; Dunn 1961, "Multiple
@@ -51,7 +67,8 @@ def ModelSelector(
       verdict: the numbers of fine-tuned against feature extraction, below `ensemble` those of the ensemble `against`
         the model that reigned, `photos_to_show` (how many eval photos would show the gain that this many did not), and
         one sentence.
-      minimum_gain: least gain in accuracy, in [0, 1].
+      minimum_gain: least gain in accuracy, in [0, 1]; above 0 the accuracy alone decides.
+      fine_tuning_epochs: out of how many, at most, the fine-tuned model is the one with the lowest loss.
       confidence: level of the interval, and of both together where there is an ensemble.
       bootstrap_samples: draws for the interval.
       seed: of the draws.
@@ -68,8 +85,27 @@ def ModelSelector(
 
     comparison = against(FEATURE_EXTRACTION, FINE_TUNED)
     blessed = model_utils.is_model_blessed(blessing)
-    winner = FINE_TUNED if blessed and is_gain(comparison, minimum_gain) else FEATURE_EXTRACTION
+    identical = are_identical(stored.probabilities[FINE_TUNED], stored.probabilities[FEATURE_EXTRACTION])
+    losses = compare_losses(
+        stored.probabilities[FINE_TUNED],
+        stored.probabilities[FEATURE_EXTRACTION],
+        stored.classes,
+        loss_confidence(level, fine_tuning_epochs),
+    )
+    decided_by = None
+    if is_gain(comparison, minimum_gain):
+        decided_by = "accuracy" if blessed else None
+    elif minimum_gain == 0 and is_better_calibrated(comparison, losses):
+        decided_by = "loss"
+    winner = FINE_TUNED if decided_by else FEATURE_EXTRACTION
     text = f"fine-tuned against feature extraction: {describe(comparison, level)}"
+    if identical:
+        why = "no epoch was better than the start" if fine_tuning_epochs else "it had no epochs"
+        text += f"; fine-tuning changed nothing: {why}"
+    elif comparison.low <= 0 <= comparison.high:
+        text += f"; {describe_loss(losses)}"
+    if decided_by == "loss":
+        text += ", so fine-tuned is better calibrated where accuracy cannot tell them apart"
     against_reigning, to_show = None, None
     if ensemble is not None:
         models[ENSEMBLE] = ensemble
@@ -77,7 +113,8 @@ def ModelSelector(
         second = against(reigning, ENSEMBLE)
         against_reigning = EnsembleComparison(**asdict(second), against=reigning)
         text += f"; the ensemble against {spelled(reigning)}: {describe(second, level)}"
-        winner = ENSEMBLE if is_gain(second, minimum_gain) else reigning
+        if is_gain(second, minimum_gain):
+            winner, decided_by = ENSEMBLE, "accuracy"
     if winner == FEATURE_EXTRACTION:
         text += "; no proven gain, so the cheaper feature extraction wins"
         if comparison.difference >= minimum_gain and comparison.low <= 0:
@@ -92,6 +129,9 @@ def ModelSelector(
         blessed_by_evaluator=blessed,
         split="eval",
         photos_to_show=to_show,
+        identical=identical,
+        loss=losses,
+        decided_by=decided_by,
         ensemble=against_reigning,
         **asdict(comparison),
     )

@@ -15,8 +15,10 @@ from components.release_gate.decision import (
     against_constant,
     against_production,
     among_look_alikes,
+    enough_photos,
     floors,
     further_floor,
+    undecided_floor,
 )
 from components.release_gate.look_alikes import find_look_alikes
 from components.verdict import bless, read_verdict, write_release, write_verdict
@@ -38,6 +40,7 @@ def ReleaseGate(
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     verdict: OutputArtifact[Verdict],
     minimum_accuracy: Parameter[float],
+    minimum_test_photos: Parameter[int],
     minimum_slice_accuracy: Parameter[dict[str, float]],
     tolerated_loss: Parameter[float],
     evidence: Parameter[str],
@@ -65,8 +68,8 @@ def ReleaseGate(
       vectors: of FeatureVectorGen; test photos that look like training photos are told.
       blessing: of the winner; Pusher asks for it. In it lies `release.json`, a `Release`.
       verdict: the numbers, one sentence, and `refusals`, a sentence each.
-      minimum_accuracy, minimum_slice_accuracy, tolerated_loss, evidence, guarded_slices, incomparable: of `release` in
-        the configuration.
+      minimum_accuracy, minimum_test_photos, minimum_slice_accuracy, tolerated_loss, evidence, guarded_slices,
+        incomparable: of `release` in the configuration.
       minimum_slice_examples: with fewer photos a slice decides nothing.
       confidence: level of the intervals.
       bootstrap_samples, seed: of the draws.
@@ -83,6 +86,10 @@ def ReleaseGate(
     text, refusals = floors(
         stored, winner, look_alikes, minimum_accuracy, minimum_slice_accuracy, minimum_slice_examples
     )
+    refusals = enough_photos(len(stored.keys), minimum_test_photos, confidence) + refusals
+    undecided = undecided_floor(stored, winner, minimum_accuracy, confidence)
+    if undecided:
+        text += f"; {undecided}"
     constant, no_better = against_constant(stored, winner, labels, evidence, confidence, bootstrap_samples, seed)
     if minimum_accuracy > 0:  # 0 asks for nothing
         refusals += no_better
@@ -114,7 +121,7 @@ def ReleaseGate(
     elif forced:
         sentence = f"pushed by force ({forced}), although {'; '.join(refusals)}"
     else:
-        sentence = "; ".join(refusals)
+        sentence = "; ".join([*refusals, undecided] if undecided else refusals)
     metrics = evaluate(stored.probabilities[winner], stored.classes, labels, confidence, bootstrap_samples, seed)
     decided = ReleaseVerdict(
         text=sentence,
@@ -123,6 +130,7 @@ def ReleaseGate(
         forced=forced or None,
         accuracy=metrics["accuracy"]["value"],
         split="test",
+        undecided=undecided,
         look_alikes=look_alikes,
         constant=constant,
         production=production,

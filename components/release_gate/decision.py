@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from components.evaluator.metrics import share_interval
 from components.evaluator.stored_predictions import PRODUCTION, StoredPredictions
 from components.model_selector.paired_comparison import compare, describe, is_loss
 from schemas.verdicts import (
@@ -60,6 +61,43 @@ def floors(
                     f"release.minimum_slice_accuracy.{feature} ({floor:.1%})"
                 )
     return text, missed
+
+
+def enough_photos(photos: int, minimum: int, confidence: float) -> list[str]:
+    """What speaks against a release where the test photos are too few to judge by.
+
+    Args:
+      photos: of the test split.
+      minimum: least number of them; 0: any will do.
+      confidence: level of the interval.
+    """
+    if photos >= minimum:
+        return []
+    best = share_interval(photos, photos, confidence)
+    shown = f", and even {photos} correct answers would only show an accuracy of {best['low']:.1%}" if best else ""
+    return [
+        f"{photos} test photos, expected at least {minimum} (release.minimum_test_photos){shown}; add photos, or give "
+        "the test split a larger share (data.splits.test)"
+    ]
+
+
+def undecided_floor(stored: StoredPredictions, winner: str, minimum_accuracy: float, confidence: float) -> str | None:
+    """A sentence where the interval of the winner's accuracy has its floor inside; None where it has not.
+
+    Args:
+      stored: the predictions of the test split.
+      winner: which of its models.
+      minimum_accuracy: the floor, in [0, 1].
+      confidence: level of the interval.
+    """
+    correct = stored.correct(winner)
+    accuracy = share_interval(int(correct.sum()), len(correct), confidence)
+    if accuracy is None or not accuracy["low"] < minimum_accuracy < accuracy["high"]:
+        return None
+    return (
+        f"{len(correct)} test photos are too few to tell this accuracy from release.minimum_accuracy "
+        f"({100 * confidence:.4g}% interval {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})"
+    )
 
 
 def among_look_alikes(stored: StoredPredictions, winner: str, look_alikes: Collection[str]) -> LookAlikes:

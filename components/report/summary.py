@@ -77,7 +77,7 @@ def describe_models(
                 "split": "test",
                 "examples": len(stored.keys),
                 **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
-                "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence, samples, seed),
+                "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence),
             },
         )
         for model, probabilities in stored.probabilities.items()

@@ -51,5 +51,4 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
         status, reason = status or FAILED, reason or f"the results of the run cannot be read: {failure(error, root)}"
         summary = run_summary.summarise(ended, status, reason)
     summary = replace(summary, duration_seconds=round(time.time() - plan.began, 1) if plan else 0.0)
-    run_summary.write_results(summary, folder, config, nodes)
-    return summary
+    return run_summary.write_results(summary, folder, config, nodes)

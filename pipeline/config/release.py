@@ -16,7 +16,9 @@ class SelectionConfig(Section):
         0.0, ge=0, le=1, description="Gain in accuracy on the eval split that it must show at least."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of every interval in the summary.")
-    bootstrap_samples: int = Field(2000, ge=200, le=100_000, description="Bootstrap samples behind every interval.")
+    bootstrap_samples: int = Field(
+        2000, ge=200, le=100_000, description="Bootstrap samples behind every interval that has no formula."
+    )
     ensemble: bool = Field(False, description="Adds a third candidate: the mean of the probabilities of both models.")
 
 
@@ -56,6 +58,12 @@ class ReleaseConfig(Section):
         le=1,
         description="Accuracy that the winner must reach on the test photos. Unless this is 0, it must also beat a "
         "model that always answers with the most common class.",
+    )
+    minimum_test_photos: int = Field(
+        10,
+        ge=0,
+        description="With fewer test photos nothing is released: they cannot show what the winner is worth. 0: any "
+        "number will do.",
     )
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
         default_factory=dict,

@@ -24,10 +24,12 @@ from schemas import features as f
 from tests.verdicts import verdict_in
 
 EXAMPLES = 100
+# Model -> row -> probability of its answer, where it is not 0.75.
+SURE: dict[str, dict[int, float]] = {}
 SAMPLES = 20_000
 KEYS = {
     "winner", "text", "blessed_by_evaluator", "split", "photos_to_show",
-    "examples", "better", "worse", "difference", "low", "high", "p_value",
+    "examples", "better", "worse", "difference", "low", "high", "p_value", "identical", "loss", "decided_by",
 }  # fmt: skip
 
 
@@ -38,7 +40,8 @@ def prediction(row, answers):
         example.features.feature[name].bytes_list.value.append(f"{row:064d}".encode())
     example.features.feature[LABEL_INDEX].int64_list.value.append(1)
     for model, is_right in answers.items():
-        values = [0.25, 0.75] if is_right else [0.75, 0.25]
+        sure = SURE.get(model, {}).get(row, 0.75)
+        values = [1 - sure, sure] if is_right else [sure, 1 - sure]
         example.features.feature[probabilities_key(model)].float_list.value.extend(values)
     return example
 
@@ -47,7 +50,7 @@ def prediction(row, answers):
 def select(tmp_path, write_records):
     """Runs the component; each model is right about the rows in its range. Gives the verdict and the model's name."""
 
-    def run(feature_extraction, fine_tuned, ensemble=None, blessed=True, minimum_gain=0.0, confidence=0.95):
+    def run(feature_extraction, fine_tuned, ensemble=None, blessed=True, minimum_gain=0.0, confidence=0.95, epochs=1):
         right = {FEATURE_EXTRACTION: feature_extraction, FINE_TUNED: fine_tuned}
         if ensemble is not None:
             right[ENSEMBLE] = ensemble
@@ -80,6 +83,7 @@ def select(tmp_path, write_records):
             {"model": [chosen], "verdict": [verdict]},
             {
                 "minimum_gain": minimum_gain,
+                "fine_tuning_epochs": epochs,
                 "confidence": confidence,
                 "bootstrap_samples": SAMPLES,
                 "seed": 3,
@@ -215,3 +219,64 @@ def test_fine_tuned_must_prove_more_as_one_of_two(select, gain, proven):
 def test_the_ensemble_must_prove_more_as_one_of_two(select, gain, proven):
     findings = select(range(50), range(50), range(50 + gain))
     assert findings["winner"] == (ENSEMBLE if proven else FEATURE_EXTRACTION)
+
+
+# ---- the log loss
+
+
+@pytest.fixture
+def surer(monkeypatch):
+    """Makes fine-tuned more sure, about every answer that is right in rows 0 to 49; a little more so in odd ones."""
+    monkeypatch.setitem(SURE, FINE_TUNED, {row: 0.85 + 0.04 * (row % 2) for row in range(50)})
+
+
+def test_a_better_calibrated_model_wins_where_accuracy_cannot_tell(select, surer):
+    """Evaluator's blessing is for a gain in accuracy, so there is none."""
+    findings = select(range(50), range(50), blessed=False)
+    assert (findings["winner"], findings["decided_by"], findings["identical"]) == (FINE_TUNED, "loss", False)
+    assert findings["loss"]["high"] < 0
+    assert findings["loss"]["difference"] == pytest.approx(-(np.log(0.85 / 0.75) + np.log(0.89 / 0.75)) / 4)
+    assert "; 0 better, 0 worse; p = 1); log loss -0.074 (95% interval -0." in findings["text"]
+    assert findings["text"].endswith(
+        ", so fine-tuned is better calibrated where accuracy cannot tell them apart; fine-tuned wins"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fine_tuned", "minimum_gain"),
+    [
+        (range(10, 50), 0.0),  # it is shown to be wrong more often
+        (range(50), 0.01),  # a gain in accuracy is asked for
+    ],
+)
+def test_a_better_calibrated_model_does_not_win_otherwise(select, surer, fine_tuned, minimum_gain):
+    findings = select(range(50), fine_tuned, minimum_gain=minimum_gain)
+    assert (findings["winner"], findings["decided_by"]) == (FEATURE_EXTRACTION, None)
+
+
+def test_a_better_loss_has_to_be_shown_at_the_level_of_all_epochs(select, monkeypatch):
+    monkeypatch.setitem(SURE, FINE_TUNED, dict.fromkeys(range(5), 0.85))
+    assert select(range(50), range(50))["winner"] == FINE_TUNED
+    findings = select(range(50), range(50), epochs=20)
+    assert findings["winner"] == FEATURE_EXTRACTION
+    assert findings["loss"]["confidence"] == pytest.approx(0.9975)
+    assert "; log loss -0.006 (99.75% interval -0.0" in findings["text"]
+
+
+def test_the_ensemble_does_not_win_by_its_loss(select, monkeypatch):
+    monkeypatch.setitem(SURE, ENSEMBLE, dict.fromkeys(range(50), 0.95))
+    assert select(range(50), range(50), range(50))["winner"] == FEATURE_EXTRACTION
+
+
+@pytest.mark.parametrize(("epochs", "why"), [(5, "no epoch was better than the start"), (0, "it had no epochs")])
+def test_identical_models_are_called_identical(select, epochs, why):
+    findings = select(range(50), range(50), epochs=epochs)
+    assert (findings["identical"], findings["decided_by"]) == (True, None)
+    assert f"; p = 1); fine-tuning changed nothing: {why}; no proven gain" in findings["text"]
+    assert "log loss" not in findings["text"]
+
+
+def test_a_gain_in_accuracy_needs_no_word_on_the_loss(select):
+    findings = select(range(50), range(60))
+    assert (findings["decided_by"], findings["identical"]) == ("accuracy", False)
+    assert "log loss" not in findings["text"]

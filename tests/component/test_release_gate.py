@@ -487,3 +487,29 @@ def test_the_winner_is_judged_whoever_it_is(gate, winner):
     assert findings["released"]
     assert findings["accuracy"] == pytest.approx(0.8)
     assert findings["manifest"]["winner"] == winner
+
+
+@pytest.mark.parametrize(("minimum", "released"), [(0, True), (200, True), (201, False)])
+def test_too_few_test_photos_release_nothing(gate, minimum, released):
+    findings = gate(range(160), minimum_test_photos=minimum)
+    assert findings["released"] is released
+    if not released:
+        assert findings["refusals"] == [
+            "200 test photos, expected at least 201 (release.minimum_test_photos), and even 200 correct answers would "
+            "only show an accuracy of 98.1%; add photos, or give the test split a larger share (data.splits.test)"
+        ]
+
+
+def test_an_accuracy_that_cannot_be_told_from_its_floor_is_said_to_be_so(gate):
+    """80 % of 200, 95 % interval 73.9 to 85.0."""
+    findings = gate(range(160), minimum_accuracy=0.75)
+    assert findings["released"]
+    assert findings["undecided"] == (
+        "200 test photos are too few to tell this accuracy from release.minimum_accuracy (95% interval 73.9 to 85.0)"
+    )
+    assert f"(75.0%); {findings['undecided']}; production is none" in findings["text"]
+    refused = gate(range(160), minimum_accuracy=0.84)
+    assert not refused["released"]
+    assert refused["text"].endswith(f"; {refused['undecided']}")
+    for floor in (0.0, 0.73, 0.86):
+        assert gate(range(160), minimum_accuracy=floor)["undecided"] is None

@@ -53,6 +53,7 @@ def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew
         "--set=data.settle_seconds=0",
         "--set=data.max_rejected_fraction=0.5",
         "--set=release.minimum_accuracy=0",
+        "--set=release.minimum_test_photos=0",
         "--set=release.tolerated_loss=1",
     )
     code, output, first = run(*given)

@@ -27,6 +27,7 @@ SETTINGS = [
     "training.fine_tuning.epochs=2",
     "serving.golden_photos=8",
     "release.minimum_accuracy=0",
+    "release.minimum_test_photos=0",
     "data.settle_seconds=0",
 ]
 ASKS = {"ProductionPredictions", "ReleaseGate", "Pusher"}

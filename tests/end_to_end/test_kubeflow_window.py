@@ -22,6 +22,7 @@ SETTINGS = [
     "training.fine_tuning.epochs=1",
     "serving.golden_photos=8",
     "release.minimum_accuracy=0",
+    "release.minimum_test_photos=0",
 ]
 DAYS = ("2026-11-21", "2026-11-22", "2026-11-23", "2026-11-24")
 

@@ -37,6 +37,7 @@ class Mornings:
             "--set=training.feature_extraction.epochs=20",
             "--set=training.fine_tuning.epochs=1",
             "--set=serving.golden_photos=4",
+            "--set=release.minimum_test_photos=0",
             "--set=drift.label_distribution.stop=null",
             "--set=drift.feature_distance.stop=null",
             "--set=drift.class_feature_distance.stop=null",

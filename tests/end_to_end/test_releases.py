@@ -21,6 +21,7 @@ def worse(small) -> list[str]:
         "training.feature_extraction.learning_rate=1e-6",
         "training.fine_tuning.learning_rate=1e-7",
         "release.minimum_accuracy=0",
+        "release.minimum_test_photos=0",
     ]
     return [*small, *(f"--set={setting}" for setting in settings)]
 

@@ -32,6 +32,7 @@ class Nights:
             "training.fine_tuning.epochs=1",
             "serving.golden_photos=4",
             "release.minimum_accuracy=0",
+            "release.minimum_test_photos=0",
         ]
 
     def add(self, span: int, part: slice, complete: bool = True) -> None:

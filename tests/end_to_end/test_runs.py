@@ -293,6 +293,7 @@ def test_an_archive_of_any_feature_vector_and_any_class_folders(tiny_backbone, s
         f"--set=backbone.handle={archive}",
         "--set=image.size=32",
         "--set=release.minimum_accuracy=0",
+        "--set=release.minimum_test_photos=0",
         "--set=data.max_rejected_fraction=0.2",
         config="image_folder",
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from components.evaluator import metrics as metrics_module
 from components.evaluator.metrics import (
@@ -16,6 +17,7 @@ from components.evaluator.metrics import (
     expected_calibration_error,
     is_in_top,
     log_loss,
+    share_interval,
 )
 from components.evaluator.stored_predictions import FINE_TUNED, StoredPredictions
 from schemas import features as f
@@ -169,8 +171,41 @@ def test_what_is_undefined_is_said_to_be():
 
 def test_draws_without_a_class_do_not_count():
     """One example in ten is of `b`, so a third of the draws have none. It is right, whenever it is there."""
-    recall = evaluate(*answering([(0, 0)] * 9 + [(1, 1)], 2), 0.95, 200, 0)["per_class"]["b"]["recall"]
-    assert recall == {"value": 1, "low": 1, "high": 1}
+    f1 = evaluate(*answering([(0, 0)] * 9 + [(1, 1)], 2), 0.95, 200, 0)["per_class"]["b"]["f1"]
+    assert f1 == {"value": 1, "low": 1, "high": 1}
+
+
+def test_a_share_by_hand():
+    # z = 1.95996; 11 of 11 is at least n / (n + z²) = 11 / 14.8415, 0 of 11 at most z² / (n + z²).
+    assert share_interval(11, 11, 0.95) == pytest.approx({"value": 1, "low": 0.7412, "high": 1}, abs=5e-5)
+    assert share_interval(0, 11, 0.95) == pytest.approx({"value": 0, "low": 0, "high": 0.2588}, abs=5e-5)
+    assert share_interval(1, 1, 0.95) == pytest.approx({"value": 1, "low": 0.2065, "high": 1}, abs=5e-5)
+    assert share_interval(0, 0, 0.95) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.51, 0.999))
+def test_the_interval_of_a_share_is_wilsons(counts, confidence):
+    count, total = counts
+    found = share_interval(count, total, confidence)
+    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    expected = stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    other = share_interval(total - count, total, confidence)
+    assert (1 - other["high"], 1 - other["low"]) == pytest.approx((found["low"], found["high"]), abs=1e-9)
+    assert (found["low"] > 0, found["high"] < 1) == (count > 0, count < total)
+
+
+def test_every_share_of_examples_has_its_interval():
+    """Six of eight right; `a` is answered five times, four times rightly, and has five examples."""
+    pairs = [(0, 0)] * 4 + [(0, 1), (1, 0), (1, 1), (2, 2)]
+    metrics = evaluate(*answering(pairs, 4), 0.9, 200, 0, abstain_below=0.6)
+    assert metrics["accuracy"] == share_interval(6, 8, 0.9)
+    assert metrics["abstention"]["accuracy_of_answered"] == share_interval(6, 8, 0.9)
+    assert metrics["top_3_accuracy"]["high"] == 1
+    a, d = metrics["per_class"]["a"], metrics["per_class"]["d"]
+    assert (a["precision"], a["recall"]) == (share_interval(4, 5, 0.9), share_interval(4, 5, 0.9))
+    assert (d["precision"], d["recall"]) == (None, None)
 
 
 def test_the_first_of_two_equal_probabilities_is_the_answer():
@@ -186,7 +221,7 @@ def test_abstention_by_hand():
     metrics = evaluate(*data, abstain_below=0.6)  # 0.6 itself is an answer
     answered = metrics["abstention"].pop("accuracy_of_answered")
     assert metrics["abstention"] == {"below": 0.6, "abstained": 0.25}
-    assert answered == pytest.approx({"value": 2 / 3, "low": 0, "high": 1})
+    assert answered == share_interval(2, 3, 0.95)
     assert metrics["accuracy"] == evaluate(*data)["accuracy"]  # abstained from or not
     assert evaluate(*data, abstain_below=0.95)["abstention"] == {
         "below": 0.95,
@@ -199,8 +234,8 @@ def test_intervals_of_certain_models():
     certain = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]]
     right = evaluate(certain, np.array([0, 1, 0, 1]), LABELS[:2], 0.95, 200, 0)
     wrong = evaluate(certain, np.array([1, 0, 1, 0]), LABELS[:2], 0.95, 200, 0)
+    assert (right["accuracy"], wrong["accuracy"]) == (share_interval(4, 4, 0.95), share_interval(0, 4, 0.95))
     for metric, best, worst in (
-        ("accuracy", 1, 0),
         ("loss", 0, 7 * math.log(10)),
         ("calibration_error", 0, 1),
         ("auc", 1, 0),
@@ -329,11 +364,11 @@ def test_slices_by_hand():
         image_format=["JPEG", "JPEG", "PNG", "", "PNG", "PNG"],
         dataset=["cats_vs_dogs"] * 6,
     )
-    slices = evaluate_slices(predictions_of_six, FINE_TUNED, 3, 0.95, 400, 0)
+    slices = evaluate_slices(predictions_of_six, FINE_TUNED, 3, 0.95)
     assert list(slices) == [f.DATASET, f.IMAGE_FORMAT]  # of the others nothing is known
     assert slices[f.IMAGE_FORMAT] == {
-        "JPEG": {"examples": 2, "accuracy": {"value": 0.5, "low": 0, "high": 1}, "enough": False},
-        "PNG": {"examples": 3, "accuracy": {"value": 1, "low": 1, "high": 1}, "enough": True},
+        "JPEG": {"examples": 2, "accuracy": share_interval(1, 2, 0.95), "enough": False},
+        "PNG": {"examples": 3, "accuracy": share_interval(3, 3, 0.95), "enough": True},
     }
     [whole] = slices[f.DATASET].values()
     assert (whole["examples"], whole["accuracy"]["value"], whole["enough"]) == (6, pytest.approx(4 / 6), True)
@@ -344,11 +379,9 @@ def test_the_interval_of_a_slice_is_that_of_its_examples_alone():
     rng = np.random.default_rng(1)
     correct = rng.random(500) < 0.8
     label = np.where(np.arange(500) < 400, "a", "b")
-    slices = evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95, 4000, 0)[f.LABEL]
+    slices = evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95)[f.LABEL]
     for value, rows in (("a", slice(400)), ("b", slice(400, 500))):
         right = correct[rows]
         alone = evaluate(np.stack([right, ~right], 1) * 1.0, np.zeros(len(right), int), LABELS[:2], 0.95, 4000, 1)
         assert slices[value]["accuracy"] == pytest.approx(alone["accuracy"], abs=0.011)
-    assert (
-        slices == evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95, 4000, 0)[f.LABEL]
-    )
+    assert slices == evaluate_slices(stored(correct.tolist(), label=label.tolist()), FINE_TUNED, 1, 0.95)[f.LABEL]

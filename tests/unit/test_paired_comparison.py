@@ -1,11 +1,22 @@
 """Two classifiers on the same examples: the numbers by hand, and how often the rule is wrong."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.model_selector.paired_comparison import compare, describe
+from components.model_selector.paired_comparison import (
+    are_identical,
+    compare,
+    compare_losses,
+    describe,
+    describe_loss,
+    is_better_calibrated,
+    loss_confidence,
+)
+from schemas.verdicts import Comparison, LossComparison
 
 
 def answers(better: int, worse: int, both: int = 0, neither: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -119,3 +130,97 @@ def test_of_two_equally_good_models_the_cheaper_one_is_kept(discordant):
 
 def test_a_true_gain_of_three_points_is_found_on_a_thousand_photos():
     assert share_of_proven_gains(1000, 0.05, 0.02, sets=400) >= 0.8
+
+
+# ---- the log loss
+
+
+def sure(*of_the_right_class: float) -> np.ndarray:
+    """Probabilities of two classes for examples of class 1, float64 [examples, 2]."""
+    right = np.array(of_the_right_class)
+    return np.stack([1 - right, right], axis=1)
+
+
+def losses(candidate: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> LossComparison:
+    return compare_losses(candidate, baseline, np.ones(len(candidate), int), confidence)
+
+
+def test_the_losses_by_hand():
+    """Differences ln(5/8), ln(5/7) and ln(5/6); the imaginary photo has the mean of ln(5/2), ln(5/3), ln(5/4)."""
+    found = losses(sure(0.8, 0.7, 0.6), sure(0.5, 0.5, 0.5))
+    real = [math.log(5 / 8), math.log(5 / 7), math.log(5 / 6)]
+    counted = [*real, (math.log(5 / 2) + math.log(5 / 3) + math.log(5 / 4)) / 3]
+    mean = sum(counted) / 4
+    error = math.sqrt(sum((value - mean) ** 2 for value in counted) / 3 / 4)
+    assert found.difference == pytest.approx(sum(real) / 3)
+    # The two-sided 5 % quantile of Student's t with 3 degrees of freedom is 3.18245.
+    assert (found.low, found.high) == pytest.approx((mean - 3.18245 * error, mean + 3.18245 * error), rel=1e-5)
+    assert found.confidence == 0.95
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30), st.floats(0.51, 0.999))
+def test_the_interval_of_the_losses_contains_the_difference_and_a_swap_mirrors_it(pairs, confidence):
+    ours, its = (sure(*column) for column in zip(*pairs, strict=True))
+    there, back = losses(ours, its, confidence), losses(its, ours, confidence)
+    assert there.low <= there.difference <= there.high
+    assert np.isfinite([there.low, there.high]).all()
+    assert (back.difference, back.low, back.high) == pytest.approx(
+        (-there.difference, -there.high, -there.low), abs=1e-9
+    )
+
+
+def test_one_photo_shows_nothing():
+    found = losses(sure(0.99), sure(0.5))
+    assert found.low < found.difference < 0 < found.high
+
+
+@pytest.mark.parametrize("photos", [1, 50])
+def test_identical_probabilities_have_no_difference(photos):
+    same = sure(*[0.7] * photos)
+    found = losses(same, same)
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+    assert are_identical(same, same + 5e-6)
+    assert not are_identical(same, same + 5e-5)
+    assert not is_better_calibrated(Comparison(photos, 0, 0, 0.0, 0.0, 0.0, 1.0), found)
+
+
+def test_a_model_that_is_only_surer_is_not_shown_to_be_better_by_a_set_without_mistakes():
+    """As much better on each photo as it would lose on one mistake in about thirty."""
+    surer, plain = sure(*[0.99] * 20), sure(*[0.9] * 20)
+    found = losses(surer, plain)
+    assert found.difference == pytest.approx(math.log(0.9 / 0.99))
+    assert found.high > 0
+    assert losses(sure(*[0.99] * 2000), sure(*[0.9] * 2000)).high < 0
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "better"),
+    [
+        ((0.0, 0.0), (-0.03, -0.01), True),
+        ((-0.02, 0.01), (-0.03, -0.01), True),
+        ((-0.02, -0.01), (-0.03, -0.01), False),  # it is less often right
+        ((0.01, 0.02), (-0.03, -0.01), False),  # the accuracy tells already
+        ((0.0, 0.0), (-0.03, 0.0), False),
+        ((0.0, 0.0), (0.01, 0.03), False),
+    ],
+)
+def test_the_loss_decides_where_accuracy_does_not(accuracy, loss, better):
+    comparison = Comparison(100, 0, 0, sum(accuracy) / 2, *accuracy, 1.0)
+    of_losses = LossComparison(difference=sum(loss) / 2, low=loss[0], high=loss[1], confidence=0.95)
+    assert is_better_calibrated(comparison, of_losses) is better
+
+
+def test_the_level_is_raised_for_the_epochs_it_was_chosen_from():
+    assert [loss_confidence(0.95, epochs) for epochs in (0, 1, 5)] == pytest.approx([0.95, 0.95, 0.99])
+
+
+def test_the_losses_in_words():
+    loss = LossComparison(difference=-0.0214, low=-0.034, high=-0.008, confidence=loss_confidence(0.95, 5))
+    assert describe_loss(loss) == "log loss -0.021 (99% interval -0.034 to -0.008)"
+
+
+@pytest.mark.parametrize(("candidate", "baseline"), [(3, 4), (0, 0)])
+def test_losses_of_other_examples_are_refused(candidate, baseline):
+    with pytest.raises(ValueError, match=rf"the same examples, got \({candidate}, 2\) and \({baseline}, 2\)"):
+        losses(np.full((candidate, 2), 0.5), np.full((baseline, 2), 0.5))

@@ -156,6 +156,17 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
     assert "before: none, after: 1795395593" in found.text
 
 
+def test_what_to_try_next_is_on_the_page(tmp_path):
+    summary = copy.deepcopy(PUSHED)
+    assert "What to try next" not in page(summary, tmp_path).text
+    summary["next_steps"] = [{"action": f"warmstart run {HOSTILE[0]} --set a=1", "reason": "12.5% are <wrong>"}]
+    found = page(summary, tmp_path)
+    stands_alone(found)
+    assert "What to try next" in found.text
+    assert f"warmstart run {HOSTILE[0]} --set a=1" in found.text
+    assert "12.5% are <wrong>" in found.text
+
+
 def test_a_window_that_was_stopped_before_it_was_put_together_names_its_spans(tmp_path):
     summary = copy.deepcopy(PUSHED)
     summary["window"] = {"spans": ["1", "5"], "left_out": {"3": "it has no photos"}}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.selector_simulation import GAIN, share_of_switches
+from benchmarks.selector_simulation import BETTER, EQUALLY_GOOD, GAIN, share_of_switches, shares_with_losses
 
 SETS = 2000
 
@@ -20,6 +20,24 @@ def test_equally_good_models_are_switched_in_no_more_than_5_percent_of_the_sets(
 def test_a_gain_of_3_points_on_1000_photos_is_found_in_80_percent_of_the_sets():
     assert 0.8 <= share_of_switches(1000, *GAIN, SETS, seed=1) < 1
     assert GAIN[0] - GAIN[1] == pytest.approx(0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photos", [50, 200])
+@pytest.mark.parametrize("models", EQUALLY_GOOD)
+def test_equally_good_models_are_switched_by_their_loss_in_no_more_than_2_5_percent_of_the_sets(models, photos):
+    """800 sets: three standard errors above it are 4.2 %."""
+    _, by_loss = shares_with_losses(photos, EQUALLY_GOOD[models], 800, seed=1)
+    assert by_loss <= 0.042
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("models", ["calibrated, was too unsure", "calibrated, was too sure"])
+def test_a_better_calibrated_model_with_the_same_answers_is_found_by_its_loss(models):
+    (few, of_few), (many, of_many) = (shares_with_losses(photos, BETTER[models], 100, seed=1) for photos in (50, 1000))
+    assert (few, many) == (of_few, of_many), "accuracy cannot tell"
+    assert of_many > 0.8
+    assert of_many > of_few
 
 
 @pytest.mark.parametrize("photos", [50, 1000])
@@ -43,3 +61,5 @@ def test_the_table():
     lines = done.stdout.splitlines()
     assert lines[0] == "switches in 20 drawn sets, with their standard error"
     assert [line.count(" %") for line in lines if "±" in line] == [4, 4, 4, 4, 3]  # three sizes, and the share
+    of_losses = lines[-len(EQUALLY_GOOD) - len(BETTER) :]
+    assert [line.count(") %") for line in of_losses] == [3] * (len(EQUALLY_GOOD) + len(BETTER))
