@@ -102,7 +102,7 @@ def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrain
     why_not = _nothing_to_do(config, root)
     if not why_not:
         said = [repaired.text] if repaired else []
-        said += [f"{'run' if len(killed) == 1 else 'runs'} killed: {and_more(killed, 3)}"] if killed else []
+        said += [f"{and_more(killed, 3)} {'was' if len(killed) == 1 else 'were'} killed"] if killed else []
         done = _run(config, root, display, said)
         damaged = repaired is not None and not repaired.done
         return replace(done, exit_code=done.exit_code or ALERT_CODE) if damaged else done

@@ -193,7 +193,8 @@ def delete_schedule(connection: Connection, name: str) -> None:
         if not found:
             known = sorted({run.display_name for run in _recurring_runs(connection, None)})
             raise BadInput(
-                f"there is no schedule {name!r} at {connection.endpoint.shown()}; it has {', '.join(known) or 'none'}"
+                f"there is no schedule {name!r} at {connection.endpoint.shown()}; known schedules: "
+                f"{', '.join(known) or 'none'}"
             )
         if any(not (run.description or "").startswith(MARK) for run in found):
             raise BadInput(f"the schedule {name!r} was not created by warmstart; delete it in Kubeflow's web interface")

@@ -654,7 +654,7 @@ def test_the_zone_of_the_cluster_makes_other_zones_possible(stub, image):
 def test_a_schedule_that_is_not_there_or_not_ours_is_one_line(stub):
     assert "there is no schedule 'nightly'" in refused("schedule", "delete", "nightly")
     stub.add_recurring_run({"display_name": "nightly", "mode": "ENABLE"})
-    assert "the schedule 'nightly' was not made by warmstart" in refused("schedule", "delete", "nightly")
+    assert "the schedule 'nightly' was not created by warmstart" in refused("schedule", "delete", "nightly")
     assert len(stub.state.recurring_runs) == 1
 
 

@@ -543,7 +543,7 @@ def test_a_mount_that_is_no_folder_is_refused(mount):
 @pytest.mark.parametrize(
     ("cluster", "told"),
     [
-        ({"metadata": "localhost"}, "the metadata address 'localhost' is none"),
+        ({"metadata": "localhost"}, "'localhost' is not a metadata address"),
         ({"metadata": "mysql://ann:hidden@db/x"}, "contains a password"),
         ({"volume_claim": "My_Claim"}, "--volume-claim 'My_Claim' is not a valid name in Kubernetes"),
         ({"volume_claim": ""}, "--volume-claim '' is not a valid name"),

@@ -92,7 +92,7 @@ def test_the_span_of_a_run_goes_before_that_of_the_package():
         (NAME, "/a", "", "image.size", "expected key=value"),
         (NAME, "/a", "", "image.size=3", "image.size (=3)"),
         ("name: [", "", "", "", "configuration as given cannot be read as YAML"),
-        ("- a\n- b", "", "", "", "configuration as given holds list"),
+        ("- a\n- b", "", "", "", "configuration as given contains a list"),
         ("name: mine\ntask: {schema_name: image_folder}", "", "", "", "configuration as given: data is missing"),
     ],
 )

@@ -176,14 +176,14 @@ def test_a_task_that_was_killed_has_not_said_so_itself():
 def test_a_task_that_never_began_is_named():
     status, reason = why_it_ended(PLAN, {PREPARE: Note("complete"), "Make": Note("complete")})
     assert status == FAILED
-    assert reason.startswith("Use never began")
+    assert reason.startswith("Use never started")
     assert "Publish" not in reason
 
 
 def test_without_a_plan_it_was_prepare():
     assert why_it_ended(None, {PREPARE: Note(STOPPED, "no photos")}) == (STOPPED, "no photos")
     assert why_it_ended(None, {PREPARE: Note(FAILED, "disk")}) == (FAILED, "Prepare failed: disk")
-    for notes, begins in (({PREPARE: Note(RUNNING)}, "Prepare was killed"), ({}, "Prepare never began")):
+    for notes, begins in (({PREPARE: Note(RUNNING)}, "Prepare was killed"), ({}, "Prepare never started")):
         status, reason = why_it_ended(None, notes)
         assert status == FAILED
         assert reason.startswith(begins)

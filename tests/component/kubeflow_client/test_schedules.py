@@ -177,13 +177,13 @@ def test_schedules_are_listed_and_deleted(stub, connection, package):
 
 
 def test_deleting_an_absent_schedule_or_one_made_by_hand_is_one_sentence(stub, connection):
-    with pytest.raises(BadInput, match=r"there is no schedule 'nightly' at .*; there is none") as error:
+    with pytest.raises(BadInput, match=r"there is no schedule 'nightly' at .*; known schedules: none") as error:
         schedules.delete_schedule(connection, NIGHTLY)
     sentence(error)
     stub.add_recurring_run({"display_name": "by hand", "mode": "ENABLE"})
-    with pytest.raises(BadInput, match="there is by hand"):
+    with pytest.raises(BadInput, match="known schedules: by hand"):
         schedules.delete_schedule(connection, NIGHTLY)
-    with pytest.raises(BadInput, match="was not made by warmstart"):
+    with pytest.raises(BadInput, match="was not created by warmstart"):
         schedules.delete_schedule(connection, "by hand")
     assert len(stub.state.recurring_runs) == 1
 
