@@ -100,6 +100,10 @@ class Root:
         """Whether a pipeline keeps anything here."""
         return (self.folder / _PIPELINE).is_file()
 
+    def pipeline_name(self) -> str:
+        """The name of the pipeline that keeps everything here; empty where there is none."""
+        return (self.folder / _PIPELINE).read_text().strip() if self.exists() else ""
+
     def refuse_local_run(self) -> None:
         """Refuses to run here with metadata of our own if the root's metadata are elsewhere.
 
