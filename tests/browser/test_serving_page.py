@@ -91,8 +91,8 @@ def page(request, browser, server) -> Iterator[Any]:
 
 def answers(page: Any, count: int) -> list[str]:
     """The texts of all answers, newest first, when there are so many and none is awaited."""
-    playwright.expect(page.locator("#answers li div")).to_have_count(count)
-    playwright.expect(page.locator("#status")).not_to_contain_text("to go")
+    playwright.expect(page.locator("#answers li div")).to_have_count(count, timeout=60_000)
+    playwright.expect(page.locator("#status")).not_to_contain_text("to go", timeout=60_000)
     return [re.sub(r"\s+", " ", text) for text in page.locator("#answers li").all_inner_texts()]
 
 
@@ -111,11 +111,12 @@ def test_chosen_photos_are_answered_and_bad_files_named(page, photos):
     assert [v["id"] for v in Axe().run(page).response["violations"]] == []
 
 
-def test_the_keyboard_is_enough(page, photos):
+@pytest.mark.parametrize("key", ["Space", "Enter"])
+def test_the_keyboard_is_enough(page, photos, key):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press(key)
     chooser.value.set_files(photos / "red.png")
     assert answers(page, 1)[0].startswith("<b>cat</b> ")
 

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from components.pusher.serving_folder import ServingFolder
+from components.serving_folder.folder import ServingFolder
 from deploy import production
 from deploy.cli import main
 from deploy.commands import report as report_module

@@ -3,7 +3,7 @@
 const MOST_ROWS = 5; // classes that are listed of an answer
 const AT_ONCE = 4; // photos that are asked about at the same time
 
-const form = document.getElementById("photos");
+const zone = document.getElementById("photos");
 const input = document.getElementById("files");
 const status = document.getElementById("status");
 const answers = document.getElementById("answers");
@@ -125,14 +125,14 @@ input.addEventListener("change", () => {
 document.addEventListener("paste", (event) => add([...event.clipboardData.files]));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  form.classList.add("over");
+  zone.classList.add("over");
 });
 document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) form.classList.remove("over");
+  if (!event.relatedTarget) zone.classList.remove("over");
 });
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  form.classList.remove("over");
+  zone.classList.remove("over");
   add([...event.dataTransfer.files]);
 });
 
