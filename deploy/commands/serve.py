@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deploy import output
-from deploy.commands.options import root_option
+from deploy.commands.options import json_option, root_option
 from deploy.quiet import quiet_libraries
 from deploy.root import find_root
 from schemas.errors import BadInput
@@ -42,6 +42,7 @@ from schemas.errors import BadInput
     metavar="SECONDS",
     help="The longest that a request may take.",
 )
+@json_option
 def serve(
     root: str | None,
     model: str | None,
@@ -51,6 +52,7 @@ def serve(
     max_megabytes: int,
     max_queue: int,
     timeout: int,
+    as_json: bool,
 ) -> None:
     """Answer photos over HTTP with the model in production: a page, and TensorFlow Serving's REST protocol.
 
@@ -90,6 +92,10 @@ def serve(
         )
         on_loopback = is_loopback(listener.getsockname()[0])
         application = Application(served, limits, on_loopback, output.note)
-        click.echo(f"{served.name}, version {served.current.number}: {address(listener)}/")
+        version, url = served.current.number, f"{address(listener)}/"
+        if as_json:
+            output.document({"name": served.name, "version": version, "url": url})
+        else:
+            click.echo(f"{served.name}, version {version}: {url}")
         run(application, listener)
     output.note("stopped")

@@ -460,6 +460,20 @@ def test_a_damaged_version_does_not_take_the_place_of_a_good_one(server, root):
         damaged.rmdir()
 
 
+def test_programs_are_told_the_address_and_a_taken_port_is_an_error(exported_model, server):
+    command = [sys.executable, "-m", "deploy.cli", "--quiet", "serve", "--model", exported_model]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--json"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as run:
+        told = json.loads("".join(run.stdout.readline() for _ in range(5)))
+        run.terminate()
+    assert (told["name"], told["version"]) == ("model", 1)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", told["url"])
+    taken = subprocess.run([*command, "--port", str(server.port)], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (taken.returncode, taken.stdout) == (2, "")
+    assert f"port {server.port} of 127.0.0.1 cannot be taken (Address already in use)" in taken.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_when_what_was_begun_is_answered(exported_model, number):
     started = Server("--model", exported_model, "--name", "cats")
