@@ -42,6 +42,7 @@ setup(
         "schemas": ["*.pbtxt", "*.txt"],
         "components": ["report/*.html.j2"],
         "pipeline": ["configs/*.yaml"],
+        "deploy": ["serve/page/*"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[
@@ -70,9 +71,12 @@ setup(
         # Reads HEIC, by libheif (LGPL) without an encoder.
         "pi-heif>=1.4",
         "pillow>=11.3",
+        "prometheus-client>=0.20",
         "pydantic>=2.7",
         "pyyaml>=6",
         "rich>=13",
+        "starlette>=1.0",
+        "uvicorn>=0.40",
     ],
     extras_require={
         "test": [

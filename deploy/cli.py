@@ -20,6 +20,7 @@ _COMMANDS = {
         ("schedule", "deploy.commands.schedule:schedule", "Have `warmstart retrain` run by the clock."),
         ("inspect", "deploy.commands.inspect:inspect", "Show how a folder of photos is understood."),
         ("predict", "deploy.commands.predict:predict", "Ask the model in production about photos."),
+        ("serve", "deploy.commands.serve:serve", "Answer photos over HTTP, on a page or for programs."),
         ("explain", "deploy.commands.explain:explain", "Draw what in a photo led to a model's answer."),
         ("report", "deploy.commands.report:report", "Open the page of a run, or of two compared."),
         ("history", "deploy.commands.history:history", "Show versions, runs, and what is in production."),

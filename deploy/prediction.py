@@ -44,6 +44,7 @@ class Model:
 
     Attributes:
       rules: the rules by which photos are accepted and read.
+      labels: the classes, in the order of `probabilities`.
     """
 
     def __init__(self, folder: Path):
@@ -75,8 +76,31 @@ class Model:
                 f"{_SIGNATURE} from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
             )
         self.rules = read_rules(folder)
-        self._signature = signature
-        self._labels = read_labels(folder) or []
+        self.labels = read_labels(folder) or []
+
+    def photo_signatures(self) -> list[str]:
+        """The names of the signatures that take nothing but photos."""
+        return [
+            name
+            for name, signature in self._model.signatures.items()
+            if set(signature.structured_input_signature[1]) == {_INPUT}
+        ]
+
+    def outputs(self, signature: str) -> dict[str, tuple[np.dtype, list[int]]]:
+        """Name -> type and shape of each output of a signature; -1 stands for any size."""
+        return {
+            name: (np.dtype(output.dtype.as_numpy_dtype), [-1 if size is None else size for size in output.shape])
+            for name, output in self._model.signatures[signature].structured_outputs.items()
+        }
+
+    def run(self, signature: str, photos: list[bytes]) -> dict[str, np.ndarray]:
+        """What a signature that takes photos says of at least one of them: name -> array [photos, ...].
+
+        Raises:
+          tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded.
+        """
+        outputs = self._model.signatures[signature](**{_INPUT: tf.constant(photos)})
+        return {name: output.numpy() for name, output in outputs.items()}
 
     def answer(self, files: list[str], photos: list[bytes]) -> list[Answer]:
         """The answers for one or more photos, in order.
@@ -84,7 +108,7 @@ class Model:
         Raises:
           tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded; then there is no answer for any of them.
         """
-        said = {name: output.numpy() for name, output in self._signature(**{_INPUT: tf.constant(photos)}).items()}
+        said = self.run(_SIGNATURE, photos)
         abstains = said.get("abstains", np.zeros(len(files), bool))  # models of older versions always answer
         return [
             Answer(
@@ -92,7 +116,7 @@ class Model:
                 said["label"][i].decode(),
                 float(said["probability"][i]),
                 bool(abstains[i]),
-                dict(zip(self._labels, map(float, said["probabilities"][i]), strict=True)),
+                dict(zip(self.labels, map(float, said["probabilities"][i]), strict=True)),
             )
             for i, file in enumerate(files)
         ]

@@ -105,6 +105,10 @@ class Root:
         """Whether a pipeline uses this folder."""
         return (self.folder / _PIPELINE).is_file()
 
+    def pipeline_name(self) -> str:
+        """The name of the pipeline that keeps everything here; empty where there is none."""
+        return (self.folder / _PIPELINE).read_text().strip() if self.exists() else ""
+
     def refuse_local_run(self) -> None:
         """Refuses a local run if the metadata of the root is in a remote store.
 

@@ -80,7 +80,7 @@ def test_the_right_model_is_servable_and_the_process_had_nothing_of_ours(stamped
     assert findings["megabytes"] == pytest.approx(size / 1e6)
     assert findings["warm_up_requests"] == 8
     assert findings["exports"] == {}
-    assert f"answered {len(photos)} photos; the probabilities differ by at most" in findings["text"]
+    assert f"on {len(photos)} photos the probabilities differ by at most" in findings["text"]
     assert findings["text"].endswith("within 1e-05")
 
     [process] = processes

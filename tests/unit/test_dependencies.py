@@ -68,7 +68,11 @@ def imported() -> dict[str, set[str]]:
                 elif isinstance(node, ast.ImportFrom):
                     names = [f"{node.module}.{alias.name}" for alias in node.names]
                 for name in map(top, names):
-                    if name.split(".")[0] not in (*ROOMS, *sys.stdlib_module_names):
+                    if name.split(".")[0] not in (
+                        *ROOMS,
+                        *sys.stdlib_module_names,
+                        "_typeshed",
+                    ):  # which type checkers have
                         found.setdefault(name, set()).add(str(path.relative_to(REPOSITORY)))
     return found
 

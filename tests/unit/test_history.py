@@ -100,11 +100,11 @@ def test_history_shows_each_version_with_its_reason(root, push):
     assert words[1] == ["version", "UTC", "what", "winner", "accuracy", "on", "test", "state"]
     accuracy = ["97.1%", "(95.0", "to", "98.9)"]
     assert words[2][:2] == [str(first), day]
-    assert words[2][3:] == ["push", "fine", "tuned", *accuracy, "kept"]
+    assert words[2][3:] == ["push", "fine-tuned", *accuracy, "kept"]
     assert lines[3] == "      a is better"
-    assert words[4][3:] == ["forced", "push", "fine", "tuned", "kept,", "pinned"]
+    assert words[4][3:] == ["forced", "push", "fine-tuned", "kept,", "pinned"]
     assert lines[5] == "      pushed by force"
-    assert words[6][3:] == ["rollback", "to", str(first), "fine", "tuned", *accuracy, "production"]
+    assert words[6][3:] == ["rollback", "to", str(first), "fine-tuned", *accuracy, "production"]
     assert lines[7] == "      dogs became cats"
     assert lines[-1] == f"in production: runs/cats_vs_dogs/serving/{third}"
 

@@ -1,0 +1,502 @@
+"""The addresses of the server, and what each answers.
+
+TensorFlow Serving's REST protocol with its status codes (`ToHTTPStatusCode` in `model_servers/http_server.cc`) and its
+errors, `{"error": ...}`; KServe's V2 protocol, whose errors have the same form; `/metrics` for Prometheus; a page, and
+`/answer` behind it, which answers one photo as `warmstart predict --json` does. Every response about photos names the
+version that answered in the header `X-Model-Version`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.example_gen.photo import PhotoRejected
+from deploy.serve import protocol
+from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
+from deploy.serve.metrics import Metrics
+from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel
+
+Result = TypeVar("Result")
+
+VERSION_HEADER = "X-Model-Version"
+_PAGE_FOLDER = Path(__file__).with_name("page")
+# Address -> name of the file, and its type.
+_PAGE_FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_POLL_SECONDS = 1  # as TensorFlow Serving
+_DISCARDED = 4  # times the largest body
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask of the server.
+
+    body_bytes: of one request. bodies_bytes: of all requests that are being read or answered. timeout_seconds: until a
+    request is answered, from its first byte on.
+    """
+
+    body_bytes: int = 32_000_000
+    bodies_bytes: int = 256_000_000
+    timeout_seconds: float = 30
+    batches: BatchLimits = field(default_factory=BatchLimits)
+
+
+class RefusedError(Exception):
+    """A request is not answered, with this HTTP status and for this reason."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
+class _PhotoRefusedError(Exception):
+    """`number` is the photo's place in its request."""
+
+    def __init__(self, number: int, rejected: PhotoRejected):
+        super().__init__(number, rejected)
+        self.number = number
+        self.rejected = rejected
+
+
+class Application:
+    """Everything that one server knows.
+
+    Attributes:
+      asgi: the application, for a server.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        limits: Limits,
+        on_loopback: bool = True,
+        note: Callable[[str], None] = lambda text: None,
+    ):
+        """
+        Args:
+          model: who answers.
+          limits: what a client may ask.
+          on_loopback: the server is for this machine alone, so requests for other hosts are refused.
+          note: is told in one line what is worth knowing.
+        """
+        self.model = model
+        self.limits = limits
+        self._note = note
+        self._bytes = 0
+        self._batcher: Batcher[tuple[ModelVersion, str], bytes] = Batcher(self._run, limits.batches)
+        self._metrics = Metrics(lambda: self.model.current.number, lambda: self._batcher.accepted)
+        # TensorFlow computes a batch on all cores, so there is one at a time; photos are read meanwhile.
+        self._caller = ThreadPoolExecutor(1, "model")
+        self._readers = ThreadPoolExecutor(os.cpu_count() or 1, "reader")
+        self._loader = ThreadPoolExecutor(1, "loader")
+        self._page = {path: (_PAGE_FOLDER / name).read_bytes() for path, (name, _) in _PAGE_FILES.items()}
+        starlette = Starlette(
+            routes=self._routes(),
+            exception_handlers={HTTPException: self._on_http_exception, Exception: self._on_error},
+            lifespan=self._lifespan,
+        )
+        self.asgi: ASGIApp = _Guard(starlette, on_loopback, self._metrics)
+
+    def _routes(self) -> list[Route]:
+        def route(path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+            return Route(path, self._answering(answer), methods=list(methods or ("GET",)))
+
+        name, version = "{name}", "{name}/versions/{version}"
+        routes = [route(path, self._page_file) for path in _PAGE_FILES]
+        routes += [
+            route("/model", self._about),
+            route("/answer", self._answer, "POST"),
+            route("/metrics", self._metrics_page),
+            route("/v2", self._server_metadata),
+            route("/v2/health/live", self._live),
+            route("/v2/health/ready", self._live),
+        ]
+        for model in (version, name):
+            routes += [
+                route(f"/v1/models/{model}:predict", self._predict, "POST"),
+                route(f"/v1/models/{model}/metadata", self._metadata),
+                route(f"/v1/models/{model}", self._status),
+                route(f"/v2/models/{model}/ready", self._model_ready),
+                route(f"/v2/models/{model}/infer", self._infer, "POST"),
+                route(f"/v2/models/{model}", self._model_metadata),
+            ]
+        return routes
+
+    # ---- what the addresses answer
+
+    async def _page_file(self, request: Request) -> Response:
+        path = request.url.path
+        return Response(self._page[path], media_type=_PAGE_FILES[path][1])
+
+    async def _about(self, request: Request) -> Response:
+        version = self.model.current
+        return _json(
+            {
+                "name": self.model.name,
+                "version": version.number,
+                "labels": version.labels,
+                "largest_photo_bytes": self.limits.body_bytes,
+            }
+        )
+
+    async def _answer(self, request: Request) -> Response:
+        version = self.model.current
+        async with self._body(request) as body:
+            try:
+                outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, [body])
+            except _PhotoRefusedError as refused:
+                rejected = refused.rejected
+                answer = {"reason": rejected.reason, "error": f"The photo {rejected.detail}", "version": version.number}
+                return _json(answer, 400)
+        probabilities = [float(p) for p in outputs["probabilities"][0]]
+        answer = {
+            "label": outputs["label"][0].decode(),
+            "probability": float(outputs["probability"][0]),
+            "abstains": bool(outputs["abstains"][0]) if "abstains" in outputs else False,
+            "probabilities": dict(zip(version.labels, probabilities, strict=True)),
+            "version": version.number,
+        }
+        return _json(answer, version=version)
+
+    async def _predict(self, request: Request) -> Response:
+        version = self._version_of(request)
+        async with self._body(request) as body:
+            asked = await self._read(protocol.parse_predict, body)
+            outputs = await self._outputs(version, asked.signature, asked.photos)
+        return _json(protocol.predict_response(outputs, asked.in_rows), version=version)
+
+    async def _infer(self, request: Request) -> Response:
+        version = self._version_of(request)
+        async with self._body(request) as body:
+            asked = await self._read(protocol.parse_infer, body)
+            outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, asked.photos)
+        return _json(protocol.infer_response(outputs, asked, self.model.name, version.number), version=version)
+
+    async def _status(self, request: Request) -> Response:
+        """As `GetModelStatusResponse`; a version that is loading or failed is only listed without a version."""
+        current = self._version_of(request).number
+        states = {current: ("AVAILABLE", "OK", "")}
+        if "version" not in request.path_params:
+            states |= {number: ("END", "UNKNOWN", reason) for number, reason in self.model.failed.items()}
+            if self.model.loading is not None:
+                states[self.model.loading] = ("LOADING", "OK", "")
+        listed = [
+            {"version": str(number), "state": state, "status": {"error_code": code, "error_message": message}}
+            for number, (state, code, message) in sorted(states.items(), reverse=True)
+        ]
+        return _json({"model_version_status": listed})
+
+    async def _metadata(self, request: Request) -> Response:
+        version = self._version_of(request)
+        spec = {"name": self.model.name, "signature_name": "", "version": str(version.number)}
+        return _json({"model_spec": spec, "metadata": {"signature_def": version.metadata}})
+
+    async def _live(self, request: Request) -> Response:
+        return _json({request.url.path.rpartition("/")[2]: True})
+
+    async def _server_metadata(self, request: Request) -> Response:
+        try:
+            version = metadata.version("warmstart")
+        except metadata.PackageNotFoundError:  # a source tree that was not installed
+            version = ""
+        return _json({"name": "warmstart", "version": version, "extensions": []})
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._version_of(request)
+        return _json({"name": self.model.name, "ready": True})
+
+    async def _model_metadata(self, request: Request) -> Response:
+        version = self._version_of(request)
+        outputs = [
+            {"name": name, "datatype": protocol.kserve_type(dtype), "shape": shape}
+            for name, (dtype, shape) in version.outputs().items()
+        ]
+        return _json(
+            {
+                "name": self.model.name,
+                "versions": [str(version.number)],
+                "platform": "tensorflow_savedmodel",
+                "inputs": [{"name": protocol.INPUT, "datatype": "BYTES", "shape": [-1]}],
+                "outputs": outputs,
+            }
+        )
+
+    async def _metrics_page(self, request: Request) -> Response:
+        return Response(self._metrics.page(), headers={"Content-Type": self._metrics.content_type})
+
+    # ---- what they share
+
+    def _version_of(self, request: Request) -> ModelVersion:
+        """The version that a request is for.
+
+        Raises:
+          RefusedError: there is no such model or version.
+        """
+        name, version, current = request.path_params["name"], request.path_params.get("version"), self.model.current
+        if ":" in name:
+            raise RefusedError(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+        if name != self.model.name:
+            raise RefusedError(404, f"Servable not found for request: Latest({name[:80]})")
+        if version is None or version == str(current.number):
+            return current
+        if not (version.isascii() and version.isdecimal()):
+            raise RefusedError(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+        raise RefusedError(404, f"Servable not found for request: Specific({name}, {version[:20]})")
+
+    @contextlib.asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """The body of a request, which counts among `bodies_bytes` until it is answered.
+
+        Raises:
+          RefusedError: it is empty or too large.
+        """
+        limit = self.limits.body_bytes
+        chunks: list[bytes] = []
+        kept = came = 0
+        try:
+            async for chunk in request.stream():
+                came += len(chunk)
+                if came <= limit:
+                    kept += len(chunk)
+                    self._bytes += len(chunk)
+                    chunks.append(chunk)
+                elif came > _DISCARDED * limit:  # before that it is read and dropped: most clients send all, then read
+                    break
+                else:
+                    chunks.clear()
+                if self._bytes > self.limits.bodies_bytes:
+                    raise RefusedError(503, "The server is answering too many large requests; try again in a moment.")
+            request.state.is_read = True
+            if came > limit:
+                raise RefusedError(413, f"The body is too large; at most {limit / 1e6:g} MB are read.")
+            if not came:
+                raise RefusedError(400, "The body is empty.")
+            yield b"".join(chunks)
+        finally:
+            self._bytes -= kept
+
+    async def _outputs(self, version: ModelVersion, signature: str, photos: list[bytes]) -> dict[str, np.ndarray]:
+        """The outputs for photos as they were sent: name -> array [photos, ...].
+
+        Raises:
+          RefusedError: the model has no such signature, or there are more photos than are ever accepted.
+          _PhotoRefusedError: one is not a photo that the model takes.
+          OverloadedError: too many photos are waiting.
+        """
+        if signature not in version.signatures:
+            raise RefusedError(
+                400,
+                f"The model has no signature {signature[:80]!r} that takes photos; it has "
+                f"{', '.join(sorted(version.signatures))}.",
+            )
+        if len(photos) > self.limits.batches.queued_items:
+            raise RefusedError(
+                400,
+                f"The request has {len(photos):,} photos; send at most {self.limits.batches.queued_items} at once.",
+            )
+        with self._batcher.accept(len(photos)):
+            ready = await asyncio.gather(*(self._read(version.read, photo) for photo in photos), return_exceptions=True)
+            answers = await asyncio.gather(
+                *(
+                    self._batcher.answer((version, signature), photo.photo_bytes, photo.pixels)
+                    for photo in _all_good(ready, ReadyPhoto, self._metrics)
+                ),
+                return_exceptions=True,
+            )
+        rows = list(_all_good(answers, dict, self._metrics))
+        outputs = {name: _stack([row[name] for row in rows]) for name in rows[0]}
+        self._metrics.answered(len(rows), int(np.sum(outputs["abstains"])) if "abstains" in outputs else 0)
+        return outputs
+
+    async def _run(self, key: tuple[ModelVersion, str], photos: list[bytes]) -> list[dict[str, np.ndarray] | Exception]:
+        version, signature = key
+        self._metrics.batch(len(photos))
+        return await asyncio.get_running_loop().run_in_executor(self._caller, version.run, signature, photos)
+
+    async def _read(self, read: Callable[[bytes], Result], content: bytes) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read, content)
+
+    def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """`answer` within the time-out, and its refusals as responses."""
+
+        async def within_limits(request: Request) -> Response:
+            try:
+                return await asyncio.wait_for(answer(request), self.limits.timeout_seconds)
+            except RefusedError as refused:
+                return _error(refused.status, refused.reason)
+            except protocol.MalformedError as malformed:
+                return _error(400, str(malformed))
+            except _PhotoRefusedError as refused:
+                return _error(400, f"Photo {refused.number} of the request {refused.rejected.detail}")
+            except OverloadedError:
+                return _error(503, "Too many photos are waiting for an answer; try again in a moment.")
+            except asyncio.TimeoutError:
+                seconds = f"{self.limits.timeout_seconds:g} seconds"
+                if request.method == "POST" and not getattr(request.state, "is_read", False):
+                    return _error(408, f"The body did not come within {seconds}.")
+                return _error(504, f"There was no answer within {seconds}.")
+            except ClientDisconnect:  # nobody reads this
+                return _error(400, "The body ended early.")
+
+        return within_limits
+
+    async def _on_http_exception(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code in (404, 405) and request.url.path.startswith("/v1/"):
+            return _error(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+        reason = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+        return _error(error.status_code, reason.get(error.status_code, error.detail), error.headers)
+
+    async def _on_error(self, request: Request, error: Exception) -> Response:
+        return _error(500, "The server failed to answer; its log says why.")
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._batcher.work()), asyncio.create_task(self._keep_up())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for executor in (self._caller, self._readers, self._loader):
+                executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _keep_up(self) -> None:
+        """Takes up new versions for as long as the server runs."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._loader, self.model.update, self._note)
+            except Exception as error:  # whatever a version does, the current one goes on
+                self._note(f"looking for a new version failed: {type(error).__name__}: {error}")
+
+
+def _all_good(results: list[Any], kind: type[Result], metrics: Metrics) -> Iterator[Result]:
+    """The results, if all are good.
+
+    Raises:
+      _PhotoRefusedError: a photo was rejected; another exception: of the first that has one.
+    """
+    bad = [(i, result) for i, result in enumerate(results) if isinstance(result, BaseException)]
+    if bad:
+        number, error = bad[0]
+        metrics.rejected(sum(isinstance(error, PhotoRejected) for _, error in bad))
+        raise _PhotoRefusedError(number, error) if isinstance(error, PhotoRejected) else error
+    yield from results
+
+
+def _stack(values: list[Any]) -> np.ndarray:
+    if not isinstance(values[0], bytes):
+        return np.stack(values)
+    strings = np.empty(len(values), object)  # NumPy's own type for bytes drops zeros at their end
+    strings[:] = values
+    return strings
+
+
+def _json(content: Any, status: int = 200, version: ModelVersion | None = None) -> Response:
+    """With NaN and Infinity as TensorFlow Serving writes them, which Starlette's own response refuses."""
+    headers = {VERSION_HEADER: str(version.number)} if version else None
+    return Response(json.dumps(content), status, headers, "application/json")
+
+
+def _error(status: int, reason: str, headers: Any = None) -> Response:
+    retry = {"Retry-After": "1"} if status == 503 else {}
+    body = json.dumps({"error": reason}).encode()
+    return Response(body, status, {**(headers or {}), **retry}, "application/json")
+
+
+class _Guard:
+    """Adds the headers of every response, counts requests, and refuses what another website makes a browser send."""
+
+    def __init__(self, app: ASGIApp, on_loopback: bool, metrics: Metrics):
+        self._app = app
+        self._on_loopback = on_loopback
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        with self._metrics.request(_kind(request.url.path)) as done:
+
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    done(message["status"])
+                    known = {name.lower() for name, _ in message["headers"]}
+                    added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                    message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in known)]
+                await send(message)
+
+            refusal = self._refusal(request)
+            app: ASGIApp = _error(403, refusal) if refusal else self._app
+            await app(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> str:
+        """Why a request is refused; empty: it is not."""
+        host = request.headers.get("host", "")
+        if self._on_loopback and not is_loopback(host_name(host)):
+            # A name of somebody else's that leads to this machine would make its pages ours (DNS rebinding).
+            return "The server answers requests for this machine only, such as for localhost."
+        if request.method in ("GET", "HEAD"):
+            return ""
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
+        if site in ("cross-site", "same-site") or (origin is not None and origin.partition("://")[2] != host):
+            return "Pages of other websites may not ask this server."
+        return ""
+
+
+def host_name(host: str) -> str:
+    """The name or address in a `Host` header, without the port."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is of the machine itself."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _kind(path: str) -> str:
+    """Of an address, for the metrics; a few, whatever clients ask for."""
+    if path.startswith("/v1/models/") and path.endswith(":predict"):
+        return "predict"
+    if path.startswith("/v2/models/") and path.endswith("/infer"):
+        return "infer"
+    return "answer" if path == "/answer" else "other"
