@@ -446,8 +446,8 @@ def test_a_fixed_size_is_found_out_and_another_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "problem"),
     [
-        ({"rank": 4}, r"gives float32 \(2, 1, 1, 4\) for two images, expected float32 \(2, width\)"),
-        ({"value": float("nan")}, "gives values that are not finite"),
+        ({"rank": 4}, r"returns float32 \(2, 1, 1, 4\) for two images, expected float32 \(2, width\)"),
+        ({"value": float("nan")}, "returns values that are not finite"),
         ({"listed": False}, "lists no variables"),
     ],
 )

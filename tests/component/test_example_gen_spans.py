@@ -318,7 +318,7 @@ def test_spans_are_read_once_each_and_collected_by_tfx_s_resolver(tmp_path, draw
     assert photos_state(runs.run(sources, span=10)) == ("CACHED", (10, None), tenth)
     assert photos_state(runs.run(sources, span=9)) == ("CACHED", (9, None), ninth)
 
-    with pytest.raises(BadInput, match="is span 11, which"):
+    with pytest.raises(BadInput, match=r"data.span asks for span 11"):
         runs.run(sources, span=11)
     more = write_photos(arriving / "span-9", drawn_photos[16:20])
     assert photos_state(runs.run(sources)) == ("CACHED", (10, None), tenth)
@@ -363,7 +363,7 @@ def test_data_sets_at_different_spans_stop_the_step(tmp_path, drawn_photos):
 def test_an_empty_span_stops_the_step(tmp_path, drawn_photos):
     write_photos(tmp_path / "photos" / "1", drawn_photos[:4])
     make_folders(tmp_path, "photos/2")
-    with pytest.raises(BadInput, match="/photos/2 is empty, photos were expected"):
+    with pytest.raises(BadInput, match="/photos/2 is empty; expected photos"):
         Runs(tmp_path).run({"image_folder": f"{tmp_path}/photos/{{SPAN}}"})
 
 

@@ -197,7 +197,7 @@ def test_layers_are_listed_and_chosen(photos, exported_model, older_model):
     ]
     assert output.splitlines()[-1].split() == ["top_activation", "8", "x", "8", "8", "Grad-CAM"]
     listed = json.loads(explain("--list-layers", "--json", "--model", older_model)[1])
-    assert (listed[0]["layers"], listed[0]["unreachable"][:16]) == ([], "it answers files")
+    assert (listed[0]["layers"], listed[0]["unreachable"][:16]) == ([], "it accepts only encoded photos")
     code, _, _ = explain("photos/0.jpg", "--model", exported_model, "--layers", "conv$")
     assert code == 0
     assert "Feature maps of 2 layers" in Path("explanations/index.html").read_text()
@@ -313,7 +313,7 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
     )
     assert "is not a valid regular expression" in refused("photos/0.jpg", *model, "--layers", "(")
     assert "6 layers match '.'" in refused("--filters", ".", *model)
-    assert "layers cannot be reached: it answers files" in refused(
+    assert "layers cannot be reached: it accepts only encoded photos" in refused(
         "photos/0.jpg", "--layers", "x", "--model", older_model
     )
     Path("file").touch()
@@ -322,4 +322,4 @@ def test_wrong_wishes_are_answered_in_one_sentence(photos, exported_model, older
     )
     code, _, errors = explain("photos/0.jpg", "--method", "grad-cam", "--model", older_model)
     assert code == 2
-    assert errors.startswith("error: Grad-CAM needs the model's layers, which cannot be reached: it answers files")
+    assert errors.startswith("error: Grad-CAM needs the model's layers, which cannot be reached: it accepts only")

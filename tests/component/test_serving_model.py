@@ -104,7 +104,7 @@ def test_at_the_threshold_it_answers(calibrated_model, photos):
 def test_what_it_takes_is_written_beside_it(exported_model, export_model):
     said = json.loads(Path(exported_model, "assets.extra/input.json").read_text())
     assert said["input_formats"] == ["JPEG", "PNG", "GIF", "BMP"]
-    assert "converted to PNG first" in said["description"]
+    assert "converted to upright PNG first" in said["description"]
     assert read_rules(exported_model) == PhotoRules()
     rules = PhotoRules(min_side=4, max_pixels=10**6, convert=False, background="#000000")
     assert read_rules(export_model(rules=rules)) == rules

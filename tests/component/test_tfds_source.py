@@ -138,14 +138,14 @@ def test_the_folder_above_gives_its_newest_version(cats_vs_dogs, tmp_path):
 
 
 def test_another_data_set_is_named(cats_vs_dogs, oxford, tmp_path):
-    with pytest.raises(BadInput, match="holds the TensorFlow Datasets' 'oxford_iiit_pet', expected 'cats_vs_dogs'"):
+    with pytest.raises(BadInput, match="holds 'oxford_iiit_pet' from TensorFlow Datasets, expected 'cats_vs_dogs'"):
         tfds_source.list_shards(oxford, "cats_vs_dogs")
     features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=2)}
     rows = {"train": [{"image": io.BytesIO(drawn(i)), "label": i} for i in range(2)]}
     lacking = prepare(tmp_path, "cats_vs_dogs", features, rows)
     with pytest.raises(BadInput, match="lacks image/filename"):
         tfds_source.list_shards(lacking, "cats_vs_dogs")
-    with pytest.raises(BadInput, match=r"holds no dataset_info\.json"):
+    with pytest.raises(BadInput, match=r"has no dataset_info\.json"):
         tfds_source.list_shards(str(tmp_path / "absent"), "cats_vs_dogs")
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_folder_is_named(cats_vs_dogs, tmp_path):
         list(tfds_source.read_shard(first))
     (tmp_path / "5.0.0").mkdir()
     (tmp_path / "5.0.0" / "dataset_info.json").write_text("{")
-    with pytest.raises(BadInput, match="cannot be read as TensorFlow Datasets write it"):
+    with pytest.raises(BadInput, match="is not a valid TensorFlow Datasets folder"):
         tfds_source.list_shards(str(tmp_path), "cats_vs_dogs")
 
 

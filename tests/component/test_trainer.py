@@ -309,7 +309,7 @@ def test_an_eval_photo_with_no_finite_answer_is_named():
     names = np.array([f"cat.{i}.jpg".encode() for i in range(5)], object)
     eval_data = StoredRows(rows, np.array([4, 3, 2, 1, 0]), np.zeros(5, np.int64), names)
     message = (
-        "the model's logits of 2 of 5 eval photos are not finite, so no temperature can be fitted "
+        "the model's logits for 2 of 5 eval photos are not finite, so no temperature can be fitted "
         "(cat.1.jpg, cat.3.jpg): remove these photos, lower the learning rate, or set training.calibrate=false"
     )
     with pytest.raises(BadInput) as refused:

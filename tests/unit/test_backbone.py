@@ -214,7 +214,7 @@ def test_handles_that_are_fine(tmp_path):
     [
         ("eficientnet_lite", "'eficientnet_lite' is unknown: did you mean efficientnet_lite0?"),
         ("EfficientNet_Lite2", "did you mean efficientnet_lite2?"),
-        ("resnet50", "resnet50 is a Keras application: `warmstart backbone export ResNet50 FOLDER` makes"),
+        ("resnet50", "resnet50 is a Keras application: `warmstart backbone export ResNet50 FOLDER` turns"),
         ("zzz", "'zzz' is unknown: Built in: efficientnet_lite0, efficientnet_lite1, efficientnet_lite2;"),
         ("", "'' is unknown"),
         ("models/absent", "models/absent does not exist"),
@@ -350,7 +350,11 @@ def test_the_list_for_programs_holds_the_same(monkeypatch, tmp_path):
         (["export", "resnet50", "new", "--pooling", "mean"], 2, "'mean' is not one of 'avg', 'max', 'flatten'"),
         (["export", "resnet50", "new", "--size", "8"], 2, "error: ResNet50 needs images of at least 32 pixels, not 8"),
         (["export", "resnet50", "new", "--weights", "no.h5"], 2, "error: Weights file no.h5 does not exist"),
-        (["export", "resnet50", "new", "--weights", "photo.jpg"], 2, "error: Weights photo.jpg are of an unknown kind"),
+        (
+            ["export", "resnet50", "new", "--weights", "photo.jpg"],
+            2,
+            "error: Weights file photo.jpg has an unknown format",
+        ),
     ],
 )
 def test_the_commands_answer_without_tensorflow(tmp_path, arguments, code, says):

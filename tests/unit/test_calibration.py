@@ -106,5 +106,5 @@ def test_a_split_without_a_best_temperature_gives_a_sane_one(logits, classes, lo
 )
 def test_what_cannot_be_fitted_is_refused(logits, found):
     logits = np.array(logits, np.float32)
-    with pytest.raises(ValueError, match=f"on finite logits of one example or more; found {found}$"):
+    with pytest.raises(ValueError, match=f"needs finite logits of at least one example; found {found}$"):
         fit_temperature(logits, np.zeros(len(logits), int))
