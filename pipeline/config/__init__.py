@@ -3,7 +3,7 @@
 from pipeline.config.config import Config, all_keys
 from pipeline.config.data import CompletenessOfSpans, DataConfig, DriftConfig
 from pipeline.config.loading import CONFIGS_FOLDER, dump_config, known_configs, load_config, read_dumped_config
-from pipeline.config.release import NotifyConfig, ReleaseConfig, RetentionConfig, StepResources
+from pipeline.config.release import NotifyConfig, ReleaseConfig, RetentionConfig, ServingConfig, StepResources
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, FineTuningConfig, ImageConfig, TrainingConfig
 
@@ -20,6 +20,7 @@ __all__ = [
     "ReleaseConfig",
     "RetentionConfig",
     "Section",
+    "ServingConfig",
     "StepResources",
     "TrainingConfig",
     "all_keys",

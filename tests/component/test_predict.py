@@ -225,7 +225,7 @@ def test_the_version_in_production_answers_unless_another_is_asked_for(photos, c
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (shutil.rmtree, "has no saved_model.pb, so it is not a SavedModel"),
+        (shutil.rmtree, "is not a SavedModel: it has no saved_model.pb"),
         (lambda folder: (folder / "saved_model.pb").write_bytes(b"\xff" * 99), "is damaged and cannot be loaded"),
         (lambda folder: shutil.rmtree(folder / "variables"), "is damaged and cannot be loaded"),
         (lambda folder: shutil.rmtree(folder / "assets.extra"), "was not made by warmstart: it has no assets.extra"),

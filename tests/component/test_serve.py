@@ -495,7 +495,7 @@ def test_a_signal_ends_it_when_what_was_begun_is_answered(exported_model, number
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "nowhere"], "is no SavedModel"),
+        (["--model", "nowhere"], "is not a SavedModel"),
         (["--model", "x", "--root", "y"], "--model was given with --root"),
         (["--model", "x", "--name", "../x"], "expected letters, digits"),
         (["--model", "x", "--host", "192.0.2.1"], "port 8501 of 192.0.2.1 cannot be taken"),

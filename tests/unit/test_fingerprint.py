@@ -136,7 +136,12 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         ("components/serving_folder/files.py", {"components.pusher.executor", "components.release_gate.production"}),
         (
             "components/evaluator/metrics.py",
-            {"components.release_gate.component", "components.evaluator.eval_config"},
+            {
+                "components.evaluator.eval_config",
+                "components.model_selector.component",
+                "components.release_gate.component",
+                "components.release_gate.production",
+            },
         ),
         ("components/report/summary.py", set()),
         ("samples/sample_photos.py", set()),
