@@ -4,7 +4,8 @@
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
-BROWSER_PYTEST := .tools/browser/bin/python -m pytest -n 2 --noconftest -p no:cacheprovider tests/browser
+BROWSER_PYTEST := .tools/browser/bin/python -m pytest -n 2 --noconftest -p no:cacheprovider \
+  -p tests.browser.chromium tests/browser
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20

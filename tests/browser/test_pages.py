@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +19,6 @@ Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make 
 
 REPOSITORY = Path(__file__).parents[2]
 PYTHON = REPOSITORY / ".venv" / "bin" / "python"
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WIDTHS = (390, 1440)  # pixels
 FEW_VIEWS = ((390, "light"), (1440, "dark"))
 SECTIONS = ["verdict", "steps", "data", "training", "comparison", "cost", "repeat"]
@@ -48,15 +45,6 @@ class Opened(NamedTuple):
     page: Any
     said: list[str]
     asked: list[str]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        # Chromium's sandbox refuses to work for root, as which CI runs; the pages are our own.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -20,7 +19,6 @@ Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make 
 
 REPOSITORY = Path(__file__).parents[2]
 PYTHON = REPOSITORY / ".venv" / "bin" / "python"
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 VERSION = "1790000001"
 # Photos, drawn in the project's environment, since this one has no Pillow.
 DRAW = """
@@ -57,15 +55,6 @@ def photos(tmp_path_factory) -> Path:
     (folder / "<img src=x>.jpg").write_text("no photo")
     (folder / "large.jpg").write_bytes(b"\xff\xd8\xff" + bytes(300_000))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        # Chromium's sandbox refuses to work for root, as which CI runs; the page is our own.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=[(390, "light"), (1440, "dark")], ids=["390 light", "1440 dark"])
