@@ -102,6 +102,7 @@ def test_chosen_photos_are_answered_and_bad_files_named(page, photos):
 
 @pytest.mark.parametrize("key", ["Space", "Enter"])
 def test_the_keyboard_is_enough(page, photos, key):
+    page.bring_to_front()  # Chromium opens a file chooser for the page in front alone
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
     with page.expect_file_chooser() as chooser:
