@@ -33,6 +33,7 @@ QUICK = [
     "--set=training.fine_tuning.epochs=2",
     "--set=serving.golden_photos=4",
     "--set=release.minimum_accuracy=0",
+    "--set=release.minimum_test_photos=0",
 ]
 
 

@@ -36,7 +36,8 @@ def main() -> None:
         (photos / "_SUCCESS").touch()
         retrain = [
             "retrain", f"--config={NAME}", f"--data={photos.parent}/span-{{SPAN}}", f"--root={root}",
-            "--set=data.window=4", "--set=release.minimum_accuracy=0", "--set=training.fine_tuning.epochs=1",
+            "--set=data.window=4", "--set=release.minimum_accuracy=0", "--set=release.minimum_test_photos=0",
+            "--set=training.fine_tuning.epochs=1",
         ]  # fmt: skip
         warmstart(*retrain)
         print(f"{'runs':>6}{'retrain, nothing to do':>26}{'--help':>12}   (medians of {given.repeat})")
