@@ -179,7 +179,7 @@ def _configuration(options: DoctorOptions) -> tuple[Config | None, list[Check]]:
         folder = "" if options.data else _NOWHERE
         config = load_config(options.config, list(options.overrides), list(options.data), folder)
     except BadInput as error:
-        return None, [Check(name, "fail", on_one_line(error, most=10_000), "see docs/configuration.md for every key")]
+        return None, [Check(name, "fail", on_one_line(error, most=None), "see docs/configuration.md for every key")]
     return config, [Check(name, "ok", f"{config.name}, {len(options.overrides)} changed with --set")]
 
 

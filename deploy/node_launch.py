@@ -24,6 +24,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 import components.artifacts  # noqa: F401  (TFX finds artifact types among the classes that were imported)
 from deploy import peak_memory
+from pipeline import executions
 from pipeline.run_record import CACHED, COMPLETE, PEAK_MEGABYTES
 
 SKIPPED = "skipped"
@@ -102,16 +103,8 @@ def unfinished_executions(
 ) -> list[int]:
     """Numbers of the executions of this node in this run that failed or were killed."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
-    run = store.get_context_by_type_and_name("pipeline_run", run_id)
-    of_node = store.get_context_by_type_and_name("node", f"{pipeline.pipeline_info.id}.{node.node_info.id}")
-    if run is None or of_node is None:
-        return []
-    of_run = {execution.id for execution in store.get_executions_by_context(run.id)}
-    return [
-        execution.id
-        for execution in store.get_executions_by_context(of_node.id)
-        if execution.id in of_run and execution.last_known_state not in _SUCCESS
-    ]
+    found = executions.all_of_node_in_run(store, pipeline.pipeline_info.id, node.node_info.id, run_id)
+    return [execution.id for execution in found if execution.last_known_state not in _SUCCESS]
 
 
 def remove_outputs(pipeline_root: str, executions: Iterable[int], node_id: str = "*") -> None:

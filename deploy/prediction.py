@@ -16,6 +16,7 @@ from components.example_gen.photo_rules import PhotoRules, read_rules
 from deploy.production import columns
 from schemas.errors import BadInput
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.words import first_line
 
 BATCH_SIZE = 32
 _SIGNATURE, _INPUT, _OUTPUTS = "serving_default", "image_bytes", {"label", "probability", "probabilities"}
@@ -60,9 +61,9 @@ class Model:
         try:
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # damaged graphs and variables fail in many ways
-            message = (str(error).splitlines() or [type(error).__name__])[0]
             raise BadInput(
-                f"the model in {folder} is damaged and cannot be loaded ({message}); choose another version or folder"
+                f"the model in {folder} is damaged and cannot be loaded ({first_line(error)}); choose another "
+                "version or folder"
             ) from None
         signature = getattr(self._model, "signatures", {}).get(_SIGNATURE)
         if (

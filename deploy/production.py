@@ -16,7 +16,7 @@ from deploy.root import Root, shown
 from schemas.errors import BadInput
 from schemas.release import Interval
 from schemas.run_end import SUMMARY_FILE, read_summary_file
-from schemas.words import spelled
+from schemas.words import spelled, with_kind
 
 UNREADABLE, UNFINISHED, RUNNING = "unreadable", "unfinished", "running"
 
@@ -60,8 +60,7 @@ def _read_run(folder: Path, active: str) -> PastRun:
         if folder.name == active:
             status, reason = RUNNING, "it is in progress"
     except (OSError, ValueError) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        status, reason = UNREADABLE, f"{folder / SUMMARY_FILE} cannot be read ({what})"
+        status, reason = UNREADABLE, f"{folder / SUMMARY_FILE} cannot be read ({with_kind(error, most=None)})"
     return PastRun(run_id=folder.name, status=status, reason=reason)
 
 

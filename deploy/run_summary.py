@@ -29,7 +29,7 @@ from schemas.json_records import Record
 from schemas.run_end import Step
 from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
 from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, SelectionVerdict, ServableVerdict
-from schemas.words import spelled
+from schemas.words import spelled, with_kind
 
 _TRAINERS = {"feature_extraction": "FeatureExtraction", "fine_tuned": "FineTuning"}
 # Nodes that look at ML Metadata or production in every run, even if everything else is cached.
@@ -262,7 +262,7 @@ def write_results(
             found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
-            found = {"problems": [f"the findings could not be computed: {findings.told(error)}"]}
+            found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
         summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
@@ -273,7 +273,7 @@ def write_results(
         raise
     except Exception as error:
         traceback.print_exc()
-        write_plain_page(summary, folder, f"the full page could not be written: {findings.told(error)}")
+        write_plain_page(summary, folder, f"the full page could not be written: {with_kind(error)}")
     return summary
 
 

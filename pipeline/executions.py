@@ -21,10 +21,17 @@ def of_node_in_run(
     store: metadata_store.MetadataStore, pipeline_name: str, node_id: str, run_id: str
 ) -> metadata_store_pb2.Execution | None:
     """The newest execution of a node in a run; None: the run did not reach it."""
+    found = all_of_node_in_run(store, pipeline_name, node_id, run_id)
+    return max(found, key=lambda execution: execution.id, default=None)
+
+
+def all_of_node_in_run(
+    store: metadata_store.MetadataStore, pipeline_name: str, node_id: str, run_id: str
+) -> list[metadata_store_pb2.Execution]:
+    """All executions of a node in a run, of which those that failed may be several."""
     run = store.get_context_by_type_and_name("pipeline_run", run_id)
     of_run = {execution.id for execution in store.get_executions_by_context(run.id)} if run else set()
-    found = [execution for execution in of_node(store, pipeline_name, node_id) if execution.id in of_run]
-    return max(found, key=lambda execution: execution.id, default=None)
+    return [execution for execution in of_node(store, pipeline_name, node_id) if execution.id in of_run]
 
 
 def maker(store: metadata_store.MetadataStore, execution: metadata_store_pb2.Execution) -> metadata_store_pb2.Execution:

@@ -36,14 +36,20 @@ def and_more(items: Sequence[str], most: int, separator: str = ", ") -> str:
     return f"{shown}{between}{len(items) - most} more" if len(items) > most else shown
 
 
-def on_one_line(error: BaseException | str, most: int = 300) -> str:
+def on_one_line(error: BaseException | str, most: int | None = 300) -> str:
     """The text of an error on one line, or the name of its kind where it has none.
 
     Args:
       error: it, or its text.
-      most: characters that are kept.
+      most: characters that are kept; None: all.
     """
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def with_kind(error: BaseException, most: int | None = 300) -> str:
+    """The name of an error's kind, and its text on one line: `OSError: disk full`; `most` as for `on_one_line`."""
+    text = " ".join(str(error).split())[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_line(error: BaseException | str) -> str:

@@ -30,6 +30,7 @@ from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTE
 from components.example_gen.settings import IngestSettings
 from components.records import remove_photos
 from schemas import features as f
+from schemas.words import on_one_line
 
 PHOTOS_KEY = "photos"
 
@@ -143,7 +144,7 @@ class _ReadFile(beam.DoFn):
         except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
             if not _is_of_the_file(error):
                 raise
-            detail = f"{found.file_name} cannot be read: {' '.join(str(error).split())}"
+            detail = f"{found.file_name} cannot be read: {on_one_line(error, most=None)}"
             yield _rejection(
                 UnusedFile(
                     found.file_name, found.dataset, "unreadable", detail, _label(found, self._settings.label_from)

@@ -27,6 +27,7 @@ from components.verdict import write_verdict
 from schemas import schema_files
 from schemas.labels import LABELS_FILE, read_labels
 from schemas.verdicts import ProductionStanding
+from schemas.words import first_line
 
 _OF_THE_MACHINE = (MemoryError, tf.errors.ResourceExhaustedError)
 
@@ -137,4 +138,4 @@ def examine(production_model: str, labels: list[str], example: tf.Tensor) -> Pro
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    return f"{type(error).__name__}: {first_line(error)[:200]}"

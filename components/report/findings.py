@@ -33,7 +33,7 @@ from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import ModelSummary, RejectedFile
 from schemas.verdicts import ServableVerdict
-from schemas.words import spelled
+from schemas.words import spelled, with_kind
 
 MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
 MOST_JUDGED = 10_000  # photos; whose labels are looked at
@@ -103,7 +103,7 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             return make(*given)
         except Exception as error:  # such as artifacts that somebody deleted
             traceback.print_exc()
-            problems.append(f"{what} could not be shown: {told(error)}")
+            problems.append(f"{what} could not be shown: {with_kind(error)}")
             return None
 
     album = Album(run.rules.colour)
@@ -134,12 +134,6 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
     if mistakes:
         part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
-
-
-def told(error: BaseException) -> str:
-    """An error on one line, with the name of its class."""
-    said = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}{': ' if said else ''}{said}"
 
 
 class _Subset:

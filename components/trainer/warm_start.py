@@ -24,6 +24,7 @@ from components.trainer.settings import WarmStart
 from schemas.errors import BadInput
 from schemas.features import IMAGE
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.words import first_line
 
 # Differences of a probability between two processes that run the same model.
 STEP_ZERO_TOLERANCE = 1e-4
@@ -84,8 +85,7 @@ def read_source(folder: str) -> Source:
     try:
         model = load_model(folder)
     except Exception as error:  # damaged protocol buffers and variables fail in many ways
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"the model {folder} cannot be loaded for a warm start ({first_line})") from error
+        raise BadInput(f"the model {folder} cannot be loaded for a warm start ({first_line(error)})") from error
     variables = list(getattr(model, "model_variables", None) or getattr(model, "variables", None) or [])
     if not variables:
         variables = [part for part in tf.train.TrackableView(model).descendants() if isinstance(part, tf.Variable)]
@@ -173,8 +173,7 @@ def what_differs(
         theirs = signature(examples=tf.constant(examples))[IMAGE]
         tf.debugging.assert_rank(theirs, 4)
     except Exception as error:  # somebody else's signature may take and give anything
-        first_line = (str(error).splitlines() or [""])[0]
-        return f"its signature transform_features returns no images ({type(error).__name__}: {first_line})"
+        return f"its signature transform_features returns no images ({type(error).__name__}: {first_line(error)})"
     if theirs.shape[1:] != ours.shape[1:]:
         sizes = [f"{images.shape[2]} x {images.shape[1]}" for images in (theirs, ours)]
         return f"its input size is {sizes[0]} pixels, not {sizes[1]}"

@@ -19,6 +19,7 @@ from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root, find_root, shown
 from schemas.errors import BadInput
 from schemas.json_records import from_json
 from schemas.summary import Summary
+from schemas.words import on_one_line
 
 
 @click.command()
@@ -107,7 +108,7 @@ def read_summary(folder: Path) -> Summary:
             "write it; choose another run"
         ) from None
     except (OSError, ValueError) as error:
-        raise BadInput(f"{shown(file)} cannot be read ({' '.join(str(error).split())}); choose another run") from None
+        raise BadInput(f"{shown(file)} cannot be read ({on_one_line(error, most=None)}); choose another run") from None
     if not isinstance(found, dict) or "schema_version" not in found:
         raise BadInput(f"{shown(file)} is not the summary of a run (it has no schema_version); choose another run")
     try:

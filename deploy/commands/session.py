@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 import click
 
@@ -12,6 +11,7 @@ from deploy import local, output
 from deploy.config_choice import choose_config
 from deploy.data_folders import default_root
 from deploy.display import ConsoleDisplay
+from deploy.installed import version_of
 from deploy.root import CONTEXT_KEY, Root
 from pipeline.config import Config
 
@@ -41,17 +41,9 @@ def begin(
     notes: list[str] = []
     _, config = choose_config(config_name, [folder, *data] if folder else data, overrides, notes.append)
     display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
-    display.heading(_version(), config.name)
+    display.heading(version_of("warmstart") or "", config.name)
     for note in notes:
         display.note(note)
     place = Root(root) if root else default_root(config)
     click.get_current_context().meta[CONTEXT_KEY] = place
     return Session(config, place, display)
-
-
-def _version() -> str:
-    """The version of the installed distribution, from setup.py; empty: it is not installed."""
-    try:
-        return metadata.version("warmstart")
-    except metadata.PackageNotFoundError:
-        return ""

@@ -9,10 +9,9 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate import VECTORS_PROPERTY
+from pipeline.executions import DONE
 
 DELETED = metadata_store_pb2.Artifact.DELETED
-_STATES = metadata_store_pb2.Execution.State
-DONE = (_STATES.COMPLETE, _STATES.CACHED)
 _PUSHED_MODEL = "PushedModel"
 # Size of one call to ML Metadata; a server accepts 4 MB.
 _CHUNK = 500

@@ -12,9 +12,10 @@ from ml_metadata.proto import metadata_store_pb2
 
 from deploy.files import files_below, folders_in, newest_change, size_of, time_or_now
 from deploy.housekeeping.needs import Needs
-from deploy.housekeeping.record import DELETED, DONE, Record
+from deploy.housekeeping.record import DELETED, Record
 from deploy.kubeflow.plan import PIPELINE_FILE, read_plan
 from deploy.root import LOG_FILE, Root
+from pipeline.executions import DONE
 
 DAY = 86_400.0  # seconds
 _INGEST_REPORT = "WarmstartIngestReport"

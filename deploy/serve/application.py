@@ -16,7 +16,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.example_gen.photo import PhotoRejected
+from deploy.installed import version_of
 from deploy.serve import protocol
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
 from deploy.serve.metrics import Metrics
@@ -226,11 +226,7 @@ class Application:
         return _json({request.url.path.rpartition("/")[2]: True})
 
     async def _server_metadata(self, request: Request) -> Response:
-        try:
-            version = metadata.version("warmstart")
-        except metadata.PackageNotFoundError:  # a source tree that was not installed
-            version = ""
-        return _json({"name": "warmstart", "version": version, "extensions": []})
+        return _json({"name": "warmstart", "version": version_of("warmstart") or "", "extensions": []})
 
     async def _model_ready(self, request: Request) -> Response:
         self._version_of(request)

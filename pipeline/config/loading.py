@@ -22,7 +22,7 @@ from pipeline.config.config import Config
 from pipeline.config.problems import unknown_keys, value_problems
 from schemas.errors import BadInput
 from schemas.features import DATASETS
-from schemas.words import did_you_mean
+from schemas.words import did_you_mean, on_one_line
 
 CONFIGS_FOLDER = Path(__file__).parents[1] / "configs"
 # A configuration has some hundred keys, four levels deep.
@@ -112,7 +112,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
         _refuse_excess(text)
         raw = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise BadInput(f"configuration file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise BadInput(f"configuration file {path} cannot be read as YAML: {on_one_line(error, most=None)}") from None
     if raw is None:
         raise BadInput(f"configuration file {path} is empty; expected keys such as `data:`")
     if not isinstance(raw, dict):
