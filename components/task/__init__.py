@@ -1,0 +1,4 @@
+"""What depends on the task, a class for each photo or a class for each pixel, behind small protocols.
+
+- `judging`: how stored answers are scored and compared, for gates, summaries and pages
+"""
