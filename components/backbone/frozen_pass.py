@@ -16,7 +16,8 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from components.backbone.cut import Cut, data_inputs, in_order, node_of
+from components.backbone.cut import Cut
+from components.backbone.flat_graph import data_inputs, in_order, node_of
 from schemas.words import first_line
 
 PROBE_IMAGES = 4
