@@ -70,6 +70,8 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
     """
     if dataset not in DATASETS:
         raise BadInput(f"Unknown dataset {dataset!r}; expected one of {', '.join(DATASETS)}.")
+    if dataset == "image_masks":
+        raise BadInput(f"{root}: folders of photos with masks cannot be read yet.")
     of_tables = rules.labels not in ("auto", "folders") or rules.group.startswith("column:")
     if of_tables and dataset != "image_folder":
         raise BadInput(

@@ -20,6 +20,7 @@ from pipeline.config.release import (
 )
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, ImageConfig, TaskConfig, TrainingConfig
+from schemas.features import MASK_DATASETS, SEGMENTATION
 
 
 class Config(Section):
@@ -86,6 +87,29 @@ class Config(Section):
             raise ValueError(
                 f"data.sources has {' and '.join(self.data.sources)}, whose classes differ; expected a single data "
                 "set, or task.label: species"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_for_segmentation(self) -> Config:
+        segmentation = self.task.kind == SEGMENTATION
+        if segmentation != self.task.schema_has_masks:
+            have = "has no masks" if segmentation else "has masks"
+            raise ValueError(
+                f"task.kind is {self.task.kind!r}, but the schema {self.task.schema_name} (task.schema_name) {have}; "
+                f"expected {'oxford_iiit_pet_masks or image_masks' if segmentation else 'task.kind: segmentation'}"
+            )
+        for dataset in self.data.sources:
+            if segmentation and dataset not in MASK_DATASETS:
+                raise ValueError(
+                    f"task.kind is 'segmentation', but data.sources has {dataset}, which has no masks; expected "
+                    f"{' or '.join(MASK_DATASETS)}"
+                )
+            if not segmentation and dataset == "image_masks":
+                raise ValueError("data.sources has image_masks; expected task.kind: segmentation")
+        if segmentation and self.task.label == "species":
+            raise ValueError(
+                "task.label is 'species', but segmentation learns the classes of the masks; leave out task.label"
             )
         return self
 
