@@ -32,7 +32,7 @@ def dominators(flat: FlatGraph) -> list[str]:
 
     consumers = Counter(tensor for name in dependent for tensor in on_the_way(name))
     waiting: set[str] = set()  # tensors that later nodes consume: where it is one alone, all paths pass through it
-    found = []
+    found: list[str] = []
     for name in flat.nodes:
         if name not in dependent:
             continue

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from components.backbone.cut import Cut
+from components.backbone.frozen_pass import FrozenPass
 from components.backbone.pyramid import Pyramid
 from components.legacy_keras import tf_keras
 
@@ -75,7 +76,7 @@ class TopOfBackbone(tf_keras.layers.Layer):
 class Encoder(tf_keras.layers.Layer):
     """A module's wide tensors at several resolutions, of which only the chosen variables learn.
 
-    Input: float32 [batch, size, size, 3], range [0, 1]. Output: a tuple, float32 [batch, cells, cells, channels] each,
+    Input: float32 [batch, size, size, 3], range [0, 1]. Output: a list, float32 [batch, cells, cells, channels] each,
     fine to coarse.
     """
 
@@ -89,9 +90,8 @@ class Encoder(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         self.resolved_object = module
         self.pyramid = pyramid
-        self._learns = [v for v in pyramid.top_variables if v.name in learning]
-        learns = {id(v) for v in self._learns}
-        self._stays = [v for v in module.variables if id(v) not in learns]
+        self._learns = [v for v in module.variables if v.name in learning]
+        self._stays = [v for v in module.variables if v.name not in learning]
 
     @property
     def trainable_weights(self):
@@ -103,7 +103,20 @@ class Encoder(tf_keras.layers.Layer):
 
     def call(self, inputs, training=None):
         del training
-        return self.pyramid.top(*self.pyramid.bottom(inputs))
+        return list(self.pyramid.top(*self.pyramid.bottom(inputs)))
+
+
+class FoldedEncoder(tf_keras.layers.Layer):
+    """The same of a module of which nothing learns, with batch normalisation folded up to the cached tensors."""
+
+    def __init__(self, run: FrozenPass, pyramid: Pyramid, **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self._run, self._top = run.call, pyramid.top
+
+    def call(self, inputs, training=None):
+        del training
+        _, cached = self._run(inputs)
+        return list(self._top(*cached))
 
 
 class TopOfEncoder(tf_keras.layers.Layer):
@@ -129,4 +142,4 @@ class TopOfEncoder(tf_keras.layers.Layer):
 
     def call(self, inputs, training=None):
         del training
-        return self._top(*(tf.cast(tensor, tf.float32) for tensor in inputs))
+        return list(self._top(*(tf.cast(tensor, tf.float32) for tensor in inputs)))

@@ -7,6 +7,7 @@ from. So the decoder reads the wide tensor, and the narrow one before the expans
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import tensorflow as tf
 from components.backbone.cut import LARGEST_DIFFERENCE, LARGEST_GRADIENT_DIFFERENCE, PROBE_IMAGES
 from components.backbone.dominators import dominators, where_it_is_made
 from components.backbone.flat_graph import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
+from schemas.errors import BadInput
 from schemas.words import first_line
 
 # A decoder of anything coarser than this gives blobs.
@@ -27,6 +29,9 @@ _DRAWS = 4
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 # One of these in front of a tensor at least doubles its channels: then it is an expansion.
 _EXPANSION = 2
+
+# Digests of graphs and of how they were taken apart, of which the parts were found to equal the whole.
+_checked: set[bytes] = set()
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,9 @@ def _is_pointwise(flat: FlatGraph, convolution: str) -> bool:
     return node.op == "Conv2D" and variable is not None and tuple(variable.shape[:2]) == (1, 1)
 
 
-def _to_cache(flat: FlatGraph, taps: Sequence[Tap], shapes: dict, learning: Collection[str]) -> tuple[str, ...]:
+def _to_cache(
+    flat: FlatGraph, taps: Sequence[Tap], shapes: dict[str, tuple[int, int, int]], learning: Collection[str]
+) -> tuple[str, ...]:
     """The narrow tensors that depend on nothing that learns and, if others depend on it, the last frozen dominator."""
 
     def is_frozen(tensor: str) -> bool:
@@ -227,11 +234,13 @@ def _check(parts: Pyramid, module: Any, whole: Callable, learning: list[tf.Varia
         raise CannotCut(f"taken apart, the module has a different gradient of {others[0]}")
 
 
-def _build(module: Any, learning: Collection[str], image_size: int, strides: Collection[int]) -> Pyramid:
+def _build(
+    module: Any, learning: Collection[str], image_size: int, strides: Collection[int], also: Collection[str]
+) -> Pyramid:
     flat = flatten(module, image_size)
     taps = find_taps(flat, image_size, strides)
     shapes = _shapes(flat, image_size)
-    cached = _to_cache(flat, taps, shapes, learning)
+    cached = tuple(dict.fromkeys([*_to_cache(flat, taps, shapes, learning), *_to_cache(flat, taps, shapes, also)]))
     wide = [tap.wide for tap in taps]
     images_spec = tf.TensorSpec([None, image_size, image_size, 3])
 
@@ -256,7 +265,12 @@ def _build(module: Any, learning: Collection[str], image_size: int, strides: Col
     top_variables = {id(flat.reads[name]): flat.reads[name] for name in above if name in flat.reads}
     variables = list(top_variables.values())
     parts = Pyramid(taps, cached, tuple(shapes[t] for t in cached), bottom, with_vectors, top, variables)
-    _check(parts, module, whole, [v for v in variables if v.name in learning], image_size)
+    # Two steps of a run in one process take the same module apart, and the check takes most of the time.
+    nodes = [node.SerializeToString(deterministic=True) for node in flat.nodes.values()]
+    of = hashlib.sha256(repr((nodes, cached, wide, sorted(learning), image_size)).encode()).digest()
+    if flat.custom_gradients or of not in _checked:
+        _check(parts, module, whole, [v for v in variables if v.name in learning], image_size)
+        _checked.add(of)
     return parts
 
 
@@ -272,7 +286,13 @@ def with_a_part(module: Any, learning: Collection[str], image_size: int, strides
     return [name for name in learning if name in read]
 
 
-def build_pyramid(module: Any, learning: Collection[str], image_size: int, strides: Collection[int]) -> Pyramid:
+def build_pyramid(
+    module: Any,
+    learning: Collection[str],
+    image_size: int,
+    strides: Collection[int],
+    later_learning: Collection[str] = (),
+) -> Pyramid:
     """Takes `module` apart below everything that learns, for a decoder that reads one tensor of each stride.
 
     Args:
@@ -280,14 +300,48 @@ def build_pyramid(module: Any, learning: Collection[str], image_size: int, strid
       learning: names of those of its variables that will be trained; each affects some tap, see `with_a_part`.
       image_size: height and width of the images, in pixels.
       strides: powers of two; those that the module lacks are left out.
+      later_learning: names of variables that a later training changes; what that one needs is cached too.
 
     Raises:
       CannotCut: it has no fine tensors, or the parts do not equal the whole on random images, forward or in the
         gradients of the learning variables.
     """
     try:
-        return _build(module, learning, image_size, strides)
+        return _build(module, learning, image_size, strides, later_learning)
     except CannotCut:
         raise
     except Exception as error:  # TensorFlow answers a graph that it cannot trace or import with many kinds of errors.
         raise CannotCut(f"TensorFlow failed ({type(error).__name__}: {first_line(error)})") from error
+
+
+def usable_pyramid(
+    module: Any, handle: str, image_size: int, strides: Collection[int], later_learning: Collection[str] = ()
+) -> Pyramid:
+    """`build_pyramid` of a frozen module that masks are to be learnt on.
+
+    Args:
+      module, image_size, strides, later_learning: see `build_pyramid`.
+      handle: of the backbone, for the message.
+
+    Raises:
+      BadInput: it cannot be used for masks.
+    """
+    try:
+        return build_pyramid(module, [], image_size, strides, later_learning)
+    except CannotCut as reason:
+        raise _unusable(handle, reason) from reason
+
+
+def taps_of(module: Any, handle: str, image_size: int, strides: Collection[int]) -> tuple[Tap, ...]:
+    """The taps alone, fine to coarse; arguments and errors as of `usable_pyramid`."""
+    try:
+        return find_taps(flatten(module, image_size), image_size, strides)
+    except CannotCut as reason:
+        raise _unusable(handle, reason) from reason
+
+
+def _unusable(handle: str, reason: CannotCut) -> BadInput:
+    return BadInput(
+        f"Backbone {handle} cannot be used for segmentation: {reason}. Use a convolutional backbone such as "
+        "efficientnet_lite0, or other training.decoder.strides."
+    )

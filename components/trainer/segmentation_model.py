@@ -107,7 +107,7 @@ class ServedSegmenter(tf.Module):
         self.backbone = encoder.resolved_object
         # Functions and no attributes, or Keras would trace the layers once more for the export.
         self._vectors = lambda images: encoder.pyramid.with_vectors(images)[0]
-        self._logits = lambda images: decoder(list(encoder(images)), training=False)
+        self._logits = lambda images: decoder(encoder(images), training=False)
         # Read again by warm_start.read_source: every variable of the model under its own name.
         self.model_variables = [*encoder.resolved_object.variables, *decoder.variables]
         # A variable, since a SavedModel keeps no plain numbers; none of those above, since it is no part of a start.
