@@ -6,6 +6,7 @@ import datetime
 
 from pydantic import BaseModel, Field, model_validator
 
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.spans import parse_pattern
 from pipeline.config.data import DataConfig, DriftConfig
@@ -107,6 +108,11 @@ class Config(Section):
                 )
             if not segmentation and dataset == "image_masks":
                 raise ValueError("data.sources has image_masks; expected task.kind: segmentation")
+        if segmentation and self.evaluation.further:
+            raise ValueError(
+                "evaluation.further is not for segmentation yet; expected no further data sets with task.kind: "
+                "segmentation"
+            )
         if segmentation and self.task.label == "species":
             raise ValueError(
                 "task.label is 'species', but segmentation learns the classes of the masks; leave out task.label"
@@ -117,6 +123,12 @@ class Config(Section):
     def photo_rules(self) -> PhotoRules:
         """The rules by which photos are accepted and read; a model keeps them."""
         return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
+
+    @property
+    def folder_rules(self) -> FolderRules:
+        """The rules by which folders of photos are read."""
+        data = self.data
+        return FolderRules(data.success_file, data.labels, data.group, masks=self.task.kind == SEGMENTATION)
 
 
 def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:
