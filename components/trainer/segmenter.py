@@ -119,6 +119,10 @@ class MaskScores(tf_keras.metrics.Metric):
         counted = tf.cast(tf.reduce_sum(true, [1, 2]) > 0, tf.float32)
         self._photos.assign_add(tf.reduce_sum(counted))
 
+    def reset_state(self):
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
+
     def result(self):
         confusion = self._confusion
         right = tf.linalg.diag_part(confusion)
