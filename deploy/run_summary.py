@@ -265,7 +265,8 @@ def write_results(
             found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
-        summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
+        suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)
@@ -288,6 +289,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
+        of_masks=config.mask_size > 0,
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
         predictions=output("Predictions", "predictions"),
         production_predictions=output("ProductionPredictions", "predictions") if production_labels else None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import json
 import os
@@ -30,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from components.example_gen.photo import PhotoRejected
 from deploy.installed import version_of
 from deploy.serve import protocol
+from deploy.serve.answers import answer_of
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
 from deploy.serve.metrics import Metrics
 from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel
@@ -179,14 +181,9 @@ class Application:
                 rejected = refused.rejected
                 answer = {"reason": rejected.reason, "error": f"The photo {rejected.detail}", "version": version.number}
                 return _json(answer, 400)
-        probabilities = [float(p) for p in outputs["probabilities"][0]]
-        answer = {
-            "label": outputs["label"][0].decode(),
-            "probability": float(outputs["probability"][0]),
-            "abstains": bool(outputs["abstains"][0]) if "abstains" in outputs else False,
-            "probabilities": dict(zip(version.labels, probabilities, strict=True)),
-            "version": version.number,
-        }
+        answered = functools.partial(answer_of, outputs, version.labels)
+        answer = await asyncio.get_running_loop().run_in_executor(self._readers, answered)
+        answer["version"] = version.number
         return _json(answer, version=version)
 
     async def _predict(self, request: Request) -> Response:
