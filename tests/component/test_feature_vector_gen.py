@@ -567,7 +567,7 @@ def mask_store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def with_taps(generate, homes, mask_store, with_mask):
     """A run for a decoder, with mirror images, and the same once more."""
-    given = {"example_of": with_mask, "decoder": DECODER, "augmentation": MIRROR}
+    given = {"example_of": with_mask, **DECODER, "augmentation": MIRROR}
     return tuple(generate(homes, mask_store, **given) for _ in range(2))
 
 
@@ -618,7 +618,7 @@ def test_taps_are_looked_up_too(with_taps):
 
 def test_taps_that_take_more_space_than_allowed_are_not_kept_and_the_note_says_so(generate, homes, with_mask):
     budget = {**DECODER, "cache_gigabytes": 1e-5}
-    found = generate(homes, example_of=with_mask, decoder=budget, augmentation=MIRROR)
+    found = generate(homes, example_of=with_mask, **budget, augmentation=MIRROR)
     assert "the taps of 16 photos take 0.00 GB, more than training.decoder.cache_gigabytes (1e-05)" in found.note["cut"]
     assert all(f.TAPS not in e.features.feature for rows in found.examples.values() for e in rows)
     assert all(f.MASK_IDS in e.features.feature for rows in found.examples.values() for e in rows)
