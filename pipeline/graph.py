@@ -119,7 +119,7 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
             span=config.data.span,
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         )
     )
@@ -380,7 +380,7 @@ def _ask_further(
             split_buckets={"test": 1},
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
     )

@@ -6,6 +6,7 @@ import datetime
 
 from pydantic import BaseModel, Field, model_validator
 
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.spans import parse_pattern
 from pipeline.config.data import DataConfig, DriftConfig
@@ -20,6 +21,7 @@ from pipeline.config.release import (
 )
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, ImageConfig, TaskConfig, TrainingConfig
+from schemas.features import MASK_DATASETS, SEGMENTATION
 
 
 class Config(Section):
@@ -89,10 +91,44 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _masks_are_for_segmentation(self) -> Config:
+        segmentation = self.task.kind == SEGMENTATION
+        if segmentation != self.task.schema_has_masks:
+            have = "has no masks" if segmentation else "has masks"
+            raise ValueError(
+                f"task.kind is {self.task.kind!r}, but the schema {self.task.schema_name} (task.schema_name) {have}; "
+                f"expected {'oxford_iiit_pet_masks or image_masks' if segmentation else 'task.kind: segmentation'}"
+            )
+        for dataset in self.data.sources:
+            if segmentation and dataset not in MASK_DATASETS:
+                raise ValueError(
+                    f"task.kind is 'segmentation', but data.sources has {dataset}, which has no masks; expected "
+                    f"{' or '.join(MASK_DATASETS)}"
+                )
+            if not segmentation and dataset == "image_masks":
+                raise ValueError("data.sources has image_masks; expected task.kind: segmentation")
+        if segmentation and self.evaluation.further:
+            raise ValueError(
+                "evaluation.further is not for segmentation yet; expected no further data sets with task.kind: "
+                "segmentation"
+            )
+        if segmentation and self.task.label == "species":
+            raise ValueError(
+                "task.label is 'species', but segmentation learns the classes of the masks; leave out task.label"
+            )
+        return self
+
     @property
     def photo_rules(self) -> PhotoRules:
         """The rules by which photos are accepted and read; a model keeps them."""
         return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
+
+    @property
+    def folder_rules(self) -> FolderRules:
+        """The rules by which folders of photos are read."""
+        data = self.data
+        return FolderRules(data.success_file, data.labels, data.group, masks=self.task.kind == SEGMENTATION)
 
 
 def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:

@@ -22,8 +22,15 @@ _SCHEMAS_FOLDER = Path(features.__file__).parent
 class TaskConfig(Section):
     """What the models learn to tell apart."""
 
+    kind: Literal["classification", "segmentation"] = Field(
+        "classification",
+        description="`classification`: a class for each photo; `segmentation`: a class for each pixel, learnt from "
+        "masks.",
+    )
     label: Literal["label", "species"] = Field(
-        "label", description="`label`: the classes of the data set; `species`: cat or dog, for every data set."
+        "label",
+        description="`label`: the classes of the data set; `species`: cat or dog, for every data set. Segmentation "
+        "learns the classes of the masks instead.",
     )
     schema_name: str = Field(description="Name of the curated schema in schemas/, without .pbtxt.")
 
@@ -34,6 +41,12 @@ class TaskConfig(Section):
         if name not in known:
             raise ValueError(f"no such schema{did_you_mean(name, known) or '; known: ' + ', '.join(known)}")
         return name
+
+    @property
+    def schema_has_masks(self) -> bool:
+        """Whether the curated schema is one for segmentation."""
+        content = (_SCHEMAS_FOLDER / f"{self.schema_name}.pbtxt").read_text(encoding="utf-8")
+        return f'name: "{features.MASK}"' in content
 
 
 class ImageConfig(Section):
