@@ -41,7 +41,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places
 from pipeline.trainer_settings import trainer_settings, unfreezing
-from schemas.features import BREED, SLICES
+from schemas.features import BREED, SEGMENTATION, SLICES
 from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -171,6 +171,11 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     backbone = config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
+    if augmentation.mode == "mirror":
+        views |= {"views": 1, "mirror": 1}
+    of_masks = {}
+    if config.task.kind == SEGMENTATION:
+        of_masks = {"decoder": config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})}
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for the largest part that may train, short of the whole backbone.
@@ -189,7 +194,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
             unfreeze=unfreeze if caches_activations else None,
-            augmentation=views if augmentation.mode == "views" else None,
+            augmentation=views if augmentation.mode in ("mirror", "views") else None,
+            **of_masks,
         )
     )
     return Data(

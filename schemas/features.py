@@ -54,6 +54,11 @@ FEATURE_VECTOR = "feature_vector"  # float32 [width of the backbone]
 # bytes: at the freeze boundary, little endian, float16 in the split train, float32 in others; absent without a cut
 ACTIVATIONS = "activations"
 BOUNDARY = "boundary"  # bytes: name of the tensor that the activations are of
+# bytes, one value for each name in `tap_names`: float16, little endian, what a decoder reads of the photo; only in the
+# splits that are trained on, and absent where they would take too much space
+TAPS = "taps"
+TAP_NAMES = "tap_names"  # bytes: names of the tensors that the taps are of
+MASK_IDS = "mask_ids"  # bytes: uint8 [size, size], the mask at the model's size, moved as its view is
 BRIGHTNESS = "brightness"  # float32: mean of the photo's pixels in all colours, range [0, 1]
 IMAGE_SIZE = "image_size"  # bytes: how many pixels the shorter side has, in four ranges, such as `256-511 px`
 VIEW = "view"  # int64: 0 the photo itself, 1 and above its augmented views
