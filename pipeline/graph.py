@@ -338,7 +338,7 @@ def judge(
         )
     ).outputs["predictions"]
     of_further = {"further_predictions": _ask_further(nodes, config, data, models, further)} if further else {}
-    selector = _select(nodes, config, predictions, models)
+    selector = _select(nodes, config, data, predictions, models)
     model, verdict = selector.outputs["model"], selector.outputs["verdict"]
     production = nodes.add(
         ProductionPredictions(
@@ -349,6 +349,7 @@ def judge(
             production_model=places.production_model,
             production_identity=places.production_identity,
             code=code("components.release_gate.production"),
+            mask_size=config.image.size if config.task.kind == SEGMENTATION else 0,
         )
     )
     release_gate = nodes.add(
@@ -402,10 +403,11 @@ def _ask_further(
 
 
 def _select(
-    nodes: Nodes, config: Config, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
+    nodes: Nodes, config: Config, data: Data, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
 ) -> BaseNode:
     """TFMA's comparison on the eval split, and the choice that follows from it."""
-    selection = config.selection
+    selection, release = config.selection, config.release
+    masks = config.task.kind == SEGMENTATION
     evaluator = nodes.add(
         Evaluator(
             examples=predictions,
@@ -413,11 +415,12 @@ def _select(
             model=models["fine_tuned"],
             baseline_model=models["feature_extraction"],
             eval_config=make_eval_config(
-                config.release.minimum_accuracy,
+                release.minimum_mean_iou if masks else release.minimum_accuracy,
                 selection.minimum_gain,
                 # Where breeds are learnt, the label is the breed.
                 [name for name in SLICES if name != BREED or config.task.label == "species"],
                 code("components.evaluator.eval_config"),
+                config.task.kind,
             ),
         )
     )
@@ -432,6 +435,7 @@ def _select(
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,
             code=code("components.model_selector.component"),
+            **({"schema": data.schema, **config.guard} if masks else {}),
         )
     )
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from schemas.features import LABEL, MASK_CLASSES, SEGMENTATION
+from schemas.features import CLASSIFICATION, LABEL, MASK_CLASSES, SEGMENTATION
 
 SCHEMAS_FOLDER = Path(__file__).parent
 # Name of the file in a Schema artifact, as TFX writes it.
@@ -54,6 +54,11 @@ def mask_classes(schema: schema_pb2.Schema) -> list[str]:
     """Names of the pixels' classes, in the order of their ids; empty where the schema leaves them open or has none."""
     feature = mask_classes_feature(schema)
     return list(feature.string_domain.value) if feature else []
+
+
+def task_kind(schema: schema_pb2.Schema) -> str:
+    """What a schema is for: `segmentation` if its examples have masks, else `classification`."""
+    return SEGMENTATION if mask_classes_feature(schema) else CLASSIFICATION
 
 
 def classes(schema: schema_pb2.Schema, kind: str) -> list[str]:

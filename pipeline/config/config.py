@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -22,6 +23,16 @@ from pipeline.config.release import (
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, ImageConfig, TaskConfig, TrainingConfig
 from schemas.features import MASK_DATASETS, SEGMENTATION
+
+# Keys that only one task has, and what to do instead with the other.
+_OF_CLASSIFICATION = {
+    "release.minimum_accuracy": "expected release.minimum_mean_iou",
+    "serving.abstain_below": "masks have no answer to abstain from, so leave it out",
+}
+_OF_SEGMENTATION = {
+    "release.minimum_mean_iou": "expected release.minimum_accuracy",
+    "release.guarded_classes": "classes of photos are guarded by release.guarded_slices: [label]",
+}
 
 
 class Config(Section):
@@ -118,6 +129,25 @@ class Config(Section):
                 "task.label is 'species', but segmentation learns the classes of the masks; leave out task.label"
             )
         return self
+
+    @model_validator(mode="after")
+    def _release_fits_the_task(self) -> Config:
+        """A key of the other task, set to anything but its default, would be passed over in silence."""
+        segmentation = self.task.kind == SEGMENTATION
+        for key in _OF_CLASSIFICATION if segmentation else _OF_SEGMENTATION:
+            section, name = key.split(".")
+            given = getattr(getattr(self, section), name)
+            default = type(getattr(self, section)).model_fields[name].get_default(call_default_factory=True)
+            if given != default:
+                instead = _OF_CLASSIFICATION[key] if segmentation else _OF_SEGMENTATION[key]
+                raise ValueError(f"{key} is {given}, but task.kind is {self.task.kind!r}; {instead}")
+        return self
+
+    @property
+    def guard(self) -> dict[str, Any]:
+        """Which classes of the pixels must not be lost: parameters of ModelSelector."""
+        guarded = self.release.model_dump(include={"guarded_classes", "tolerated_loss"})
+        return {**guarded, "minimum_slice_examples": self.evaluation.minimum_slice_examples}
 
     @property
     def photo_rules(self) -> PhotoRules:
