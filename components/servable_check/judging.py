@@ -20,11 +20,16 @@ _PROBABILITY_OF_A_PIXEL = 1e-4
 class Judging(Protocol):
     """The judgement of one model."""
 
-    what: str
-    """What `difference` is of, as the beginning of a sentence."""
-    tolerance: float
-    """Largest `difference` allowed."""
-    of_masks: bool
+    @property
+    def what(self) -> str:
+        """What `difference` is of, as the beginning of a sentence."""
+
+    @property
+    def tolerance(self) -> float:
+        """Largest `difference` allowed."""
+
+    @property
+    def of_masks(self) -> bool: ...
 
     def difference(self, answers: Answers, expected: np.ndarray) -> float:
         """From the expected answers, see `component.check`."""
