@@ -41,7 +41,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places
 from pipeline.trainer_settings import trainer_settings, unfreezing
-from schemas.features import BREED, SEGMENTATION, SLICES
+from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -173,9 +173,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     if augmentation.mode == "mirror":
         views |= {"views": 1, "mirror": 1}
-    of_masks = {}
-    if config.task.kind == SEGMENTATION:
-        of_masks = {"decoder": config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})}
+    strides = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for the largest part that may train, short of the whole backbone.
@@ -195,7 +193,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             code=code("components.feature_vector_gen.component"),
             unfreeze=unfreeze if caches_activations else None,
             augmentation=views if augmentation.mode in ("mirror", "views") else None,
-            **of_masks,
+            **({"decoder": strides} if config.mask_size else {}),
         )
     )
     return Data(
@@ -349,7 +347,7 @@ def judge(
             production_model=places.production_model,
             production_identity=places.production_identity,
             code=code("components.release_gate.production"),
-            mask_size=config.image.size if config.task.kind == SEGMENTATION else 0,
+            mask_size=config.mask_size,
         )
     )
     release_gate = nodes.add(
@@ -406,8 +404,7 @@ def _select(
     nodes: Nodes, config: Config, data: Data, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
 ) -> BaseNode:
     """TFMA's comparison on the eval split, and the choice that follows from it."""
-    selection, release = config.selection, config.release
-    masks = config.task.kind == SEGMENTATION
+    selection = config.selection
     evaluator = nodes.add(
         Evaluator(
             examples=predictions,
@@ -415,7 +412,7 @@ def _select(
             model=models["fine_tuned"],
             baseline_model=models["feature_extraction"],
             eval_config=make_eval_config(
-                release.minimum_mean_iou if masks else release.minimum_accuracy,
+                config.floor,
                 selection.minimum_gain,
                 # Where breeds are learnt, the label is the breed.
                 [name for name in SLICES if name != BREED or config.task.label == "species"],
@@ -435,7 +432,7 @@ def _select(
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,
             code=code("components.model_selector.component"),
-            **({"schema": data.schema, **config.guard} if masks else {}),
+            **({"schema": data.schema, **config.guard} if config.guard else {}),
         )
     )
 

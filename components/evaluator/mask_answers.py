@@ -18,6 +18,7 @@ from components.evaluator.stored_masks import (
     mask_key,
     pixel_loss_key,
 )
+from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 
 # 150 classes at 224 pixels are 30 MB a photo.
@@ -91,13 +92,3 @@ def _losses(probabilities: np.ndarray, true: np.ndarray, answered: np.ndarray) -
     confidence = probabilities[rows, answered].astype(np.float64)
     gaps = np.bincount(calibration_bins(confidence), confidence - (answered == true), BINS)
     return float(-np.log(of_truth).mean()), gaps / len(true)
-
-
-def masks_to_ids(masks: tf.Tensor, size: int) -> tf.Tensor:
-    """Ids of masks, uint8 [masks, size, size], from their PNG, string [masks]: the nearest pixel of each."""
-
-    def ids(png: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_png(png, channels=1)
-        return tf.image.resize(image, [size, size], tf.image.ResizeMethod.NEAREST_NEIGHBOR)[..., 0]
-
-    return tf.map_fn(ids, masks, fn_output_signature=tf.TensorSpec([size, size], tf.uint8))

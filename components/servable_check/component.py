@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.stored_predictions import read_predictions
+from components.evaluator.stored_answers import read_expected
 from components.example_gen.photo_rules import read_rules
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
@@ -77,9 +77,7 @@ def ServableCheck(
     require_packages(exports)
     winner = read_verdict(SelectionVerdict, selection.uri).winner
     chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
-    stored = read_predictions(predictions, "test")
-    row = {key: i for i, key in enumerate(stored.keys)}
-    expected = stored.probabilities[winner][[row[text(example, f.CONTENT_HASH)] for example in chosen]]
+    expected = read_expected(predictions, "test", winner, [text(example, f.CONTENT_HASH) for example in chosen])
     photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in chosen]
     limits = Limits(
         maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes

@@ -144,8 +144,20 @@ class Config(Section):
         return self
 
     @property
+    def mask_size(self) -> int:
+        """Side of the masks that the models give, in pixels; 0: they give a class for each photo."""
+        return self.image.size if self.task.kind == SEGMENTATION else 0
+
+    @property
+    def floor(self) -> float:
+        """The accuracy, of masks the mean IoU, that a model must reach."""
+        return self.release.minimum_mean_iou if self.mask_size else self.release.minimum_accuracy
+
+    @property
     def guard(self) -> dict[str, Any]:
-        """Which classes of the pixels must not be lost: parameters of ModelSelector."""
+        """Which classes of the pixels must not be lost: parameters of ModelSelector; empty for a classification."""
+        if not self.mask_size:
+            return {}
         guarded = self.release.model_dump(include={"guarded_classes", "tolerated_loss"})
         return {**guarded, "minimum_slice_examples": self.evaluation.minimum_slice_examples}
 
