@@ -288,6 +288,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
+        of_masks=config.mask_size > 0,
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
         predictions=output("Predictions", "predictions"),
         production_predictions=output("ProductionPredictions", "predictions") if production_labels else None,

@@ -34,6 +34,15 @@ class RejectedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PixelClass:
+    """One class of the pixels in the masks of a split."""
+
+    photos: int
+    """Photos that show it."""
+    pixels: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSummary:
     """The photos of a run."""
 
@@ -54,6 +63,8 @@ class DataSummary:
     """Reason -> number of files."""
     notes: list[str] = field(default_factory=list)
     """One sentence for each thing that the user should know."""
+    pixel_classes: dict[str, dict[str, PixelClass]] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: split -> class -> what there is of it, in the order of the ids."""
 
     @property
     def class_counts(self) -> dict[str, int]:

@@ -22,13 +22,17 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
+from components.evaluator.stored_answers import read_answers
+from components.evaluator.stored_masks import StoredMasks
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo_rules import PhotoRules
 from components.records import read_records, split_files
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
+from components.report.masks import MaskRun, compare_masks
 from components.report.thumbnails import Album, thumbnail_of_rejected
+from components.task.judging import IntervalSettings
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import ModelSummary, RejectedFile
@@ -51,6 +55,8 @@ class RunOutputs:
     """Examples with photos; with a window, those of all its spans."""
     vectors: Artifact | None = None
     """Examples with feature vectors; with a window, those of all its spans."""
+    of_masks: bool = False
+    """Whether the models give a class for each pixel."""
     predictions: Artifact | None = None
     """From the Predictions component."""
     production_predictions: Artifact | None = None
@@ -89,9 +95,9 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
 
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
-      `comparison`; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part that could not be made.
-      A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and `thumbnail`, a data URI
-      or None. Each part is described where it is made.
+      `comparison`, or `masks` in its place; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part
+      that could not be made. A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and
+      `thumbnail`, a data URI or None. Each part is described where it is made.
     """
     problems: list[str] = []
 
@@ -115,13 +121,18 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
             "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.rules),
             "near_duplicates": part("near-duplicates", _near_duplicates, seen, album),
-            "suspected_labels": part("the suspected labels", _suspected_labels, seen, seed, album),
+            "suspected_labels": part(
+                "the suspected labels", _suspected_labels, None if run.of_masks else seen, seed, album
+            ),
         },
         "training": {
             model: part(f"the learning curves of {spelled(model)}", _history, folder)
             for model, folder in run.histories.items()
         },
-        "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
+        "comparison": None
+        if run.of_masks
+        else part("the comparison of the models", _comparison, run, run.predictions, album),
+        "masks": part("the comparison of the masks", _masks, run, run.predictions, album) if run.of_masks else None,
         "cost": {
             "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
             "models": part("the sizes of the models", _model_costs, run),
@@ -317,6 +328,23 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
     production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
     stored = read_predictions(predictions, "test")
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _masks(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+    stored = {split: read_answers(predictions, split) for split in ("eval", "test")}
+    production = read_answers(run.production_predictions, "test") if run.production_predictions else None
+    of_masks = {split: each for split, each in stored.items() if isinstance(each, StoredMasks)}
+    return compare_masks(
+        MaskRun(
+            stored=of_masks,
+            predictions=predictions,
+            labels=run.labels,
+            settings=IntervalSettings(**run.intervals),
+            winner=run.winner,
+            production=production if isinstance(production, StoredMasks) else None,
+        ),
+        album,
+    )
 
 
 def _mistakes_of_winner(run: RunOutputs, comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:

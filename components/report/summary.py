@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from components.whole_file import write_whole
 from schemas import schema_files
 from schemas.json_records import from_json, to_json
 from schemas.run_end import SUMMARY_FILE
-from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, TrainingSummary, VectorsSummary
+from schemas.summary import (
+    DataSummary,
+    ModelSummary,
+    PixelClass,
+    RejectedFile,
+    Summary,
+    TrainingSummary,
+    VectorsSummary,
+)
 
 
 def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
@@ -42,7 +51,15 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
         rejected_files=[from_json(RejectedFile, file) for file in rejected],
         left_out=report.get("left_out", {}),
         notes=find_notes(report, rejected, whole),
+        pixel_classes=_pixel_classes(report["masks"]["splits"]) if "masks" in report else None,
     )
+
+
+def _pixel_classes(splits: Mapping[str, Any]) -> dict[str, dict[str, PixelClass]]:
+    return {
+        split: {label: from_json(PixelClass, found) for label, found in classes.items()}
+        for split, classes in splits.items()
+    }
 
 
 def labels(schema_uri: str) -> list[str]:
