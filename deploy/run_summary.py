@@ -16,15 +16,19 @@ from tfx.types import Artifact
 from tfx.utils import path_utils
 
 from components.example_gen.report import read_keys
+from components.example_gen.span_pattern import parse_pattern
 from components.report import findings
 from components.report import summary as report
+from components.report.finding_list import FindingList, SpanOfRun
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
+from components.whole_file import write_whole
 from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
+from schemas.findings import FINDINGS_CSV, FINDINGS_JSON, findings_csv, findings_json
 from schemas.json_records import Record
 from schemas.run_end import Step
 from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
@@ -246,7 +250,7 @@ def write_results(
     nodes: Mapping[str, NodeRun] | None = None,
     again: str = "",
 ) -> Summary:
-    """Writes `summary.json` and the page into the run's folder, and returns the summary with the next steps.
+    """Writes `summary.json`, the findings and the page into the run's folder; returns the summary with the next steps.
 
     Args:
       summary: the summary, with the duration.
@@ -259,7 +263,7 @@ def write_results(
     found: dict[str, Any] = {}
     if config and nodes:
         try:
-            found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
+            found = _find(outputs_of(config, nodes, summary), config.training.seed, summary.run_id, folder)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
@@ -275,6 +279,25 @@ def write_results(
         traceback.print_exc()
         write_plain_page(summary, folder, f"the full page could not be written: {with_kind(error)}")
     return summary
+
+
+def _find(outputs: findings.RunOutputs, seed: int, run_id: str, folder: Path) -> dict[str, Any]:
+    """The findings for the page; all of them are written into the run's folder."""
+    listed = FindingList()
+    found = findings.find(outputs, seed, listed)
+    every = listed.findings(run_id, outputs.labels)
+    write_whole(folder / FINDINGS_JSON, findings_json(every))
+    write_whole(folder / FINDINGS_CSV, findings_csv(every))
+    return found
+
+
+def _span_of(config: Config, examples: Artifact | None) -> SpanOfRun | None:
+    """The span that a run read, from its photos; None: there are no spans."""
+    pattern = next(filter(None, (parse_pattern(source or "") for source in config.data.sources.values())), None)
+    if pattern is None or examples is None:
+        return None
+    number = examples.get_string_custom_property("span") or examples.get_int_custom_property("span")
+    return SpanOfRun(int(number or 0), pattern.dated)
 
 
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:
@@ -309,6 +332,9 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
         winner=summary.winner,
         servable=summary.servable,
         peaks={node_id: node.peak_megabytes for node_id, node in nodes.items()},
+        drift=summary.drift,
+        span=_span_of(config, output("ImageExampleGen", "examples")),
+        abstain_below=config.serving.abstain_below,
     )
 
 

@@ -31,6 +31,8 @@ class RejectedFile:
     """One sentence that names the file and the reason."""
     label: str | None = field(default=None, metadata=OPTIONAL)
     """The class that the file was meant for; empty if its place does not say."""
+    content_hash: str | None = field(default=None, metadata=OPTIONAL)
+    """SHA-256 of the file; None if it was not read."""
 
 
 @dataclass(frozen=True, kw_only=True)

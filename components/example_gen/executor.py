@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import apache_beam as beam
@@ -86,13 +85,13 @@ def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -
 
 
 def _rejection(rejected: UnusedFile) -> beam.pvalue.TaggedOutput:
-    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
+    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(rejected.as_line(), sort_keys=True))
 
 
-def _rejected(found: Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
+def _rejected(found: Photo, why: PhotoRejected, label_from: str, content_hash: str = "") -> beam.pvalue.TaggedOutput:
     detail = f"{found.file_name} {why.detail}"
     label = _label(found, label_from)
-    return _rejection(UnusedFile(found.file_name, found.dataset, why.reason, detail, label))
+    return _rejection(UnusedFile(found.file_name, found.dataset, why.reason, detail, label, content_hash))
 
 
 def _label(of: Photo, label_from: str) -> str:

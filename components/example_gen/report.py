@@ -7,7 +7,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from tfx.dsl.io import fileio
@@ -49,9 +48,9 @@ def write_report(
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
-    removed = [asdict(rejected) for _, rejected in removals]
+    removed = [rejected.as_line() for _, rejected in removals]
     rejected = _sorted([*(json.loads(line) for line in _lines(parts, REJECTED)), *not_read, *removed])
-    left_out = _sorted(asdict(file) for one in found.values() for file in one.left_out)
+    left_out = _sorted(file.as_line() for one in found.values() for file in one.left_out)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
     by_format: Counter[str] = Counter()
     facts = sorted(without_removed(_lines(parts, FACTS), removals))
@@ -105,7 +104,7 @@ def _classes(found: FolderContents, label_from: str) -> list[str]:
 
 
 def _meant(rejected: UnusedFile, found: FolderContents, label_from: str) -> dict[str, str]:
-    line = asdict(rejected)
+    line = rejected.as_line()
     if label_from == "species":
         line["label"] = _species_of(found).get(rejected.label, "")
     return line
