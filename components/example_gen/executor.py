@@ -22,10 +22,11 @@ from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import copies, layouts, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
+from components.example_gen.corrections import Corrections
 from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
-from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.example_gen.report import CONVERTED, CORRECTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
 from components.example_gen.settings import IngestSettings
 from components.records import remove_photos
 from schemas import features as f
@@ -163,8 +164,8 @@ class _ReadShard(beam.DoFn):
 class _ToExample(beam.DoFn):
     """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
 
-    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int):
-        self._settings, self._buckets, self._total = settings, buckets, total
+    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int, corrections: Corrections):
+        self._settings, self._buckets, self._total, self._corrections = settings, buckets, total, corrections
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
@@ -173,15 +174,22 @@ class _ToExample(beam.DoFn):
         found, file_bytes = element
         self._counter.add()
         label = _label(found, self._settings.label_from)
+        # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
+        content_hash = hashlib.sha256(file_bytes).hexdigest()
+        split = choose_split(content_hash, found.official_split, self._buckets, found.group)
+        if content_hash in self._corrections.by_hash:
+            line = self._corrections.line(found, content_hash, split, label)
+            yield beam.pvalue.TaggedOutput(CORRECTED, json.dumps(line))
+            corrected = self._corrections.corrected(found, content_hash, self._settings.label_from)
+            if corrected is None:
+                return
+            found, label = corrected, _label(corrected, self._settings.label_from)
         try:
             read = read_photo(file_bytes, self._settings.rules)
         except PhotoRejected as rejected:
-            yield _rejected(found, rejected, self._settings.label_from)
+            yield _rejected(found, rejected, self._settings.label_from, content_hash)
             return
-        # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
-        content_hash = hashlib.sha256(file_bytes).hexdigest()
         example = make_example(found, read, content_hash, label)
-        split = choose_split(content_hash, found.official_split, self._buckets, found.group)
         identity = copies.identity(content_hash, label, split)
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, read.facts.image_format), (1, identity)))
         key = copies.AcceptedPhoto(content_hash, split, label, found.dataset, found.file_name, read.facts.image_format)
@@ -221,6 +229,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             if found.layout == "tfds":
                 shards += tfds_source.list_shards(folder, dataset)
 
+        corrections = Corrections.read(settings.corrections, settings.corrections_fingerprint, photos)
         total = len(photos) + sum(shard.examples for shard in shards)
         with self._make_beam_pipeline() as pipeline:
             spread = not runs_here(pipeline)
@@ -236,8 +245,8 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(
-                    *buckets, REJECTED, FACTS, KEYS, CONVERTED
+                >> beam.ParDo(_ToExample(settings, buckets, total, corrections)).with_outputs(
+                    *buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED
                 )
             )
             write_splits(outputs, examples, list(buckets))
@@ -254,6 +263,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             )
             _ = outputs[CONVERTED] | "WriteConverted" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CONVERTED))
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
+            _ = outputs[CORRECTED] | "WriteCorrected" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CORRECTED))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
-        write_report(report_uri, found_by_dataset, settings.label_from, removals)
+        write_report(report_uri, found_by_dataset, settings.label_from, removals, corrections)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tfx.dsl.io import fileio
 
 from components.example_gen.copies import AcceptedPhoto, without_removed
+from components.example_gen.corrections import Corrections
 from components.example_gen.found_photos import FolderContents
 from components.example_gen.photo_folder import UnusedFile
 from schemas import features as f
@@ -20,8 +21,12 @@ REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
+CORRECTED_FILE = "corrected.jsonl"
 # What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format.
-PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
+PARTS, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED = "parts", "rejected", "facts", "keys", "converted", "corrected"
+
+
+NO_CORRECTIONS = Corrections()
 
 
 class Key(NamedTuple):
@@ -37,6 +42,7 @@ def write_report(
     found: Mapping[str, FolderContents],
     label_from: str,
     removals: Sequence[tuple[AcceptedPhoto, UnusedFile]] = (),
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> None:
     """Merges the workers' files into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
@@ -45,6 +51,7 @@ def write_report(
       found: data set -> contents of its folder.
       label_from: which label the photos were read with, `label` or `species`.
       removals: from `copies.find_removals`: photos that were read but are not used.
+      corrections: those that the photos were read with.
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
@@ -60,7 +67,11 @@ def write_report(
         by_format[image_format] += count
     accepted: Counter[str] = sum(by_split.values(), Counter())
     lost = Counter(line["label"] for line in rejected if line["label"])
+    corrected = _sorted(json.loads(line) for line in _lines(parts, CORRECTED))
+    # A class that corrections have emptied, such as a misspelt one, is no class.
+    emptied = {line["old_label"] for line in corrected} - set(accepted) - set(lost)
     classes = {label for one in found.values() for label in _classes(one, label_from)} | set(accepted) | set(lost)
+    classes -= emptied
     report = {
         "layouts": {dataset: one.layout for dataset, one in found.items()},
         "accepted": sum(by_format.values()),
@@ -76,9 +87,11 @@ def write_report(
         "reasons": _counted(rejected),
         "left_out": _counted(left_out),
     }
+    if corrections.by_hash:
+        report["corrections"] = corrections.counts(corrected)
     gone = {photo[:3] for photo, _ in removals}
     keys = sorted(Key(*photo[:3]) for photo in read_photos(report_uri) if photo[:3] not in gone)
-    write_counts(report_uri, report, rejected, keys, left_out)
+    write_counts(report_uri, report, rejected, keys, left_out, corrected)
     fileio.rmtree(parts)
 
 
@@ -87,7 +100,7 @@ def read_photos(report_uri: str) -> Iterable[AcceptedPhoto]:
     return (AcceptedPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
 
 
-def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+def _sorted(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: (line["dataset"], line["file_name"]))
 
 
@@ -116,10 +129,16 @@ def write_counts(
     rejected: Iterable[dict[str, str]],
     keys: Iterable[Key],
     left_out: Iterable[dict[str, str]] = (),
+    corrected: Iterable[Mapping[str, Any]] = (),
 ) -> None:
     """Writes the files of an ingest report artifact to `report_uri`."""
     fileio.makedirs(report_uri)
-    for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, keys)):
+    for name, lines in (
+        (REJECTED_FILE, rejected),
+        (LEFT_OUT_FILE, left_out),
+        (KEYS_FILE, keys),
+        (CORRECTED_FILE, corrected),
+    ):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
             for line in lines:
                 file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -138,6 +157,11 @@ def read_report(report_uri: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "r") as file:
         report = json.loads(file.read())
     return report, [json.loads(line) for line in _lines(report_uri, REJECTED_FILE)]
+
+
+def read_corrected(report_uri: str) -> list[dict[str, Any]]:
+    """The photos of an ingest report artifact that corrections are about, in order."""
+    return [json.loads(line) for line in _lines(report_uri, CORRECTED_FILE)]
 
 
 def read_keys(report_uri: str) -> list[Key]:

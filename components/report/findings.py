@@ -26,14 +26,14 @@ from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo_rules import PhotoRules
 from components.records import read_records, split_files
-from components.report import near_duplicates, suspected_labels
+from components.report import corrected_photos, near_duplicates, suspected_labels
 from components.report.comparison import compare_models
 from components.report.finding_list import MOST_PAIRS as MOST_LISTED_PAIRS
 from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
 from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
-from schemas.summary import ModelSummary, RejectedFile
+from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
 from schemas.verdicts import DriftVerdict, ServableVerdict
 from schemas.words import spelled, with_kind
 
@@ -85,6 +85,8 @@ class RunOutputs:
     """The newest span; None without spans."""
     abstain_below: float = 0.0
     """The probability below which the models abstain."""
+    corrected: Sequence[CorrectedPhoto] = ()
+    """The photos that corrections are about, the last corrected first, as in the summary."""
     confirmed: Collection[str] = ()
     """Content hashes of photos whose labels somebody has confirmed; they are not suspected again."""
 
@@ -100,6 +102,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
       `comparison`; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part that could not be made.
+      With corrections also `corrected` in `data`, and `corrected`, the `CorrectedPhoto`s with the winner's answers.
       A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and `thumbnail`, a data URI
       or None. Each part is described where it is made.
     """
@@ -137,6 +140,11 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
+    if run.corrected:
+        model = run.models.get(run.winner or "")
+        asked = part("the answers for corrected photos", corrected_photos.ask, run.corrected, run.photos, model)
+        found["corrected"] = asked or list(run.corrected)
+        found["data"]["corrected"] = corrected_photos.shown(found["corrected"], album)
     mistakes = _mistakes_of_winner(run, found["comparison"])
     for mistake in mistakes:
         album.keep(mistake["photo"])

@@ -30,7 +30,7 @@ from components.report.findings import RunOutputs, find, sizes
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.json_records import from_json
-from schemas.summary import ModelSummary, RejectedFile
+from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
 from schemas.verdicts import DriftVerdict, FarPhoto, Neighbour, ServableVerdict
 
 LABELS = ["cat", "dog"]
@@ -441,3 +441,29 @@ def test_a_model_that_cannot_be_loaded_costs_the_heat_maps_alone(drawn_run, tmp_
     worst = found["comparison"]["worst"]["fine_tuned"]
     assert [mistake["heat_map"] for mistake in worst] == [None] * len(worst)
     assert all(mistake["photo"]["thumbnail"] for mistake in worst)
+
+
+def test_corrected_photos_have_the_winner_s_answer_of_now(drawn_run, exported_model):
+    def corrected(name: str, new_label: str) -> CorrectedPhoto:
+        key = hash_of(drawn_run, name) if new_label else "0" * 64
+        return CorrectedPhoto(
+            file_name=name, content_hash=key, split="train", old_label="cat", new_label=new_label, who="ann"
+        )
+
+    of_run = [corrected("dog.1.jpg", "dog"), corrected("gone.jpg", ""), corrected("cat.20.jpg", "cat")]
+    found = find(
+        drawn_run.outputs(models={"fine_tuned": exported_model}, winner="fine_tuned", corrected=of_run), seed=1
+    )
+    assert found["problems"] == []
+    dog, gone, cat = found["corrected"]
+    assert {dog.answer, cat.answer} <= {"cat", "dog"}
+    assert 0.5 <= dog.probability <= 1
+    assert (gone.answer, gone.probability) == (None, None)
+    shown = found["data"]["corrected"]
+    assert [(one["photo"]["name"], one["answer"], one["who"]) for one in shown] == [
+        ("dog.1.jpg", dog.answer, "ann"), ("gone.jpg", None, "ann"), ("cat.20.jpg", cat.answer, "ann"),
+    ]  # fmt: skip
+    assert [one["photo"]["thumbnail"] is not None for one in shown] == [True, False, True]
+
+    without = find(drawn_run.outputs(corrected=of_run), seed=1)
+    assert (without["problems"], without["corrected"]) == ([], of_run)
