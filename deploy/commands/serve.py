@@ -74,8 +74,9 @@ def serve(
 
     output.note("loading the model ...")
     quiet_libraries()
-    from deploy.serve.application import Application, Limits, is_loopback
+    from deploy.serve.application import Application, Limits
     from deploy.serve.batcher import BatchLimits
+    from deploy.serve.guard import is_loopback
     from deploy.serve.model import ServedModel
     from deploy.serve.server import address, bind, run
 

@@ -444,13 +444,13 @@ def test_a_model_that_cannot_be_loaded_costs_the_heat_maps_alone(drawn_run, tmp_
 
 
 def test_corrected_photos_have_the_winner_s_answer_of_now(drawn_run, exported_model):
-    def corrected(name: str, new_label: str) -> CorrectedPhoto:
+    def corrected(name: str, new_label: str, split: str = "train") -> CorrectedPhoto:
         key = hash_of(drawn_run, name) if new_label else "0" * 64
         return CorrectedPhoto(
-            file_name=name, content_hash=key, split="train", old_label="cat", new_label=new_label, who="ann"
+            file_name=name, content_hash=key, split=split, old_label="cat", new_label=new_label, who="ann"
         )
 
-    of_run = [corrected("dog.1.jpg", "dog"), corrected("gone.jpg", ""), corrected("cat.20.jpg", "cat")]
+    of_run = [corrected("dog.1.jpg", "dog"), corrected("gone.jpg", ""), corrected("cat.20.jpg", "cat", "test")]
     found = find(
         drawn_run.outputs(models={"fine_tuned": exported_model}, winner="fine_tuned", corrected=of_run), seed=1
     )
