@@ -16,6 +16,9 @@ from schemas.safe_csv import csv_bytes, read_csv
 
 FINDINGS_JSON, FINDINGS_CSV = "findings.json", "findings.csv"
 SCHEMA_VERSION = 1
+# An answer is unsure if the probabilities of its two likeliest classes differ by less (margin sampling; Scheffer,
+# Decomain & Wrobel 2001, "Active Hidden Markov Models for Information Extraction").
+CLOSE = 0.2
 
 SUSPECTED_LABEL = "suspected_label"
 CONTRADICTORY_LABEL = "contradictory_label"

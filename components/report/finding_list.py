@@ -20,6 +20,7 @@ from components.report.near_duplicates import HASH, Pair
 from components.report.suspected_labels import Suspect
 from schemas import features as f
 from schemas.findings import (
+    CLOSE,
     CONTRADICTORY_LABEL,
     FAR_PHOTO,
     KINDS,
@@ -36,9 +37,6 @@ from schemas.verdicts import DriftVerdict
 from schemas.words import spelled
 
 MOST_PAIRS = 1000
-# The classes of a photo are close if their probabilities differ by less (margin sampling; Scheffer, Decomain & Wrobel
-# 2001, "Active Hidden Markov Models for Information Extraction").
-CLOSE = 0.2
 _READ_BATCH = 256
 _HELD_BACK_LEAST_FIRST = ("train", "eval", "test")
 # How a window names the files of a span (`components.window.merge`).

@@ -26,14 +26,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from components.example_gen.photo import PhotoRejected
+from deploy.collection import Collection, why_not_kept
 from deploy.installed import version_of
 from deploy.serve import protocol
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
-from deploy.serve.guard import Guard, RefusedError, error_response, json_response
+from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
 from deploy.serve.metrics import Metrics
 from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel
 
 Result = TypeVar("Result")
+Content = TypeVar("Content")
 
 VERSION_HEADER = "X-Model-Version"
 _PAGE_FOLDER = Path(__file__).with_name("page")
@@ -83,6 +85,8 @@ class Application:
         limits: Limits,
         on_loopback: bool = True,
         note: Callable[[str], None] = lambda text: None,
+        collection: Collection | None = None,
+        token: str = "",
     ):
         """
         Args:
@@ -90,10 +94,14 @@ class Application:
           limits: what a client may ask.
           on_loopback: the server is for this machine alone, so requests for other hosts are refused.
           note: is told in one line what is worth knowing.
+          collection: keeps photos that the model is not sure of; None: no photo is kept.
+          token: whoever does not show it gets answers, and no photo of theirs is kept; empty: everybody shows it.
         """
         self.model = model
         self.limits = limits
         self._note = note
+        self._collection = collection
+        self._token = Token(token)
         self._bytes = 0
         self._batcher: Batcher[tuple[ModelVersion, str], bytes] = Batcher(self._run, limits.batches)
         self._metrics = Metrics(lambda: self.model.current.number, lambda: self._batcher.accepted)
@@ -138,6 +146,8 @@ class Application:
 
     async def _page_file(self, request: Request) -> Response:
         path = request.url.path
+        if redirection := self._token.page_without_it(request):
+            return redirection
         return Response(self._page[path], media_type=_PAGE_FILES[path][1])
 
     async def _about(self, request: Request) -> Response:
@@ -148,6 +158,7 @@ class Application:
                 "version": version.number,
                 "labels": version.labels,
                 "largest_photo_bytes": self.limits.body_bytes,
+                "keeps_unsure_photos": self._collection is not None and self._token.is_shown(request),
             }
         )
 
@@ -155,7 +166,7 @@ class Application:
         version = self.model.current
         async with self._body(request) as body:
             try:
-                outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, [body])
+                outputs = await self._outputs(request, version, protocol.DEFAULT_SIGNATURE, [body])
             except _PhotoRefusedError as refused:
                 rejected = refused.rejected
                 answer = {"reason": rejected.reason, "error": f"The photo {rejected.detail}", "version": version.number}
@@ -174,14 +185,14 @@ class Application:
         version = self._version_of(request)
         async with self._body(request) as body:
             asked = await self._read(protocol.parse_predict, body)
-            outputs = await self._outputs(version, asked.signature, asked.photos)
+            outputs = await self._outputs(request, version, asked.signature, asked.photos)
         return _json(protocol.predict_response(outputs, asked.in_rows), version=version)
 
     async def _infer(self, request: Request) -> Response:
         version = self._version_of(request)
         async with self._body(request) as body:
             asked = await self._read(protocol.parse_infer, body)
-            outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, asked.photos)
+            outputs = await self._outputs(request, version, protocol.DEFAULT_SIGNATURE, asked.photos)
         return _json(protocol.infer_response(outputs, asked, self.model.name, version.number), version=version)
 
     async def _status(self, request: Request) -> Response:
@@ -283,7 +294,9 @@ class Application:
         finally:
             self._bytes -= kept
 
-    async def _outputs(self, version: ModelVersion, signature: str, photos: list[bytes]) -> dict[str, np.ndarray]:
+    async def _outputs(
+        self, request: Request, version: ModelVersion, signature: str, photos: list[bytes]
+    ) -> dict[str, np.ndarray]:
         """The outputs for photos as they were sent: name -> array [photos, ...].
 
         Raises:
@@ -314,14 +327,29 @@ class Application:
         rows = list(_all_good(answers, dict, self._metrics))
         outputs = {name: _stack([row[name] for row in rows]) for name in rows[0]}
         self._metrics.answered(len(rows), int(np.sum(outputs["abstains"])) if "abstains" in outputs else 0)
+        if self._collection and signature == protocol.DEFAULT_SIGNATURE and self._token.is_shown(request):
+            await self._read(lambda some: self._collect(some, version, outputs), photos)
         return outputs
+
+    def _collect(self, photos: list[bytes], version: ModelVersion, outputs: protocol.Outputs) -> None:
+        """Keeps those of the photos that the collection wants; a full disk costs no answer."""
+        assert self._collection is not None
+        for i, photo in enumerate(photos):
+            probabilities = dict(zip(version.labels, map(float, outputs["probabilities"][i]), strict=True))
+            abstains = bool(outputs["abstains"][i]) if "abstains" in outputs else False
+            try:
+                self._collection.offer(
+                    photo, outputs["label"][i].decode(), probabilities, abstains, version=version.number
+                )
+            except OSError as error:
+                self._note(why_not_kept(error, self._collection.folder))
 
     async def _run(self, key: tuple[ModelVersion, str], photos: list[bytes]) -> list[dict[str, np.ndarray] | Exception]:
         version, signature = key
         self._metrics.batch(len(photos))
         return await asyncio.get_running_loop().run_in_executor(self._caller, version.run, signature, photos)
 
-    async def _read(self, read: Callable[[bytes], Result], content: bytes) -> Result:
+    async def _read(self, read: Callable[[Content], Result], content: Content) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read, content)
 
     def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import ipaddress
 import json
 from collections.abc import Callable, Iterator
+from http.cookies import SimpleCookie
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_COOKIE = "warmstart"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
@@ -99,6 +102,35 @@ class Guard:
         if site in ("cross-site", "same-site") or (origin is not None and origin.partition("://")[2] != host):
             return "Pages of other websites may not ask this server."
         return ""
+
+
+class Token:
+    """A secret that a client has to show: as `Authorization: Bearer`, or once in the address of the page."""
+
+    def __init__(self, value: str = ""):
+        """An empty value asks for nothing."""
+        self._value = value
+
+    def is_shown(self, request: Request) -> bool:
+        """Whether a request may be answered."""
+        if not self._value:
+            return True
+        kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+        cookie = SimpleCookie(request.headers.get("cookie", "")).get(_COOKIE)
+        shown = [bearer if kind.lower() == "bearer" else "", cookie.value if cookie else ""]
+        shown.append(request.query_params.get("token", "") if request.url.path == "/" else "")
+        return any(hmac.compare_digest(one.encode(), self._value.encode()) for one in shown)
+
+    def page_without_it(self, request: Request) -> Response | None:
+        """The redirection that takes the token out of the address of the page, where a cookie stands for it then; None:
+        the address has none.
+        """
+        if request.url.path != "/" or "token" not in request.query_params or not self.is_shown(request):
+            return None
+        response = RedirectResponse("/", 303)
+        if self._value:
+            response.set_cookie(_COOKIE, self._value, httponly=True, samesite="strict")
+        return response
 
 
 def host_name(host: str) -> str:
