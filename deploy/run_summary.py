@@ -283,7 +283,8 @@ def write_results(
     summary = _with_answers(summary, found.pop("corrected", None))
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
-        summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
+        suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)

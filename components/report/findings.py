@@ -151,12 +151,13 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
         "comparison": None
         if run.of_masks
         else part("the comparison of the models", _comparison, run, run.predictions, album),
-        "masks": part("the comparison of the masks", _masks, run, run.predictions, album) if run.of_masks else None,
         "cost": {
             "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
+    if run.of_masks:
+        found["masks"] = part("the comparison of the masks", _masks, run, run.predictions, album)
     if run.corrected:
         model = None if run.of_masks else run.models.get(run.winner or "")
         asked = part("the answers for corrected photos", corrected_photos.ask, run.corrected, run.photos, model)
