@@ -49,7 +49,7 @@ _IN_PERCENT = ("mean_iou", "photo_mean_iou", "iou", "accuracy", "top_3_accuracy"
 _VERDICTS = {"verdict": "choice", "release": "release", "servable": "serving"}
 _PHASES = {"feature_extraction": "feature extraction", "fine_tuned": "fine-tuning"}
 _FINDINGS = {
-    "data": ("sizes", "rejected", "near_duplicates", "suspected_labels"),
+    "data": ("sizes", "rejected", "near_duplicates", "suspected_labels", "corrected"),
     "training": ("feature_extraction", "fine_tuned"),
     "comparison": ("labels", "metrics", "reliability", "confusion", "confused_pairs", "disagreements", "worst"),
 }
@@ -119,6 +119,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         labels=list(counts),
         most_of_a_class=max(counts.values(), default=0),
         rejected=_rejected(summary, data),
+        corrections=(of_window or summary.data or DataSummary()).corrections,
         curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
         trainings={
             name: told for phase, name in _PHASES.items() if (told := _training(summary, phase, training[phase]))

@@ -21,6 +21,8 @@ from schemas.errors import BadInput
 @root_option
 @click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
 @click.option("--model", metavar="FOLDER", help="A model's folder, instead of a root folder.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Also write the answers into a CSV file, one row a photo.")
+@click.option("--collect", metavar="DIR", help="Copy photos that the model is not sure of there, to be labelled.")
 @click.option(
     "--masks", metavar="DIR", type=click.Path(path_type=Path), help="Where masks go, of a model that gives them."
 )
@@ -31,6 +33,8 @@ def predict(
     root: str | None,
     version: int | None,
     model: str | None,
+    csv_file: str | None,
+    collect: str | None,
     masks: Path | None,
     overlays: bool,
     as_json: bool,
@@ -49,6 +53,7 @@ def predict(
       warmstart predict holiday/ --json
       warmstart predict holiday/ --version 1790000001
       warmstart predict cat.jpg --model exported/model
+      warmstart predict holiday/ --csv answers.csv --collect unsure/
       warmstart predict holiday/ --masks masks/ --overlays
     """
     if model is not None and (root is not None or version is not None):
@@ -59,15 +64,24 @@ def predict(
         raise BadInput("--overlays was given without --masks; expected --masks DIR, the folder for both")
     folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
     files = production.find_files(images, output.note)
+    if csv_file is not None and not Path(csv_file).absolute().parent.is_dir():
+        raise BadInput(f"--csv is {csv_file}, and there is no folder for it; expected the name of a file")
     if masks is not None:
         refuse_overlap({f"the photos in {name}": name for name in images if Path(name).is_dir()}, {"the masks": masks})
         refuse_same_stem(files, masks)
 
     quiet_libraries()
+    from components.whole_file import write_whole
     from deploy import prediction
+    from deploy.collection import Collection, CollectionLimits
 
     loaded = prediction.Model(folder)
     writer = None
+    if loaded.gives_masks and (csv_file or collect):
+        raise BadInput(
+            f"{'--csv' if csv_file else '--collect'} was given, but the model in {folder} gives masks and no class for "
+            "each photo; leave it out, or choose a model trained with task.kind: classification"
+        )
     if masks is not None:
         if not loaded.gives_masks:
             raise BadInput(
@@ -78,11 +92,18 @@ def predict(
 
     show = output.counter(len(files), "photos answered")
     shown = show if len(files) > prediction.BATCH_SIZE else lambda done: None
+    collection = Collection(Path(collect), CollectionLimits()) if collect else None
     answers, documents = [], []
     for found in prediction.predict(loaded, files, shown):
         answer, written = writer.write(found) if writer else (prediction.without_mask(found), {})
         answers.append(answer)
         documents.append({**prediction.for_programs(answer), **written})
+    if csv_file is not None:
+        write_whole(Path(csv_file).absolute(), prediction.for_spreadsheets(answers, loaded.labels))
+    if collection is not None:
+        number = int(folder.name) if folder.name.isdecimal() else None
+        kept, unsure = prediction.collect(answers, collection, number)
+        output.note(f"{kept} of {unsure} photos that the model is not sure of were copied to {collect}")
     if as_json:
         output.document(documents)
     else:

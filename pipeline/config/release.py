@@ -171,6 +171,19 @@ class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
         default_factory=list, description="Arguments for Apache Beam; empty: runs in this process, in memory."
     )
+    deadline_hours: float | None = Field(
+        None,
+        gt=0,
+        le=24 * 365,
+        description="A run on Kubeflow (2.17 or newer) that takes longer is ended, and has no summary; empty: never.",
+    )
+    workflow_days: float | None = Field(
+        None,
+        gt=0,
+        le=3650,
+        description="How long Kubernetes keeps the pods of a run on Kubeflow (2.17 or newer) after its end; empty: as "
+        "the cluster does.",
+    )
     every_step: StepResources = StepResources()
     steps: dict[str, StepResources] = Field(
         default_factory=dict, description="Resources by step, which replace `every_step` as a whole."
