@@ -206,12 +206,15 @@ def _interrupted_by_termination() -> Iterator[None]:
 class Reserve:
     """Disk space reserved for the end of a run, so that summary and page can be written even on a full disk."""
 
-    _BYTES = 3_000_000
+    def __init__(self, folder: Path, size: int = 3_000_000):
+        """Reserves `size` bytes.
 
-    def __init__(self, folder: Path):
+        Raises:
+          OSError: the disk is full already.
+        """
         self._file = folder / ".reserve"
         with self._file.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, self._BYTES)
+            os.posix_fallocate(file.fileno(), 0, size)
 
     def release(self) -> None:
         """Frees the space."""
