@@ -170,4 +170,4 @@ def read_corrected(report_uri: str) -> list[dict[str, Any]]:
 
 def read_keys(report_uri: str) -> list[Key]:
     """The accepted photos of an ingest report artifact, in order."""
-    return [Key(*json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]
+    return [Key.of_json(json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]

@@ -214,20 +214,19 @@ class _Vectors(beam.DoFn):
 
 
 def _affordable(
-    decoder: dict[str, Any], wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
+    strides: tuple[int, ...], budget: float, wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
 ) -> tuple[tuple[int, ...], str]:
     """The strides of the taps to keep, none if they would take too much space; and the end of a sentence on the space.
 
     The space is told before anything is computed.
 
     Args:
-      decoder: see `FeatureVectorGen`.
+      strides, budget: see `FeatureVectorGen`.
       wanted: the first arguments of `_load_pass`.
       examples: photos.
       views: of the training photos.
       stored: whether the taps are kept in a store too.
     """
-    strides, budget = tuple(decoder["strides"]), decoder["cache_gigabytes"]
     kept = _load_pass(*wanted, strides).kept
     copies = {"train": 1 + (views.count if views else 0), "eval": 1}
     photos = {split: count_records(split_files(examples, split)) for split in copies}
@@ -256,7 +255,8 @@ def FeatureVectorGen(
     code: Parameter[str],
     unfreeze: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
-    decoder: Parameter[dict[str, Any]] = None,
+    strides: Parameter[list[int]] = None,
+    cache_gigabytes: Parameter[float] = 0.0,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Runs the frozen backbone over every split once; vectors of photos seen before are looked up.
@@ -277,8 +277,8 @@ def FeatureVectorGen(
       code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
       unfreeze: `Unfreezing` without None values; None to keep no activations.
       augmentation: arguments of `Views.of`; None for no augmented views.
-      decoder: `strides` of what a decoder reads, and `cache_gigabytes`: taps that would take more space are not kept,
-        and each training step computes them. None for classification.
+      strides: of what a decoder reads; None for classification.
+      cache_gigabytes: taps that would take more space are not kept, and each training step computes them.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -290,9 +290,9 @@ def FeatureVectorGen(
     views = None if augmentation is None else Views.of(**augmentation)
     wanted: tuple[Any, ...] = (module_path, image_size, unfreezing)
     space = ""
-    if decoder is not None:
-        strides, space = _affordable(decoder, wanted, examples, views, bool(store))
-        wanted = (*wanted, strides)
+    if strides is not None:
+        kept, space = _affordable(tuple(strides), cache_gigabytes, wanted, examples, views, bool(store))
+        wanted = (*wanted, kept)
     loaded = _load_pass(*wanted)
     if store:
         decides = [
@@ -308,7 +308,7 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, wanted, views, store, image_size if decoder is not None else 0)
+                _Vectors(transform_graph.uri, wanted, views, store, image_size if strides is not None else 0)
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
