@@ -4,7 +4,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import progress
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.evaluator.stored_predictions import (
     ENSEMBLE,
     FEATURE_EXTRACTION,
@@ -130,6 +129,21 @@ def _without_values(example: tf.train.Example) -> tf.train.Example:
     return example
 
 
+class _Unknown(beam.DoFn):
+    """(split, serialised example) of photos that are not in files of examples, which each worker reads itself."""
+
+    def __init__(self, files: Sequence[str]):
+        self._files = list(files)
+
+    def setup(self):
+        self._known = set(_hashes(self._files))
+
+    def process(self, element: tuple[str, bytes]) -> Iterable[tuple[str, bytes]]:
+        feature = tf.train.Example.FromString(element[1]).features.feature
+        if feature[f.CONTENT_HASH].bytes_list.value[0] not in self._known:
+            yield element
+
+
 class _Answer(beam.DoFn):
     """Batch of (split, serialised example) -> examples with each model's probabilities, tagged.
 
@@ -186,7 +200,7 @@ def store_answers(
     labels: list[str],
     predictions: Artifact,
     with_ensemble: bool = False,
-    known: AbstractSet[str] = frozenset(),
+    known_from: Sequence[str] = (),
     stored: StoredInputs | None = None,
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
@@ -203,7 +217,7 @@ def store_answers(
       labels: classes in the order of their indices.
       predictions: see `Predictions`.
       with_ensemble: also stores the mean of all models' probabilities.
-      known: content hashes of photos to leave out.
+      known_from: files of examples whose photos are left out.
       stored: of the same photos, or None.
 
     Raises:
@@ -215,16 +229,15 @@ def store_answers(
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
     with beam_pipeline as pipeline:
         photos = read_splits(pipeline, source, splits)
-        if known:
-            photos |= "Unknown" >> beam.Filter(
-                lambda row: text(tf.train.Example.FromString(row[1]), f.CONTENT_HASH) not in known
-            )
+        if known_from:
+            photos |= "Unknown" >> beam.ParDo(_Unknown(known_from))
         answers = (
             photos
             | "Batch" >> beam.BatchElements(batch, batch)
             | "Answer" >> beam.ParDo(_Answer(models, labels, with_ensemble, ask)).with_outputs(*splits)
         )
         write_splits(answers, predictions, splits)
+    remove_leftovers(predictions, splits)
     forget_models(models.values())
 
 
@@ -268,10 +281,9 @@ def Predictions(
       BadInput: a label that the models do not know.
     """
     del code
-    known = set()
+    known_from = []
     if learnt_from is not None:
-        files = [file for split in ("train", "eval") for file in split_files(learnt_from, split)]
-        known = {text(example, f.CONTENT_HASH) for example in read_examples(files)}
+        known_from = [file for split in ("train", "eval") for file in split_files(learnt_from, split)]
     store_answers(
         beam_pipeline,
         examples,
@@ -283,6 +295,6 @@ def Predictions(
         schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))),
         predictions,
         ensemble is not None,
-        known,
+        known_from,
         StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
     )

@@ -20,15 +20,25 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import progress
-from components.beam_records import runs_here, write_splits
+from components.beam_records import remove_leftovers, runs_here, write_splits
 from components.example_gen import copies, layouts, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
 from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
-from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.example_gen.report import (
+    CONVERTED,
+    FACTS,
+    KEYS,
+    PARTS,
+    PHOTO_LIST,
+    REJECTED,
+    read_photos,
+    write_report,
+)
 from components.example_gen.settings import IngestSettings
 from components.records import remove_photos
+from components.shared_folder import require_shared
 from schemas import features as f
 from schemas.words import on_one_line
 
@@ -133,6 +143,11 @@ class _ReadFile(beam.DoFn):
     def __init__(self, settings: IngestSettings):
         self._settings = settings
 
+    def setup(self):
+        # Without its folder every photo would be rejected as unreadable.
+        for folder in self._settings.sources.values():
+            require_shared(folder, "the photos")
+
     def process(self, found: Photo):
         try:
             size = tf.io.gfile.stat(found.path).length
@@ -154,6 +169,24 @@ class _ReadFile(beam.DoFn):
         yield found, photo_bytes
 
 
+class _ReadList(beam.DoFn):
+    """File that `_write_list` wrote -> the photos that it lists."""
+
+    def process(self, file: str):
+        with fileio.open(file, "r") as lines:
+            for line in lines:
+                yield Photo(**json.loads(line))
+
+
+def _write_list(photos: Iterable[Photo], file: str) -> str:
+    """Lists photos in a file, so that the graph of the job does not grow with them; returns its path."""
+    fileio.makedirs(os.path.dirname(file))
+    with fileio.open(file, "w") as lines:
+        for photo in photos:
+            lines.write(json.dumps(vars(photo)) + "\n")
+    return file
+
+
 class _ReadShard(beam.DoFn):
     """Shard of a folder prepared by TensorFlow Datasets -> (Photo, bytes) for each photo."""
 
@@ -164,10 +197,11 @@ class _ReadShard(beam.DoFn):
 class _ToExample(beam.DoFn):
     """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
 
-    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int):
-        self._settings, self._buckets, self._total = settings, buckets, total
+    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int, output: str):
+        self._settings, self._buckets, self._total, self._output = settings, buckets, total, output
 
     def setup(self):
+        require_shared(self._output)
         self._counter = progress.Counter("photos read", self._total)
 
     def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
@@ -223,13 +257,13 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 shards += tfds_source.list_shards(folder, dataset)
 
         total = len(photos) + sum(shard.examples for shard in shards)
+        photo_list = _write_list(photos, os.path.join(report_uri, PARTS, PHOTO_LIST))
         with self._make_beam_pipeline() as pipeline:
             spread = not runs_here(pipeline)
-            from_files = (
-                pipeline
-                | "Photos" >> beam.Create(photos, reshuffle=spread)
-                | "ReadFile" >> beam.ParDo(_ReadFile(settings)).with_outputs(REJECTED, main="photos")
-            )
+            listed = pipeline | "List" >> beam.Create([photo_list]) | "Photos" >> beam.ParDo(_ReadList())
+            from_files = (listed | "Spread" >> beam.Reshuffle() if spread else listed) | "ReadFile" >> beam.ParDo(
+                _ReadFile(settings)
+            ).with_outputs(REJECTED, main="photos")
             from_shards = (
                 pipeline | "Shards" >> beam.Create(shards, reshuffle=spread) | "ReadShard" >> beam.ParDo(_ReadShard())
             )
@@ -237,7 +271,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(
+                >> beam.ParDo(_ToExample(settings, buckets, total, examples.uri)).with_outputs(
                     *buckets, REJECTED, FACTS, KEYS, CONVERTED
                 )
             )
@@ -255,6 +289,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             )
             _ = outputs[CONVERTED] | "WriteConverted" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CONVERTED))
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
+        remove_leftovers(examples, list(buckets))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
         write_report(report_uri, found_by_dataset, settings.label_from, removals)

@@ -23,6 +23,8 @@ LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
 # What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format.
 PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
+# What the workers read: the photos to look at.
+PHOTO_LIST = "photos.jsonl"
 
 
 class Key(NamedTuple):

@@ -4,6 +4,9 @@ import functools
 import hashlib
 import json
 import os
+import socket
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,13 +27,14 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import progress
-from components.backbone import feature_vector, freezing, frozen_pass
+from components.backbone import feature_vector, freezing, frozen_pass, registry
 from components.backbone.cut import CannotCut, Cut, cut
 from components.backbone.unfreezing import Unfreezing
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.store import VectorStore
 from components.records import text
+from components.shared_folder import require_shared
 from components.transform.augmentation import Augmentation, augment, seeds_for
 from components.transform.graph import load_transform
 from schemas import features as f
@@ -49,6 +53,36 @@ class _Pass:
     cut: Cut | None
     cut_note: str
     width: int
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """The backbone to run: `path` is the folder of its SavedModel where the job is started."""
+
+    handle: str
+    fingerprint: str
+    path: str
+    image_size: int
+    unfreezing: Unfreezing | None
+
+    def found_here(self) -> str:
+        """The folder of the SavedModel on this machine; a worker elsewhere makes or downloads its own.
+
+        Raises:
+          BadInput: this machine has another backbone, or none, under the handle.
+        """
+        if os.path.isdir(self.path):
+            return self.path
+        if (found := registry.fingerprint(self.handle)) != self.fingerprint:
+            raise BadInput(
+                f"the backbone {self.handle} of a worker of Apache Beam on {socket.gethostname()} has the fingerprint "
+                f"{found[:12]}, expected {self.fingerprint[:12]}; install the same version there"
+            )
+        return str(feature_vector.resolve(self.handle))
+
+
+# A worker of a distributed runner sets up several threads at once, and each asks for the same backbone.
+_loading = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,7 +141,7 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[str, int, Unfreezing | None],
+        backbone: _Backbone,
         views: _Views | None,
         store: str,
     ):
@@ -115,9 +149,14 @@ class _Vectors(beam.DoFn):
         self._views, self._store_folder = views, store
 
     def setup(self):
+        for folder in (self._transform_graph_uri, self._store_folder):
+            if folder:
+                require_shared(folder)
         transform = load_transform(self._transform_graph_uri)
         self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._pass = _load_pass(*self._backbone)
+        with _loading:
+            backbone = self._backbone
+            self._pass = _load_pass(backbone.found_here(), backbone.image_size, backbone.unfreezing)
         self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._store_of_views = None
         if views := self._views:
@@ -211,6 +250,14 @@ class _Vectors(beam.DoFn):
         return example.SerializeToString(deterministic=True)
 
 
+def _counts(result: beam.runners.runner.PipelineResult) -> Counter[str]:
+    """Name of a counter -> its value over all steps; Flink's job server reports attempted counts only."""
+    counts: Counter[str] = Counter()
+    for counter in result.metrics().query()["counters"]:
+        counts[counter.key.metric.name] += counter.result or 0
+    return counts
+
+
 @component(use_beam=True)
 def FeatureVectorGen(
     examples: InputArtifact[standard_artifacts.Examples],
@@ -259,6 +306,7 @@ def FeatureVectorGen(
         decides = [backbone_fingerprint, transform_fingerprint, image_size, boundary, loaded.run.folded, code]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
+        fileio.makedirs(store)
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
         vectors = (
@@ -266,19 +314,25 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing), views, store)
+                _Vectors(
+                    transform_graph.uri,
+                    _Backbone(backbone, backbone_fingerprint, module_path, image_size, unfreezing),
+                    views,
+                    store,
+                )
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    remove_leftovers(feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory
-    counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
+    counts = _counts(pipeline.result)
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,
         "cut": loaded.cut_note,
-        _COMPUTED: counts.get(_COMPUTED, 0),
-        _REUSED: counts.get(_REUSED, 0),
+        _COMPUTED: counts[_COMPUTED],
+        _REUSED: counts[_REUSED],
     }
-    if dropped := counts.get(_DROPPED, 0):
+    if dropped := counts[_DROPPED]:
         note[_DROPPED] = dropped
         logging.warning("%d stored vectors were damaged and have been computed again", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)
