@@ -13,9 +13,11 @@ import tensorflow as tf
 from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules, read_rules
+from deploy.collection import Collection, is_unsure, why_not_kept
 from deploy.production import columns
 from schemas.errors import BadInput
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.safe_csv import csv_bytes
 from schemas.words import first_line
 
 BATCH_SIZE = 32
@@ -177,6 +179,55 @@ def for_programs(answer: Answer) -> dict[str, Any]:
         "abstains": answer.abstains,
         "probabilities": answer.probabilities,
     }
+
+
+def for_spreadsheets(answers: list[Answer], labels: list[str]) -> bytes:
+    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, and a column for the probability of each class.
+
+    Args:
+      answers: of one model.
+      labels: its classes, in order.
+    """
+    columns_of = {label: f"probability of {label}" for label in labels}
+    rows = [
+        {
+            "file": answer.file,
+            "label": answer.label,
+            "probability": answer.probability if answer.probabilities is not None else None,
+            "abstains": ("yes" if answer.abstains else "no") if answer.probabilities is not None else None,
+            "reason": answer.reason,
+            "error": answer.error,
+            **{columns_of[label]: p for label, p in (answer.probabilities or {}).items()},
+        }
+        for answer in answers
+    ]
+    return csv_bytes(["file", "label", "probability", "abstains", "reason", "error", *columns_of.values()], rows)
+
+
+def collect(answers: list[Answer], collection: Collection, version: int | None) -> tuple[int, int]:
+    """Copies photos that the model is not sure of into a collection; gives how many of them, and how many there are.
+
+    Args:
+      answers: of one model.
+      collection: where photos go; those that are there already are not copied again.
+      version: of the model; None: unknown.
+
+    Raises:
+      BadInput: a photo cannot be copied.
+    """
+    kept = unsure = 0
+    for answer in answers:
+        if answer.probabilities is None or not is_unsure(answer.probabilities, answer.abstains):
+            continue
+        unsure += 1
+        try:
+            photo = Path(answer.file).read_bytes()
+            kept += collection.offer(
+                photo, answer.label, answer.probabilities, answer.abstains, name=answer.file, version=version
+            )
+        except OSError as error:
+            raise BadInput(f"{why_not_kept(error, collection.folder)}; free some space, or choose another") from None
+    return kept, unsure
 
 
 def for_people(answers: list[Answer]) -> str:

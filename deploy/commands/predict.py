@@ -19,8 +19,18 @@ from schemas.errors import BadInput
 @root_option
 @click.option("--version", type=int, metavar="VERSION", help="A version of the root folder.  [default: in production]")
 @click.option("--model", metavar="FOLDER", help="A model's folder, instead of a root folder.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Also write the answers into a CSV file, one row a photo.")
+@click.option("--collect", metavar="DIR", help="Copy photos that the model is not sure of there, to be labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all probabilities.")
-def predict(images: tuple[str, ...], root: str | None, version: int | None, model: str | None, as_json: bool) -> None:
+def predict(
+    images: tuple[str, ...],
+    root: str | None,
+    version: int | None,
+    model: str | None,
+    csv_file: str | None,
+    collect: str | None,
+    as_json: bool,
+) -> None:
     """Ask the model in production about photos. A folder stands for every photo in it.
 
     A file that cannot be answered is named with the reason. The other files are answered, and the exit code is 2.
@@ -31,6 +41,7 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
       warmstart predict holiday/ --json
       warmstart predict holiday/ --version 1790000001
       warmstart predict cat.jpg --model exported/model
+      warmstart predict holiday/ --csv answers.csv --collect unsure/
     """
     if model is not None and (root is not None or version is not None):
         raise BadInput(
@@ -38,13 +49,25 @@ def predict(images: tuple[str, ...], root: str | None, version: int | None, mode
         )
     folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
     files = production.find_files(images, output.note)
+    if csv_file is not None and not Path(csv_file).absolute().parent.is_dir():
+        raise BadInput(f"--csv is {csv_file}, and there is no folder for it; expected the name of a file")
 
     quiet_libraries()
+    from components.whole_file import write_whole
     from deploy import prediction
+    from deploy.collection import Collection, CollectionLimits
 
     show = output.counter(len(files), "photos answered")
     shown = show if len(files) > prediction.BATCH_SIZE else lambda done: None
-    answers = list(prediction.predict(prediction.Model(folder), files, shown))
+    collection = Collection(Path(collect), CollectionLimits()) if collect else None
+    loaded = prediction.Model(folder)
+    answers = list(prediction.predict(loaded, files, shown))
+    if csv_file is not None:
+        write_whole(Path(csv_file).absolute(), prediction.for_spreadsheets(answers, loaded.labels))
+    if collection is not None:
+        number = int(folder.name) if folder.name.isdecimal() else None
+        kept, unsure = prediction.collect(answers, collection, number)
+        output.note(f"{kept} of {unsure} photos that the model is not sure of were copied to {collect}")
     if as_json:
         output.document([prediction.for_programs(answer) for answer in answers])
     else:

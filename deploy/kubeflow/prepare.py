@@ -14,7 +14,7 @@ from typing import Any
 
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
-from deploy import beam_arguments
+from deploy import beam_arguments, corrections
 from deploy.data_folders import check_places, check_sources
 from deploy.kubeflow import METADATA_SERVICE
 from deploy.kubeflow.compiler import SEPARATORS
@@ -110,7 +110,8 @@ def prepare(
     assembled = functools.partial(
         assemble, root=root, sources=sources, store=store, artifacts=artifacts, force_push=force_push
     )
-    made, window = assemble_with_window(config, store, run_id, assembled, connection_config(metadata), print)
+    pinned = corrections.pin(config, root)
+    made, window = assemble_with_window(pinned, store, run_id, assembled, connection_config(metadata), print)
     pipeline = compile_pipeline(made, run_id)
     nodes = upstream(made)
     if sorted(nodes) != sorted(expected_nodes):

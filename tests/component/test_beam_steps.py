@@ -34,6 +34,7 @@ from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.settings import IngestSettings
 from components.feature_vector_gen import component as feature_vector_gen
+from components.feature_vector_gen.worker_backbone import WorkerBackbone
 from components.records import read_examples, split_files
 from components.shared_folder import require_shared
 from deploy.beam_operator import BeamOperator
@@ -171,14 +172,14 @@ def test_what_beam_did_not_finish_is_no_record_and_is_removed(tmp_path, make_exa
 def test_a_worker_elsewhere_finds_its_own_backbone_and_no_other(tiny_backbone, tmp_path):
     fingerprint = registry.fingerprint(str(tiny_backbone))
     there = str(tmp_path / "cache of the driver")
-    backbone = feature_vector_gen._Backbone(str(tiny_backbone), fingerprint, there, 16, None)
+    backbone = WorkerBackbone(str(tiny_backbone), fingerprint, there)
     assert backbone.found_here() == str(tiny_backbone)
-    other = feature_vector_gen._Backbone(str(tiny_backbone), "f" * 64, there, 16, None)
+    other = WorkerBackbone(str(tiny_backbone), "f" * 64, there)
     with pytest.raises(
         BadInput, match=r"has the fingerprint .*, expected ffffffffffff; install the same version there"
     ):
         other.found_here()
-    assert feature_vector_gen._Backbone("unheard of", "", str(tmp_path), 16, None).found_here() == str(tmp_path)
+    assert WorkerBackbone("unheard of", "", str(tmp_path)).found_here() == str(tmp_path)
 
 
 def test_threads_that_ask_for_a_model_at_once_load_it_once(monkeypatch):

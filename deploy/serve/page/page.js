@@ -141,6 +141,9 @@ fetch("model").then((response) => response.json()).then((model) => {
   document.getElementById("name").textContent = model.name;
   showVersion(model.version);
   largest = model.largest_photo_bytes;
+  if (model.keeps_unsure_photos) {
+    document.getElementById("keeps").textContent = "and it keeps some of them to learn from, such as those it is not sure of";
+  }
 }).catch(() => {
   status.textContent = "The server does not answer.";
 });
