@@ -68,7 +68,7 @@ def make_pipeline(
       sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
       further: the same for data sets to evaluate on only.
       metadata_connection_config: connection to ML Metadata.
-      beam_args: arguments for Apache Beam.
+      beam_args: arguments for Apache Beam, which become part of the cache keys; deploy adds them later instead.
       force_push: why to override ReleaseGate; empty: do not.
       earlier: with `data.window`, the earlier spans; None: there are none.
     """
@@ -174,7 +174,6 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     if augmentation.mode == "mirror":
         views |= {"views": 1, "mirror": 1}
-    of_decoder = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for the largest part that may train, short of the whole backbone.
@@ -194,7 +193,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             code=code("components.feature_vector_gen.component"),
             unfreeze=unfreeze if caches_activations else None,
             augmentation=views if augmentation.mode in ("mirror", "views") else None,
-            **(of_decoder if config.mask_size else {}),
+            **config.stored_taps,
         )
     )
     return Data(

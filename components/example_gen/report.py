@@ -27,6 +27,8 @@ CORRECTED_FILE = "corrected.jsonl"
 # MASK_VALUES the values of a mask and the number of masks with just these.
 PARTS, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED = "parts", "rejected", "facts", "keys", "converted", "corrected"
 MASK_VALUES = "mask_values"
+# What the workers read: the photos to look at.
+PHOTO_LIST = "photos.jsonl"
 
 
 NO_CORRECTIONS = Corrections()

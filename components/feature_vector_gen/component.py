@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +31,14 @@ from components.backbone.cut import Cut, cut
 from components.backbone.flat_graph import CannotCut
 from components.backbone.pyramid import Pyramid, usable_pyramid
 from components.backbone.unfreezing import Unfreezing
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.kept import Kept, KeptActivations, KeptTaps, NothingKept
 from components.feature_vector_gen.store import VectorStore
 from components.feature_vector_gen.views import Views
+from components.feature_vector_gen.worker_backbone import WorkerBackbone
 from components.records import count_records, split_files, text
+from components.shared_folder import require_shared
 from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
@@ -52,6 +56,10 @@ class _Pass:
     kept: Kept
     cut_note: str
     width: int
+
+
+# A worker of a distributed runner sets up several threads at once, and each asks for the same backbone.
+_loading = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
@@ -100,7 +108,8 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[Any, ...],
+        backbone: WorkerBackbone,
+        wanted: tuple[Any, ...],
         views: Views | None,
         store: str,
         mask_size: int = 0,
@@ -108,18 +117,23 @@ class _Vectors(beam.DoFn):
         """
         Args:
           transform_graph_uri: of TFX Transform.
-          backbone: arguments of `_load_pass`.
+          backbone: the backbone, and
+          wanted: the further arguments of `_load_pass`.
           views: of training photos; None: the photos alone.
           store: folder; empty: every vector is computed.
           mask_size: side of the masks to keep, pixels; 0: there are no masks.
         """
-        self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
+        self._transform_graph_uri, self._backbone, self._wanted = transform_graph_uri, backbone, wanted
         self._views, self._store_folder, self._mask_size = views, store, mask_size
 
     def setup(self):
+        for folder in (self._transform_graph_uri, self._store_folder):
+            if folder:
+                require_shared(folder)
         transform = load_transform(self._transform_graph_uri)
         self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._pass = _load_pass(*self._backbone)
+        with _loading:
+            self._pass = _load_pass(self._backbone.found_here(), *self._wanted)
         self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._store_of_views = None
         if self._views and self._store_folder:
@@ -213,6 +227,14 @@ class _Vectors(beam.DoFn):
         return example.SerializeToString(deterministic=True)
 
 
+def _counts(result: beam.runners.runner.PipelineResult) -> Counter[str]:
+    """Name of a counter -> its value over all steps; Flink's job server reports attempted counts only."""
+    counts: Counter[str] = Counter()
+    for counter in result.metrics().query()["counters"]:
+        counts[counter.key.metric.name] += counter.result or 0
+    return counts
+
+
 def _affordable(
     strides: tuple[int, ...], budget: float, wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
 ) -> tuple[tuple[int, ...], str]:
@@ -301,6 +323,7 @@ def FeatureVectorGen(
         ]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
+        fileio.makedirs(store)
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
         vectors = (
@@ -308,19 +331,27 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, wanted, views, store, image_size if strides is not None else 0)
+                _Vectors(
+                    transform_graph.uri,
+                    WorkerBackbone(backbone, backbone_fingerprint, module_path),
+                    wanted[1:],
+                    views,
+                    store,
+                    image_size if strides is not None else 0,
+                )
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    remove_leftovers(feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory
-    counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
+    counts = _counts(pipeline.result)
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,
         "cut": f"{loaded.cut_note}{space}",
-        _COMPUTED: counts.get(_COMPUTED, 0),
-        _REUSED: counts.get(_REUSED, 0),
+        _COMPUTED: counts[_COMPUTED],
+        _REUSED: counts[_REUSED],
     }
-    if dropped := counts.get(_DROPPED, 0):
+    if dropped := counts[_DROPPED]:
         note[_DROPPED] = dropped
         logging.warning("%d stored vectors were damaged and have been computed again", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)

@@ -140,7 +140,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         of_masks=of_masks,
         mask_legend=(masks or {}).get("legend"),
         mask_size=flat(summary.config or {}).get("image.size"),
-        m_classes=list(models[order[0]].per_class) if of_masks and order else [],
+        m_classes=_classes_of_masks(models, masks) if of_masks else [],
         pixel_labels=_pixel_labels(summary.data),
         curve_key="mean_iou" if of_masks else "accuracy",
         curve_name="mean IoU" if of_masks else "accuracy",
@@ -259,6 +259,11 @@ def _models(summary: Summary, compared: Mapping[str, Any], masks: Mapping[str, A
     others = {model: from_json(ModelSummary, metrics) for model, metrics in measured.items()}
     models = summary.models or {}
     return models | {model: others[model] for model in others if model not in models}
+
+
+def _classes_of_masks(models: Mapping[str, ModelSummary], masks: Mapping[str, Any] | None) -> list[str]:
+    """The classes in the order of their ids, and so of their colours."""
+    return masks["labels"] if masks else list(next(iter(models.values())).per_class)
 
 
 def _pixel_labels(data: DataSummary | None) -> list[str]:
