@@ -19,7 +19,9 @@ _EPOCHS_OF_OVERFITTING = 2
 _MOST_SUSPECTED = 0.1
 
 
-def next_steps(summary: Summary, config: Config, again: str = "", suspected_labels: int = 0) -> list[NextStep]:
+def next_steps(
+    summary: Summary, config: Config, again: str = "", suspected_labels: int = 0, review: str = ""
+) -> list[NextStep]:
     """Up to three steps, the most promising first; none where the run measured no models, or made no mistake.
 
     Args:
@@ -27,6 +29,7 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
       config: of the run.
       again: a command that does this run again; empty: none is known.
       suspected_labels: photos whose label is perhaps wrong.
+      review: a command that shows them; empty: none is known.
     """
     winner = (summary.models or {}).get(summary.winner or "")
     if winner is None or winner.accuracy.value >= 1:
@@ -45,8 +48,8 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
         steps.append(with_setting(f"image.size={backbone.input_size}", reason))
     if 0 < suspected_labels <= _MOST_SUSPECTED * _photos(summary):
         which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
-        action = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
-        steps.append(NextStep(action=action, reason=f"the labels of {which} may be wrong, and {wrong}"))
+        on_page = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
+        steps.append(NextStep(action=review or on_page, reason=f"the labels of {which} may be wrong, and {wrong}"))
     if photos_to_show := _photos_to_show(summary):
         needed, found = photos_to_show
         reason = f"the gain of fine-tuning was not shown on {found:,} eval photos; about {needed:,} would show it"
