@@ -125,8 +125,10 @@ function onKey(event, box, choices, act, undo) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input")) return;
   const key = event.key.toLowerCase();
   const choice = choices.find((one) => one.key === key) || (key === "c" && choices.find((one) => one.proposed));
-  if (choice) act(choice.send);
-  else if (key === "u" && undo) undo();
+  if (choice) {
+    act(choice.send);
+    box.nextElementSibling?.focus(); // whoever types ahead means the next photo
+  } else if (key === "u" && undo) undo();
   else if (key === "o" && box.querySelector("select")) box.querySelector("select").focus();
   else if (key === "arrowdown" || key === "j") box.nextElementSibling?.focus();
   else if (key === "arrowup" || key === "i") box.previousElementSibling?.focus();
@@ -215,7 +217,7 @@ async function makeSpan() {
   collected = collected.filter((photo) => photo.new_label === null);
   byId("collected").replaceChildren(...collected.map(cardOfCollected));
   showCollected();
-  byId("collected-status").textContent = `${answer.photos} photos are now the span ${answer.folder}.`;
+  byId("collected-status").textContent = `${answer.photos} ${answer.photos === 1 ? "photo is" : "photos are"} now the span ${answer.folder}.`;
 }
 
 function start(told) {
