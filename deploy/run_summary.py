@@ -286,8 +286,8 @@ def write_results(
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
         place = shown(folder.parent.parent)
         review = shlex.join(["warmstart", "serve", "--review", folder.name, "--root", place]) if again else ""
-        steps = next_steps(summary, config, again, suspects.get("found", 0), review)
-        summary = replace(summary, next_steps=steps)
+        suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected, review))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)
@@ -350,6 +350,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
+        of_masks=config.mask_size > 0,
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
         predictions=output("Predictions", "predictions"),
         production_predictions=output("ProductionPredictions", "predictions") if production_labels else None,

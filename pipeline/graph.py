@@ -68,7 +68,7 @@ def make_pipeline(
       sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
       further: the same for data sets to evaluate on only.
       metadata_connection_config: connection to ML Metadata.
-      beam_args: arguments for Apache Beam.
+      beam_args: arguments for Apache Beam, which become part of the cache keys; deploy adds them later instead.
       force_push: why to override ReleaseGate; empty: do not.
       earlier: with `data.window`, the earlier spans; None: there are none.
     """
@@ -119,7 +119,7 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
             span=config.data.span,
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
             corrections=config.data.corrections or "",
         )
@@ -172,6 +172,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     backbone = config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
+    if augmentation.mode == "mirror":
+        views |= {"views": 1, "mirror": 1}
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for the largest part that may train, short of the whole backbone.
@@ -190,7 +192,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
             unfreeze=unfreeze if caches_activations else None,
-            augmentation=views if augmentation.mode == "views" else None,
+            augmentation=views if augmentation.mode in ("mirror", "views") else None,
+            **config.stored_taps,
         )
     )
     return Data(
@@ -333,7 +336,7 @@ def judge(
         )
     ).outputs["predictions"]
     of_further = {"further_predictions": _ask_further(nodes, config, data, models, further)} if further else {}
-    selector = _select(nodes, config, predictions, models)
+    selector = _select(nodes, config, data, predictions, models)
     model, verdict = selector.outputs["model"], selector.outputs["verdict"]
     production = nodes.add(
         ProductionPredictions(
@@ -344,6 +347,7 @@ def judge(
             production_model=places.production_model,
             production_identity=places.production_identity,
             code=code("components.release_gate.production"),
+            mask_size=config.mask_size,
         )
     )
     release_gate = nodes.add(
@@ -381,7 +385,7 @@ def _ask_further(
             split_buckets={"test": 1},
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
     )
@@ -397,7 +401,7 @@ def _ask_further(
 
 
 def _select(
-    nodes: Nodes, config: Config, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
+    nodes: Nodes, config: Config, data: Data, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
 ) -> BaseNode:
     """TFMA's comparison on the eval split, and the choice that follows from it."""
     selection = config.selection
@@ -408,11 +412,12 @@ def _select(
             model=models["fine_tuned"],
             baseline_model=models["feature_extraction"],
             eval_config=make_eval_config(
-                config.release.minimum_accuracy,
+                config.floor,
                 selection.minimum_gain,
                 # Where breeds are learnt, the label is the breed.
                 [name for name in SLICES if name != BREED or config.task.label == "species"],
                 code("components.evaluator.eval_config"),
+                config.task.kind,
             ),
         )
     )
@@ -427,6 +432,7 @@ def _select(
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,
             code=code("components.model_selector.component"),
+            **({"schema": data.schema, **config.guard} if config.guard else {}),
         )
     )
 

@@ -7,13 +7,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfx.dsl.io import fileio
 
-from components.example_gen.copies import AcceptedPhoto, without_removed
+from components.example_gen.copies import AcceptedPhoto, Key, without_removed
 from components.example_gen.corrections import Corrections
 from components.example_gen.found_photos import FolderContents
+from components.example_gen.mask_counts import count_masks
 from components.example_gen.photo_folder import UnusedFile
 from schemas import features as f
 
@@ -22,19 +23,15 @@ REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
 CORRECTED_FILE = "corrected.jsonl"
-# What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format.
+# What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format, of
+# MASK_VALUES the values of a mask and the number of masks with just these.
 PARTS, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED = "parts", "rejected", "facts", "keys", "converted", "corrected"
+MASK_VALUES = "mask_values"
+# What the workers read: the photos to look at.
+PHOTO_LIST = "photos.jsonl"
 
 
 NO_CORRECTIONS = Corrections()
-
-
-class Key(NamedTuple):
-    """An accepted photo: SHA-256 of its bytes, its split and its label."""
-
-    content_hash: str
-    split: str
-    label: str
 
 
 def write_report(
@@ -71,7 +68,7 @@ def write_report(
     # A class that corrections have emptied, such as a misspelt one, is no class.
     emptied = {line["old_label"] for line in corrected} - set(accepted) - set(lost)
     classes = {label for one in found.values() for label in _classes(one, label_from)} | set(accepted) | set(lost)
-    classes -= emptied
+    classes -= emptied | {""}  # the latter of photos with masks
     report = {
         "layouts": {dataset: one.layout for dataset, one in found.items()},
         "accepted": sum(by_format.values()),
@@ -90,7 +87,10 @@ def write_report(
     if corrections.by_hash:
         report["corrections"] = corrections.counts(corrected)
     gone = {photo[:3] for photo, _ in removals}
-    keys = sorted(Key(*photo[:3]) for photo in read_photos(report_uri) if photo[:3] not in gone)
+    keys = sorted(photo.key for photo in read_photos(report_uri) if photo[:3] not in gone)
+    for one in found.values():
+        if one.mask_classes:
+            report["masks"] = count_masks(keys, one.mask_classes.names, one.mask_classes.notes)
     write_counts(report_uri, report, rejected, keys, left_out, corrected)
     fileio.rmtree(parts)
 
@@ -98,6 +98,11 @@ def write_report(
 def read_photos(report_uri: str) -> Iterable[AcceptedPhoto]:
     """The photos that the workers accepted; only before `write_report`, which deletes the workers' files."""
     return (AcceptedPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
+
+
+def read_lines(prefix: str) -> Iterable[str]:
+    """The lines of the workers' files whose paths begin with `prefix`."""
+    return _lines(os.path.dirname(prefix), os.path.basename(prefix))
 
 
 def _sorted(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -133,10 +138,11 @@ def write_counts(
 ) -> None:
     """Writes the files of an ingest report artifact to `report_uri`."""
     fileio.makedirs(report_uri)
+    kept = (key if key.mask_hash else key[:3] for key in keys)
     for name, lines in (
         (REJECTED_FILE, rejected),
         (LEFT_OUT_FILE, left_out),
-        (KEYS_FILE, keys),
+        (KEYS_FILE, kept),
         (CORRECTED_FILE, corrected),
     ):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
@@ -166,4 +172,4 @@ def read_corrected(report_uri: str) -> list[dict[str, Any]]:
 
 def read_keys(report_uri: str) -> list[Key]:
     """The accepted photos of an ingest report artifact, in order."""
-    return [Key(*json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]
+    return [Key.of_json(json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]

@@ -22,6 +22,8 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
+from components.evaluator.stored_answers import read_answers
+from components.evaluator.stored_masks import StoredMasks
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo_rules import PhotoRules
@@ -30,7 +32,9 @@ from components.report import corrected_photos, near_duplicates, suspected_label
 from components.report.comparison import compare_models
 from components.report.finding_list import MOST_PAIRS as MOST_LISTED_PAIRS
 from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
+from components.report.masks import MaskRun, compare_masks
 from components.report.thumbnails import Album, thumbnail_of_rejected
+from components.task.judging import IntervalSettings
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
@@ -53,6 +57,8 @@ class RunOutputs:
     """Examples with photos; with a window, those of all its spans."""
     vectors: Artifact | None = None
     """Examples with feature vectors; with a window, those of all its spans."""
+    of_masks: bool = False
+    """Whether the models give a class for each pixel."""
     predictions: Artifact | None = None
     """From the Predictions component."""
     production_predictions: Artifact | None = None
@@ -101,10 +107,10 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
 
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
-      `comparison`; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part that could not be made.
-      With corrections also `corrected` in `data`, and `corrected`, the `CorrectedPhoto`s with the winner's answers.
-      A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and `thumbnail`, a data URI
-      or None. Each part is described where it is made.
+      `comparison`, or `masks` in its place; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part
+      that could not be made. With corrections also `corrected` in `data`, and `corrected`, the `CorrectedPhoto`s with
+      the winner's answers. A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and
+      `thumbnail`, a data URI or None. Each part is described where it is made.
     """
     problems: list[str] = []
 
@@ -123,25 +129,37 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
     seen = seen or part("the photos", _look_at_photos, run.photos)
-    found = {
+    found: dict[str, Any] = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
             "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.rules),
             "near_duplicates": part("near-duplicates", _near_duplicates, seen, album, every),
-            "suspected_labels": part("the suspected labels", _suspected_labels, seen, seed, album, run, every),
+            "suspected_labels": part(
+                "the suspected labels",
+                _suspected_labels,
+                None if run.of_masks else seen,
+                seed,
+                album,
+                run,
+                every,
+            ),
         },
         "training": {
             model: part(f"the learning curves of {spelled(model)}", _history, folder)
             for model, folder in run.histories.items()
         },
-        "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
+        "comparison": None
+        if run.of_masks
+        else part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {
             "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
+    if run.of_masks:
+        found["masks"] = part("the comparison of the masks", _masks, run, run.predictions, album)
     if run.corrected:
-        model = run.models.get(run.winner or "")
+        model = None if run.of_masks else run.models.get(run.winner or "")
         asked = part("the answers for corrected photos", corrected_photos.ask, run.corrected, run.photos, model)
         found["corrected"] = asked or list(run.corrected)
         found["data"]["corrected"] = corrected_photos.shown(found["corrected"], album)
@@ -360,6 +378,23 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
     production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
     stored = read_predictions(predictions, "test")
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _masks(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+    stored = {split: read_answers(predictions, split) for split in ("eval", "test")}
+    production = read_answers(run.production_predictions, "test") if run.production_predictions else None
+    of_masks = {split: each for split, each in stored.items() if isinstance(each, StoredMasks)}
+    return compare_masks(
+        MaskRun(
+            stored=of_masks,
+            predictions=predictions,
+            labels=run.labels,
+            settings=IntervalSettings(**run.intervals),
+            winner=run.winner,
+            production=production if isinstance(production, StoredMasks) else None,
+        ),
+        album,
+    )
 
 
 def _mistakes_of_winner(run: RunOutputs, comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:

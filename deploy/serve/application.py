@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from components.example_gen.photo import PhotoRejected
 from deploy.collection import Collection, why_not_kept
 from deploy.installed import version_of
 from deploy.serve import protocol
+from deploy.serve.answers import answer_of
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
 from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
 from deploy.serve.metrics import Metrics
@@ -171,14 +173,9 @@ class Application:
                 rejected = refused.rejected
                 answer = {"reason": rejected.reason, "error": f"The photo {rejected.detail}", "version": version.number}
                 return _json(answer, 400)
-        probabilities = [float(p) for p in outputs["probabilities"][0]]
-        answer = {
-            "label": outputs["label"][0].decode(),
-            "probability": float(outputs["probability"][0]),
-            "abstains": bool(outputs["abstains"][0]) if "abstains" in outputs else False,
-            "probabilities": dict(zip(version.labels, probabilities, strict=True)),
-            "version": version.number,
-        }
+        answered = functools.partial(answer_of, outputs, version.labels)
+        answer = await asyncio.get_running_loop().run_in_executor(self._readers, answered)
+        answer["version"] = version.number
         return _json(answer, version=version)
 
     async def _predict(self, request: Request) -> Response:

@@ -61,7 +61,8 @@ function choicesOf(item) {
   for (const label of others) {
     if (label === keeps) continue;
     const key = few ? String(labels.indexOf(label) + 1) : "";
-    choices.push({ text: `Change to ${label}`, key, send: change(label), label, proposed: label === item.proposal });
+    const words = keeps === null ? `It is ${label}` : `Change to ${label}`;
+    choices.push({ text: words, key, send: change(label), label, proposed: label === item.proposal });
   }
   choices.push({ text: "Drop", key: "d", send: { decision: "drop" }, label: "" });
   return choices;
@@ -101,7 +102,8 @@ function card(photo, title, lines, choices, decided, said, act, undo) {
   for (const choice of choices) {
     const button = element("button", choice.text);
     button.type = "button";
-    if (choice.key) button.append(" ", element("kbd", choice.key.toUpperCase()));
+    const key = choice.proposed ? "c" : choice.key;
+    if (key) button.append(" ", element("kbd", key.toUpperCase()));
     button.setAttribute("aria-pressed", String(decided !== null && decided === choice.label));
     button.addEventListener("click", () => act(choice.send));
     buttons.append(button);
