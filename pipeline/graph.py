@@ -40,7 +40,7 @@ from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places
-from pipeline.trainer_settings import trainer_settings, unfreezing
+from pipeline.trainer_settings import most_epochs, trainer_settings, unfreezing, unfreezing_far
 from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
@@ -173,10 +173,10 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
+    unfreeze_far = unfreezing_far(config).model_dump(exclude_none=True) if fine.strategy == "auto" else None
     # Activations are cached for the largest part that may train, short of the whole backbone.
-    caches_activations = (
-        fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
-    )
+    reads_activations = fine.from_activations and fine.epochs != 0 and fine.strategy in ("top", "auto")
+    caches_activations = reads_activations and augmentation.mode != "online"
     feature_vector_gen = nodes.add(
         FeatureVectorGen(
             examples=photos,
@@ -188,7 +188,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             transform_fingerprint=preprocessing.model_dump_json(),
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
-            unfreeze=unfreeze if caches_activations else None,
+            unfreeze=(unfreeze_far or unfreeze) if caches_activations else None,
+            unfreeze_instead=unfreeze if caches_activations and unfreeze_far else None,
             augmentation=views if augmentation.mode == "views" else None,
         )
     )
@@ -421,7 +422,7 @@ def _select(
             blessing=evaluator.outputs["blessing"],
             **models,
             minimum_gain=selection.minimum_gain,
-            fine_tuning_epochs=config.training.fine_tuning.epochs,
+            fine_tuning_epochs=most_epochs(config),
             confidence=selection.confidence,
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from components.backbone import registry
 from components.backbone.unfreezing import Unfreezing
+from components.trainer.recipe import FAR_RATE, MOST_EPOCHS
 from components.trainer.settings import FeatureExtractionSettings, FineTuningSettings, TunerSettings, WarmStart
 from components.transform.augmentation import Augmentation
 from pipeline.config import Config
@@ -56,14 +57,25 @@ def trainer_settings(config: Config, places: Places) -> TrainerSettings:
         fine_tuning=FineTuningSettings(
             **of_phases,
             **fine.model_dump(
-                exclude={"learning_rate", "unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}
+                exclude={"epochs", "learning_rate", "unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}
             ),
             unfreeze=unfreezing(config),
+            unfreeze_far=unfreezing_far(config),
+            epochs=most_epochs(config),
+            epochs_by_task=fine.epochs is None,
             learning_rate=training.fine_tuning_rate,
+            rate_by_task=fine.learning_rate is None,
+            far_rate=FAR_RATE,
             learning_rate_ratio=training.fine_tuning_rate / head.learning_rate,
             code=code("components.trainer.fine_tuning"),
         ),
     )
+
+
+def most_epochs(config: Config) -> int:
+    """The most epochs that fine-tuning may train."""
+    epochs = config.training.fine_tuning.epochs
+    return MOST_EPOCHS if epochs is None else epochs
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -82,6 +94,12 @@ def unfreezing(config: Config) -> Unfreezing:
     )
     known = registry.BACKBONES.get(config.backbone.handle)
     return given if known is None or given != Unfreezing() else Unfreezing(default_pattern=known.unfreeze)
+
+
+def unfreezing_far(config: Config) -> Unfreezing:
+    """Which variables the strategy `auto` unfreezes in a task that is far from ImageNet: about half of the kernels."""
+    known = registry.BACKBONES.get(config.backbone.handle)
+    return Unfreezing(fraction=0.5) if known is None else Unfreezing(pattern=known.unfreeze_far)
 
 
 def _warm_start(config: Config, places: Places) -> WarmStart:

@@ -36,6 +36,8 @@ from components.transform.graph import load_transform
 from schemas import features as f
 from schemas.errors import BadInput
 
+# Bytes of a photo's activations in float16. With more, 25,000 photos would take over 3 GB.
+_LARGEST_ACTIVATIONS = 128 * 1024
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
 _COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
@@ -52,29 +54,38 @@ class _Pass:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None) -> _Pass:
+def _load_pass(
+    module_path: str, image_size: int, unfreezing: Unfreezing | None, instead: Unfreezing | None = None
+) -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
     Args:
       module_path: folder of the SavedModel.
       image_size: side of the images, pixels.
       unfreezing: of the strategy `top`; None: no cut.
+      instead: the same, for a cut higher up if there is none by the first, or its activations are too large.
     """
     module = feature_vector.load(module_path, image_size)
-    backbone_cut, note = None, "no activations are kept"
-    if unfreezing is not None:
-        every = [v.name for v in module.variables]
-        learning = freezing.learning_variables(
-            [v.name for v in module.trainable_variables], every, "top", **unfreezing.model_dump()
-        )
+    backbone_cut: Cut | None = None
+    note = "no activations are kept"
+    for choice in filter(None, (unfreezing, instead)):
         try:
-            backbone_cut = cut(module, learning, image_size)
-            note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values per photo"
+            backbone_cut = _cut(module, image_size, choice)
         except CannotCut as reason:
-            note = f"no activations are kept: {reason}"
+            note = note if backbone_cut else f"no activations are kept: {reason}"
+            continue
+        note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values per photo"
+        if 2 * np.prod(backbone_cut.shape) <= _LARGEST_ACTIVATIONS:
+            break
     run = frozen_pass.build(module, image_size, backbone_cut)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
     return _Pass(run, backbone_cut, note, vectors.shape[1])
+
+
+def _cut(module: Any, image_size: int, unfreezing: Unfreezing) -> Cut:
+    every = [v.name for v in module.variables]
+    trainable = [v.name for v in module.trainable_variables]
+    return cut(module, freezing.learning_variables(trainable, every, "top", **unfreezing.model_dump()), image_size)
 
 
 def _precision(split: str) -> type[np.floating]:
@@ -107,7 +118,7 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[str, int, Unfreezing | None],
+        backbone: tuple[str, int, Unfreezing | None, Unfreezing | None],
         views: _Views | None,
         store: str,
     ):
@@ -224,6 +235,7 @@ def FeatureVectorGen(
     store: Parameter[str],
     code: Parameter[str],
     unfreeze: Parameter[dict[str, Any]] = None,
+    unfreeze_instead: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
@@ -243,6 +255,7 @@ def FeatureVectorGen(
       store: folder of vectors by content hash; empty to compute every vector.
       code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
       unfreeze: `Unfreezing` without None values; None to keep no activations.
+      unfreeze_instead: the same, for activations higher up if those of the first take more than 128 KiB a photo.
       augmentation: fields of `Augmentation`, `views` and `seed`; None for no augmented views.
       beam_pipeline: given by TFX.
 
@@ -253,7 +266,9 @@ def FeatureVectorGen(
     module_path = str(feature_vector.resolve(backbone))
     unfreezing = None if unfreeze is None else Unfreezing(**unfreeze)
     views = None if augmentation is None else _Views.of(**augmentation)
-    loaded = _load_pass(module_path, image_size, unfreezing)
+    instead = None if unfreeze_instead is None else Unfreezing(**unfreeze_instead)
+    of_pass = (module_path, image_size, unfreezing, instead)
+    loaded = _load_pass(*of_pass)
     if store:
         boundary = loaded.cut.boundary if loaded.cut else ""
         decides = [backbone_fingerprint, transform_fingerprint, image_size, boundary, loaded.run.folded, code]
@@ -264,10 +279,7 @@ def FeatureVectorGen(
         vectors = (
             read_splits(pipeline, examples, splits)
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
-            | "Vectors"
-            >> beam.ParDo(
-                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing), views, store)
-            ).with_outputs(*splits)
+            | "Vectors" >> beam.ParDo(_Vectors(transform_graph.uri, of_pass, views, store)).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory

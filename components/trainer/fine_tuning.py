@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import contextlib
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from components.backbone import freezing
 from components.backbone.cut import CannotCut, Cut, cut
 from components.backbone.layer import FeatureVector, TopOfBackbone
+from components.backbone.unfreezing import Unfreezing
 from components.legacy_keras import tf_keras
 from components.records import read_examples, text
-from components.trainer import loop, warm_start
+from components.trainer import loop, recipe, warm_start
 from components.trainer.model import Classifier
 from components.trainer.optimization import layer_multipliers, loss_weights, unfreeze_stages
 from components.trainer.phase import Phase, TrainedPhase, run_phase
@@ -31,7 +33,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
-    settings, devices, labels = phase.settings, phase.devices, phase.labels
+    devices, labels = phase.devices, phase.labels
     eval_vectors = phase.read_rows(phase.vectors.eval)
     with devices.strategy.scope():
         module = hub.load(phase.module_path)
@@ -39,20 +41,19 @@ def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
     published = {v.name: v.numpy() for v in module.variables}
     own_source = warm_start.read_source(phase.base_model)
     photos = warm_start.some_photos(phase.photos.eval)
+    configured, why = phase.settings, ""
+    if configured.strategy == "auto" or configured.epochs_by_task or configured.rate_by_task:
+        # By the run's own head, whatever the source.
+        accuracy = _frozen_accuracy(phase, own_source, eval_vectors)
+        settings, why = recipe.by_task(configured, count_photos(phase.vectors.train), len(labels), accuracy)
+        phase = replace(phase, settings=settings)
+    settings = phase.settings
     start = _warm_start(phase, own_source, [*module.variables, *head.variables], photos)
-    strategy: str = settings.strategy
-    why = ""
-    if strategy == "auto":  # by the run's own head, whatever the source
-        strategy, why = _choose(phase, own_source, eval_vectors)
     changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
-    learning = freezing.learning_variables(
-        [v.name for v in module.trainable_variables],
-        [v.name for v in module.variables],
-        strategy,
-        **(settings.unfreeze.model_dump() if strategy == "top" else {}),
-    )
-
-    inputs = _inputs(phase, module, learning, changed)
+    learning = _learning(module, settings.strategy, settings.unfreeze)
+    # `auto` has its activations cached for the most that it may train.
+    below = _learning(module, "top", settings.unfreeze_far) if configured.strategy == "auto" else learning
+    inputs = _inputs(phase, module, learning, changed, below)
     with devices.strategy.scope():
         backbone = FeatureVector(module, learning)
         model, train_data, eval_data = _model_and_data(phase, inputs, backbone, head, learning, eval_vectors)
@@ -71,9 +72,10 @@ def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
             stages=unfreeze_stages(learning, settings.stages) if settings.stages > 1 else None,
             resume_file=phase.resume_file,
             scale_loss=devices.scale_loss,
+            calibrated=settings.calibrate,
         )
     history |= {
-        "strategy": strategy,
+        "strategy": settings.strategy,
         "strategy_reason": why,
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},
@@ -115,16 +117,24 @@ def _warm_start(
     return _Start(source, told, matches, warm_start.epochs(epochs, asked_for.epochs, matches))
 
 
-def _choose(
+def _learning(module: Any, strategy: str, unfreeze: Unfreezing) -> list[str]:
+    """Names of the backbone's variables that learn."""
+    return freezing.learning_variables(
+        [v.name for v in module.trainable_variables],
+        [v.name for v in module.variables],
+        strategy,
+        **(unfreeze.model_dump() if strategy == "top" else {}),
+    )
+
+
+def _frozen_accuracy(
     phase: Phase[FineTuningSettings], own_source: warm_start.Source, eval_vectors: StoredRows
-) -> tuple[str, str]:
-    """The strategy that `auto` stands for, and why."""
+) -> float:
+    """Accuracy of the first phase's model on the eval split."""
     head = phase.new_head(eval_vectors.values.shape[1])
     warm_start.copy_by_name(own_source, head.variables, phase.labels)
     answers = [np.argmax(head(vectors).numpy(), axis=1) for vectors, _, _ in eval_vectors.in_order(0)]
-    accuracy = float(np.mean(np.concatenate(answers) == eval_vectors.classes))
-    choice = freezing.choose_strategy(count_photos(phase.vectors.train), len(phase.labels), accuracy)
-    return choice.strategy, choice.why
+    return float(np.mean(np.concatenate(answers) == eval_vectors.classes))
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,9 @@ class _Inputs:
     cut: Cut | None = None
 
 
-def _inputs(phase: Phase[FineTuningSettings], module: Any, learning: list[str], changed: set[str]) -> _Inputs:
+def _inputs(
+    phase: Phase[FineTuningSettings], module: Any, learning: list[str], changed: set[str], below: list[str]
+) -> _Inputs:
     """The inputs that need the least work in each step: cached values, as long as nothing below them changes.
 
     Args:
@@ -144,6 +156,7 @@ def _inputs(phase: Phase[FineTuningSettings], module: Any, learning: list[str], 
       module: the backbone.
       learning: names of the variables that learn.
       changed: names of the variables that no longer have the published values, with which the cache was computed.
+      below: names of the variables that the activations are cached below.
     """
     settings, whole = phase.settings, "photos through the whole backbone: "
     if settings.augmentation_mode == "online":
@@ -154,17 +167,34 @@ def _inputs(phase: Phase[FineTuningSettings], module: Any, learning: list[str], 
         return _Inputs("photos", whole + "a backbone cannot be cut on several devices")
     if not learning and not changed:
         return _Inputs("vectors", "cached feature vectors: the whole backbone stays frozen")
+    example = next(iter(read_examples(phase.vectors.train)))
+    cached = text(example, f.BOUNDARY) if f.BOUNDARY in example.features.feature else ""
     try:
-        backbone_cut = cut(module, learning, settings.image_size)
+        backbone_cut = _cached_cut(module, [below, learning], settings.image_size, cached)
     except CannotCut as reason:
         return _Inputs("photos", f"{whole}{reason}")
     above = {v.name for v in backbone_cut.top_variables}
+    if missing := sorted(set(learning) - above):
+        return _Inputs("photos", f"{whole}{missing[0]} is below {backbone_cut.place}")
     if changed - above:
         return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.place}")
-    example = next(iter(read_examples(phase.vectors.train)))
-    if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
+    if backbone_cut.boundary != cached:
         return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.place}")
     return _Inputs("activations", f"cached activations at {backbone_cut.place}", backbone_cut)
+
+
+def _cached_cut(module: Any, choices: list[list[str]], image_size: int, cached: str) -> Cut:
+    """The cut by the first of `choices` whose activations are cached at the boundary `cached`, or else by the last.
+
+    Raises:
+      CannotCut: there is no cut by the last.
+    """
+    for learning in choices[:-1]:
+        with contextlib.suppress(CannotCut):
+            found = cut(module, learning, image_size)
+            if found.boundary == cached or learning == choices[-1]:
+                return found
+    return cut(module, choices[-1], image_size)
 
 
 def _model_and_data(

@@ -19,6 +19,7 @@ from tfx.dsl.io import fileio
 from components import progress
 from components.legacy_keras import tf_keras
 from components.sealed import seal, unseal
+from components.trainer.calibration import CalibratedLogLoss
 from components.trainer.devices import even_batch_size
 from components.trainer.model import NOT_FINITE, Classifier, make_loss
 from components.trainer.optimization import OpenStages, make_optimizer
@@ -35,6 +36,7 @@ _NAMES = {
     "accuracy": "train_accuracy",
     "val_log_loss": "eval_loss",
     "val_accuracy": "eval_accuracy",
+    "val_calibrated_loss": "calibrated_eval_loss",
 }
 
 
@@ -94,8 +96,9 @@ class _KeepBest(tf_keras.callbacks.Callback):
     epoch, the state to resume from is written to `resume_file`.
     """
 
-    def __init__(self, initial_loss: float, patience: int, resume_file: str | None):
+    def __init__(self, metric: str, initial_loss: float, patience: int, resume_file: str | None):
         super().__init__()
+        self._metric = metric
         self.best_loss, self.best_epoch = initial_loss, 0
         self.epochs: list[dict[str, float]] = []
         self._best: list[np.ndarray] = []
@@ -123,10 +126,11 @@ class _KeepBest(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rate = tf_keras.backend.get_value(self.model.optimizer.learning_rate)
-        curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items()}
+        curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items() if keras in logs}
         self.epochs.append({**curves, "learning_rate": float(rate)})
-        if logs["val_log_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = float(logs["val_log_loss"]), epoch + 1
+        loss = float(logs[f"val_{self._metric}"])
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch + 1
             self._best = _values(self.model.trainable_variables)
         if self._resume_file:
             _State(
@@ -183,6 +187,7 @@ def train(
     stages: dict[str, int] | None = None,
     resume_file: str | None = None,
     scale_loss: bool = False,
+    calibrated: bool = False,
 ) -> dict[str, Any]:
     """Trains `model` in place and leaves it at its best epoch.
 
@@ -197,6 +202,7 @@ def train(
       resume_file: keeps the state after each epoch until the end. Training resumes from a state found there, unless the
         file is damaged.
       scale_loss: keeps small gradients from vanishing in float16.
+      calibrated: the best epoch is the one whose loss is lowest after calibration.
 
     Returns:
       The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict per
@@ -216,6 +222,9 @@ def train(
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
     metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
+    if calibrated:
+        metrics.append(CalibratedLogLoss())
+    chooses = "calibrated_loss" if calibrated else "log_loss"
     model.compile(
         optimizer=optimizer,
         loss=make_loss(settings.label_smoothing),
@@ -224,7 +233,7 @@ def train(
     )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
-    keep_best = _KeepBest(before["log_loss"], settings.patience, resume_file)
+    keep_best = _KeepBest(chooses, before[chooses], settings.patience, resume_file)
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):
