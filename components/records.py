@@ -33,6 +33,11 @@ def read_examples(files: Sequence[str]) -> Iterable[tf.train.Example]:
         yield tf.train.Example.FromString(record)
 
 
+def count_records(files: Sequence[str]) -> int:
+    """The number of examples."""
+    return int(read_records(files).reduce(0, lambda count, _: count + 1).numpy()) if files else 0
+
+
 def text(example: tf.train.Example, name: str) -> str:
     """Value of a bytes feature, as text."""
     return example.features.feature[name].bytes_list.value[0].decode("utf-8", "replace")

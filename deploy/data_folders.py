@@ -13,6 +13,7 @@ from typing import Any
 
 from components.example_gen import layouts, spans
 from components.example_gen.overview import Overview, make_overview
+from deploy import corrections
 from deploy.overlap import refuse_overlap, refuse_pattern
 from deploy.root import ROOTS_FOLDER, Root, shown
 from deploy.window import find_window
@@ -106,7 +107,8 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
     sources = resolve_tfds(config, config.data.sources)
     data, whole = config.data, config.data.window is None
     # The newest span need not have all classes.
-    newest = None if whole else find_window(config)[0][-1]
+    window = [] if whole else find_window(config)[0]
+    newest = window[-1] if window else None
     folders = newest.folders if newest else _resolve(sources, data.span, data.completeness, said)
     overviews = look_at_folders(config, folders, config.task.label)
     found = _classes(overviews, said, whole)
@@ -116,6 +118,12 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
             f"all photos in {', '.join(folders.values())} are of one class, {min(classes)!r}; expected at least two "
             "classes, for example in one folder each"
         )
+    if data.corrections:
+        of_all = found
+        for span in window[:-1] if of_all is not None else ():
+            more = _classes(look_at_folders(config, span.folders, config.task.label), lambda text: None, whole=False)
+            of_all = None if of_all is None or more is None else of_all | more
+        corrections.check(config, sources, of_all)
     further = resolve_tfds(config, config.evaluation.further)
     folders = _resolve(further, None, data.completeness, said)
     more = _classes(look_at_folders(config, folders, config.evaluation.further_label), said, whole=False)
@@ -182,14 +190,14 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
     """
     overviews = []
     for dataset, folder in folders.items():
-        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
+        found = layouts.find_photos(folder, dataset, config.folder_rules)
         name = folder if "://" in folder else shown(Path(folder))
-        overviews.append(make_overview(name, dataset, found, label_from))
+        overviews.append(make_overview(name, dataset, found, label_from, config.folder_rules.masks))
     return overviews
 
 
 def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool) -> frozenset[str] | None:
-    """The classes of the photos in the folders; None: they are known only once the photos are read.
+    """The classes of the photos in the folders, or of their masks; None: they are known only once they are read.
 
     Raises:
       BadInput: the folders are the `whole` data, and a class has no photos to train on.
@@ -204,6 +212,8 @@ def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool
                 f"all photos of {and_more(overview.never_learnt, 5)} in {overview.folder} belong to {held_back}; "
                 "expected photos of every class in train"
             )
+        if overview.masks:
+            return None if overview.mask_classes is None else frozenset(overview.mask_classes)
         if overview.classes is None:
             classes = None
         elif classes is not None:

@@ -128,7 +128,7 @@ def _memory(config: Config | None) -> Check:
     training = config.training if config else TrainingConfig()
     size = config.image.size if config else ImageConfig().size
     batch = training.batch_size
-    whole = training.fine_tuning.strategy in ("all", "auto") or training.augmentation.mode == "online"
+    whole = training.fine_tuning.strategy == "all" or training.augmentation.mode == "online"
     needed = _RUN_BYTES + (_BYTES_A_PIXEL * batch * size**2 if whole else 0)
     available = _available_memory()
     if available is None:
@@ -450,7 +450,11 @@ def _kubeflow(host: str | None) -> Check:
     except BadInput as error:
         found, _, todo = str(error).partition(";")
         return Check(name, "fail", found, todo.strip() or "check the address and the network")
+    from deploy.kubeflow.server_versions import version_numbers
+
     said = f"version {connection.version}" if connection.version else "version unknown"
+    if (version_numbers(connection.version) or (3, 0)) >= (3, 0):
+        said += ", so a metadata store of your own is needed (deploy/kubernetes/components/metadata)"
     return Check(name, "ok", f"{connection.endpoint.shown()} answers, {said}; kfp {version}")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
-from deploy import disks, metadata_file, output, quick_start, temporary
+from deploy import corrections, disks, metadata_file, output, quick_start, temporary
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
@@ -148,7 +148,8 @@ def _run_locked(
             connection_config=connection,
             force_push=force_push,
         )
-        pipeline, window = assemble_with_window(config, store, run_id, assembled, connection, display.note)
+        pinned = corrections.pin(config, root)
+        pipeline, window = assemble_with_window(pinned, store, run_id, assembled, connection, display.note)
         graph = upstream(pipeline)
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display)

@@ -119,8 +119,9 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
             span=config.data.span,
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
+            corrections=config.data.corrections or "",
         )
     )
     content = Path(curated_schema_file(config.task.schema_name)).read_text(encoding="utf-8")
@@ -171,9 +172,12 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     backbone = config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
+    if augmentation.mode == "mirror":
+        views |= {"views": 1, "mirror": 1}
+    strides = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
-    unfreeze = unfreezing(config).model_dump(exclude_none=True)
-    unfreeze_far = unfreezing_far(config).model_dump(exclude_none=True) if fine.strategy == "auto" else None
+    far = unfreezing_far(config)
+    unfreezes = [each.model_dump(exclude_none=True) for each in (far, unfreezing(config)) if each is not None]
     # Activations are cached for the largest part that may train, short of the whole backbone.
     reads_activations = fine.from_activations and fine.epochs != 0 and fine.strategy in ("top", "auto")
     caches_activations = reads_activations and augmentation.mode != "online"
@@ -188,9 +192,10 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             transform_fingerprint=preprocessing.model_dump_json(),
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
-            unfreeze=(unfreeze_far or unfreeze) if caches_activations else None,
-            unfreeze_instead=unfreeze if caches_activations and unfreeze_far else None,
-            augmentation=views if augmentation.mode == "views" else None,
+            unfreeze=unfreezes[0] if caches_activations else None,
+            unfreeze_instead=unfreezes[1] if caches_activations and far else None,
+            augmentation=views if augmentation.mode in ("mirror", "views") else None,
+            **({"decoder": strides} if config.mask_size else {}),
         )
     )
     return Data(
@@ -333,7 +338,7 @@ def judge(
         )
     ).outputs["predictions"]
     of_further = {"further_predictions": _ask_further(nodes, config, data, models, further)} if further else {}
-    selector = _select(nodes, config, predictions, models)
+    selector = _select(nodes, config, data, predictions, models)
     model, verdict = selector.outputs["model"], selector.outputs["verdict"]
     production = nodes.add(
         ProductionPredictions(
@@ -344,6 +349,7 @@ def judge(
             production_model=places.production_model,
             production_identity=places.production_identity,
             code=code("components.release_gate.production"),
+            mask_size=config.mask_size,
         )
     )
     release_gate = nodes.add(
@@ -381,7 +387,7 @@ def _ask_further(
             split_buckets={"test": 1},
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
     )
@@ -397,7 +403,7 @@ def _ask_further(
 
 
 def _select(
-    nodes: Nodes, config: Config, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
+    nodes: Nodes, config: Config, data: Data, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
 ) -> BaseNode:
     """TFMA's comparison on the eval split, and the choice that follows from it."""
     selection = config.selection
@@ -408,11 +414,12 @@ def _select(
             model=models["fine_tuned"],
             baseline_model=models["feature_extraction"],
             eval_config=make_eval_config(
-                config.release.minimum_accuracy,
+                config.floor,
                 selection.minimum_gain,
                 # Where breeds are learnt, the label is the breed.
                 [name for name in SLICES if name != BREED or config.task.label == "species"],
                 code("components.evaluator.eval_config"),
+                config.task.kind,
             ),
         )
     )
@@ -427,6 +434,7 @@ def _select(
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,
             code=code("components.model_selector.component"),
+            **({"schema": data.schema, **config.guard} if config.guard else {}),
         )
     )
 

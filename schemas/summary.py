@@ -31,6 +31,51 @@ class RejectedFile:
     """One sentence that names the file and the reason."""
     label: str | None = field(default=None, metadata=OPTIONAL)
     """The class that the file was meant for; empty if its place does not say."""
+    content_hash: str | None = field(default=None, metadata=OPTIONAL)
+    """SHA-256 of the file; None if it was not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectedPhoto:
+    """A photo that `data.corrections` is about."""
+
+    dataset: str = ""
+    file_name: str = ""
+    content_hash: str = ""
+    split: str = ""
+    old_label: str = ""
+    """The label that its place gives it."""
+    new_label: str = ""
+    """Empty: the photo was dropped; the same as `old_label`: its place has been corrected too."""
+    who: str = ""
+    when: str = ""
+    answer: str | None = field(default=None, metadata=OPTIONAL)
+    """What the winner of the run answers now; None: it was not asked."""
+    probability: float | None = field(default=None, metadata=OPTIONAL)
+    """Of the answer, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionsSummary:
+    """What `data.corrections` did."""
+
+    changed: int = 0
+    """Number of photos with another label than their place gives them."""
+    dropped: int = 0
+    """Number of photos that are not used."""
+    unmatched: dict[str, str] = field(default_factory=dict)
+    """Content hash -> file name, of each correction that matches no photo."""
+    photos: list[CorrectedPhoto] = field(default_factory=list)
+    """The last corrected first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelClass:
+    """One class of the pixels in the masks of a split."""
+
+    photos: int
+    """Photos that show it."""
+    pixels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +99,10 @@ class DataSummary:
     """Reason -> number of files."""
     notes: list[str] = field(default_factory=list)
     """One sentence for each thing that the user should know."""
+    pixel_classes: dict[str, dict[str, PixelClass]] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: split -> class -> what there is of it, in the order of the ids."""
+    corrections: CorrectionsSummary | None = field(default=None, metadata=OPTIONAL)
+    """None without `data.corrections`."""
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -167,9 +216,12 @@ class ClassMetrics:
     """The metrics of one class; None if undefined."""
 
     examples: int
+    """Of masks: photos that have the class."""
     precision: Interval | None = None
     recall: Interval | None = None
     f1: Interval | None = None
+    iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: intersection over union. The other shares are of the class's pixels then, and F1 is Dice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +237,34 @@ class Abstention:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """The accuracy on one slice."""
+    """The accuracy on one slice; of masks that of the pixels."""
 
     examples: int
     accuracy: Interval
+    mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
     enough: bool
     """Whether there are enough photos to draw conclusions."""
+
+    @property
+    def score(self) -> Interval:
+        """What models are compared by: mean IoU of masks, else accuracy."""
+        return self.mean_iou or self.accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """A model on the test split, see `components.evaluator.metrics.evaluate`."""
+    """A model on the test split, see `components.evaluator.metrics.evaluate`.
+
+    A model of masks has a mean IoU; accuracy, loss and calibration error are then those of a pixel, and every photo
+    weighs the same, see `components.evaluator.mask_evaluation.evaluate`.
+    """
 
     split: str = "test"
     examples: int | None = None
+    mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Over the classes of `per_class`, from all photos together."""
+    photo_mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Mean over the photos of each one's own mean IoU."""
     accuracy: Interval
     loss: Interval | None = None
     calibration_error: Interval | None = None
@@ -206,11 +272,16 @@ class ModelSummary:
     auc: Interval | None = field(default=None, metadata=OPTIONAL)
     per_class: dict[str, ClassMetrics] = field(default_factory=dict)
     confusion_matrix: list[list[int]] = field(default_factory=list)
-    """Photos by true class (row) and top answer (column), in the order of `per_class`."""
+    """Photos, of masks pixels, by true class (row) and top answer (column), in the order of `per_class`."""
     abstention: Abstention | None = field(default=None, metadata=OPTIONAL)
     slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
     """Feature -> value -> metrics."""
     training: TrainingSummary | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def score(self) -> Interval:
+        """What models are compared by: mean IoU of masks, else accuracy."""
+        return self.mean_iou or self.accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +296,7 @@ class FurtherSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """ModelSelector's result on the eval split: the gain from fine-tuning, in [-1, 1], with its interval.
+    """ModelSelector's result on the eval split: the gain from fine-tuning in accuracy or mean IoU, with its interval.
 
     `identical` and `loss` are those of `SelectionVerdict`.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -23,6 +24,7 @@ from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.settings import IngestSettings
+from schemas.corrections import fingerprint_of, read_corrections, with_corrections
 from schemas.features import CONTENT_HASH, SPLITS
 
 
@@ -39,8 +41,8 @@ class ImageExampleGenDriver(Driver):
     """Chooses the span's folder for each source, and fingerprints every file in it.
 
     Both are part of the cache key and of the executor's input, so that exactly the spans that are new or have changed
-    are read. A span that was requested and the same span found as the latest are one execution. Span and version are
-    written to the examples, where TFX's resolvers look for them.
+    are read. Corrections of labels are part of both too. A span that was requested and the same span found as the
+    latest are one execution. Span and version are written to the examples, where TFX's resolvers look for them.
     """
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
@@ -53,10 +55,13 @@ class ImageExampleGenDriver(Driver):
             success_file=rules.success_file,
             settle_seconds=settings.settle_seconds,
         )
-        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules)
+        corrections = fingerprint_of(read_corrections(Path(settings.corrections))) if settings.corrections else ""
+        path = settings.corrections if corrections else ""  # a file that changes nothing is none
+        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules, path, corrections)
         exec_properties[PHOTOS_KEY] = found.to_json()
         exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(span.folders)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, rules.success_file)
+        fingerprint = spans.fingerprint(span, rules.success_file)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = with_corrections(fingerprint, corrections)
         exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
         exec_properties[utils.VERSION_PROPERTY_NAME] = span.version
         return exec_properties
@@ -99,6 +104,7 @@ class ImageExampleGen(FileBasedExampleGen):
         folder_rules: FolderRules,
         span: int | datetime.date | None = None,
         settle_seconds: float = spans.SETTLE_SECONDS,
+        corrections: str = "",
     ):
         """
         Args:
@@ -111,6 +117,7 @@ class ImageExampleGen(FileBasedExampleGen):
           folder_rules: how the folders are read.
           span: number or day of the span to read; None for the latest complete one when the step runs.
           settle_seconds: a span's folder without changes for this long is complete.
+          corrections: path of a file of corrections (`schemas/corrections.py`); empty: there is none.
         """
         split_config = example_gen_pb2.SplitConfig(
             splits=[
@@ -121,7 +128,13 @@ class ImageExampleGen(FileBasedExampleGen):
             partition_feature_name=CONTENT_HASH,
         )
         settings = SpanSettings(
-            sources, label_from, rules, folder_rules, span=spans.span_number(span), settle_seconds=settle_seconds
+            sources,
+            label_from,
+            rules,
+            folder_rules,
+            corrections,
+            span=spans.span_number(span),
+            settle_seconds=settle_seconds,
         )
         spec = ImageExampleGenSpec(
             input_base=_input_base(sources),

@@ -13,7 +13,8 @@ from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils, proto_utils
 
 from components.serving_folder.files import model_identity
-from components.serving_folder.folder import ALREADY_IN_PRODUCTION, PUSHED, ServingFolder
+from components.serving_folder.folder import ServingFolder
+from components.serving_folder.results import ALREADY_IN_PRODUCTION, PUSHED
 from components.verdict import HAS_MODEL, read_release
 from schemas.release import Release
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,27 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 from components.data_gate.checks import find_notes
-from components.evaluator.metrics import evaluate, evaluate_slices
-from components.evaluator.stored_predictions import read_predictions
-from components.example_gen.report import read_report
+from components.evaluator.metrics import evaluate_slices
+from components.evaluator.stored_answers import read_answers
+from components.example_gen.report import read_corrected, read_report
 from components.feature_vector_gen import PASS_FILE
+from components.task.judging import IntervalSettings
 from components.trainer.loop import HISTORY_FILE
 from components.whole_file import write_whole
 from schemas import schema_files
 from schemas.json_records import from_json, to_json
 from schemas.run_end import SUMMARY_FILE
-from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, TrainingSummary, VectorsSummary
+from schemas.summary import (
+    CorrectedPhoto,
+    CorrectionsSummary,
+    DataSummary,
+    ModelSummary,
+    PixelClass,
+    RejectedFile,
+    Summary,
+    TrainingSummary,
+    VectorsSummary,
+)
 
 
 def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
@@ -41,12 +53,30 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
         rejected_files=[from_json(RejectedFile, file) for file in rejected],
         left_out=report.get("left_out", {}),
         notes=find_notes(report, rejected, whole),
+        pixel_classes=_pixel_classes(report["masks"]["splits"]) if "masks" in report else None,
+        corrections=_corrections(ingest_report_uri, report),
     )
+
+
+def _pixel_classes(splits: Mapping[str, Any]) -> dict[str, dict[str, PixelClass]]:
+    return {
+        split: {label: from_json(PixelClass, found) for label, found in classes.items()}
+        for split, classes in splits.items()
+    }
+
+
+def _corrections(ingest_report_uri: str, report: dict[str, Any]) -> CorrectionsSummary | None:
+    if (counts := report.get("corrections")) is None:
+        return None
+    photos = [from_json(CorrectedPhoto, line) for line in read_corrected(ingest_report_uri)]
+    last_first = sorted(photos, key=lambda photo: photo.when, reverse=True)
+    return CorrectionsSummary(**counts, photos=last_first)
 
 
 def labels(schema_uri: str) -> list[str]:
     """The classes, in the order of their indices."""
-    return schema_files.labels(schema_files.read_schema(os.path.join(schema_uri, schema_files.SCHEMA_FILE)))
+    schema = schema_files.read_schema(os.path.join(schema_uri, schema_files.SCHEMA_FILE))
+    return schema_files.classes(schema, schema_files.task_kind(schema))
 
 
 def describe_models(
@@ -58,7 +88,8 @@ def describe_models(
     minimum_slice_examples: int,
     abstain_below: float,
 ) -> dict[str, ModelSummary]:
-    """Each model on the test split: every metric of `metrics.evaluate` with its interval, and its accuracy by slice.
+    """Each model on the test split: every metric of `StoredAnswers.evaluate` with its interval, and what it reaches by
+    slice.
 
     Args:
       predictions: from the Predictions component.
@@ -69,18 +100,18 @@ def describe_models(
       minimum_slice_examples: slices with fewer photos are marked.
       abstain_below: confidence below which the served model abstains; with 0 it never does.
     """
-    stored = read_predictions(predictions, "test")
+    stored, settings = read_answers(predictions, "test"), IntervalSettings(confidence, samples, seed)
     return {
         model: from_json(
             ModelSummary,
             {
                 "split": "test",
                 "examples": len(stored.keys),
-                **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
+                **stored.evaluate(model, labels, settings, abstain_below),
                 "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence),
             },
         )
-        for model, probabilities in stored.probabilities.items()
+        for model in stored.models
     }
 
 

@@ -7,17 +7,15 @@ Temperature scaling of Guo et al. 2017, "On Calibration of Modern Neural Network
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 from scipy import optimize
 
-from components.legacy_keras import tf_keras
+from components.trainer.calibrated_loss import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.devices import even_batch_size
 from components.trainer.model import Classifier
 from components.trainer.settings import PhaseSettings
 from components.trainer.training_data import TrainingData
 from schemas.errors import BadInput
 
-LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.05, 20.0
 _NAMED_PHOTOS = 5
 
 
@@ -65,38 +63,12 @@ def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:
     return float(np.exp(optimize.minimize_scalar(loss, bounds=around, method="bounded").x))
 
 
-class CalibratedLogLoss(tf_keras.metrics.Metric):
-    """The log loss that is left after calibration: the lowest at any of a row of temperatures, 7% apart.
-
-    Training that goes on too long makes a model too sure long before its answers get worse. Since the exported model
-    is calibrated, only the latter counts.
-    """
-
-    def __init__(self, name: str = "calibrated_loss", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self._temperatures = np.geomspace(LEAST_TEMPERATURE, GREATEST_TEMPERATURE, 89).astype(np.float32)
-        self._sums = self.add_weight("sums", [len(self._temperatures)], initializer="zeros")
-        self._count = self.add_weight("count", initializer="zeros")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        """Classes, integers [batch], and logits, float [batch, classes]; every example weighs the same."""
-        del sample_weight
-        scaled = tf.cast(y_pred, tf.float32)[tf.newaxis] / self._temperatures[:, np.newaxis, np.newaxis]
-        classes = tf.broadcast_to(tf.reshape(tf.cast(y_true, tf.int64), [1, -1]), tf.shape(scaled)[:2])
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, scaled)
-        self._sums.assign_add(tf.reduce_sum(losses, axis=1))
-        self._count.assign_add(tf.cast(tf.shape(scaled)[1], tf.float32))
-
-    def result(self):
-        best = tf.argmin(self._sums + np.log(self._temperatures) ** 2 / 2)  # the prior of `fit_temperature`
-        return tf.gather(self._sums, best) / self._count
-
-
 def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSettings) -> dict[str, float]:
     """Fits the temperature, and returns the part of the training history on calibration.
 
     Args:
-      model: inputs to logits, at its best epoch.
+      model: inputs to logits, at its best epoch; `predict` gives them with the true classes, those of a mask's pixels
+        on an axis of their own.
       eval_data: the eval split as the model's inputs.
       settings: `calibrate` and the batch size.
 
@@ -110,16 +82,18 @@ def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSetting
     if not settings.calibrate:
         return {"temperature": 1.0}
     replicas = model.distribute_strategy.num_replicas_in_sync
-    batches = eval_data.in_order(even_batch_size(len(eval_data.classes), settings.batch_size, replicas))
+    batches = eval_data.in_order(even_batch_size(len(eval_data), settings.batch_size, replicas))
     logits, classes = model.predict(batches, verbose=0)
     if not np.isfinite(logits).all():
         names = [name.decode() for *_, batch in batches.as_numpy_iterator() for name in batch]
-        rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        rows = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
         raise BadInput(
             f"the model's logits for {len(rows)} of {len(names)} eval photos are not finite, so no temperature can be "
             f"fitted ({', '.join(names[row] for row in rows[:_NAMED_PHOTOS])}): remove these photos, lower the "
             "learning rate, or set training.calibrate=false"
         )
+    # Of masks: the pixels that count.
+    logits, classes = logits.reshape(-1, logits.shape[-1])[classes.ravel() >= 0], classes[classes >= 0]
     temperature = fit_temperature(logits, classes)
     return {
         "temperature": temperature,

@@ -19,9 +19,8 @@ from tfx.dsl.io import fileio
 from components import progress
 from components.legacy_keras import tf_keras
 from components.sealed import seal, unseal
-from components.trainer.calibration import CalibratedLogLoss
 from components.trainer.devices import even_batch_size
-from components.trainer.model import NOT_FINITE, Classifier, make_loss
+from components.trainer.model import NOT_FINITE, Classifier
 from components.trainer.optimization import OpenStages, make_optimizer
 from components.trainer.settings import TrainingSettings
 from components.trainer.training_data import TrainingData
@@ -37,6 +36,9 @@ _NAMES = {
     "val_log_loss": "eval_loss",
     "val_accuracy": "eval_accuracy",
     "val_calibrated_loss": "calibrated_eval_loss",
+    # Of masks.
+    "mean_iou": "train_mean_iou",
+    "val_mean_iou": "eval_mean_iou",
 }
 
 
@@ -96,9 +98,8 @@ class _KeepBest(tf_keras.callbacks.Callback):
     epoch, the state to resume from is written to `resume_file`.
     """
 
-    def __init__(self, metric: str, initial_loss: float, patience: int, resume_file: str | None):
+    def __init__(self, initial_loss: float, patience: int, resume_file: str | None):
         super().__init__()
-        self._metric = metric
         self.best_loss, self.best_epoch = initial_loss, 0
         self.epochs: list[dict[str, float]] = []
         self._best: list[np.ndarray] = []
@@ -128,7 +129,7 @@ class _KeepBest(tf_keras.callbacks.Callback):
         rate = tf_keras.backend.get_value(self.model.optimizer.learning_rate)
         curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items() if keras in logs}
         self.epochs.append({**curves, "learning_rate": float(rate)})
-        loss = float(logs[f"val_{self._metric}"])
+        loss = float(logs[f"val_{self.model.chosen_by}"])
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch + 1
             self._best = _values(self.model.trainable_variables)
@@ -187,7 +188,6 @@ def train(
     stages: dict[str, int] | None = None,
     resume_file: str | None = None,
     scale_loss: bool = False,
-    calibrated: bool = False,
 ) -> dict[str, Any]:
     """Trains `model` in place and leaves it at its best epoch.
 
@@ -202,38 +202,34 @@ def train(
       resume_file: keeps the state after each epoch until the end. Training resumes from a state found there, unless the
         file is damaged.
       scale_loss: keeps small gradients from vanishing in float16.
-      calibrated: the best epoch is the one whose loss is lowest after calibration.
 
     Returns:
-      The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict per
-      epoch), `smoothed` (their exponential moving averages), `best_epoch` (0 if no epoch was better than before),
-      `resumed_from` (epochs done before an interruption) and `epoch_seconds` (of the epochs done now).
+      The learning curves: `before` (loss and accuracy on the eval split before training, and mean IoU of masks),
+      `epochs` (one dict per epoch), `smoothed` (their exponential moving averages), `best_epoch` (0 if no epoch was
+      better than before), `resumed_from` (epochs done before an interruption) and `epoch_seconds` (of the epochs done
+      now).
 
     Raises:
       TrainingDiverged: the loss is not finite; the model keeps its values at that point.
     """
     epochs, replicas = settings.epochs, model.distribute_strategy.num_replicas_in_sync
     batch_size, eval_batch_size = (
-        even_batch_size(len(data.classes), settings.batch_size, replicas) for data in (train_data, eval_data)
+        even_batch_size(len(data), settings.batch_size, replicas) for data in (train_data, eval_data)
     )
     steps = train_data.steps(batch_size)
     optimizer = make_optimizer(settings, steps, epochs, multipliers, stages)
     if scale_loss:
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
-    # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
-    metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
-    if calibrated:
-        metrics.append(CalibratedLogLoss())
-    chooses = "calibrated_loss" if calibrated else "log_loss"
+    loss, metrics = model.objective(settings.label_smoothing)
     model.compile(
         optimizer=optimizer,
-        loss=make_loss(settings.label_smoothing),
+        loss=loss,
         metrics=metrics,
         steps_per_execution=min(steps, _STEPS_PER_CALL),
     )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
-    keep_best = _KeepBest(chooses, before[chooses], settings.patience, resume_file)
+    keep_best = _KeepBest(before[model.chosen_by], settings.patience, resume_file)
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):
@@ -263,7 +259,11 @@ def train(
     if keep_best.epochs:
         keep_best.restore_best()
     return {
-        "before": {"eval_loss": before["log_loss"], "eval_accuracy": before["accuracy"]},
+        "before": {
+            ours: before[keras.removeprefix("val_")]
+            for keras, ours in _NAMES.items()
+            if keras.startswith("val_") and keras.removeprefix("val_") in before
+        },
         "epochs": keep_best.epochs,
         "smoothed": _smoothed(keep_best.epochs),
         "best_epoch": keep_best.best_epoch,

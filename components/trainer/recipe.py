@@ -41,7 +41,7 @@ def by_task(
     values: dict[str, Any] = {}
     if settings.strategy == "auto":
         values["strategy"] = choice.strategy
-        if far:
+        if far and settings.unfreeze_far is not None:
             values["unfreeze"] = settings.unfreeze_far
     if settings.epochs_by_task:
         values["epochs"] = far_epochs(photos) if far else NEAR_EPOCHS

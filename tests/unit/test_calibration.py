@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.evaluator.metrics import expected_calibration_error
-from components.trainer.calibration import (
-    GREATEST_TEMPERATURE,
-    LEAST_TEMPERATURE,
-    CalibratedLogLoss,
-    fit_temperature,
-    log_loss,
-)
+from components.trainer.calibrated_loss import CalibratedLogLoss
+from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, log_loss
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -120,8 +115,9 @@ def test_what_cannot_be_fitted_is_refused(logits, found):
 def test_the_metric_is_the_loss_at_the_fitted_temperature_whatever_the_batches(examples, temperature):
     logits, classes = drawn(5, examples, temperature)
     expected = log_loss(logits, classes, fit_temperature(logits, classes))
+    metric = CalibratedLogLoss()
     for batch in (examples, 32):
-        metric = CalibratedLogLoss()
+        metric.reset_state()
         for start in range(0, examples, batch):
             metric.update_state(classes[start : start + batch], logits[start : start + batch])
         assert float(metric.result()) == pytest.approx(expected, rel=0.01)

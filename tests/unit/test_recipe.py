@@ -53,8 +53,10 @@ def test_what_the_configuration_sets_is_kept(accuracy):
 
 
 def test_the_depthwise_kernels_of_a_built_in_backbone_stay_frozen_far_from_imagenet():
-    pattern = settings().unfreeze_far.pattern
-    assert pattern is not None
-    assert "dw" not in pattern
+    far = settings().unfreeze_far
+    assert far is not None
+    assert far.pattern is not None
+    assert "dw" not in far.pattern
+    assert settings("strategy=top").unfreeze_far is None
     other = load_config("cats_vs_dogs", ["backbone.handle=https://example.org/vector"], ["photos"])
     assert trainer_settings(other, PLACES).fine_tuning.unfreeze_far == Unfreezing(fraction=0.5)
