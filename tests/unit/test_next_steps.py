@@ -20,7 +20,7 @@ FULL_SIZE = "image.size=224"
 
 
 def config(*overrides: str) -> Config:
-    return load_config("cats_vs_dogs", list(overrides), ["photos"])
+    return load_config("cats_vs_dogs", ["image.size=160", *overrides], ["photos"])
 
 
 def summary(
@@ -96,6 +96,9 @@ def test_labels_that_may_be_wrong_are_to_be_reviewed(suspects, photos):
     [step] = next_steps(summary(), config(FULL_SIZE), AGAIN, suspected_labels=suspects)
     assert "Suspected wrong labels" in step.action
     assert step.reason == f"the labels of {photos} may be wrong, and 10.0% of the test photos are answered wrongly"
+    command = "warmstart serve --review run --root runs/x"
+    [step] = next_steps(summary(), config(FULL_SIZE), AGAIN, suspects, command)
+    assert step.action == command
 
 
 def test_where_every_tenth_label_is_suspected_it_is_the_model_that_is_wrong():
