@@ -130,7 +130,7 @@ def _memory(config: Config | None) -> Check:
     training = config.training if config else TrainingConfig()
     size = config.image.size if config else ImageConfig().size
     batch = training.batch_size
-    whole = training.fine_tuning.strategy in ("all", "auto") or training.augmentation.mode == "online"
+    whole = training.fine_tuning.strategy == "all" or training.augmentation.mode == "online"
     needed = _RUN_BYTES + (_BYTES_A_PIXEL * batch * size**2 if whole else 0)
     available = _available_memory()
     if available is None:

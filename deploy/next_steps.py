@@ -85,9 +85,10 @@ def _of_training(training: TrainingSummary, summary: Summary, config: Config) ->
     if training.strategy == "top" and gain > 0 and not any(by_hand):
         reason = f"training the top of the backbone gained {100 * gain:.1f} points on the eval photos"
         found.append(("training.fine_tuning.strategy=all", f"{reason}, and training all of it may gain more"))
-    if training.best_epoch == training.epochs == fine_tuning.epochs:
+    chosen = training.epochs if fine_tuning.epochs is None else fine_tuning.epochs
+    if training.best_epoch == training.epochs == chosen:
         reason = f"fine-tuning was still getting better in the last of its {training.epochs} epochs"
-        found.append((f"training.fine_tuning.epochs={2 * fine_tuning.epochs}", reason))
+        found.append((f"training.fine_tuning.epochs={2 * chosen}", reason))
     overfitted = training.epochs - training.best_epoch >= _EPOCHS_OF_OVERFITTING
     if overfitted and config.training.augmentation.mode == "none":
         since = f"after epoch {training.best_epoch}" if training.best_epoch else "from the start"

@@ -40,7 +40,7 @@ from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places
-from pipeline.trainer_settings import trainer_settings, unfreezing
+from pipeline.trainer_settings import most_epochs, trainer_settings, unfreezing, unfreezing_far
 from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
@@ -175,11 +175,11 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     if augmentation.mode == "mirror":
         views |= {"views": 1, "mirror": 1}
     # TFX's parameters hold no None within a dictionary.
-    unfreeze = unfreezing(config).model_dump(exclude_none=True)
+    far = unfreezing_far(config)
+    unfreezes = [each.model_dump(exclude_none=True) for each in (far, unfreezing(config)) if each is not None]
     # Activations are cached for the largest part that may train, short of the whole backbone.
-    caches_activations = (
-        fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
-    )
+    reads_activations = fine.from_activations and fine.epochs != 0 and fine.strategy in ("top", "auto")
+    caches_activations = reads_activations and augmentation.mode != "online"
     feature_vector_gen = nodes.add(
         FeatureVectorGen(
             examples=photos,
@@ -191,7 +191,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             transform_fingerprint=preprocessing.model_dump_json(),
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
-            unfreeze=unfreeze if caches_activations else None,
+            unfreeze=unfreezes[0] if caches_activations else None,
+            unfreeze_instead=unfreezes[1] if caches_activations and far else None,
             augmentation=views if augmentation.mode in ("mirror", "views") else None,
             **config.stored_taps,
         )
@@ -427,7 +428,7 @@ def _select(
             blessing=evaluator.outputs["blessing"],
             **models,
             minimum_gain=selection.minimum_gain,
-            fine_tuning_epochs=config.training.fine_tuning.epochs,
+            fine_tuning_epochs=most_epochs(config),
             confidence=selection.confidence,
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,

@@ -30,9 +30,9 @@ class ReadPhotoList(beam.PTransform):
         super().__init__()
         self._file = file
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        photos = pipeline | "List" >> beam.Create([self._file]) | "Read" >> beam.ParDo(_ReadList())
-        return photos if runs_here(pipeline) else photos | "Spread" >> beam.Reshuffle()
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        photos = begin | "List" >> beam.Create([self._file]) | "Read" >> beam.ParDo(_ReadList())
+        return photos if runs_here(begin.pipeline) else photos | "Spread" >> beam.Reshuffle()
 
 
 class _ReadList(beam.DoFn):

@@ -43,6 +43,8 @@ from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 
+# Bytes of a photo's activations in float16. With more, 25,000 photos would take over 3 GB.
+_LARGEST_ACTIVATIONS = 128 * 1024
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
 _COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
@@ -64,7 +66,11 @@ _loading = threading.Lock()
 
 @functools.lru_cache(maxsize=1)
 def _load_pass(
-    module_path: str, image_size: int, unfreezing: Unfreezing | None, strides: tuple[int, ...] | None = None
+    module_path: str,
+    image_size: int,
+    unfreezing: Unfreezing | None,
+    strides: tuple[int, ...] | None = None,
+    instead: Unfreezing | None = None,
 ) -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
@@ -74,14 +80,10 @@ def _load_pass(
       unfreezing: of the strategy `top`; None: nothing is kept for fine-tuning.
       strides: of the taps to keep for a decoder; None: there is no decoder, and activations at the freeze boundary are
         kept instead; empty: there is one, but nothing is kept.
+      instead: the same as `unfreezing`, for a cut higher up if there is none by that, or its activations are too large.
     """
     module = feature_vector.load(module_path, image_size)
-    learning: list[str] = []
-    if unfreezing is not None:
-        every = [v.name for v in module.variables]
-        learning = freezing.learning_variables(
-            [v.name for v in module.trainable_variables], every, "top", **unfreezing.model_dump()
-        )
+    learning = _learning(module, unfreezing)
     parts: Cut | Pyramid | None = None
     kept: Kept = NothingKept()
     note = "no activations are kept"
@@ -90,16 +92,36 @@ def _load_pass(
         kept = KeptTaps(parts)
         cells = ", ".join(f"{tap.stride} px: {'x'.join(map(str, tap.narrow_shape))}" for tap in parts.taps)
         note = f"taps of strides {cells}; {kept.size('train') / 1000:.0f} kB per photo"
-    elif strides is None and learning:
-        try:
-            parts = cut(module, learning, image_size)
-            kept = KeptActivations(parts)
-            note = f"cut at {parts.place}, {'x'.join(map(str, parts.shape))} values per photo"
-        except CannotCut as reason:
-            note = f"no activations are kept: {reason}"
+    elif strides is None:
+        parts, note = _first_cut(module, image_size, filter(None, (learning, _learning(module, instead))))
+        kept = KeptActivations(parts) if parts else kept
     run = frozen_pass.build(module, image_size, parts)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
     return _Pass(run, kept, note, vectors.shape[1])
+
+
+def _learning(module: Any, unfreezing: Unfreezing | None) -> list[str]:
+    """Names of the variables that the strategy `top` unfreezes; none without `unfreezing`."""
+    if unfreezing is None:
+        return []
+    every = [v.name for v in module.variables]
+    trainable = [v.name for v in module.trainable_variables]
+    return freezing.learning_variables(trainable, every, "top", **unfreezing.model_dump())
+
+
+def _first_cut(module: Any, image_size: int, choices: Iterable[list[str]]) -> tuple[Cut | None, str]:
+    """The cut below the first of `choices` whose activations are not too large, or else the last, and a note."""
+    found, note = None, "no activations are kept"
+    for learning in choices:
+        try:
+            found = cut(module, learning, image_size)
+        except CannotCut as reason:
+            note = note if found else f"no activations are kept: {reason}"
+            continue
+        note = f"cut at {found.place}, {'x'.join(map(str, found.shape))} values per photo"
+        if 2 * np.prod(found.shape) <= _LARGEST_ACTIVATIONS:
+            break
+    return found, note
 
 
 class _Vectors(beam.DoFn):
@@ -276,6 +298,7 @@ def FeatureVectorGen(
     store: Parameter[str],
     code: Parameter[str],
     unfreeze: Parameter[dict[str, Any]] = None,
+    unfreeze_instead: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
     strides: Parameter[list[int]] = None,
     cache_gigabytes: Parameter[float] = 0.0,
@@ -298,6 +321,7 @@ def FeatureVectorGen(
       store: folder of vectors by content hash; empty to compute every vector.
       code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
       unfreeze: `Unfreezing` without None values; None to keep no activations.
+      unfreeze_instead: the same, for activations higher up if those of the first take more than 128 KiB a photo.
       augmentation: arguments of `Views.of`; None for no augmented views.
       strides: of what a decoder reads; None for classification.
       cache_gigabytes: taps that would take more space are not kept, and each training step computes them.
@@ -315,6 +339,8 @@ def FeatureVectorGen(
     if strides is not None:
         kept, space = _affordable(tuple(strides), cache_gigabytes, wanted, examples, views, bool(store))
         wanted = (*wanted, kept)
+    elif unfreeze_instead is not None:
+        wanted = (*wanted, None, Unfreezing(**unfreeze_instead))
     loaded = _load_pass(*wanted)
     if store:
         decides = [

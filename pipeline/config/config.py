@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from components.backbone import registry
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.spans import parse_pattern
@@ -52,6 +53,14 @@ class Config(Section):
     runtime: RuntimeConfig = RuntimeConfig()
     notify: NotifyConfig = NotifyConfig()
     retention: RetentionConfig = RetentionConfig()
+
+    @model_validator(mode="after")
+    def _size_fits_the_backbone(self) -> Config:
+        """The size that the backbone was published for, unless another is set."""
+        if "size" not in self.image.model_fields_set:
+            size = registry.input_size(self.backbone.handle)
+            object.__setattr__(self, "image", self.image.model_copy(update={"size": size}))
+        return self
 
     @model_validator(mode="after")
     def _spans_go_together(self) -> Config:

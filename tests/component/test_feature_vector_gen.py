@@ -474,6 +474,21 @@ def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, 
     assert [len(value) for value in entries(tmp_path).values()] == [NUMBERS + CHECKSUM] * 9
 
 
+@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("largest", [None, 1])
+def test_without_a_cut_or_with_large_activations_there_are_those_of_the_higher_cut(
+    generate, homes, tmp_path, monkeypatch, largest
+):
+    first = {"pattern": ".*"} if largest is None else {"fraction": 0.5}
+    if largest is not None:
+        monkeypatch.setattr(component, "_LARGEST_ACTIVATIONS", largest)
+    some = {split: photos[:3] for split, photos in homes.items()}
+    found = generate(some, tmp_path, unfreeze=first, unfreeze_instead=UNFREEZE)
+    assert found.note["cut"].startswith("cut at ")
+    assert all(f.ACTIVATIONS in example.features.feature for split in SPLITS for example in found.examples[split])
+
+
 def test_a_block_that_is_not_there_is_refused_before_anything_is_computed(generate, homes, tmp_path):
     with pytest.raises(BadInput, match="unfreeze_blocks names 'top_cnov', which the backbone does not have"):
         generate(homes, tmp_path, unfreeze={"blocks": ["top_cnov"]})

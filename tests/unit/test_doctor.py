@@ -107,7 +107,7 @@ def test_too_little_memory_fails_and_scarce_memory_is_a_warning(tmp_path, monkey
     monkeypatch.setattr(doctor, "_MEMORY_LIMITS", ())
     assert doctor._memory(None).state == "warn", "unknown"
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  900000 kB\n")
-    assert_fails(doctor._memory(None), "0.9 GB available", "1.7 GB needed", "32 photos of 160 pixels")
+    assert_fails(doctor._memory(None), "0.9 GB available", "1.7 GB needed", "32 photos of 224 pixels")
     (tmp_path / "meminfo").write_text("MemAvailable:  2000000 kB\n")
     assert doctor._memory(None).state == "warn"
     (tmp_path / "meminfo").write_text("MemAvailable:  8000000 kB\n")

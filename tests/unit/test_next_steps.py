@@ -20,7 +20,7 @@ FULL_SIZE = "image.size=224"
 
 
 def config(*overrides: str) -> Config:
-    return load_config("cats_vs_dogs", list(overrides), ["photos"])
+    return load_config("cats_vs_dogs", ["image.size=160", *overrides], ["photos"])
 
 
 def summary(
