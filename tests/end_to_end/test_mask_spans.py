@@ -91,4 +91,4 @@ def test_nights_with_masks(tiny_backbone, tmp_path):
     second = nights.summary
     assert second["window"]["data"]["accepted"] == first["window"]["data"]["accepted"], "no photo changes its split"
     states = {node["id"]: node["state"] for node in second["nodes"]}
-    assert states["ImageExampleGen"] == states["Window"] == "done"
+    assert states["ImageExampleGen"] == states["Window"] == "complete"
