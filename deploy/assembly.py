@@ -16,10 +16,6 @@ from pipeline.config import Config
 from pipeline.graph import make_pipeline
 from pipeline.places import EarlierSpans, Places
 
-# In this process and in memory. This runner never opens the setup file; without the argument TFX would build a
-# source distribution at each Beam step.
-_LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
-
 
 def assemble(
     config: Config,
@@ -53,8 +49,8 @@ def assemble(
         production_identity=root.production_identity(),
         lost_version=last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else "",
     )
-    beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
-    return make_pipeline(config, places, *sources, connection_config, beam_args, force_push, earlier)
+    # Beam's arguments come at the launch (`beam_arguments`).
+    return make_pipeline(config, places, *sources, connection_config, [], force_push, earlier)
 
 
 def compile_pipeline(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:

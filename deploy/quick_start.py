@@ -36,7 +36,7 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -101,17 +101,20 @@ def import_for_executors() -> None:
         _register_tensorflow_files()
 
 
-def late_operators() -> dict[str, dict[Any, Callable[..., Any]]]:
+def late_operators(executor_operators: Mapping[Any, Any] | None = None) -> dict[str, dict[Any, Callable[..., Any]]]:
     """Keyword arguments for `Launcher` that make it import a driver or an executor only to run it.
 
     TFX's own operators import it when the launcher is created, so a cached node would import it for nothing.
+
+    Args:
+      executor_operators: operators to use instead of TFX's own (`beam_operator.executor_operators`).
     """
     from tfx.orchestration.portable import launcher
 
+    operators = {**launcher.DEFAULT_EXECUTOR_OPERATORS, **(executor_operators or {})}
     return {
         "custom_executor_operators": {
-            spec: functools.partial(_LateExecutor, operator)
-            for spec, operator in launcher.DEFAULT_EXECUTOR_OPERATORS.items()
+            spec: functools.partial(_LateExecutor, operator) for spec, operator in operators.items()
         },
         "custom_driver_operators": {
             spec: functools.partial(_LateDriver, operator)

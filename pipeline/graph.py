@@ -68,7 +68,7 @@ def make_pipeline(
       sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
       further: the same for data sets to evaluate on only.
       metadata_connection_config: connection to ML Metadata.
-      beam_args: arguments for Apache Beam.
+      beam_args: arguments for Apache Beam, which become part of the cache keys; deploy adds them later instead.
       force_push: why to override ReleaseGate; empty: do not.
       earlier: with `data.window`, the earlier spans; None: there are none.
     """
@@ -168,13 +168,11 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             disable_statistics=True,
         )
     )
-    transform_graph = transform.outputs["transform_graph"]
-    backbone = config.backbone.handle
+    transform_graph, backbone = transform.outputs["transform_graph"], config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     if augmentation.mode == "mirror":
         views |= {"views": 1, "mirror": 1}
-    strides = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
     far = unfreezing_far(config)
     unfreezes = [each.model_dump(exclude_none=True) for each in (far, unfreezing(config)) if each is not None]
@@ -195,7 +193,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             unfreeze=unfreezes[0] if caches_activations else None,
             unfreeze_instead=unfreezes[1] if caches_activations and far else None,
             augmentation=views if augmentation.mode in ("mirror", "views") else None,
-            **({"decoder": strides} if config.mask_size else {}),
+            **config.stored_taps,
         )
     )
     return Data(

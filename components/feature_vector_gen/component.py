@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +31,14 @@ from components.backbone.cut import Cut, cut
 from components.backbone.flat_graph import CannotCut
 from components.backbone.pyramid import Pyramid, usable_pyramid
 from components.backbone.unfreezing import Unfreezing
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.kept import Kept, KeptActivations, KeptTaps, NothingKept
 from components.feature_vector_gen.store import VectorStore
 from components.feature_vector_gen.views import Views
+from components.feature_vector_gen.worker_backbone import WorkerBackbone
 from components.records import count_records, split_files, text
+from components.shared_folder import require_shared
 from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
@@ -54,6 +58,10 @@ class _Pass:
     kept: Kept
     cut_note: str
     width: int
+
+
+# A worker of a distributed runner sets up several threads at once, and each asks for the same backbone.
+_loading = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,7 +130,8 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[Any, ...],
+        backbone: WorkerBackbone,
+        wanted: tuple[Any, ...],
         views: Views | None,
         store: str,
         mask_size: int = 0,
@@ -130,18 +139,23 @@ class _Vectors(beam.DoFn):
         """
         Args:
           transform_graph_uri: of TFX Transform.
-          backbone: arguments of `_load_pass`.
+          backbone: the backbone, and
+          wanted: the further arguments of `_load_pass`.
           views: of training photos; None: the photos alone.
           store: folder; empty: every vector is computed.
           mask_size: side of the masks to keep, pixels; 0: there are no masks.
         """
-        self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
+        self._transform_graph_uri, self._backbone, self._wanted = transform_graph_uri, backbone, wanted
         self._views, self._store_folder, self._mask_size = views, store, mask_size
 
     def setup(self):
+        for folder in (self._transform_graph_uri, self._store_folder):
+            if folder:
+                require_shared(folder)
         transform = load_transform(self._transform_graph_uri)
         self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._pass = _load_pass(*self._backbone)
+        with _loading:
+            self._pass = _load_pass(self._backbone.found_here(), *self._wanted)
         self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._store_of_views = None
         if self._views and self._store_folder:
@@ -235,21 +249,28 @@ class _Vectors(beam.DoFn):
         return example.SerializeToString(deterministic=True)
 
 
+def _counts(result: beam.runners.runner.PipelineResult) -> Counter[str]:
+    """Name of a counter -> its value over all steps; Flink's job server reports attempted counts only."""
+    counts: Counter[str] = Counter()
+    for counter in result.metrics().query()["counters"]:
+        counts[counter.key.metric.name] += counter.result or 0
+    return counts
+
+
 def _affordable(
-    decoder: dict[str, Any], wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
+    strides: tuple[int, ...], budget: float, wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
 ) -> tuple[tuple[int, ...], str]:
     """The strides of the taps to keep, none if they would take too much space; and the end of a sentence on the space.
 
     The space is told before anything is computed.
 
     Args:
-      decoder: see `FeatureVectorGen`.
+      strides, budget: see `FeatureVectorGen`.
       wanted: the first arguments of `_load_pass`.
       examples: photos.
       views: of the training photos.
       stored: whether the taps are kept in a store too.
     """
-    strides, budget = tuple(decoder["strides"]), decoder["cache_gigabytes"]
     kept = _load_pass(*wanted, strides).kept
     copies = {"train": 1 + (views.count if views else 0), "eval": 1}
     photos = {split: count_records(split_files(examples, split)) for split in copies}
@@ -279,7 +300,8 @@ def FeatureVectorGen(
     unfreeze: Parameter[dict[str, Any]] = None,
     unfreeze_instead: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
-    decoder: Parameter[dict[str, Any]] = None,
+    strides: Parameter[list[int]] = None,
+    cache_gigabytes: Parameter[float] = 0.0,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Runs the frozen backbone over every split once; vectors of photos seen before are looked up.
@@ -301,8 +323,8 @@ def FeatureVectorGen(
       unfreeze: `Unfreezing` without None values; None to keep no activations.
       unfreeze_instead: the same, for activations higher up if those of the first take more than 128 KiB a photo.
       augmentation: arguments of `Views.of`; None for no augmented views.
-      decoder: `strides` of what a decoder reads, and `cache_gigabytes`: taps that would take more space are not kept,
-        and each training step computes them. None for classification.
+      strides: of what a decoder reads; None for classification.
+      cache_gigabytes: taps that would take more space are not kept, and each training step computes them.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -314,9 +336,9 @@ def FeatureVectorGen(
     views = None if augmentation is None else Views.of(**augmentation)
     wanted: tuple[Any, ...] = (module_path, image_size, unfreezing)
     space = ""
-    if decoder is not None:
-        strides, space = _affordable(decoder, wanted, examples, views, bool(store))
-        wanted = (*wanted, strides)
+    if strides is not None:
+        kept, space = _affordable(tuple(strides), cache_gigabytes, wanted, examples, views, bool(store))
+        wanted = (*wanted, kept)
     elif unfreeze_instead is not None:
         wanted = (*wanted, None, Unfreezing(**unfreeze_instead))
     loaded = _load_pass(*wanted)
@@ -327,6 +349,7 @@ def FeatureVectorGen(
         ]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
+        fileio.makedirs(store)
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
         vectors = (
@@ -334,19 +357,27 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, wanted, views, store, image_size if decoder is not None else 0)
+                _Vectors(
+                    transform_graph.uri,
+                    WorkerBackbone(backbone, backbone_fingerprint, module_path),
+                    wanted[1:],
+                    views,
+                    store,
+                    image_size if strides is not None else 0,
+                )
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    remove_leftovers(feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory
-    counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
+    counts = _counts(pipeline.result)
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,
         "cut": f"{loaded.cut_note}{space}",
-        _COMPUTED: counts.get(_COMPUTED, 0),
-        _REUSED: counts.get(_REUSED, 0),
+        _COMPUTED: counts[_COMPUTED],
+        _REUSED: counts[_REUSED],
     }
-    if dropped := counts.get(_DROPPED, 0):
+    if dropped := counts[_DROPPED]:
         note[_DROPPED] = dropped
         logging.warning("%d stored vectors were damaged and have been computed again", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)

@@ -158,6 +158,13 @@ class Config(Section):
         return self.image.size if self.task.kind == SEGMENTATION else 0
 
     @property
+    def stored_taps(self) -> dict[str, Any]:
+        """Which of the backbone's tensors are stored for the decoder: parameters of FeatureVectorGen."""
+        if not self.mask_size:
+            return {}
+        return self.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
+
+    @property
     def floor(self) -> float:
         """The accuracy, of masks the mean IoU, that a model must reach."""
         return self.release.minimum_mean_iou if self.mask_size else self.release.minimum_accuracy
