@@ -117,8 +117,8 @@ class Classification:
             return Classifier(start, logits)
         settings = phase.settings
         weights = loss_weights(settings, train_data.classes, len(phase.labels))
-        # The first phase's head is far from too sure at its best epoch.
-        calibrated = settings.calibrate and isinstance(settings, FineTuningSettings)
+        # The first phase's head is never much too sure.
+        calibrated = isinstance(settings, FineTuningSettings) and settings.calibrated_choice
         return Classifier(start, logits, class_weights=weights, calibrated=calibrated)
 
     def to_calibrate(
