@@ -16,10 +16,12 @@ from tfx.types import Artifact
 from tfx.utils import path_utils
 
 from components.example_gen.report import read_keys
+from components.example_gen.settings import PHOTOS_KEY
 from components.report import findings
 from components.report import summary as report
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
+from deploy import kept_findings
 from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
@@ -47,8 +49,6 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
-# Parameter of ImageExampleGen: `components.example_gen.executor.PHOTOS_KEY`, which is slow to import with Beam.
-PHOTOS_PARAMETER = "photos"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Run:
     nodes: Mapping[str, NodeRun] = field(default_factory=dict)
     """Node -> what ML Metadata knows about it."""
     graph: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph."""
+    """Node -> the nodes that it waits for (`deploy.assembly.upstream`), in the order of the graph."""
     before: str | None = None
     """Version in production before the run; None: there was none."""
     skipped: Collection[str] = ()
@@ -245,6 +245,7 @@ def write_results(
     config: Config | None = None,
     nodes: Mapping[str, NodeRun] | None = None,
     again: str = "",
+    kept: Path | None = None,
 ) -> Summary:
     """Writes `summary.json` and the page into the run's folder, and returns the summary with the next steps.
 
@@ -254,12 +255,14 @@ def write_results(
       config: configuration of the run; None: it cannot be read.
       nodes: what ML Metadata knows about the run, from which the page gets photos, curves and findings; None: nothing.
       again: a command that does this run again; empty if none is known.
+      kept: file that keeps the findings for a run with the same outputs; None: they are not kept.
     """
     report.write_summary(summary, folder)
     found: dict[str, Any] = {}
     if config and nodes:
         try:
-            found = findings.find(outputs_of(config, nodes, summary), config.training.seed)
+            outputs = outputs_of(config, nodes, summary)
+            found = kept_findings.find(outputs, config.training.seed, kept)
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
@@ -285,7 +288,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     production_labels = read_verdict(ProductionStanding, standing.uri).labels if standing else None
     models = {model: output(node_id, "model") for model, node_id in {**_TRAINERS, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
-    told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
+    told = example_gen.parameters.get(PHOTOS_KEY, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO, Any
 
-import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -22,13 +22,13 @@ def curated_schema_file(name: str) -> str:
 
 def read_schema(path: str) -> schema_pb2.Schema:
     """Reads a schema from a `.pbtxt` file."""
-    with tf.io.gfile.GFile(path) as file:
+    with _open(path, "r") as file:
         return text_format.Parse(file.read(), schema_pb2.Schema())
 
 
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
     """Writes a schema as a `.pbtxt` file."""
-    with tf.io.gfile.GFile(path, "w") as file:
+    with _open(path, "w") as file:
         file.write(text_format.MessageToString(schema))
 
 
@@ -40,3 +40,11 @@ def label_feature(schema: schema_pb2.Schema) -> schema_pb2.Feature:
 def labels(schema: schema_pb2.Schema) -> list[str]:
     """Names of the classes, in the order of the model's outputs; empty where the schema leaves them open."""
     return list(label_feature(schema).string_domain.value)
+
+
+def _open(path: str, mode: str) -> IO[Any]:
+    if "://" not in path:
+        return open(path, mode, encoding="utf-8")
+    import tensorflow as tf
+
+    return tf.io.gfile.GFile(path, mode)

@@ -8,6 +8,7 @@ boundary is the last dominator that depends on no learning variable.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +22,7 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.convert_to_constants import _run_inline_graph_optimization
 
+from components.backbone.registry import cache_folder
 from schemas.words import first_line
 
 PROBE_IMAGES = 3
@@ -33,8 +35,7 @@ _FOREIGN_ATTRIBUTES = ("_class", "_gradient_op_type")
 _ADDS_NOTHING = ("Identity", "Snapshot", "Pad", "PadV2", "MirrorPad")
 _CONTROL_FLOW = ("Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond")
 
-# Digests of graphs and of where they were cut, of which the parts were found to equal the whole.
-_checked: set[bytes] = set()
+_CHECKED_FOLDER = "checked-cuts"
 
 
 class CannotCut(Exception):
@@ -294,12 +295,15 @@ def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     above = in_order(flat.nodes, [flat.vectors], stop={node_of(boundary)})
     top_variables = {id(flat.reads[name]): flat.reads[name] for name in above if name in flat.reads}
     parts = Cut(boundary, shape, bottom, top, list(top_variables.values()))
-    # Two steps of a run in one process cut the same module, and the check takes most of the time.
+    # The check takes most of the time, and two steps of every run cut the same module.
     nodes = [node.SerializeToString(deterministic=True) for node in flat.nodes.values()]
-    of = hashlib.sha256(repr((nodes, boundary, sorted(learning), image_size)).encode()).digest()
-    if flat.custom_gradients or of not in _checked:
+    of = hashlib.sha256(repr((tf.__version__, nodes, boundary, sorted(learning), image_size)).encode()).hexdigest()
+    checked = cache_folder() / _CHECKED_FOLDER / of
+    if flat.custom_gradients or not checked.exists():
         _check(parts, module, [v for v in parts.top_variables if v.name in learning], image_size)
-        _checked.add(of)
+        with contextlib.suppress(OSError):  # a cache that is full or absent only costs time
+            checked.parent.mkdir(parents=True, exist_ok=True)
+            checked.touch()
     return parts
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from concurrent import futures
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +28,13 @@ from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
 from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
-from components.example_gen.settings import IngestSettings
+from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import remove_photos
 from schemas import features as f
 from schemas.words import on_one_line
 
-PHOTOS_KEY = "photos"
+# Photos in a batch, and how many of them are decoded at once: each may be large.
+_BATCH, _DECODERS = 16, 4
 
 
 def choose_split(content_hash: str, official_split: str, buckets: dict[str, int], group: str = "") -> str:
@@ -162,23 +164,36 @@ class _ReadShard(beam.DoFn):
 
 
 class _ToExample(beam.DoFn):
-    """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
+    """Batch of (Photo, bytes) -> serialised examples, tagged with their splits, or rejections, in the same order."""
 
     def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int):
         self._settings, self._buckets, self._total = settings, buckets, total
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
+        # Decoders work without the interpreter's lock.
+        self._pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, _DECODERS))
 
-    def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
-        found, file_bytes = element
-        self._counter.add()
-        label = _label(found, self._settings.label_from)
+    def teardown(self):
+        self._pool.shutdown()
+
+    def process(self, batch: list[tuple[Photo, bytes]]) -> Iterable[Any]:
+        reads = self._pool.map(self._read, [file_bytes for _, file_bytes in batch])
+        for (found, file_bytes), read in zip(batch, reads, strict=True):
+            self._counter.add()
+            if isinstance(read, PhotoRejected):
+                yield _rejected(found, read, self._settings.label_from)
+            else:
+                yield from self._outputs(found, file_bytes, read)
+
+    def _read(self, file_bytes: bytes) -> ReadPhoto | PhotoRejected:
         try:
-            read = read_photo(file_bytes, self._settings.rules)
+            return read_photo(file_bytes, self._settings.rules)
         except PhotoRejected as rejected:
-            yield _rejected(found, rejected, self._settings.label_from)
-            return
+            return rejected
+
+    def _outputs(self, found: Photo, file_bytes: bytes, read: ReadPhoto) -> Iterable[Any]:
+        label = _label(found, self._settings.label_from)
         # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
         content_hash = hashlib.sha256(file_bytes).hexdigest()
         example = make_example(found, read, content_hash, label)
@@ -236,6 +251,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             outputs = (
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
+                | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
                 | "ToExample"
                 >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(
                     *buckets, REJECTED, FACTS, KEYS, CONVERTED

@@ -24,8 +24,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import progress
-from components.backbone import feature_vector, freezing, frozen_pass
-from components.backbone.cut import CannotCut, Cut, cut
+from components.backbone import feature_vector, freezing, frozen_pass, kept_pass
+from components.backbone.cut import CannotCut, cut
 from components.backbone.unfreezing import Unfreezing
 from components.beam_records import read_splits, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
@@ -46,20 +46,25 @@ class _Pass:
     """The frozen backbone, ready to run. `cut_note` says where it is cut, or why it is not."""
 
     run: frozen_pass.FrozenPass
-    cut: Cut | None
+    boundary: str  # empty: it is not cut
+    shape: tuple[int, ...]  # of one photo's activations there
     cut_note: str
     width: int
 
 
 @functools.lru_cache(maxsize=1)
-def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None) -> _Pass:
+def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None, key: str = "") -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
     Args:
       module_path: folder of the SavedModel.
       image_size: side of the images, pixels.
       unfreezing: of the strategy `top`; None: no cut.
+      key: of everything that the pass follows from; it is kept under it. Empty: it is not kept.
     """
+    if key and (kept := kept_pass.read(key, image_size)):
+        run, facts = kept
+        return _Pass(run, facts["boundary"], tuple(facts["shape"]), facts["cut_note"], facts["width"])
     module = feature_vector.load(module_path, image_size)
     backbone_cut, note = None, "no activations are kept"
     if unfreezing is not None:
@@ -74,7 +79,11 @@ def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None)
             note = f"no activations are kept: {reason}"
     run = frozen_pass.build(module, image_size, backbone_cut)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
-    return _Pass(run, backbone_cut, note, vectors.shape[1])
+    boundary, shape = (backbone_cut.boundary, backbone_cut.shape) if backbone_cut else ("", ())
+    found = _Pass(run, boundary, shape, note, vectors.shape[1])
+    if key:
+        kept_pass.write(key, run, {name: value for name, value in vars(found).items() if name != "run"})
+    return found
 
 
 def _precision(split: str) -> type[np.floating]:
@@ -107,7 +116,7 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[str, int, Unfreezing | None],
+        backbone: tuple[str, int, Unfreezing | None, str],
         views: _Views | None,
         store: str,
     ):
@@ -194,7 +203,7 @@ class _Vectors(beam.DoFn):
 
     def _size(self, split: str) -> int:
         """Bytes of an entry."""
-        values = 0 if self._pass.cut is None else int(np.prod(self._pass.cut.shape))
+        values = int(np.prod(self._pass.shape)) if self._pass.boundary else 0
         return 4 * (self._pass.width + 1) + np.dtype(_precision(split)).itemsize * values
 
     def _record(self, example: tf.train.Example, view: int, value: bytes) -> bytes:
@@ -205,9 +214,9 @@ class _Vectors(beam.DoFn):
         feature[f.FEATURE_VECTOR].float_list.value.extend(numbers[:-1])
         feature[f.BRIGHTNESS].float_list.value.append(numbers[-1])
         feature[f.VIEW].int64_list.value.append(view)
-        if self._pass.cut is not None:
+        if self._pass.boundary:
             feature[f.ACTIVATIONS].bytes_list.value.append(value[number_bytes:])
-            feature[f.BOUNDARY].bytes_list.value.append(self._pass.cut.boundary.encode())
+            feature[f.BOUNDARY].bytes_list.value.append(self._pass.boundary.encode())
         return example.SerializeToString(deterministic=True)
 
 
@@ -253,10 +262,10 @@ def FeatureVectorGen(
     module_path = str(feature_vector.resolve(backbone))
     unfreezing = None if unfreeze is None else Unfreezing(**unfreeze)
     views = None if augmentation is None else _Views.of(**augmentation)
-    loaded = _load_pass(module_path, image_size, unfreezing)
+    key = hashlib.sha256(json.dumps([backbone_fingerprint, image_size, unfreeze, code]).encode()).hexdigest()
+    loaded = _load_pass(module_path, image_size, unfreezing, key)
     if store:
-        boundary = loaded.cut.boundary if loaded.cut else ""
-        decides = [backbone_fingerprint, transform_fingerprint, image_size, boundary, loaded.run.folded, code]
+        decides = [backbone_fingerprint, transform_fingerprint, image_size, loaded.boundary, loaded.run.folded, code]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
     splits = artifact_utils.decode_split_names(examples.split_names)
@@ -266,7 +275,7 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing), views, store)
+                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing, key), views, store)
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)

@@ -6,10 +6,10 @@ from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
-from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.linked_copy import copy_folder
 from components.model_selector.paired_comparison import (
     are_identical,
     compare,
@@ -136,4 +136,4 @@ def ModelSelector(
         **asdict(comparison),
     )
     write_verdict(verdict.uri, selected)
-    io_utils.copy_dir(models[winner].uri, model.uri)
+    copy_folder(models[winner].uri, model.uri)

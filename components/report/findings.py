@@ -29,7 +29,7 @@ from components.records import read_records, split_files
 from components.report import near_duplicates, suspected_labels
 from components.report.comparison import compare_models
 from components.report.thumbnails import Album, thumbnail_of_rejected
-from components.trainer.loop import HISTORY_FILE
+from components.trainer import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import ModelSummary, RejectedFile
 from schemas.verdicts import ServableVerdict
@@ -123,7 +123,7 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
         },
         "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {
-            "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
+            "nodes": cost_of_nodes(run),
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
@@ -134,6 +134,11 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
     if mistakes:
         part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
+
+
+def cost_of_nodes(run: RunOutputs) -> dict[str, Any]:
+    """Node -> `peak_megabytes`."""
+    return {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()}
 
 
 class _Subset:

@@ -15,6 +15,7 @@ from components.backbone import feature_vector
 from components.backbone.cut import Cut
 from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
+from components.loaded_models import remember_model
 from components.records import matching_files
 from components.trainer import calibration, loop, serving_model
 from components.trainer.devices import Devices, training_devices
@@ -126,7 +127,7 @@ def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]
     if devices.strategy.num_replicas_in_sync > 1:
         new_head = phase.new_head(head.input_shape[-1])
         backbone, head = serving_model.on_one_device(phase.module_path, backbone, head, new_head)
-    serving_model.export(
+    served = serving_model.export(
         fn_args.serving_model_dir,
         phase.transform,
         backbone,
@@ -137,5 +138,6 @@ def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]
         cached=trained.cached,
         rules=settings.photo_rules,
     )
+    remember_model(fn_args.serving_model_dir, served)  # the steps that follow in this process need not load it
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)
