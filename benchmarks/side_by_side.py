@@ -69,7 +69,7 @@ def plain_script(photos: Path, epochs: int) -> dict[str, float]:
     """Runs the plain script in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.plain_keras", str(photos), "--backbone", BACKBONE]
     command += ["--epochs", str(epochs), "--fine-tuning-epochs", str(epochs)]
-    output, seconds = _run(command)
+    output, seconds = run_command(command)
     result: dict[str, Any] = json.loads(output[output.index("{") :])
     return _times(result["feature_extraction"]["epoch_seconds"], result["fine_tuning"]["epoch_seconds"], seconds)
 
@@ -84,7 +84,7 @@ def warmstart_run(photos: Path, root: Path, epochs: int) -> dict[str, float]:
     for split, share in (("train", 80), ("eval", 19), ("test", 1)):
         command += ["--set", f"data.splits.{split}={share}"]
     command += ["--set", f"image.size={IMAGE_SIZE}", "--set", f"training.batch_size={BATCH_SIZE}"]
-    _, seconds = _run(command)
+    _, seconds = run_command(command)
     [feature_extraction, fine_tuning] = (
         json.loads(next(root.glob(f"artifacts/{node}/model_run/*/training.json")).read_text())["epoch_seconds"]
         for node in ("FeatureExtraction", "FineTuning")
@@ -123,7 +123,7 @@ def frozen_passes() -> tuple[float, float]:
     return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
-def _run(command: list[str]) -> tuple[str, float]:
+def run_command(command: list[str]) -> tuple[str, float]:
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):  # 3: the run ended and pushed nothing, by verdict

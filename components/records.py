@@ -55,6 +55,11 @@ def iterate_records(files: Sequence[str]) -> Iterator[bytes]:
                 yield record
 
 
+def count_records(files: Sequence[str]) -> int:
+    """The number of examples."""
+    return sum(1 for _ in iterate_records(files))
+
+
 def text(example: example_pb2.Example, name: str) -> str:
     """Value of a bytes feature, as text."""
     return example.features.feature[name].bytes_list.value[0].decode("utf-8", "replace")

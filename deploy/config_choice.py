@@ -12,7 +12,11 @@ from schemas.errors import BadInput
 from schemas.features import DATASETS
 
 DEFAULT = "image_folder"
-_LOOKS = {"cats_vs_dogs": "cats and dogs", "oxford_iiit_pet": "Oxford-IIIT Pets"}
+_LOOKS = {
+    "cats_vs_dogs": "cats and dogs",
+    "oxford_iiit_pet": "Oxford-IIIT Pets",
+    "image_masks": "photos with masks",
+}
 
 
 def choose_config(

@@ -182,14 +182,14 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
     """
     overviews = []
     for dataset, folder in folders.items():
-        found = layouts.find_photos(folder, dataset, config.data.folder_rules)
+        found = layouts.find_photos(folder, dataset, config.folder_rules)
         name = folder if "://" in folder else shown(Path(folder))
-        overviews.append(make_overview(name, dataset, found, label_from))
+        overviews.append(make_overview(name, dataset, found, label_from, config.folder_rules.masks))
     return overviews
 
 
 def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool) -> frozenset[str] | None:
-    """The classes of the photos in the folders; None: they are known only once the photos are read.
+    """The classes of the photos in the folders, or of their masks; None: they are known only once they are read.
 
     Raises:
       BadInput: the folders are the `whole` data, and a class has no photos to train on.
@@ -204,6 +204,8 @@ def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool
                 f"all photos of {and_more(overview.never_learnt, 5)} in {overview.folder} belong to {held_back}; "
                 "expected photos of every class in train"
             )
+        if overview.masks:
+            return None if overview.mask_classes is None else frozenset(overview.mask_classes)
         if overview.classes is None:
             classes = None
         elif classes is not None:

@@ -428,7 +428,11 @@ def _kubeflow(host: str | None) -> Check:
     except BadInput as error:
         found, _, todo = str(error).partition(";")
         return Check(name, "fail", found, todo.strip() or "check the address and the network")
+    from deploy.kubeflow.server_versions import version_numbers
+
     said = f"version {connection.version}" if connection.version else "version unknown"
+    if (version_numbers(connection.version) or (3, 0)) >= (3, 0):
+        said += ", so a metadata store of your own is needed (deploy/kubernetes/components/metadata)"
     return Check(name, "ok", f"{connection.endpoint.shown()} answers, {said}; kfp {version}")
 
 

@@ -119,7 +119,7 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
             span=config.data.span,
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         )
     )
@@ -171,6 +171,9 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
     backbone = config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
+    if augmentation.mode == "mirror":
+        views |= {"views": 1, "mirror": 1}
+    strides = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
     unfreeze = unfreezing(config).model_dump(exclude_none=True)
     # Activations are cached for the largest part that may train, short of the whole backbone.
@@ -189,7 +192,8 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
             unfreeze=unfreeze if caches_activations else None,
-            augmentation=views if augmentation.mode == "views" else None,
+            augmentation=views if augmentation.mode in ("mirror", "views") else None,
+            **({"decoder": strides} if config.mask_size else {}),
         )
     )
     return Data(
@@ -332,7 +336,7 @@ def judge(
         )
     ).outputs["predictions"]
     of_further = {"further_predictions": _ask_further(nodes, config, data, models, further)} if further else {}
-    selector = _select(nodes, config, predictions, models)
+    selector = _select(nodes, config, data, predictions, models)
     model, verdict = selector.outputs["model"], selector.outputs["verdict"]
     production = nodes.add(
         ProductionPredictions(
@@ -343,6 +347,7 @@ def judge(
             production_model=places.production_model,
             production_identity=places.production_identity,
             code=code("components.release_gate.production"),
+            mask_size=config.mask_size,
         )
     )
     release_gate = nodes.add(
@@ -380,7 +385,7 @@ def _ask_further(
             split_buckets={"test": 1},
             rules=config.photo_rules,
             code=code("components.example_gen.executor"),
-            folder_rules=config.data.folder_rules,
+            folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
         ).with_id("FurtherExampleGen")
     )
@@ -396,7 +401,7 @@ def _ask_further(
 
 
 def _select(
-    nodes: Nodes, config: Config, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
+    nodes: Nodes, config: Config, data: Data, predictions: channel.BaseChannel, models: dict[str, channel.BaseChannel]
 ) -> BaseNode:
     """TFMA's comparison on the eval split, and the choice that follows from it."""
     selection = config.selection
@@ -407,11 +412,12 @@ def _select(
             model=models["fine_tuned"],
             baseline_model=models["feature_extraction"],
             eval_config=make_eval_config(
-                config.release.minimum_accuracy,
+                config.floor,
                 selection.minimum_gain,
                 # Where breeds are learnt, the label is the breed.
                 [name for name in SLICES if name != BREED or config.task.label == "species"],
                 code("components.evaluator.eval_config"),
+                config.task.kind,
             ),
         )
     )
@@ -426,6 +432,7 @@ def _select(
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,
             code=code("components.model_selector.component"),
+            **({"schema": data.schema, **config.guard} if config.guard else {}),
         )
     )
 

@@ -7,11 +7,18 @@ from typing import Any, NamedTuple
 
 from components.backbone import registry
 from components.backbone.unfreezing import Unfreezing
-from components.trainer.settings import FeatureExtractionSettings, FineTuningSettings, TunerSettings, WarmStart
+from components.trainer.settings import (
+    DecoderSettings,
+    FeatureExtractionSettings,
+    FineTuningSettings,
+    TunerSettings,
+    WarmStart,
+)
 from components.transform.augmentation import Augmentation
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import Places
+from schemas.features import SEGMENTATION
 
 _OF_EVERY_TRAINING = {"seed", "batch_size", "optimizer", "gradient_clip_norm", "label_smoothing", "class_weights"}
 
@@ -34,6 +41,8 @@ def trainer_settings(config: Config, places: Places) -> TrainerSettings:
         "backbone_fingerprint": registry.fingerprint(backbone),
         "image_size": config.image.size,
         "mixed_precision": training.mixed_precision,
+        "task": config.task.kind,
+        "decoder": DecoderSettings(**training.decoder.model_dump(exclude={"cache_gigabytes"})),
         "augmentation_mode": training.augmentation.mode,
         "augmentation": augmentation(config),
         "warm_start": _warm_start(config, places),
@@ -81,7 +90,10 @@ def unfreezing(config: Config) -> Unfreezing:
         fraction=fine.unfreeze_fraction,
     )
     known = registry.BACKBONES.get(config.backbone.handle)
-    return given if known is None or given != Unfreezing() else Unfreezing(default_pattern=known.unfreeze)
+    if known is None or given != Unfreezing():
+        return given
+    of_masks = config.task.kind == SEGMENTATION
+    return Unfreezing(default_pattern=known.unfreeze_for_masks if of_masks else known.unfreeze)
 
 
 def _warm_start(config: Config, places: Places) -> WarmStart:

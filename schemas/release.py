@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Keys of `Release.metrics`, as far as a task has them.
+RELEASE_METRICS = ("mean_iou", "accuracy", "loss", "calibration_error")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -23,7 +26,7 @@ class Release:
     forced: str | None = None
     """The reason given for a forced push."""
     metrics: dict[str, Interval | None] | None = None
-    """Accuracy, loss and calibration error of the winner."""
+    """Accuracy, loss and calibration error of the winner; of masks also its mean IoU."""
     data_fingerprint: str | None = None
     compared_with: int | None = None
     """The version that was in production at the time."""

@@ -167,9 +167,12 @@ class ClassMetrics:
     """The metrics of one class; None if undefined."""
 
     examples: int
+    """Of masks: photos that have the class."""
     precision: Interval | None = None
     recall: Interval | None = None
     f1: Interval | None = None
+    iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: intersection over union. The other shares are of the class's pixels then, and F1 is Dice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,20 +188,34 @@ class Abstention:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMetrics:
-    """The accuracy on one slice."""
+    """The accuracy on one slice; of masks that of the pixels."""
 
     examples: int
     accuracy: Interval
+    mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
     enough: bool
     """Whether there are enough photos to draw conclusions."""
+
+    @property
+    def score(self) -> Interval:
+        """What models are compared by: mean IoU of masks, else accuracy."""
+        return self.mean_iou or self.accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """A model on the test split, see `components.evaluator.metrics.evaluate`."""
+    """A model on the test split, see `components.evaluator.metrics.evaluate`.
+
+    A model of masks has a mean IoU; accuracy, loss and calibration error are then those of a pixel, and every photo
+    weighs the same, see `components.evaluator.mask_evaluation.evaluate`.
+    """
 
     split: str = "test"
     examples: int | None = None
+    mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Over the classes of `per_class`, from all photos together."""
+    photo_mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """Mean over the photos of each one's own mean IoU."""
     accuracy: Interval
     loss: Interval | None = None
     calibration_error: Interval | None = None
@@ -206,11 +223,16 @@ class ModelSummary:
     auc: Interval | None = field(default=None, metadata=OPTIONAL)
     per_class: dict[str, ClassMetrics] = field(default_factory=dict)
     confusion_matrix: list[list[int]] = field(default_factory=list)
-    """Photos by true class (row) and top answer (column), in the order of `per_class`."""
+    """Photos, of masks pixels, by true class (row) and top answer (column), in the order of `per_class`."""
     abstention: Abstention | None = field(default=None, metadata=OPTIONAL)
     slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
     """Feature -> value -> metrics."""
     training: TrainingSummary | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def score(self) -> Interval:
+        """What models are compared by: mean IoU of masks, else accuracy."""
+        return self.mean_iou or self.accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +247,7 @@ class FurtherSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """ModelSelector's result on the eval split: the gain from fine-tuning, in [-1, 1], with its interval.
+    """ModelSelector's result on the eval split: the gain from fine-tuning in accuracy or mean IoU, with its interval.
 
     `identical` and `loss` are those of `SelectionVerdict`.
     """

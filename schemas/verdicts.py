@@ -12,21 +12,30 @@ from schemas.json_records import OPTIONAL
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a baseline on the same examples."""
+    """A candidate against a baseline on the same examples: by accuracy, of masks by mean IoU."""
 
     examples: int
     better: int
-    """Examples that only the candidate gets right."""
+    """Examples that only the candidate gets right; of masks, those whose own mean IoU is larger with the candidate."""
     worse: int
-    """Examples that only the baseline gets right."""
+    """Examples that only the baseline gets right; of masks, those whose own mean IoU is larger with the baseline."""
     difference: float
-    """Accuracy of the candidate minus that of the baseline."""
+    """Accuracy, or mean IoU, of the candidate minus that of the baseline."""
     low: float
-    """Lower end of the paired bootstrap percentile interval of `difference`."""
+    """Lower end of the interval of `difference`: paired bootstrap percentiles, of masks the jackknife's t."""
     high: float
     """Upper end of that interval."""
     p_value: float
-    """Exact McNemar test, two-sided."""
+    """Two-sided: exact McNemar test, of masks the jackknife's t."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassComparison(Comparison):
+    """A candidate against a baseline by the IoU of one class of the pixels."""
+
+    label: str
+    lost: bool
+    """Whether the candidate is shown to lose more of this class than is tolerated."""
 
 
 # ---- DriftGate
@@ -144,8 +153,10 @@ class SelectionVerdict(Comparison):
     loss: LossComparison | None = None
     """Fine-tuned against feature extraction, for when accuracy does not tell them apart."""
     decided_by: str | None = None
-    """`accuracy` or `loss`, by which the more expensive model won; None if it did not."""
+    """`accuracy`, `mean_iou` or `loss`, by which the more expensive model won; None if it did not."""
     ensemble: EnsembleComparison | None = field(default=None, metadata=OPTIONAL)
+    classes: list[ClassComparison] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: fine-tuned against feature extraction by each guarded class."""
 
 
 # ---- ProductionPredictions and ReleaseGate
@@ -174,12 +185,15 @@ class LookAlikes:
     others: int
     """Number of the other test photos."""
     accuracy_of_others: float | None
-    """Accuracy of the winner on the others, in [0, 1]; None without others."""
+    """Accuracy of the winner on the others, of masks its mean IoU, in [0, 1]; None without others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantComparison(Comparison):
-    """The winner against a model that always answers `label`, the most common class, with its `accuracy`."""
+    """The winner against a model that always answers `label`, the most common class, with its `accuracy`.
+
+    Of masks: that answers it for every pixel, with its mean IoU.
+    """
 
     label: str
     accuracy: float
@@ -207,6 +221,8 @@ class ProductionComparison:
     state: str
     text: str
     slices: list[SliceComparison] | None = field(default=None, metadata=OPTIONAL)
+    classes: list[ClassComparison] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: the guarded classes."""
     examples: int | None = field(default=None, metadata=OPTIONAL)
     better: int | None = field(default=None, metadata=OPTIONAL)
     worse: int | None = field(default=None, metadata=OPTIONAL)
@@ -236,7 +252,9 @@ class ReleaseVerdict:
     forced: str | None = None
     """The reason given for a forced push."""
     accuracy: float | None = None
-    """Accuracy of the winner, in [0, 1]."""
+    """Accuracy of the winner, of masks that of its pixels, in [0, 1]."""
+    mean_iou: float | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: mean IoU of the winner, in [0, 1]."""
     split: str = "test"
     undecided: str | None = None
     """A sentence, if there are too few test photos to tell the accuracy from its floor."""

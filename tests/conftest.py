@@ -278,3 +278,61 @@ def older_model(tmp_path_factory, exported_model) -> str:
 def calibrated_model(export_model) -> str:
     """Folder of the same model, surer of its answers; it abstains on some of the drawn photos."""
     return export_model(temperature=0.7, abstain_below=0.75)
+
+
+MASK_CLASSES = ("pet", "background", "border")
+
+
+@pytest.fixture(scope="session")
+def drawn_mask():
+    """A function from a drawn photo to its mask: a PNG of ids, a noisy disc with a border on a background."""
+
+    def draw(photo: DrawnPhoto) -> bytes:
+        width, height = Image.open(io.BytesIO(photo.photo_bytes)).size
+        rng = np.random.default_rng(len(photo.photo_bytes))
+        y, x = np.mgrid[:height, :width]
+        centre = rng.uniform(0.35, 0.65, 2) * (height, width)
+        distance = np.hypot((y - centre[0]) / height, (x - centre[1]) / width)
+        ids = np.where(distance < 0.25, 0, np.where(distance < 0.33, 2, 1)).astype(np.uint8)
+        return _encoded(Image.fromarray(ids), "PNG")
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def export_segmenter(tmp_path_factory, tiny_backbone, transform_graph):
+    """A function that exports a whole segmentation model, keywords handed on to `segmentation_model.export`.
+
+    The model is the Transform graph, the tiny backbone and a small decoder with random weights drawn from `seed`; its
+    classes are `MASK_CLASSES`. It gives the folder.
+    """
+    import tensorflow_hub as hub
+
+    from components.backbone.layer import Encoder
+    from components.backbone.pyramid import build_pyramid
+    from components.trainer import segmentation_model
+    from components.trainer.decoder import TapShape, build_decoder
+    from components.transform.graph import load_transform
+
+    transform, module = load_transform(transform_graph), hub.load(tiny_backbone)
+    pyramid = build_pyramid(module, [], IMAGE_SIZE, [2])
+
+    def export(seed: int = 1, **keywords) -> str:
+        folder = tmp_path_factory.mktemp("exported_segmenter")
+        taps = [TapShape(tap.stride, tap.shape) for tap in pyramid.taps]
+        decoder = build_decoder(taps, [8], len(MASK_CLASSES), IMAGE_SIZE, seed)
+        rng = np.random.default_rng(seed)
+        for variable in decoder.variables:
+            if variable.name.startswith("head/"):
+                variable.assign(rng.normal(0, 1, variable.shape))
+        keywords = {"labels": list(MASK_CLASSES), **keywords}
+        segmentation_model.export(str(folder), transform, Encoder(module, pyramid), decoder, **keywords)
+        return str(folder)
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def exported_segmenter(export_segmenter) -> str:
+    """Folder of a whole exported segmentation model."""
+    return export_segmenter()

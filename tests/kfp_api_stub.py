@@ -177,6 +177,8 @@ class KfpApiStub(_Server):
       token: the only one that is taken; None: all, and none.
       version: what v1beta1's health tells; empty: there is no v1beta1.
       prefix: of all paths, such as a Kubernetes proxy's.
+      native_tasks: whether tasks are listed on their own, as from 3.0 on, in the form of
+        proposals/12147-mlmd-removal/protos/runs.proto, and runs come without them.
     """
 
     def __init__(
@@ -187,10 +189,12 @@ class KfpApiStub(_Server):
         token: str | None = None,
         version: str = "2.5.0",
         prefix: str = "",
+        native_tasks: bool = False,
     ) -> None:
         super().__init__()
         self.kind, self.many_users, self.namespaces = kind, many_users, namespaces
         self.token, self.version, self.prefix = token, version, prefix
+        self.native_tasks, self._tasks_of_runs = native_tasks, dict[str, list[dict[str, Any]]]()
         self.state = _State()
         self.failures: list[Failure] = []
         # Run id -> what the next questions about it are answered with; the last one stays.
@@ -210,6 +214,7 @@ class KfpApiStub(_Server):
             ("GET", "/apis/v2beta1/runs", self._list_runs),
             ("POST", "/apis/v2beta1/runs", self._create_run),
             ("GET", "/apis/v2beta1/runs/([^/]+)", self._get_run),
+            ("GET", "/apis/v2beta1/runs/([^/]+)/tasks", self._list_tasks),
             ("DELETE", "/apis/v2beta1/runs/([^/]+)", self._delete_run),
             ("GET", "/apis/v2beta1/recurringruns", self._list_recurring_runs),
             ("POST", "/apis/v2beta1/recurringruns", self._create_recurring_run),
@@ -418,7 +423,26 @@ class KfpApiStub(_Server):
     def _get_run(self, request: Request, run_id: str) -> dict[str, Any]:
         run = self._get(self.state.runs, run_id)
         frames = self.frames.get(run_id, [])
-        return {**run, **(frames.pop(0) if len(frames) > 1 else frames[0] if frames else {})}
+        shown = {**run, **(frames.pop(0) if len(frames) > 1 else frames[0] if frames else {})}
+        if self.native_tasks:
+            told = shown.pop("run_details", {}).get("task_details", [])
+            # Drivers and pods are no tasks of their own; times that have not come yet are left out.
+            self._tasks_of_runs[run_id] = [
+                {
+                    "task_id": str(uuid.uuid4()),
+                    "name": one["display_name"],
+                    "type": "RUNTIME",
+                    **{key: value for key, value in one.items() if value != _LONG_AGO and key != "display_name"},
+                }
+                for one in told
+                if not one["display_name"].endswith("-driver") and one["display_name"] not in ("root", "executor")
+            ]
+        return shown
+
+    def _list_tasks(self, request: Request, run_id: str) -> dict[str, Any]:
+        if not self.native_tasks:
+            raise Refusal(404, 5, "Not Found")
+        return self._page("tasks", self._tasks_of_runs.get(run_id, []), request.query)
 
     def _delete_run(self, request: Request, run_id: str) -> dict[str, Any]:
         self._get(self.state.runs, run_id)
@@ -458,6 +482,13 @@ class KfpApiStub(_Server):
 
     def _delete_recurring_run(self, request: Request, recurring_run_id: str) -> dict[str, Any]:
         self._get(self.state.recurring_runs, recurring_run_id)
+        policy = request.query.get("propagation_policy", "DELETE_PROPAGATION_POLICY_UNSPECIFIED")
+        if policy not in ("DELETE_PROPAGATION_POLICY_UNSPECIFIED", "FOREGROUND", "BACKGROUND", "ORPHAN"):
+            raise Refusal(400, 3, f"{policy} is no propagation policy")
+        if policy != "ORPHAN":  # Kubernetes' garbage collection (kubeflow/pipelines#12573)
+            owned = [key for key, run in self.state.runs.items() if run.get("recurring_run_id") == recurring_run_id]
+            for key in owned:
+                del self.state.runs[key]
         del self.state.recurring_runs[recurring_run_id]
         return {}
 

@@ -18,10 +18,11 @@ USER, PASSWORD, DATABASE = "warmstart", 'a pass\'word; with all "sorts" of #sign
 
 @dataclass(frozen=True)
 class Server:
-    """address: for `--metadata`. password: of its user, which no address holds."""
+    """address: for `--metadata`. password: of its user, which no address holds. socket: where root needs none."""
 
     address: str
     password: str
+    socket: Path
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def mariadb(folder: Path) -> Iterator[Server]:
                     break
             assert process.poll() is None, (folder / "log").read_text()
             time.sleep(0.1)
-        yield Server(f"mysql://{USER}@127.0.0.1:{port}/{DATABASE}", PASSWORD)
+        yield Server(f"mysql://{USER}@127.0.0.1:{port}/{DATABASE}", PASSWORD, folder / "socket")
     finally:
         process.terminate()
         process.wait(30)

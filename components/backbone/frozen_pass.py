@@ -16,7 +16,9 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from components.backbone.cut import Cut, data_inputs, in_order, node_of
+from components.backbone.cut import Cut
+from components.backbone.flat_graph import data_inputs, in_order, node_of
+from components.backbone.pyramid import Pyramid
 from schemas.words import first_line
 
 PROBE_IMAGES = 4
@@ -31,26 +33,28 @@ class FoldedGraph:
 
     graph: graph_pb2.GraphDef
     images: str  # tensor
-    outputs: list[str]  # tensors: the vectors, and with a cut the activations
+    outputs: list[str]  # tensors: the vectors, and with a module in two parts the activations
+    several: bool  # whether the activations are a tuple
 
     def function(self, image_size: int) -> Callable:
         """`FrozenPass.call`."""
 
         @tf.function(input_signature=[_images_spec(image_size)], autograph=False)
         def call(batch):
-            tensors = tf.graph_util.import_graph_def(self.graph, {self.images: batch}, self.outputs, name="")
-            return (*tensors, None)[:2]
+            vectors, *rest = tf.graph_util.import_graph_def(self.graph, {self.images: batch}, self.outputs, name="")
+            return vectors, tuple(rest) if self.several else (*rest, None)[0]
 
         return call
 
 
 @dataclass(frozen=True)
 class FrozenPass:
-    """The vectors of images, and with a cut their activations at its boundary, in one pass."""
+    """The vectors of images, and with a module in two parts the activations between them, in one pass."""
 
-    call: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor | None]]
+    call: Callable[[tf.Tensor], tuple[tf.Tensor, Any]]
     """A `tf.function` of images, float32 [batch, size, size, 3], range [0, 1]. Returns vectors, float32
-    [batch, width], and activations, float32 [batch, *cut.shape], or None without a cut."""
+    [batch, width], and activations: of a cut float32 [batch, *cut.shape]; of a pyramid a tuple of its cached tensors;
+    without either None."""
     note: str  # one sentence for people on what was folded, or why nothing was
     graph: FoldedGraph | None = None
     """What `call` runs; None: nothing was folded, and it runs the module."""
@@ -152,29 +156,33 @@ def _folded(plain: tf.types.experimental.ConcreteFunction) -> tuple[FoldedGraph,
         raise _CannotFold("no batch normalisation follows a convolution")
     graph = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
     graph.node.extend(nodes[name] for name in in_order(nodes, outputs))
-    return FoldedGraph(graph, images, outputs), count
+    _, activations = plain.structured_outputs
+    return FoldedGraph(graph, images, outputs, isinstance(activations, tuple)), count
 
 
 def _largest_difference(got: tuple, expected: tuple) -> float:
     """Relative to each output's largest value; infinite where a value is no number."""
-    pairs = [(g, e) for g, e in zip(got, expected, strict=True) if e is not None]
+    flat = (tf.nest.flatten(tensors) for tensors in (got, expected))
+    pairs = [(g, e) for g, e in zip(*flat, strict=True) if e is not None]
     differences = [float(np.max(np.abs(g - e)) / np.max(np.abs(e))) for g, e in pairs]
     return max(difference if np.isfinite(difference) else np.inf for difference in differences)
 
 
-def build(module: Any, image_size: int, parts: Cut | None = None) -> FrozenPass:
+def build(module: Any, image_size: int, parts: Cut | Pyramid | None = None) -> FrozenPass:
     """The forward pass of `module` as its variables are now, folded where that gives the same values.
 
     Args:
       module: of `hub.load`; `module(images, training=False)` gives float32 [batch, width].
       image_size: height and width of the images, in pixels.
-      parts: `module` cut in two for images of that size; None for no activations.
+      parts: `module` in two parts for images of that size; None for no activations.
     """
 
     @tf.function(input_signature=[_images_spec(image_size)], autograph=False)
     def plain(images):
         if parts is None:
             return module(images, training=False), None
+        if isinstance(parts, Pyramid):
+            return parts.with_vectors(images)
         activations = parts.bottom(images)
         return parts.top(activations), activations
 

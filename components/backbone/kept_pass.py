@@ -38,19 +38,23 @@ def read(key: str, image_size: int) -> tuple[FrozenPass, dict[str, Any]] | None:
         return None
     size = struct.unpack("<Q", content[:8])[0]
     facts = json.loads(content[8 : 8 + size])
-    graph = FoldedGraph(graph_pb2.GraphDef.FromString(content[8 + size :]), facts.pop("images"), facts.pop("outputs"))
+    graph = FoldedGraph(
+        graph_pb2.GraphDef.FromString(content[8 + size :]), facts.pop("images"), facts.pop("outputs"), several=False
+    )
     return FrozenPass(graph.function(image_size), facts.pop("note"), graph), facts
 
 
 def write(key: str, run: FrozenPass, facts: dict[str, Any]) -> None:
-    """Keeps a pass that is folded, with facts about it that JSON can hold. A cache that is full or absent is no error.
+    """Keeps a pass that is folded and has no pyramid, with facts about it that JSON can hold.
+
+    A cache that is full or absent is no error.
 
     Args:
       key: of everything that the pass follows from.
       run: the pass.
       facts: whatever the caller needs beside it.
     """
-    if run.graph is None:
+    if run.graph is None or run.graph.several:
         return
     told = {**facts, "images": run.graph.images, "outputs": run.graph.outputs, "note": run.note}
     head = json.dumps(told).encode()

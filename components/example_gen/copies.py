@@ -1,6 +1,6 @@
 """Finds files with the same bytes once all photos have been read, whichever worker read them.
 
-- With two labels: it is unknown which is right, so none of the copies is used.
+- With two labels, or two masks: it is unknown which is right, so none of the copies is used.
 - With one label in several splits, which only a data set's own lists and groups can cause: the copies in the test split
   stay, or else those in the eval split. The others are not used, since a model must not be tested on what it learnt.
 - With one label in one split: all copies stay.
@@ -17,13 +17,25 @@ from typing import NamedTuple
 from components.example_gen.photo_folder import UnusedFile
 from schemas.words import and_more
 
-CONTRADICTORY_LABEL = "contradictory_label"
+CONTRADICTORY_LABEL, CONTRADICTORY_MASK = "contradictory_label", "contradictory_mask"
+CONTRADICTIONS = (CONTRADICTORY_LABEL, CONTRADICTORY_MASK)
 # Reasons for leaving out a file although nothing is wrong with the photo itself.
-REASONS = (CONTRADICTORY_LABEL, "duplicate_of_test", "duplicate_of_eval")
+REASONS = (*CONTRADICTIONS, "duplicate_of_test", "duplicate_of_eval")
 # Sums of photos' identities stay numbers of 64 bits, whatever Beam does with them.
 MODULUS = 2**61 - 1
 _HELD_BACK_MOST_FIRST = ("test", "eval", "train")
 _MOST_NAMED = 3
+
+
+class Key(NamedTuple):
+    """An accepted photo: SHA-256 of its bytes, its split and its label; for segmentation also its mask."""
+
+    content_hash: str
+    split: str
+    label: str
+    mask_hash: str = ""
+    mask_pixels: Sequence[Sequence[int]] = ()
+    """Pairs: id of a class in the mask, or 255, and its number of pixels; in the order of the ids."""
 
 
 class AcceptedPhoto(NamedTuple):
@@ -35,11 +47,18 @@ class AcceptedPhoto(NamedTuple):
     dataset: str
     file_name: str
     image_format: str
+    mask_hash: str = ""
+    mask_pixels: Sequence[Sequence[int]] = ()
+
+    @property
+    def key(self) -> Key:
+        return Key(self.content_hash, self.split, self.label, self.mask_hash, self.mask_pixels)
 
 
-def identity(content_hash: str, label: str, split: str) -> int:
-    """A number for a photo with its label and split. The sum over all photos, modulo MODULUS, identifies the set."""
-    return int(hashlib.sha256(f"{content_hash} {label} {split}".encode()).hexdigest(), 16) % MODULUS
+def identity(content_hash: str, label: str, split: str, mask_hash: str = "") -> int:
+    """A number for a photo with its label, split and mask. The sum over photos, modulo MODULUS, identifies the set."""
+    text = " ".join([content_hash, label, split, *filter(None, [mask_hash])])
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16) % MODULUS
 
 
 def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[AcceptedPhoto, UnusedFile]]:
@@ -48,11 +67,12 @@ def find_removals(read: Callable[[], Iterable[AcceptedPhoto]]) -> list[tuple[Acc
     Args:
       read: returns all photos. It is called twice, so that only content hashes and the affected photos are in memory.
     """
-    first: dict[str, tuple[str, str]] = {}
-    pairs: dict[tuple[str, str], tuple[str, str]] = {}
+    first: dict[str, tuple[str, ...]] = {}
+    pairs: dict[tuple[str, ...], tuple[str, ...]] = {}
     at_odds = set()
     for photo in read():
-        pair = pairs.setdefault((photo.label, photo.split), (photo.label, photo.split))
+        said = (photo.label, photo.split, photo.mask_hash)
+        pair = said if photo.mask_hash else pairs.setdefault(said, said)  # labels are few, masks are not
         if first.setdefault(photo.content_hash, pair) != pair:
             at_odds.add(photo.content_hash)
     by_content: dict[str, list[AcceptedPhoto]] = defaultdict(list)
@@ -69,11 +89,19 @@ def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhot
     first_of_label: dict[str, AcceptedPhoto] = {}
     for photo in copies:
         first_of_label.setdefault(photo.label, photo)
+    masks = {photo.mask_hash for photo in copies}
     kept_split = min({photo.split for photo in copies}, key=_HELD_BACK_MOST_FIRST.index)
     kept = next(photo for photo in copies if photo.split == kept_split)
     for photo in copies:
         if len(first_of_label) > 1:
             reason, said = CONTRADICTORY_LABEL, _contradiction(photo, first_of_label)
+        elif len(masks) > 1:
+            other = next(each for each in copies if each.mask_hash != photo.mask_hash)
+            reason = CONTRADICTORY_MASK
+            said = (
+                f"has another mask than the same photo, {_name(other, photo)}; none of them is used. Keep the right "
+                "one and delete the others."
+            )
         elif photo.split != kept_split:
             reason = f"duplicate_of_{kept_split}"
             said = f"is identical to the {kept_split} photo {_name(kept, photo)}."
@@ -105,7 +133,7 @@ def without_removed(facts: Iterable[str], removals: Iterable[tuple[AcceptedPhoto
     less: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for photo, _ in removals:
         group = (photo.dataset, photo.split, photo.label, photo.image_format)
-        less[group].append(identity(photo.content_hash, photo.label, photo.split))
+        less[group].append(identity(photo.content_hash, photo.label, photo.split, photo.mask_hash))
     kept = []
     for line in facts:
         group, (count, total) = json.loads(line)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import apache_beam as beam
@@ -22,12 +21,25 @@ from tfx.utils import proto_utils
 
 from components import progress
 from components.beam_records import runs_here, write_splits
-from components.example_gen import copies, layouts, tfds_source
+from components.example_gen import copies, layouts, mask_scan, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
-from components.example_gen.found_photos import OFFICIAL_SPLITS, Photo
+from components.example_gen.file_errors import READ_ERRORS, is_of_the_file
+from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderContents, Photo
+from components.example_gen.mask_classes import MaskClasses, classes_from_values
+from components.example_gen.masks import Mask, read_mask
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
-from components.example_gen.report import CONVERTED, FACTS, KEYS, PARTS, REJECTED, read_photos, write_report
+from components.example_gen.report import (
+    CONVERTED,
+    FACTS,
+    KEYS,
+    MASK_VALUES,
+    PARTS,
+    REJECTED,
+    read_lines,
+    read_photos,
+    write_report,
+)
 from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import remove_photos
 from schemas import features as f
@@ -58,16 +70,35 @@ def choose_split(content_hash: str, official_split: str, buckets: dict[str, int]
     raise AssertionError("a bucket lies within the sum of the shares")
 
 
-def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -> tf.train.Example:
-    """One example with every feature of `schemas/features.py`; `content_hash` is that of the original file."""
+def make_example(
+    found: Photo, read: ReadPhoto, content_hash: str, label: str, mask: Mask | None = None, classes: Sequence[str] = ()
+) -> tf.train.Example:
+    """One example with every feature of `schemas/features.py`.
+
+    Args:
+      found: the photo, and where it lies.
+      read: its bytes and facts.
+      content_hash: of the original file.
+      label: its class.
+      mask: for segmentation.
+      classes: names of the classes in the mask, in the order of their ids.
+    """
     facts = read.facts
 
-    def text(value: str) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")]))
+    def text(*values: str) -> tf.train.Feature:
+        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
 
     def number(value: int) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
+    of_mask = {}
+    if mask:
+        of_mask = {
+            f.MASK: tf.train.Feature(bytes_list=tf.train.BytesList(value=[mask.png])),
+            f.MASK_CLASSES: text(*classes),
+            f.MASK_HASH: text(mask.content_hash),
+        }
     return tf.train.Example(
         features=tf.train.Features(
             feature={
@@ -82,6 +113,7 @@ def make_example(found: Photo, read: ReadPhoto, content_hash: str, label: str) -
                 f.HEIGHT: number(facts.height),
                 f.CONTENT_HASH: text(content_hash),
                 f.PERCEPTUAL_HASH: text(facts.perceptual_hash),
+                **of_mask,
             }
         )
     )
@@ -109,22 +141,6 @@ def _sums(facts: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return photos, identity
 
 
-def _is_of_the_file(error: Exception) -> bool:
-    """Whether reading failed because of the file itself, and so would fail again tomorrow."""
-    of_the_file = (
-        errno.ENOENT,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.ENOTDIR,
-    )
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in of_the_file
-    return isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, fileio.NotFoundError))
-
-
 class _ReadFile(beam.DoFn):
     """Photo -> (Photo, bytes).
 
@@ -140,11 +156,13 @@ class _ReadFile(beam.DoFn):
             size = tf.io.gfile.stat(found.path).length
             with fileio.open(found.path, "rb") as file:
                 photo_bytes = read_file(file, size, self._settings.rules)
+            if found.mask:
+                found = replace(found, mask_bytes=mask_scan.read_mask_file(found, self._settings.rules))
         except PhotoRejected as rejected:
             yield _rejected(found, rejected, self._settings.label_from)
             return
-        except (OSError, tf.errors.OpError, fileio.NotFoundError) as error:
-            if not _is_of_the_file(error):
+        except READ_ERRORS as error:
+            if not is_of_the_file(error):
                 raise
             detail = f"{found.file_name} cannot be read: {on_one_line(error, most=None)}"
             yield _rejection(
@@ -166,8 +184,16 @@ class _ReadShard(beam.DoFn):
 class _ToExample(beam.DoFn):
     """Batch of (Photo, bytes) -> serialised examples, tagged with their splits, or rejections, in the same order."""
 
-    def __init__(self, settings: IngestSettings, buckets: dict[str, int], total: int):
+    def __init__(
+        self,
+        settings: IngestSettings,
+        buckets: dict[str, int],
+        total: int,
+        mask_classes: Mapping[str, MaskClasses],
+    ):
+        """`mask_classes`: data set -> what its masks hold; empty for classification."""
         self._settings, self._buckets, self._total = settings, buckets, total
+        self._mask_classes = mask_classes
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
@@ -178,33 +204,47 @@ class _ToExample(beam.DoFn):
         self._pool.shutdown()
 
     def process(self, batch: list[tuple[Photo, bytes]]) -> Iterable[Any]:
-        reads = self._pool.map(self._read, [file_bytes for _, file_bytes in batch])
+        reads = self._pool.map(self._read, *zip(*batch, strict=True))
         for (found, file_bytes), read in zip(batch, reads, strict=True):
             self._counter.add()
             if isinstance(read, PhotoRejected):
                 yield _rejected(found, read, self._settings.label_from)
             else:
-                yield from self._outputs(found, file_bytes, read)
+                yield from self._outputs(found, file_bytes, *read)
 
-    def _read(self, file_bytes: bytes) -> ReadPhoto | PhotoRejected:
+    def _read(self, found: Photo, file_bytes: bytes) -> tuple[ReadPhoto, Mask | None, Any] | PhotoRejected:
         try:
-            return read_photo(file_bytes, self._settings.rules)
+            read = read_photo(file_bytes, self._settings.rules)
+            return read, *self._mask(found, read)
         except PhotoRejected as rejected:
             return rejected
 
-    def _outputs(self, found: Photo, file_bytes: bytes, read: ReadPhoto) -> Iterable[Any]:
+    def _outputs(
+        self, found: Photo, file_bytes: bytes, read: ReadPhoto, mask: Mask | None, classes: Any
+    ) -> Iterable[Any]:
         label = _label(found, self._settings.label_from)
         # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
         content_hash = hashlib.sha256(file_bytes).hexdigest()
-        example = make_example(found, read, content_hash, label)
+        example = make_example(found, read, content_hash, label, mask, classes)
         split = choose_split(content_hash, found.official_split, self._buckets, found.group)
-        identity = copies.identity(content_hash, label, split)
+        mask_hash, pixels = (mask.content_hash, sorted(mask.pixels.items())) if mask else ("", [])
+        identity = copies.identity(content_hash, label, split, mask_hash)
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, read.facts.image_format), (1, identity)))
-        key = copies.AcceptedPhoto(content_hash, split, label, found.dataset, found.file_name, read.facts.image_format)
+        key = copies.AcceptedPhoto(
+            content_hash, split, label, found.dataset, found.file_name, read.facts.image_format, mask_hash, pixels
+        )
         yield beam.pvalue.TaggedOutput(KEYS, json.dumps(key))
         if read.converted:
             yield beam.pvalue.TaggedOutput(CONVERTED, read.facts.image_format)
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
+
+    def _mask(self, found: Photo, read: ReadPhoto) -> tuple[Mask | None, list[str]]:
+        """The mask of a photo, and the names of its classes; without masks nothing."""
+        classes = self._mask_classes.get(found.dataset)
+        if classes is None:
+            return None, []
+        mask = read_mask(found.mask_bytes, found.mask_name, classes, read.facts, self._settings.rules.max_pixels)
+        return mask, classes.names_of(mask.pixels)
 
 
 class ImageExampleGenExecutor(BaseExampleGenExecutor):
@@ -235,7 +275,10 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             found_by_dataset[dataset] = found
             photos += found.photos
             if found.layout == "tfds":
-                shards += tfds_source.list_shards(folder, dataset)
+                shards += tfds_source.list_shards(folder, dataset, settings.folder_rules.masks)
+        if settings.folder_rules.masks:
+            self._fill_in_mask_classes(found_by_dataset, settings, report_uri)
+        mask_classes = {name: found.mask_classes for name, found in found_by_dataset.items() if found.mask_classes}
 
         total = len(photos) + sum(shard.examples for shard in shards)
         with self._make_beam_pipeline() as pipeline:
@@ -253,7 +296,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "Flatten" >> beam.Flatten()
                 | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total)).with_outputs(
+                >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes)).with_outputs(
                     *buckets, REJECTED, FACTS, KEYS, CONVERTED
                 )
             )
@@ -274,3 +317,15 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
         write_report(report_uri, found_by_dataset, settings.label_from, removals)
+
+    def _fill_in_mask_classes(
+        self, found: Mapping[str, FolderContents], settings: IngestSettings, report_uri: str
+    ) -> None:
+        """Reads what the masks of data sets without a list of classes hold."""
+        for dataset, contents in found.items():
+            if contents.mask_classes is None:
+                prefix = os.path.join(report_uri, PARTS, f"{MASK_VALUES}-{dataset}")
+                with self._make_beam_pipeline() as pipeline:
+                    mask_scan.write_values(pipeline, contents.photos, settings.rules, prefix)
+                values = mask_scan.values_found(read_lines(prefix))
+                contents.mask_classes = classes_from_values(values, settings.sources[dataset])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from components.example_gen.mask_classes import MaskClasses
 from components.example_gen.photo_folder import SUCCESS_FILE, UnusedFile
 
 # What a data set says about a photo's split -> the splits among which the photo's hash chooses.
@@ -14,6 +16,12 @@ OFFICIAL_SPLITS = {
     "test": ("test",),
     "trainval": ("train", "eval"),
     "traintest": ("train", "test"),
+}
+# The splits that a data set gives -> what each of them is here; what is not given is drawn from train.
+_GIVEN_SPLITS = {
+    frozenset({"train", "eval", "test"}): {"train": "train", "eval": "eval", "test": "test"},
+    frozenset({"train", "test"}): {"train": "trainval", "test": "test"},
+    frozenset({"train", "eval"}): {"train": "traintest", "eval": "eval"},
 }
 
 
@@ -29,6 +37,8 @@ class FolderRules:
     group: str = ""
     """Which photos form a series and share a split: `folder` (the folder below the class), `prefix:SEPARATOR` (the file
     name up to the first separator) or `column:NAME` (a column of the table). Empty: every photo stands alone."""
+    masks: bool = False
+    """Whether each photo needs a mask; Oxford-IIIT Pets' trimaps are passed over without it."""
 
 
 DEFAULT_RULES = FolderRules()
@@ -46,6 +56,9 @@ class Photo:
     breed: str = ""
     official_split: str = ""  # a key of OFFICIAL_SPLITS
     group: str = ""  # photos of one group share a split; empty: the photo stands alone
+    mask: str = ""  # full path or URI of its mask; empty: there is none, or `mask_bytes` has it
+    mask_name: str = ""  # of its mask, relative to the data folder
+    mask_bytes: bytes = b""  # once read
 
 
 @dataclass
@@ -66,3 +79,22 @@ class FolderContents:
     """Splits that the data set defines: `train`, `eval` or `test` -> the folders or lists that define it."""
     own_output: list[str] = field(default_factory=list)
     """Folders that warmstart wrote. They are not read."""
+    mask_classes: MaskClasses | None = None
+    """What the masks hold; None: there are none, or only reading them tells."""
+
+
+def official_splits(given: Iterable[str]) -> dict[str, str]:
+    """Split that a data set defines -> its key in `OFFICIAL_SPLITS`; empty if it defines only one."""
+    return _GIVEN_SPLITS.get(frozenset(given), {})
+
+
+def series_of(rules: FolderRules, path: str, within: str) -> str:
+    """The series that a photo's path puts it in; empty for none. `within` is the folder of its class."""
+    folder, _, name = path.rpartition("/")
+    if rules.group == "folder" and folder != within:
+        below = folder[len(within) :].strip("/").split("/")[0]
+        return f"{within}/{below}"
+    if rules.group.startswith("prefix:"):
+        prefix, separator, _ = name.partition(rules.group.removeprefix("prefix:"))
+        return prefix if separator else ""
+    return ""

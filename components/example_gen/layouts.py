@@ -10,10 +10,11 @@ belongs to the layout itself (the Oxford annotations, markers such as `_SUCCESS`
 | `label_list`    | photos in any folders, and a table with file and label    | image_folder                  |
 | `kaggle_flat`   | `cat.0.jpg`, `dog.0.jpg`, or the same in `train/`         | cats_vs_dogs                  |
 | `oxford`        | `images/*.jpg`, `annotations/{list,trainval,test}.txt`    | oxford_iiit_pet               |
+| `image_masks`   | `images/`, `masks/`, or as in `mask_layouts.py`           | image_masks                   |
 | `tfds`          | `dataset_info.json`, or `<version>/dataset_info.json`     | cats_vs_dogs, oxford_iiit_pet |
 
 Each may lie in folders of its own (`PetImages/Cat`, `oxford_iiit_pet/images`); `tfds` may not. `structure.py` reads the
-folders of classes and splits, `label_lists.py` the tables.
+folders of classes and splits, `label_lists.py` the tables, `mask_layouts.py` which mask belongs to which photo.
 """
 
 import contextlib
@@ -22,10 +23,18 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from components.example_gen import label_lists
-from components.example_gen.found_photos import DEFAULT_RULES, FolderContents, FolderRules, Photo
+from components.example_gen import label_lists, mask_layouts
+from components.example_gen.found_photos import (
+    DEFAULT_RULES,
+    FolderContents,
+    FolderRules,
+    Photo,
+    official_splits,
+    series_of,
+)
+from components.example_gen.mask_classes import TRIMAPS
 from components.example_gen.photo_folder import (
     PhotoFolder,
     UnusedFile,
@@ -36,23 +45,17 @@ from components.example_gen.splits_by_name import split_of_path
 from components.example_gen.structure import NoClasses, Structure, read_structure
 from schemas.class_names import class_name, refuse_twins
 from schemas.errors import BadInput
-from schemas.features import DATASETS
+from schemas.features import DATASETS, MASK_DATASETS
 from schemas.words import and_more
 
 CLASS_FOLDERS, LABEL_LIST, KAGGLE_FLAT, OXFORD, TFDS = "class_folders", "label_list", "kaggle_flat", "oxford", "tfds"
 OXFORD_LISTS = ("list.txt", "trainval.txt", "test.txt")
-# The splits that a data set gives -> what each of them is here; what is not given is drawn from train.
-_GIVEN_SPLITS = {
-    frozenset({"train", "eval", "test"}): {"train": "train", "eval": "eval", "test": "test"},
-    frozenset({"train", "test"}): {"train": "trainval", "test": "test"},
-    frozenset({"train", "eval"}): {"train": "traintest", "eval": "eval"},
-}
-
 _EXPECTED = {
     "cats_vs_dogs": "folders cat/ and dog/ (or Cat/, cats/, ...), or files cat.0.jpg and dog.0.jpg, "
     "or the same in train/",
     "oxford_iiit_pet": "images/*.jpg with annotations/list.txt, trainval.txt and test.txt",
     "image_folder": "one folder of photos for each class, or a labels.csv with the columns file and label",
+    "image_masks": mask_layouts.EXPECTED,
 }
 _SPECIES_BY_FOLDER = {"cat": "cat", "cats": "cat", "dog": "dog", "dogs": "dog"}
 _KAGGLE_NAME = re.compile(r"(cat|dog)\.\d+\.jpe?g", re.IGNORECASE)
@@ -70,6 +73,8 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
     """
     if dataset not in DATASETS:
         raise BadInput(f"Unknown dataset {dataset!r}; expected one of {', '.join(DATASETS)}.")
+    if rules.masks and dataset not in MASK_DATASETS:
+        raise BadInput(f"{dataset} has no masks; expected one of {', '.join(MASK_DATASETS)}.")
     of_tables = rules.labels not in ("auto", "folders") or rules.group.startswith("column:")
     if of_tables and dataset != "image_folder":
         raise BadInput(
@@ -78,13 +83,14 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
         )
     folder = PhotoFolder(root, dataset, rules.success_file)
     if _is_tfds(folder):
-        return FolderContents(TFDS, [], [])
+        return FolderContents(TFDS, [], [], mask_classes=TRIMAPS if rules.masks else None)
     if not folder.candidates:
         raise _no_photo(folder)
     find = {
         "cats_vs_dogs": _find_cats_vs_dogs,
         "oxford_iiit_pet": _find_oxford,
         "image_folder": _find_image_folder,
+        "image_masks": mask_layouts.find_image_masks,
     }[dataset]
     found = find(folder, rules)
     if not found.photos:
@@ -109,6 +115,8 @@ def guess_dataset(root: str) -> str:
         with contextlib.suppress(BadInput):
             if _is_tfds(folder):
                 return dataset
+    if mask_layouts.looks_like_masks(folder):
+        return "image_masks"
     species = any(
         any(map(_is_species, folders)) or _KAGGLE_NAME.fullmatch(name)
         for folders, name in (split_path(entry.path) for entry in folder.candidates)
@@ -143,7 +151,7 @@ def _wrong_layout(folder: PhotoFolder, hint: str = "") -> BadInput:
     )
 
 
-def _photo(folder: PhotoFolder, path: str, label: str, **more: str) -> Photo:
+def _photo(folder: PhotoFolder, path: str, label: str, **more: Any) -> Photo:
     return Photo(folder.full_path(path), path, folder.dataset, label, **more)
 
 
@@ -205,14 +213,14 @@ def _find_kaggle_flat(folder: PhotoFolder, rules: FolderRules) -> FolderContents
             f"{folder.root} holds photos such as cat.0.jpg in {and_more(sorted(splits), 3)}, and none in a folder to "
             "learn from; expected such in train/"
         )
-    official = _official(given)
+    official = official_splits(given)
     photos = []
     for entry in folder.candidates:
         within = entry.path.rpartition("/")[0]
         if entry.path in named:
             species = named[entry.path][1].lower()
             split = official.get(splits[within] or "train", "")
-            group = _group(rules, entry.path, within)
+            group = series_of(rules, entry.path, within)
             photos.append(_photo(folder, entry.path, species, species=species, official_split=split, group=group))
         elif within in splits:
             folder.reject(entry.path, "unlabelled", "is not named like cat.0.jpg or dog.0.jpg.")
@@ -296,12 +304,12 @@ def _find_by_table(folder: PhotoFolder, table: label_lists.LabelList, rules: Fol
     """The classes come from a table; photos that it does not list have no label."""
     splits = table.splits if len(set(table.splits.values())) > 1 else label_lists.read_splits(folder)
     given = {*splits.values(), "train"} if splits else set()
-    official = _official(given)
+    official = official_splits(given)
     photos = []
     for entry in folder.candidates:
         if label := table.labels.get(entry.path):
             within = entry.path.rpartition("/")[0]
-            group = table.groups.get(entry.path) or _group(rules, entry.path, within)
+            group = table.groups.get(entry.path) or series_of(rules, entry.path, within)
             split = official.get(splits.get(entry.path, "train"), "")
             photos.append(_photo(folder, entry.path, label, official_split=split, group=group))
         else:
@@ -348,7 +356,7 @@ def _find_class_folders(
             if entry.path not in placed:
                 folder.leave_out(entry.path, other.reason, other.detail)
     lists = {} if given or rules.labels == "folders" else label_lists.read_splits(folder)
-    official = _official([*given, *lists.values(), *(["train"] if lists else [])])
+    official = official_splits([*given, *lists.values(), *(["train"] if lists else [])])
     left_out = {file.file_name for file in folder.left_out}
     photos = []
     for entry in folder.candidates:
@@ -356,7 +364,7 @@ def _find_class_folders(
         if place and place.name in labels:
             label = labels[place.name]
             split = official.get(place.split or lists.get(entry.path, "train"), "")
-            group = (table.groups.get(entry.path) if table else "") or _group(rules, entry.path, place.within[:-1])
+            group = (table.groups.get(entry.path) if table else "") or series_of(rules, entry.path, place.within[:-1])
             species = label if species_by_folder else ""
             photos.append(_photo(folder, entry.path, label, species=species, official_split=split, group=group))
         elif place:
@@ -380,28 +388,11 @@ class _Place(NamedTuple):
     within: str  # path of the class folder
 
 
-def _official(given: Iterable[str]) -> dict[str, str]:
-    """Split that a data set defines -> its key in `OFFICIAL_SPLITS`; empty if it defines only one."""
-    return _GIVEN_SPLITS.get(frozenset(given), {})
-
-
 def _meant_for(file: UnusedFile, class_folders: Mapping[str, str]) -> str:
     """The class of the folder that a rejected file is in; empty outside class folders."""
     parts = file.file_name.split("/")
     above = ("/".join(parts[:i]) + "/" for i in range(1, len(parts)))
     return file.label or next((class_folders[path] for path in above if path in class_folders), "")
-
-
-def _group(rules: FolderRules, path: str, within: str) -> str:
-    """The series that a photo's path puts it in; empty for none. `within` is the folder of its class."""
-    folder, _, name = path.rpartition("/")
-    if rules.group == "folder" and folder != within:
-        below = folder[len(within) :].strip("/").split("/")[0]
-        return f"{within}/{below}"
-    if rules.group.startswith("prefix:"):
-        prefix, separator, _ = name.partition(rules.group.removeprefix("prefix:"))
-        return prefix if separator else ""
-    return ""
 
 
 def _looks_like_oxford(folder: PhotoFolder, prefix: str) -> bool:
@@ -439,7 +430,7 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
             folder.reject(entry.path, "not_listed", "is not listed in list.txt, trainval.txt or test.txt.")
         else:
             breed, species, split = listed[name]
-            group = _group(rules, entry.path, "/".join(folders))
+            group = series_of(rules, entry.path, "/".join(folders))
             facts = {"species": species, "breed": breed, "official_split": split, "group": group}
             photos.append(_photo(folder, entry.path, breed, **facts))
     there = {photo.file_name.lower() for photo in photos} | {r.file_name.lower() for r in folder.rejected}
@@ -448,7 +439,10 @@ def _find_oxford(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
             folder.reject(
                 f"{prefix}images/{name}.jpg", "missing", "is listed but missing from images/.", of_photo.breed
             )
+    if rules.masks:
+        photos = mask_layouts.with_trimaps(folder, prefix, photos)
     found = _found(folder, OXFORD, photos, sorted({of_photo.breed for of_photo in listed.values()}))
+    found.mask_classes = TRIMAPS if rules.masks else None
     found.splits = {"train": ["annotations/trainval.txt"], "test": ["annotations/test.txt"]}
     return found
 

@@ -22,6 +22,7 @@ _CALLED = {
     "unlabelled": ("photo without a label", "photos without a label"),
     "beside_splits": ("photo outside the splits", "photos outside the splits"),
     "copy": ("file in a copied folder", "files in copied folders"),
+    "beside_masks": ("picture beside photos and masks", "pictures beside photos and masks"),
 }
 _DRAWN = "drawn by content hash"
 _MOST_CLASSES = 5
@@ -54,15 +55,23 @@ class Overview:
     """Number of series."""
     never_learnt: tuple[str, ...]
     """Classes without a photo that may go to the train split."""
+    masks: bool = False
+    """Whether the photos have masks, which give the classes."""
+    mask_classes: tuple[str, ...] | None = None
+    """Classes of the pixels, in the order of their ids; None if there are no masks, or only reading them tells."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        return asdict(self)
+        of_masks = () if self.masks else ("masks", "mask_classes")
+        return {name: value for name, value in asdict(self).items() if name not in of_masks}
 
     def lines(self) -> list[str]:
         """For people: a line for the classes, the splits, and each kind of file that is not read."""
         if self.classes is None:
-            return [f"{self.folder} was prepared by TensorFlow Datasets ({self.dataset})"]
+            masks = ", with masks" if self.masks else ""
+            return [f"{self.folder} was prepared by TensorFlow Datasets ({self.dataset}){masks}"]
+        if self.masks:
+            return [f"{self.folder}: {self.photos:,} photos with masks{self._of_pixels()}", *self._further_lines()]
         commonest = sorted(self.classes.items(), key=lambda item: (-item[1], item[0]))
         counts = and_more([f"{label} {count:,}" for label, count in commonest], _MOST_CLASSES)
         classes = f"{len(self.classes)} {'class' if len(self.classes) == 1 else 'classes'}"
@@ -70,6 +79,18 @@ class Overview:
         lines = [f"{self.folder}: {self.photos:,} photos of {classes}{by} ({counts})"]
         if empty := [label for label, count in commonest if not count]:
             lines.append(f"  without photos: {and_more(empty, _MOST_CLASSES)}")
+        return lines + self._further_lines()
+
+    def _of_pixels(self) -> str:
+        if self.mask_classes is None:
+            return ", whose values give the classes"
+        classes = f"{len(self.mask_classes)} {'class' if len(self.mask_classes) == 1 else 'classes'}"
+        by = "" if self.labels_from in ("folders", "masks") else f", by {self.labels_from}"
+        return f" of {classes}{by} ({and_more(self.mask_classes, _MOST_CLASSES)})"
+
+    def _further_lines(self) -> list[str]:
+        """Lines for the splits, and for each kind of file that is not read."""
+        lines = []
         if set(self.splits.values()) != {_DRAWN}:
             lines.append("  splits: " + "; ".join(f"{split} {where}" for split, where in self.splits.items()))
         if self.groups:
@@ -89,7 +110,9 @@ def called(reason: str, count: int) -> str:
     return f"{count:,} {_CALLED[reason][count != 1]}"
 
 
-def make_overview(folder: str, dataset: str, found: FolderContents, label_from: str = "label") -> Overview:
+def make_overview(
+    folder: str, dataset: str, found: FolderContents, label_from: str = "label", masks: bool = False
+) -> Overview:
     """Sums up the result of `find_photos`.
 
     Args:
@@ -97,6 +120,7 @@ def make_overview(folder: str, dataset: str, found: FolderContents, label_from: 
       dataset: one of `DATASETS`.
       found: from `find_photos`.
       label_from: `label` or `species`.
+      masks: whether the photos have masks.
     """
     by_species = label_from == "species"
     counts = Counter(photo.species if by_species else photo.label for photo in found.photos)
@@ -120,7 +144,9 @@ def make_overview(folder: str, dataset: str, found: FolderContents, label_from: 
         {file.reason: file.file_name for file in reversed([*found.rejected, *found.left_out])},
         tuple(found.own_output),
         len({photo.group for photo in found.photos if photo.group}),
-        tuple(sorted(set(counts) - learnt)),
+        () if masks else tuple(sorted(set(counts) - learnt)),
+        masks,
+        found.mask_classes.names if found.mask_classes else None,
     )
 
 

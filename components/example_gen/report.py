@@ -8,12 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfx.dsl.io import fileio
 
-from components.example_gen.copies import AcceptedPhoto, without_removed
+from components.example_gen.copies import AcceptedPhoto, Key, without_removed
 from components.example_gen.found_photos import FolderContents
+from components.example_gen.mask_counts import count_masks
 from components.example_gen.photo_folder import UnusedFile
 from schemas import features as f
 
@@ -21,16 +22,10 @@ REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
-# What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format.
+# What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format, of
+# MASK_VALUES the values of a mask and the number of masks with just these.
 PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
-
-
-class Key(NamedTuple):
-    """An accepted photo: SHA-256 of its bytes, its split and its label."""
-
-    content_hash: str
-    split: str
-    label: str
+MASK_VALUES = "mask_values"
 
 
 def write_report(
@@ -62,6 +57,7 @@ def write_report(
     accepted: Counter[str] = sum(by_split.values(), Counter())
     lost = Counter(line["label"] for line in rejected if line["label"])
     classes = {label for one in found.values() for label in _classes(one, label_from)} | set(accepted) | set(lost)
+    classes.discard("")  # of photos with masks
     report = {
         "layouts": {dataset: one.layout for dataset, one in found.items()},
         "accepted": sum(by_format.values()),
@@ -78,7 +74,10 @@ def write_report(
         "left_out": _counted(left_out),
     }
     gone = {photo[:3] for photo, _ in removals}
-    keys = sorted(Key(*photo[:3]) for photo in read_photos(report_uri) if photo[:3] not in gone)
+    keys = sorted(photo.key for photo in read_photos(report_uri) if photo[:3] not in gone)
+    for one in found.values():
+        if one.mask_classes:
+            report["masks"] = count_masks(keys, one.mask_classes.names, one.mask_classes.notes)
     write_counts(report_uri, report, rejected, keys, left_out)
     fileio.rmtree(parts)
 
@@ -86,6 +85,11 @@ def write_report(
 def read_photos(report_uri: str) -> Iterable[AcceptedPhoto]:
     """The photos that the workers accepted; only before `write_report`, which deletes the workers' files."""
     return (AcceptedPhoto(*json.loads(line)) for line in _lines(os.path.join(report_uri, PARTS), KEYS))
+
+
+def read_lines(prefix: str) -> Iterable[str]:
+    """The lines of the workers' files whose paths begin with `prefix`."""
+    return _lines(os.path.dirname(prefix), os.path.basename(prefix))
 
 
 def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:
@@ -120,7 +124,8 @@ def write_counts(
 ) -> None:
     """Writes the files of an ingest report artifact to `report_uri`."""
     fileio.makedirs(report_uri)
-    for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, keys)):
+    kept = (key if key.mask_hash else key[:3] for key in keys)
+    for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, kept)):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
             for line in lines:
                 file.write(json.dumps(line, sort_keys=True) + "\n")

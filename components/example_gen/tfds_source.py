@@ -6,6 +6,8 @@ Prepared folders contain `dataset_info.json`, `features.json` and the shards. Ke
 |-------------------|---------------------------------------------|-------------------------------|
 | `cats_vs_dogs`    | `image`, `image/filename`, `label`          | `train`                       |
 | `oxford_iiit_pet` | `image`, `file_name`, `label`, `species`    | `train` (trainval) and `test` |
+
+With masks, `segmentation_mask` of `oxford_iiit_pet` as well: the bytes of the trimap's PNG.
 """
 
 import functools
@@ -25,6 +27,7 @@ _KEYS = {
     "cats_vs_dogs": ("image", "image/filename", "label"),
     "oxford_iiit_pet": ("image", "file_name", "label", "species"),
 }
+_MASK_KEY = "segmentation_mask"
 _HOSTS = {
     "cats_vs_dogs": "https://download.microsoft.com",
     "oxford_iiit_pet": "https://thor.robots.ox.ac.uk",
@@ -45,6 +48,15 @@ class Shard:
     split: str
     index: int
     examples: int
+    masks: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return _keys(self.dataset, self.masks)
+
+
+def _keys(dataset: str, masks: bool) -> tuple[str, ...]:
+    return (*_KEYS[dataset], _MASK_KEY) if masks else _KEYS[dataset]
 
 
 def resolve_tfds(spec: str, data_dir: str | None) -> str:
@@ -79,12 +91,13 @@ def resolve_tfds(spec: str, data_dir: str | None) -> str:
     return str(builder.data_path)
 
 
-def list_shards(folder: str, dataset: str) -> list[Shard]:
+def list_shards(folder: str, dataset: str, masks: bool = False) -> list[Shard]:
     """The shards of a prepared folder.
 
     Args:
       folder: the folder with `dataset_info.json`, or the one above it, of which the newest version is used.
       dataset: `cats_vs_dogs` or `oxford_iiit_pet`.
+      masks: whether to read the masks too, which only `oxford_iiit_pet` has.
 
     Raises:
       BadInput: the folder is not prepared, or holds another data set.
@@ -96,11 +109,11 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
             f"{folder} holds {builder.name!r} from TensorFlow Datasets, expected {dataset!r}; check the path and the "
             "dataset in the configuration."
         )
-    missing = [key for key in _KEYS[dataset] if key not in builder.info.features]
+    missing = [key for key in _keys(dataset, masks) if key not in builder.info.features]
     if missing:
         raise BadInput(f"{folder} lacks {', '.join(missing)}; prepare {dataset} again with TensorFlow Datasets.")
     shards = [
-        Shard(folder, dataset, split, index, examples)
+        Shard(folder, dataset, split, index, examples, masks)
         for split in _OFFICIAL_SPLITS[dataset]
         if split in builder.info.splits
         for index, examples in enumerate(builder.info.splits[split].shard_lengths)
@@ -111,7 +124,7 @@ def list_shards(folder: str, dataset: str) -> list[Shard]:
 
 
 def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
-    """Each photo of one shard, in order, with the bytes of its file as stored (not decoded).
+    """Each photo of one shard, in order, with the bytes of its file as stored (not decoded), and those of its mask.
 
     Raises:
       BadInput: the shard is missing or damaged.
@@ -122,7 +135,8 @@ def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
     builder = _builder(shard.folder)
     features = builder.info.features
     decoders = tfds.decode.PartialDecoding(
-        dict.fromkeys(_KEYS[shard.dataset], True), decoders={"image": tfds.decode.SkipDecoding()}
+        dict.fromkeys(shard.keys, True),
+        decoders={key: tfds.decode.SkipDecoding() for key in ("image", _MASK_KEY) if key in shard.keys},
     )
     path = str(builder.info.splits[shard.split].filepaths[shard.index])
     name_key = _KEYS[shard.dataset][1]
@@ -143,6 +157,8 @@ def read_shard(shard: Shard) -> Iterator[tuple[Photo, bytes]]:
                 species=features["species"].int2str(example["species"]).lower() if oxford else label,
                 breed=label if oxford else "",
                 official_split=_OFFICIAL_SPLITS[shard.dataset][shard.split],
+                mask_name=_MASK_KEY if shard.masks else "",
+                mask_bytes=example[_MASK_KEY] if shard.masks else b"",
             )
             yield photo, example["image"]
     except (tf.errors.OpError, OSError) as error:

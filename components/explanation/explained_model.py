@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 # The graph without function calls, of which a cut is two parts.
-from components.backbone.cut import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
+from components.backbone.flat_graph import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
 from components.transform import image_ops
 from schemas.errors import BadInput
 from schemas.features import IMAGE

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,19 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components import progress
 from components.backbone import feature_vector, freezing, frozen_pass, kept_pass
-from components.backbone.cut import CannotCut, cut
+from components.backbone.cut import Cut, cut
+from components.backbone.flat_graph import CannotCut
+from components.backbone.pyramid import Pyramid, usable_pyramid
 from components.backbone.unfreezing import Unfreezing
 from components.beam_records import read_splits, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
+from components.feature_vector_gen.kept import Kept, KeptActivations, KeptTaps, NothingKept
 from components.feature_vector_gen.store import VectorStore
-from components.records import text
-from components.transform.augmentation import Augmentation, augment, seeds_for
+from components.feature_vector_gen.views import Views
+from components.records import count_records, split_files, text
 from components.transform.graph import load_transform
+from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
-from schemas.errors import BadInput
 
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
@@ -43,71 +46,66 @@ _COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
 
 @dataclass(frozen=True)
 class _Pass:
-    """The frozen backbone, ready to run. `cut_note` says where it is cut, or why it is not."""
+    """The frozen backbone, ready to run. `cut_note` says what is kept beside the vectors, or why nothing is."""
 
     run: frozen_pass.FrozenPass
-    boundary: str  # empty: it is not cut
-    shape: tuple[int, ...]  # of one photo's activations there
+    kept: Kept
     cut_note: str
     width: int
 
 
 @functools.lru_cache(maxsize=1)
-def _load_pass(module_path: str, image_size: int, unfreezing: Unfreezing | None, key: str = "") -> _Pass:
+def _load_pass(
+    module_path: str,
+    image_size: int,
+    unfreezing: Unfreezing | None,
+    strides: tuple[int, ...] | None = None,
+    key: str = "",
+) -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
     Args:
       module_path: folder of the SavedModel.
       image_size: side of the images, pixels.
-      unfreezing: of the strategy `top`; None: no cut.
-      key: of everything that the pass follows from; it is kept under it. Empty: it is not kept.
+      unfreezing: of the strategy `top`; None: nothing is kept for fine-tuning.
+      strides: of the taps to keep for a decoder; None: there is no decoder, and activations at the freeze boundary are
+        kept instead; empty: there is one, but nothing is kept.
+      key: of everything that the pass follows from, under which it is found next time; empty: it is not.
     """
-    if key and (kept := kept_pass.read(key, image_size)):
-        run, facts = kept
-        return _Pass(run, facts["boundary"], tuple(facts["shape"]), facts["cut_note"], facts["width"])
+    kept: Kept
+    if key and strides is None and (found := kept_pass.read(key, image_size)):
+        run, facts = found
+        kept = KeptActivations(facts["boundary"], tuple(facts["shape"])) if facts["boundary"] else NothingKept()
+        return _Pass(run, kept, facts["cut_note"], facts["width"])
     module = feature_vector.load(module_path, image_size)
-    backbone_cut, note = None, "no activations are kept"
+    learning: list[str] = []
     if unfreezing is not None:
         every = [v.name for v in module.variables]
         learning = freezing.learning_variables(
             [v.name for v in module.trainable_variables], every, "top", **unfreezing.model_dump()
         )
+    parts: Cut | Pyramid | None = None
+    kept = NothingKept()
+    note = "no activations are kept"
+    if strides:
+        parts = usable_pyramid(module, module_path, image_size, strides, later_learning=learning)
+        kept = KeptTaps(parts)
+        cells = ", ".join(f"{tap.stride} px: {'x'.join(map(str, tap.narrow_shape))}" for tap in parts.taps)
+        note = f"taps of strides {cells}; {kept.size('train') / 1000:.0f} kB per photo"
+    elif strides is None and learning:
         try:
-            backbone_cut = cut(module, learning, image_size)
-            note = f"cut at {backbone_cut.place}, {'x'.join(map(str, backbone_cut.shape))} values per photo"
+            parts = cut(module, learning, image_size)
+            kept = KeptActivations(parts.boundary, parts.shape)
+            note = f"cut at {parts.place}, {'x'.join(map(str, parts.shape))} values per photo"
         except CannotCut as reason:
             note = f"no activations are kept: {reason}"
-    run = frozen_pass.build(module, image_size, backbone_cut)
+    run = frozen_pass.build(module, image_size, parts)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
-    boundary, shape = (backbone_cut.boundary, backbone_cut.shape) if backbone_cut else ("", ())
-    found = _Pass(run, boundary, shape, note, vectors.shape[1])
-    if key:
-        kept_pass.write(key, run, {name: value for name, value in vars(found).items() if name != "run"})
-    return found
-
-
-def _precision(split: str) -> type[np.floating]:
-    """The precision of activations: float16 suffices for training, but evaluation uses the precision of serving."""
-    return np.float16 if split == "train" else np.float32
-
-
-@dataclass(frozen=True)
-class _Views:
-    """The augmented copies of each training photo: their number, their changes, and the seed of the run."""
-
-    count: int
-    seed: int
-    changes: Augmentation
-
-    @classmethod
-    def of(cls, views: int, seed: int, **changes: Any) -> "_Views":
-        return cls(views, seed, Augmentation(**changes))
-
-    @property
-    def address(self) -> str:
-        """Identifies the look of the copies, independent of their number."""
-        decides = json.dumps({**asdict(self.changes), "seed": self.seed}, sort_keys=True)
-        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+    width = vectors.shape[1]
+    if key and strides is None:
+        boundary, shape = (parts.boundary, parts.shape) if isinstance(parts, Cut) else ("", ())
+        kept_pass.write(key, run, {"boundary": boundary, "shape": shape, "cut_note": note, "width": width})
+    return _Pass(run, kept, note, width)
 
 
 class _Vectors(beam.DoFn):
@@ -116,12 +114,21 @@ class _Vectors(beam.DoFn):
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[str, int, Unfreezing | None, str],
-        views: _Views | None,
+        backbone: tuple[Any, ...],
+        views: Views | None,
         store: str,
+        mask_size: int = 0,
     ):
+        """
+        Args:
+          transform_graph_uri: of TFX Transform.
+          backbone: arguments of `_load_pass`.
+          views: of training photos; None: the photos alone.
+          store: folder; empty: every vector is computed.
+          mask_size: side of the masks to keep, pixels; 0: there are no masks.
+        """
         self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
-        self._views, self._store_folder = views, store
+        self._views, self._store_folder, self._mask_size = views, store, mask_size
 
     def setup(self):
         transform = load_transform(self._transform_graph_uri)
@@ -129,13 +136,9 @@ class _Vectors(beam.DoFn):
         self._pass = _load_pass(*self._backbone)
         self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._store_of_views = None
-        if views := self._views:
-            self._augment = tf.function(
-                lambda images, seeds: augment(images, seeds, views.changes), reduce_retracing=True
-            )
-            if self._store_folder:
-                # A store of their own: the photos themselves stay known when the augmentation changes.
-                self._store_of_views = VectorStore(f"{self._store_folder}-views-{views.address}")
+        if self._views and self._store_folder:
+            # A store of their own: the photos themselves stay known when the augmentation changes.
+            self._store_of_views = VectorStore(f"{self._store_folder}-views-{self._views.address}")
         self._counter = progress.Counter("photos through the backbone")
         self._computed = beam.metrics.Metrics.counter("vectors", _COMPUTED)
         self._reused = beam.metrics.Metrics.counter("vectors", _REUSED)
@@ -148,12 +151,15 @@ class _Vectors(beam.DoFn):
         splits = [split for split, _ in batch]
         for example in examples:
             del example.features.feature[f.IMAGE]
+        masks = self._masks(examples)
         # The views of a photo share its decoding.
         images = functools.cache(lambda rows: self._images(tf.constant([photos[i] for i in rows])))
         for view in range((self._views.count if self._views else 0) + 1):
             rows = [i for i, split in enumerate(splits) if view == 0 or split == "train"]
-            for i, value in zip(rows, self._values(images, hashes, splits, rows, view), strict=True):
-                yield beam.pvalue.TaggedOutput(splits[i], self._record(examples[i], view, value))
+            values = self._values(images, hashes, splits, rows, view)
+            moved = self._moved(masks, hashes, rows, view)
+            for i, value, mask in zip(rows, values, moved, strict=True):
+                yield beam.pvalue.TaggedOutput(splits[i], self._record(examples[i], view, value, mask))
         self._counter.add(len(batch))
 
     def _values(
@@ -175,11 +181,10 @@ class _Vectors(beam.DoFn):
         self._computed.inc(len(missing))
         if missing:
             images = decoded(tuple(missing))
-            if self._views and view:
-                seeds = seeds_for(tf.constant([hashes[i] for i in missing]), view, self._views.seed)
-                images = self._augment(images, seeds)
+            if self._views:
+                images = self._views.of_images(images, [hashes[i] for i in missing], view)
             vectors, activations = self._pass.run.call(images)
-            kept = self._kept(activations, [splits[i] for i in missing])
+            kept = self._pass.kept.values(activations, [splits[i] for i in missing])
             brightness = tf.reduce_mean(images, axis=[1, 2, 3])
             numbers = np.column_stack([vectors.numpy(), brightness.numpy()])
             for i, own, rest in zip(missing, numbers, kept, strict=True):
@@ -188,25 +193,27 @@ class _Vectors(beam.DoFn):
                     store.put(hashes[i], view, values[i])
         return [values[i] for i in rows]
 
-    def _kept(self, activations: tf.Tensor | None, splits: list[str]) -> list[bytes]:
-        """The activations of each photo as they are kept; empty without a cut."""
-        if activations is None:
-            return [b""] * len(splits)
-        halves = tf.cast(activations, tf.float16).numpy()
-        if not np.isfinite(halves).all():
-            raise BadInput(
-                "the activations at the freeze boundary exceed float16's range (65504); set "
-                "training.fine_tuning.from_activations=false"
-            )
-        kept = {np.float16: halves, np.float32: activations.numpy()}
-        return [kept[_precision(split)][i].tobytes() for i, split in enumerate(splits)]
-
     def _size(self, split: str) -> int:
         """Bytes of an entry."""
-        values = int(np.prod(self._pass.shape)) if self._pass.boundary else 0
-        return 4 * (self._pass.width + 1) + np.dtype(_precision(split)).itemsize * values
+        return 4 * (self._pass.width + 1) + self._pass.kept.size(split)
 
-    def _record(self, example: tf.train.Example, view: int, value: bytes) -> bytes:
+    def _masks(self, examples: list[tf.train.Example]) -> tf.Tensor | None:
+        """The masks at the model's size, uint8 [batch, size, size]; they are taken out of the examples."""
+        if not self._mask_size:
+            return None
+        pngs = [example.features.feature.pop(f.MASK).bytes_list.value[0] for example in examples]
+        return masks_to_ids(tf.constant(pngs), self._mask_size)
+
+    def _moved(self, masks: tf.Tensor | None, hashes: list[str], rows: list[int], view: int) -> list[bytes]:
+        """The bytes of each row's mask, moved as its view is; empty without masks."""
+        if masks is None or not rows:
+            return [b""] * len(rows)
+        ids = tf.gather(masks, rows)
+        if self._views:
+            ids = self._views.of_masks(ids, [hashes[i] for i in rows], view)
+        return [mask.tobytes() for mask in ids.numpy()]
+
+    def _record(self, example: tf.train.Example, view: int, value: bytes, mask: bytes) -> bytes:
         number_bytes = 4 * (self._pass.width + 1)
         numbers = np.frombuffer(value[:number_bytes], np.float32)
         example = tf.train.Example.FromString(example.SerializeToString())
@@ -214,10 +221,39 @@ class _Vectors(beam.DoFn):
         feature[f.FEATURE_VECTOR].float_list.value.extend(numbers[:-1])
         feature[f.BRIGHTNESS].float_list.value.append(numbers[-1])
         feature[f.VIEW].int64_list.value.append(view)
-        if self._pass.boundary:
-            feature[f.ACTIVATIONS].bytes_list.value.append(value[number_bytes:])
-            feature[f.BOUNDARY].bytes_list.value.append(self._pass.boundary.encode())
+        self._pass.kept.add(example, value[number_bytes:])
+        if mask:
+            feature[f.MASK_IDS].bytes_list.value.append(mask)
         return example.SerializeToString(deterministic=True)
+
+
+def _affordable(
+    decoder: dict[str, Any], wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
+) -> tuple[tuple[int, ...], str]:
+    """The strides of the taps to keep, none if they would take too much space; and the end of a sentence on the space.
+
+    The space is told before anything is computed.
+
+    Args:
+      decoder: see `FeatureVectorGen`.
+      wanted: the first arguments of `_load_pass`.
+      examples: photos.
+      views: of the training photos.
+      stored: whether the taps are kept in a store too.
+    """
+    strides, budget = tuple(decoder["strides"]), decoder["cache_gigabytes"]
+    kept = _load_pass(*wanted, strides).kept
+    copies = {"train": 1 + (views.count if views else 0), "eval": 1}
+    photos = {split: count_records(split_files(examples, split)) for split in copies}
+    rows = sum(photos[split] * number for split, number in copies.items())
+    gigabytes = rows * kept.size("train") * (2 if stored else 1) / 1e9
+    needs = f"the taps of {sum(photos.values()):,} photos take {gigabytes:.2f} GB"
+    within = f"training.decoder.cache_gigabytes ({budget:g})"
+    if gigabytes <= budget:
+        logging.info("%s of disk, within %s", needs, within)
+        return strides, f"; {needs} of disk{', in the store too' if stored else ''}"
+    logging.warning("%s, more than %s: each training step computes them instead", needs, within)
+    return (), f": {needs}, more than {within}, so each training step computes them"
 
 
 @component(use_beam=True)
@@ -234,6 +270,7 @@ def FeatureVectorGen(
     code: Parameter[str],
     unfreeze: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
+    decoder: Parameter[dict[str, Any]] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Runs the frozen backbone over every split once; vectors of photos seen before are looked up.
@@ -244,7 +281,8 @@ def FeatureVectorGen(
       schema: from DataGate; it is not read, but makes this step wait for the gate.
       feature_vectors: the same examples without `image` and with `feature_vector`, float32 [width], `brightness` and
         `view`. If the backbone can be cut, also with `boundary` and `activations`, the bytes of float16 values in the
-        split train and of float32 values in the others. `pass.json` next to the splits describes the pass.
+        split train and of float32 values in the others. For a decoder instead `mask_ids` without `mask` and, in the
+        splits train and eval, `tap_names` and `taps`. `pass.json` next to the splits describes the pass.
       backbone: handle of an image feature vector (`components.backbone.registry`).
       backbone_fingerprint: of the backbone's content; part of the cache key.
       image_size: side of the images that Transform makes, pixels.
@@ -252,7 +290,9 @@ def FeatureVectorGen(
       store: folder of vectors by content hash; empty to compute every vector.
       code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
       unfreeze: `Unfreezing` without None values; None to keep no activations.
-      augmentation: fields of `Augmentation`, `views` and `seed`; None for no augmented views.
+      augmentation: arguments of `Views.of`; None for no augmented views.
+      decoder: `strides` of what a decoder reads, and `cache_gigabytes`: taps that would take more space are not kept,
+        and each training step computes them. None for classification.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -261,11 +301,21 @@ def FeatureVectorGen(
     del schema
     module_path = str(feature_vector.resolve(backbone))
     unfreezing = None if unfreeze is None else Unfreezing(**unfreeze)
-    views = None if augmentation is None else _Views.of(**augmentation)
-    key = hashlib.sha256(json.dumps([backbone_fingerprint, image_size, unfreeze, code]).encode()).hexdigest()
-    loaded = _load_pass(module_path, image_size, unfreezing, key)
+    views = None if augmentation is None else Views.of(**augmentation)
+    wanted: tuple[Any, ...] = (module_path, image_size, unfreezing)
+    space = ""
+    if decoder is None:
+        key = hashlib.sha256(json.dumps([backbone_fingerprint, image_size, unfreeze, code]).encode()).hexdigest()
+        wanted = (*wanted, None, key)
+    if decoder is not None:
+        strides, space = _affordable(decoder, wanted, examples, views, bool(store))
+        wanted = (*wanted, strides)
+    loaded = _load_pass(*wanted)
     if store:
-        decides = [backbone_fingerprint, transform_fingerprint, image_size, loaded.boundary, loaded.run.folded, code]
+        decides = [
+            *(backbone_fingerprint, transform_fingerprint, image_size),
+            *(loaded.kept.names, loaded.run.folded, code),
+        ]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
     splits = artifact_utils.decode_split_names(examples.split_names)
@@ -275,7 +325,7 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, (module_path, image_size, unfreezing, key), views, store)
+                _Vectors(transform_graph.uri, wanted, views, store, image_size if decoder is not None else 0)
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
@@ -283,7 +333,7 @@ def FeatureVectorGen(
     counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,
-        "cut": loaded.cut_note,
+        "cut": f"{loaded.cut_note}{space}",
         _COMPUTED: counts.get(_COMPUTED, 0),
         _REUSED: counts.get(_REUSED, 0),
     }

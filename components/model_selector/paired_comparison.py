@@ -1,12 +1,19 @@
-"""Two classifiers on the same examples: which is better, and how sure is that?"""
+"""Two models on the same examples: which is better, and how sure is that?"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
 from components.evaluator.metrics import SMALLEST_PROBABILITY, log_loss
-from schemas.verdicts import Comparison, LossComparison
+from schemas.verdicts import ClassComparison, Comparison, LossComparison
+
+if TYPE_CHECKING:
+    from components.task.judging import Measure
 
 # Of a probability: no further apart than this, two models are the same one. As much as the servable check allows.
 SAME_WITHIN = 1e-5
@@ -122,6 +129,59 @@ def is_loss(comparison: Comparison, tolerated_loss: float) -> bool:
     return comparison.difference < -tolerated_loss and comparison.high < 0
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Which classes of the pixels must not be lost."""
+
+    classes: tuple[str, ...] = ()
+    """Empty: all."""
+    tolerated_loss: float = 0.0
+    """Of a class's IoU, in [0, 1]."""
+    minimum_examples: int = 1
+    """Photos with the class; with fewer it decides nothing."""
+
+
+def compare_guarded(
+    measure: Measure,
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    labels: Sequence[str],
+    guard: Guard,
+    confidence: float,
+) -> tuple[list[ClassComparison], float]:
+    """Compares two models by each guarded class of the pixels, and says which of them are lost.
+
+    A class is lost if it is shown to lose more than tolerated, at the level 1 - (1 - `confidence`) / classes
+    (Bonferroni), so that many classes make no more false alarms than one.
+
+    Args:
+      measure: of the scores; a measure of whole photos has no classes to guard.
+      candidate, baseline: scores of the same photos.
+      labels: the classes in the order of their indices.
+      guard: which of them.
+      confidence: level of all the intervals together.
+
+    Returns:
+      the comparisons, and the level of each interval.
+    """
+
+    def compared(level: float) -> dict[int, Comparison]:
+        found = measure.compare_classes(candidate, baseline, level)
+        wanted = {i: each for i, each in found.items() if not guard.classes or labels[i] in guard.classes}
+        return {i: each for i, each in wanted.items() if each.examples >= guard.minimum_examples}
+
+    level = 1 - (1 - confidence) / max(len(compared(confidence)), 1)
+    return [
+        ClassComparison(**asdict(each), label=labels[i], lost=is_loss(each, guard.tolerated_loss))
+        for i, each in compared(level).items()
+    ], level
+
+
+def describe_lost(classes: Sequence[ClassComparison], confidence: float) -> list[str]:
+    """A part of a sentence for each class that is lost: `'border': IoU -2.1 points on 114 photos (...)`."""
+    return [f"{each.label!r}: {describe(each, confidence, 'IoU ')}" for each in classes if each.lost]
+
+
 def photos_to_show(comparison: Comparison, confidence: float) -> int | None:
     """How many photos would show a gain of this size four times in five; None where there is no gain.
 
@@ -135,11 +195,17 @@ def photos_to_show(comparison: Comparison, confidence: float) -> int | None:
     return max(c.examples, int(np.ceil(variance * (quantiles / c.difference) ** 2)))
 
 
-def describe(comparison: Comparison, confidence: float) -> str:
-    """The comparison in words: `+3.0 points on 1,000 photos (95% interval 1.4 to 4.6; 50 better, ...)`."""
+def describe(comparison: Comparison, confidence: float, prefix: str = "") -> str:
+    """The comparison in words: `+3.0 points on 1,000 photos (95% interval 1.4 to 4.6; 50 better, ...)`.
+
+    Args:
+      comparison: of two models.
+      confidence: level of its interval.
+      prefix: what the points are of, with a blank at its end (`Measure.prefix`).
+    """
     c = comparison
     return (
-        f"{100 * c.difference:+.1f} points on {c.examples:,} photos "
+        f"{prefix}{100 * c.difference:+.1f} points on {c.examples:,} photos "
         f"({100 * confidence:.4g}% interval {100 * c.low:.1f} to {100 * c.high:.1f}; {c.better} better, "
         f"{c.worse} worse; p = {c.p_value:.2g})"
     )

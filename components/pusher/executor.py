@@ -14,7 +14,8 @@ from tfx.utils import path_utils, proto_utils
 
 from components.linked_copy import copy_folder
 from components.serving_folder.files import model_identity
-from components.serving_folder.folder import ALREADY_IN_PRODUCTION, PUSHED, ServingFolder
+from components.serving_folder.folder import ServingFolder
+from components.serving_folder.results import ALREADY_IN_PRODUCTION, PUSHED
 from components.verdict import HAS_MODEL, read_release
 from schemas.release import Release
 

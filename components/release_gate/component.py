@@ -7,11 +7,11 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components.artifacts import IngestReport, Verdict
-from components.evaluator.metrics import evaluate
-from components.evaluator.stored_predictions import read_predictions
+from components.evaluator.stored_answers import read_answers
 from components.example_gen.report import read_report
 from components.release_gate.decision import (
     COMPARABLE,
+    ProductionRules,
     against_constant,
     against_production,
     among_look_alikes,
@@ -21,9 +21,10 @@ from components.release_gate.decision import (
     undecided_floor,
 )
 from components.release_gate.look_alikes import find_look_alikes
+from components.task.judging import IntervalSettings
 from components.verdict import bless, read_verdict, write_release, write_verdict
 from schemas import schema_files
-from schemas.release import Interval, Release
+from schemas.release import RELEASE_METRICS, Interval, Release
 from schemas.verdicts import ProductionStanding, ReleaseVerdict, SelectionVerdict
 
 
@@ -40,11 +41,13 @@ def ReleaseGate(
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     verdict: OutputArtifact[Verdict],
     minimum_accuracy: Parameter[float],
+    minimum_mean_iou: Parameter[float],
     minimum_test_photos: Parameter[int],
     minimum_slice_accuracy: Parameter[dict[str, float]],
     tolerated_loss: Parameter[float],
     evidence: Parameter[str],
     guarded_slices: Parameter[list[str]],
+    guarded_classes: Parameter[list[str]],
     incomparable: Parameter[str],
     minimum_slice_examples: Parameter[int],
     confidence: Parameter[float],
@@ -64,12 +67,12 @@ def ReleaseGate(
       model: the winner.
       production_predictions, production_standing: of ProductionPredictions.
       ingest_report: of ImageExampleGen; the data's fingerprint is in it.
-      schema: of DataGate; its label domain is the winner's classes.
+      schema: of DataGate; it has the winner's classes.
       vectors: of FeatureVectorGen; test photos that look like training photos are told.
       blessing: of the winner; Pusher asks for it. In it lies `release.json`, a `Release`.
       verdict: the numbers, one sentence, and `refusals`, a sentence each.
-      minimum_accuracy, minimum_test_photos, minimum_slice_accuracy, tolerated_loss, evidence, guarded_slices,
-        incomparable: of `release` in the configuration.
+      minimum_accuracy, minimum_mean_iou, minimum_test_photos, minimum_slice_accuracy, tolerated_loss, evidence,
+        guarded_slices, guarded_classes, incomparable: of `release` in the configuration.
       minimum_slice_examples: with fewer photos a slice decides nothing.
       confidence: level of the intervals.
       bootstrap_samples, seed: of the draws.
@@ -79,39 +82,36 @@ def ReleaseGate(
       further_predictions: of the further data sets.
     """
     del code
-    labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
+    read_schema = schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))
+    labels = schema_files.classes(read_schema, schema_files.task_kind(read_schema))
+    settings = IntervalSettings(confidence, bootstrap_samples, seed)
     winner = read_verdict(SelectionVerdict, selection.uri).winner
-    stored = read_predictions(predictions, "test")
+    stored = read_answers(predictions, "test")
     look_alikes = among_look_alikes(stored, winner, find_look_alikes(vectors))
-    text, refusals = floors(
-        stored, winner, look_alikes, minimum_accuracy, minimum_slice_accuracy, minimum_slice_examples
-    )
-    refusals = enough_photos(len(stored.keys), minimum_test_photos, confidence) + refusals
-    undecided = undecided_floor(stored, winner, minimum_accuracy, confidence)
+    minimum = minimum_accuracy if stored.measure.key == "accuracy" else minimum_mean_iou
+    text, refusals = floors(stored, winner, look_alikes, minimum, minimum_slice_accuracy, minimum_slice_examples)
+    refusals = enough_photos(stored, minimum_test_photos, confidence) + refusals
+    undecided = undecided_floor(stored, winner, minimum, confidence)
     if undecided:
         text += f"; {undecided}"
-    constant, no_better = against_constant(stored, winner, labels, evidence, confidence, bootstrap_samples, seed)
-    if minimum_accuracy > 0:  # 0 asks for nothing
+    constant, no_better = against_constant(stored, winner, labels, evidence, settings)
+    if minimum > 0:  # 0 asks for nothing
         refusals += no_better
     further = None
     if further_predictions is not None:
-        further, missed = further_floor(read_predictions(further_predictions, "test"), winner, further_minimum_accuracy)
+        further, missed = further_floor(read_answers(further_predictions, "test"), winner, further_minimum_accuracy)
         refusals += missed
     standing = read_verdict(ProductionStanding, production_standing.uri)
     production, against = against_production(
         stored,
         winner,
         labels,
-        read_predictions(production_predictions, "test") if standing.state == COMPARABLE else None,
+        read_answers(production_predictions, "test") if standing.state == COMPARABLE else None,
         standing,
-        tolerated_loss=tolerated_loss,
-        evidence=evidence,
-        guarded_slices=guarded_slices,
-        incomparable=incomparable,
-        minimum_slice_examples=minimum_slice_examples,
-        confidence=confidence,
-        bootstrap_samples=bootstrap_samples,
-        seed=seed,
+        ProductionRules(
+            tolerated_loss, evidence, guarded_slices, guarded_classes, incomparable, minimum_slice_examples
+        ),
+        settings,
     )
     refusals += against
     forced = force_push if refusals else ""
@@ -122,13 +122,14 @@ def ReleaseGate(
         sentence = f"pushed by force ({forced}), although {'; '.join(refusals)}"
     else:
         sentence = "; ".join([*refusals, undecided] if undecided else refusals)
-    metrics = evaluate(stored.probabilities[winner], stored.classes, labels, confidence, bootstrap_samples, seed)
+    metrics = stored.evaluate(winner, labels, settings)
     decided = ReleaseVerdict(
         text=sentence,
         released=released,
         refusals=refusals,
         forced=forced or None,
         accuracy=metrics["accuracy"]["value"],
+        mean_iou=metrics["mean_iou"]["value"] if "mean_iou" in metrics else None,
         split="test",
         undecided=undecided,
         look_alikes=look_alikes,
@@ -145,7 +146,7 @@ def ReleaseGate(
         winner=winner,
         reason=sentence,
         forced=forced or None,
-        metrics={key: Interval(**metrics[key]) for key in ("accuracy", "loss", "calibration_error")},
+        metrics={key: Interval(**metrics[key]) for key in RELEASE_METRICS if key in metrics},
         data_fingerprint=read_report(ingest_report.uri)[0]["data_fingerprint"],
         compared_with=production.version,
     )

@@ -18,11 +18,12 @@ from tfx.utils import path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import PRODUCTION
-from components.records import read_examples, split_files
+from components.records import iterate_records, split_files
 from components.release_gate.decision import COMPARABLE, NONE, SAME
 from components.serving_folder.files import model_identity
 from components.verdict import write_verdict
 from schemas import schema_files
+from schemas.features import SEGMENTATION
 from schemas.verdicts import ProductionStanding
 
 
@@ -42,32 +43,42 @@ class ProductionPredictionsExecutor(BaseBeamExecutor):
             artifact_utils.get_single_instance({**input_dict, **output_dict}[key])
             for key in ("schema", "model", "predictions", "standing")
         )
-        labels = schema_files.labels(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))
+        read_schema = schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))
         production_model = exec_properties["production_model"]
         if not production_model:
             found = ProductionStanding(state=NONE, text="no model is in production yet")
         elif exec_properties["production_identity"] == model_identity(path_utils.serving_model_path(model.uri)):
             found = ProductionStanding(state=SAME, text="the winner is the model in production")
         else:
-            found = self._ask(production_model, labels, input_dict, predictions, exec_properties)
+            found = self._ask(production_model, read_schema, input_dict, predictions, exec_properties)
         if production_model:
             found = replace(found, version=int(os.path.basename(production_model)))
         write_verdict(standing.uri, found)
 
-    def _ask(self, production_model, labels, input_dict, predictions, exec_properties) -> ProductionStanding:
+    def _ask(self, production_model, schema, input_dict, predictions, exec_properties) -> ProductionStanding:
+        import tensorflow as tf
+
+        from components.evaluator.mask_answers import AskForMasks
         from components.evaluator.predictions import StoredInputs, store_answers
         from components.loaded_models import forget_models
         from components.release_gate.examination import examine
 
+        kind = schema_files.task_kind(schema)
+        labels = schema_files.classes(schema, kind)
         [examples] = input_dict["examples"]
-        photo = next(iter(read_examples(split_files(examples, "test")))).SerializeToString()
-        found = examine(production_model, labels, photo)
+        photo = next(iterate_records(split_files(examples, "test")))
+        found = examine(production_model, labels, tf.constant(photo), kind)
         if found.state == COMPARABLE:
             vectors = input_dict.get("vectors")
             of_vectors = [exec_properties[key] for key in ("asked_twice", "tolerance")]
             stored = StoredInputs(vectors[0], *of_vectors) if vectors else None
             models = {PRODUCTION: production_model}
-            store_answers(self._make_beam_pipeline(), examples, ["test"], models, labels, predictions, stored=stored)
+            ask = None
+            if kind == SEGMENTATION:
+                its_labels = found.labels or []
+                ask = AskForMasks(exec_properties["mask_size"], [its_labels.index(label) for label in labels])
+            pipeline = self._make_beam_pipeline()
+            store_answers(pipeline, examples, ["test"], models, labels, predictions, stored=stored, ask_for_masks=ask)
         forget_models([production_model])  # the trainers may have loaded it
         return found
 
@@ -77,6 +88,7 @@ class ProductionPredictionsSpec(ComponentSpec):
         "production_model": ExecutionParameter(type=str),
         "production_identity": ExecutionParameter(type=str),
         "code": ExecutionParameter(type=str),
+        "mask_size": ExecutionParameter(type=int),
         "asked_twice": ExecutionParameter(type=int),
         "tolerance": ExecutionParameter(type=float),
     }
@@ -97,7 +109,8 @@ class ProductionPredictions(base_beam_component.BaseBeamComponent):
 
     Outputs:
       `predictions`: the examples of the split test as `Predictions` stores them, with `production_probabilities`,
-        float32 [classes of the model in production]; without examples unless the two can be compared.
+        float32 [classes of the model in production]; without examples unless the two can be compared. Of masks, its
+        confusions in the order of the new models' classes.
       `standing`: whether the two can be compared, see `ProductionStanding`; `other_labels`: they have no two classes in
         common.
     """
@@ -113,6 +126,7 @@ class ProductionPredictions(base_beam_component.BaseBeamComponent):
         production_model: str,
         production_identity: str,
         code: str,
+        mask_size: int = 0,
         asked_twice: int = 0,
         tolerance: float = 0.0,
         vectors: channel.BaseChannel | None = None,
@@ -120,11 +134,12 @@ class ProductionPredictions(base_beam_component.BaseBeamComponent):
         """
         Args:
           examples: photos, from ImageExampleGen.
-          schema: of DataGate; its label domain is the new models' classes.
+          schema: of DataGate; it has the new models' classes.
           model: the winner.
           production_model: folder of the version in production; empty: there is none.
           production_identity: of its content; part of the cache key.
           code: fingerprint of the code this step runs; part of the cache key.
+          mask_size: side of the new models' masks, at which the two are compared.
           vectors, asked_twice, tolerance: see `StoredInputs`.
         """
         spec = ProductionPredictionsSpec(
@@ -135,6 +150,7 @@ class ProductionPredictions(base_beam_component.BaseBeamComponent):
             production_model=production_model,
             production_identity=production_identity,
             code=code,
+            mask_size=mask_size,
             asked_twice=asked_twice,
             tolerance=tolerance,
             predictions=channel.Channel(type=standard_artifacts.Examples),

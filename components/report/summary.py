@@ -11,10 +11,11 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact
 
 from components.data_gate.checks import find_notes
-from components.evaluator.metrics import evaluate, evaluate_slices
-from components.evaluator.stored_predictions import read_predictions
+from components.evaluator.metrics import evaluate_slices
+from components.evaluator.stored_answers import read_answers
 from components.example_gen.report import read_report
 from components.feature_vector_gen import PASS_FILE
+from components.task.judging import IntervalSettings
 from components.trainer import HISTORY_FILE
 from components.whole_file import write_whole
 from schemas import schema_files
@@ -46,7 +47,8 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
 
 def labels(schema_uri: str) -> list[str]:
     """The classes, in the order of their indices."""
-    return schema_files.labels(schema_files.read_schema(os.path.join(schema_uri, schema_files.SCHEMA_FILE)))
+    schema = schema_files.read_schema(os.path.join(schema_uri, schema_files.SCHEMA_FILE))
+    return schema_files.classes(schema, schema_files.task_kind(schema))
 
 
 def describe_models(
@@ -58,7 +60,8 @@ def describe_models(
     minimum_slice_examples: int,
     abstain_below: float,
 ) -> dict[str, ModelSummary]:
-    """Each model on the test split: every metric of `metrics.evaluate` with its interval, and its accuracy by slice.
+    """Each model on the test split: every metric of `StoredAnswers.evaluate` with its interval, and what it reaches by
+    slice.
 
     Args:
       predictions: from the Predictions component.
@@ -69,18 +72,18 @@ def describe_models(
       minimum_slice_examples: slices with fewer photos are marked.
       abstain_below: confidence below which the served model abstains; with 0 it never does.
     """
-    stored = read_predictions(predictions, "test")
+    stored, settings = read_answers(predictions, "test"), IntervalSettings(confidence, samples, seed)
     return {
         model: from_json(
             ModelSummary,
             {
                 "split": "test",
                 "examples": len(stored.keys),
-                **evaluate(probabilities, stored.classes, labels, confidence, samples, seed, abstain_below),
+                **stored.evaluate(model, labels, settings, abstain_below),
                 "slices": evaluate_slices(stored, model, minimum_slice_examples, confidence),
             },
         )
-        for model, probabilities in stored.probabilities.items()
+        for model in stored.models
     }
 
 

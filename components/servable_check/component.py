@@ -13,13 +13,14 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Verdict
-from components.evaluator.stored_predictions import read_predictions
+from components.evaluator.stored_answers import read_expected
 from components.example_gen.photo_rules import read_rules
 from components.linked_copy import copy_folder
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, golden, judgement, probe, warmup
 from components.servable_check.judgement import Limits
+from components.servable_check.judging import judging_of
 from components.servable_check.packages import require_packages
 from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
@@ -77,9 +78,7 @@ def ServableCheck(
     require_packages(exports)
     winner = read_verdict(SelectionVerdict, selection.uri).winner
     chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
-    stored = read_predictions(predictions, "test")
-    row = {key: i for i, key in enumerate(stored.keys)}
-    expected = stored.probabilities[winner][[row[text(example, f.CONTENT_HASH)] for example in chosen]]
+    expected = read_expected(predictions, "test", winner, [text(example, f.CONTENT_HASH) for example in chosen])
     photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in chosen]
     limits = Limits(
         maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes
@@ -116,8 +115,9 @@ def check(
     Args:
       saved_model: folder of the model, with `assets.extra/labels.txt` and its exports.
       photos: the photos' bytes; at least one.
-      expected: float32 [photos, classes], range [0, 1].
-      tolerance: largest difference of a probability allowed.
+      expected: float32 [photos, classes], range [0, 1]; or of a model that gives masks, uint8 [photos, size, size], ids
+        at the model's size.
+      tolerance: largest difference of a probability allowed; a thousandth of a photo's pixels may get another class.
       limits: of what is measured.
       formats: exports to compare, of `tflite` and `onnx`.
       export_tolerance: largest difference of their probabilities from the model's.
@@ -128,12 +128,12 @@ def check(
     original = golden.choose_original(photos)
     made = golden.make_kinds(photos[original], read_rules(saved_model).colour)
     asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | made
-    kinds = [kind for kind in asked if kind != golden.CORRUPT]
+    judging = judging_of(expected, tolerance)
     with tempfile.TemporaryDirectory() as folder:
-        images_file = os.path.join(folder, "images.npy")
-        answers = _ask(saved_model, asked, folder, *([images_file] if formats else []))
+        images_file, probabilities_file = (os.path.join(folder, f"{name}.npy") for name in ("images", "probabilities"))
+        answers = _ask(saved_model, asked, folder, *([images_file, probabilities_file] if formats else []))
         compared = {
-            name: model_exports.compare(saved_model, name, images_file, answers["serving_default_probabilities"])
+            name: model_exports.compare(saved_model, name, images_file, _of_exports(answers, probabilities_file))
             for name in formats
         }
     measured = {**_times(answers), "megabytes": _megabytes(saved_model)}
@@ -145,11 +145,17 @@ def check(
         tries += 1
 
     # The PNG has the pixels of the photo it was made of.
-    difference = judgement.largest_difference(answers, np.concatenate([expected, expected[[original]]]))
-    faults = judgement.wrong_answers(answers, kinds, tolerance) + judgement.exceeded_limits(measured, limits)
-    differences = [("the probabilities differ", difference, tolerance)]
+    difference = judging.difference(answers, np.concatenate([expected, expected[[original]]]))
+    decodable = {kind: photo for kind, photo in asked.items() if kind != golden.CORRUPT}
+    faults = judging.faults(answers, decodable) + judgement.exceeded_limits(measured, limits)
+    differences = [(judging.what, difference, judging.tolerance)]
+    those = "the probabilities" if judging.of_masks else "those"
     differences += [
-        (f"those of {name} differ from them", found.largest_difference, export_tolerance)
+        (
+            f"{those} of {name} differ from {'its own' if judging.of_masks else 'them'}",
+            found.largest_difference,
+            export_tolerance,
+        )
         for name, found in compared.items()
     ]
     sentences = [
@@ -167,12 +173,19 @@ def check(
         golden_photos=len(photos),
         kinds=[kind for kind in asked if not kind.startswith("golden_")],
         largest_difference=difference,
-        largest_disagreement=judgement.largest_disagreement(answers),
+        largest_disagreement=judging.disagreement(answers),
         **measured,
         measured=tries,
         warm_up_requests=int(answers["warm_up_requests"]),
         exports=compared,
     )
+
+
+def _of_exports(answers: dict[str, np.ndarray], probabilities_file: str) -> np.ndarray:
+    """What an export has to answer."""
+    if "ids" in answers:
+        return np.load(probabilities_file, mmap_mode="r")
+    return answers["serving_default_probabilities"]
 
 
 def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: str) -> dict[str, np.ndarray]:

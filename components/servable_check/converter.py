@@ -3,8 +3,8 @@
     python converter.py SAVED_MODEL TARGET
 
 TARGET ends in `.tflite` or `.onnx`. Input `images`: float32 [batch, size, size, 3], range [0, 1], as the
-signature `transform_features` gives them; output: float32 [batch, classes], probabilities. The TFLite file takes one
-image at a time, the ONNX file any number.
+signature `transform_features` gives them; output: float32 [batch, classes], probabilities, or [batch, size, size,
+classes] of a model that gives masks. The TFLite file takes one image at a time, the ONNX file any number.
 
 References: https://www.tensorflow.org/lite/models/convert, https://github.com/onnx/tensorflow-onnx
 """

@@ -3,8 +3,8 @@
     python export_probe.py MODEL IMAGES.npy ANSWERS.npz
 
 MODEL ends in `.tflite` or `.onnx`. IMAGES.npy: float32 [images, size, size, 3]. ANSWERS.npz: `probabilities`, float32
-[images, classes], one image a call; `together`, the same, up to 32 images a call, for ONNX only; `latency_seconds`,
-float64 [images].
+[images, ..., classes], one image a call; `together`, the same, up to 32 images a call, for ONNX only;
+`latency_seconds`, float64 [images].
 """
 
 import sys

@@ -46,7 +46,7 @@ def compare(saved_model: str, export_format: str, images_file: str, expected: np
       saved_model: folder of the model that the export lies in.
       export_format: `tflite` or `onnx`.
       images_file: `.npy`, float32 [images, size, size, 3], range [0, 1].
-      expected: float32 [images, classes], range [0, 1], what the model itself answers.
+      expected: float32 [images, ..., classes], range [0, 1], what the model itself answers.
 
     Raises:
       ProcessFailed: the export could not be asked.

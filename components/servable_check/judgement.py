@@ -60,19 +60,26 @@ def wrong_answers(answers: Mapping[str, np.ndarray], kinds: list[str], tolerance
     disagreement = largest_disagreement(answers)
     if not disagreement <= tolerance:
         faults.append(f"the signatures disagree about a probability by {disagreement:.1e}, more than {tolerance:.0e}")
-    shape = tuple(int(side) for side in answers["image_shape"])
-    if len(shape) != 4 or shape != (len(kinds), shape[1], shape[1], 3):
-        faults.append(f"transform_features gives images of shape {shape}, not ({len(kinds)}, size, size, 3)")
-    low, high = answers["image_range"]
-    if not (low >= 0 and high <= 1):
-        faults.append(f"transform_features gives values from {low:.3g} to {high:.3g}, not within 0 and 1")
-    vectors = answers["feature_vector"]
-    if vectors.ndim != 2 or len(vectors) != len(kinds) or not np.all(np.isfinite(vectors)):
-        faults.append(f"feature_vector gives shape {vectors.shape} or values that are no numbers")
+    faults += wrong_images_and_vectors(answers, len(kinds))
     if not answers["corrupt_error"]:
         faults.append("a JPEG that is cut in half got an answer and no error")
     if not _difference(answers["after_corrupt"], answers["serving_default_probabilities"][0]) <= tolerance:
         faults.append("after a photo that could not be decoded the next one got another answer than before")
+    return faults
+
+
+def wrong_images_and_vectors(answers: Mapping[str, np.ndarray], photos: int) -> list[str]:
+    """Faults among what `transform_features` and `feature_vector` give for so many photos, see `wrong_answers`."""
+    faults = []
+    shape = tuple(int(side) for side in answers["image_shape"])
+    if len(shape) != 4 or shape != (photos, shape[1], shape[1], 3):
+        faults.append(f"transform_features gives images of shape {shape}, not ({photos}, size, size, 3)")
+    low, high = answers["image_range"]
+    if not (low >= 0 and high <= 1):
+        faults.append(f"transform_features gives values from {low:.3g} to {high:.3g}, not within 0 and 1")
+    vectors = answers["feature_vector"]
+    if vectors.ndim != 2 or len(vectors) != photos or not np.all(np.isfinite(vectors)):
+        faults.append(f"feature_vector gives shape {vectors.shape} or values that are no numbers")
     return faults
 
 

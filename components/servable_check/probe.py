@@ -1,10 +1,11 @@
 """Run as a program, in a process of its own: loads a SavedModel and asks each signature. Imports TensorFlow alone.
 
-    python probe.py SAVED_MODEL PHOTOS.npz MESSAGE_TYPES ANSWERS.npz [IMAGES.npy]
+    python probe.py SAVED_MODEL PHOTOS.npz MESSAGE_TYPES ANSWERS.npz [IMAGES.npy PROBABILITIES.npy]
 
 PHOTOS.npz: uint8 arrays of photos' bytes, in order; `corrupt` is the only one that may be refused. MESSAGE_TYPES: a
 serialised FileDescriptorSet, by which the model's warm-up requests are read. IMAGES.npy, if asked for: float32
-[photos, size, size, 3], what `transform_features` gives.
+[photos, size, size, 3], what `transform_features` gives. PROBABILITIES.npy, with it: float32 [photos, ...], what the
+model makes of them.
 
 ANSWERS.npz, where `photos` are all but `corrupt`:
 
@@ -24,6 +25,20 @@ ANSWERS.npz, where `photos` are all but `corrupt`:
 | `latency_seconds`                             | float64 [photos of the data set], one photo a call                   |
 | `batch_latency_seconds`                       | float64 [5], 32 photos a call                                        |
 | `warm_up_requests`                            | how many there are; each got an answer                               |
+
+Of a model with the signature `probabilities`, which gives masks, there are instead of the outputs of `serving_default`,
+`serve_examples` and `image_probabilities`:
+
+| name                                          | what                                                                 |
+|-----------------------------------------------|----------------------------------------------------------------------|
+| `mask_sizes`                                  | int64 [photos, 2], height and width of the mask of each photo        |
+| `mask_highest_ids`                            | int64 [photos]                                                       |
+| `mask_share_errors`                           | float64 [photos], largest error of `class_shares` about that mask    |
+| `mask_differences`                            | float64 [photos], share of its pixels that `serve_examples` and      |
+|                                               | `serving_default` answer differently                                 |
+| `ids`                                         | uint8 [photos, size, size], likeliest classes of `probabilities`     |
+| `probability_sums`                            | float32 [2], the lowest and the highest sum of a pixel               |
+| `probability_differences`                     | float32 [photos], largest from those of `probabilities_of_images`    |
 """
 
 import os
@@ -97,10 +112,18 @@ def time_batches(serve_photo, photos: list[bytes]) -> np.ndarray:
     return np.array(seconds[1:])  # without the one that allocates
 
 
-def ask_in_batches(model, photos: list[bytes], images_file: str) -> dict[str, np.ndarray]:
+def append_to(file: str, stored, start: int, values: np.ndarray, count: int):
+    """The array in a `.npy` file for `count` rows like those of `values`, which are written from row `start` on."""
+    if stored is None:
+        stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(count, *values.shape[1:]))
+    stored[start : start + len(values)] = values
+    return stored
+
+
+def ask_in_batches(model, photos: list[bytes], images_file: str, probabilities_file: str) -> dict[str, np.ndarray]:
     """What the other signatures give for all the photos."""
     found: dict[str, list[np.ndarray]] = {}
-    low, high, stored = np.float32(np.inf), np.float32(-np.inf), None
+    low, high, stored, stored_answers = np.float32(np.inf), np.float32(-np.inf), None, None
     for i in range(0, len(photos), BATCH):
         batch = photos[i : i + BATCH]
         examples = [make_example(photo) for photo in batch]
@@ -111,17 +134,62 @@ def ask_in_batches(model, photos: list[bytes], images_file: str) -> dict[str, np
         images = ask(model.signatures["transform_features"], examples=examples)["image"]
         found.setdefault("image_count", []).append(np.array([len(images)]))
         low, high = np.minimum(low, np.min(images)), np.maximum(high, np.max(images))  # NaN if one is
-        if hasattr(model, "probabilities_of_images"):
+        probabilities = None
+        if is_of_masks(model):
+            told, probabilities = of_pixels(model, batch, images)
+            for name, value in told.items():
+                found.setdefault(name, []).append(value)
+        elif hasattr(model, "probabilities_of_images"):
             probabilities = model.probabilities_of_images(tf.constant(images)).numpy()
             found.setdefault("image_probabilities", []).append(probabilities)
         if images_file:
-            if stored is None:
-                shape = (len(photos), *images.shape[1:])
-                stored = np.lib.format.open_memmap(images_file, mode="w+", dtype=np.float32, shape=shape)
-            stored[i : i + BATCH] = images
+            stored = append_to(images_file, stored, i, images, len(photos))
+            if probabilities is not None:
+                stored_answers = append_to(probabilities_file, stored_answers, i, probabilities, len(photos))
     together = {name: np.concatenate(values) for name, values in found.items()}
+    if "probability_sums" in together:
+        sums = together["probability_sums"]
+        together["probability_sums"] = np.array([sums.min(), sums.max()])
     together["image_shape"] = np.array([together.pop("image_count").sum(), *images.shape[1:]])
     return {**together, "image_range": np.array([low, high])}
+
+
+def is_of_masks(model) -> bool:
+    return "probabilities" in model.signatures
+
+
+def read_masks(answers: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return [tf.io.decode_png(png, channels=1).numpy()[..., 0] for png in answers["mask_png_bytes"]]
+
+
+def of_masks(one_by_one: dict[str, np.ndarray], together: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What there is to say of the masks that two signatures give."""
+    alone, in_batches = read_masks(one_by_one), read_masks(together)
+    shares = []
+    for mask, given in zip(alone, one_by_one["class_shares"], strict=True):
+        counts = np.bincount(mask.ravel(), minlength=len(given)) / mask.size
+        shares.append(np.max(np.abs(counts[: len(given)] - given)))
+    return {
+        "mask_sizes": np.array([mask.shape for mask in alone]),
+        "mask_highest_ids": np.array([mask.max() for mask in alone], np.int64),
+        "mask_share_errors": np.array(shares, np.float64),
+        "mask_differences": np.array(
+            [np.mean(a != b) if a.shape == b.shape else 1.0 for a, b in zip(alone, in_batches, strict=True)],
+            np.float64,
+        ),
+    }
+
+
+def of_pixels(model, batch: list[bytes], images: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What there is to say of the probabilities of a batch of photos, and these."""
+    found = ask(model.signatures["probabilities"], image_bytes=batch)["probabilities"]
+    of_images = model.probabilities_of_images(tf.constant(images)).numpy()
+    sums = found.sum(-1)
+    return {
+        "ids": found.argmax(-1).astype(np.uint8),
+        "probability_sums": np.array([sums.min(), sums.max()]),
+        "probability_differences": np.abs(found - of_images).max(axis=(1, 2, 3)),
+    }, of_images
 
 
 def ask_corrupt(serve_photo, photo: bytes) -> str:
@@ -133,7 +201,14 @@ def ask_corrupt(serve_photo, photo: bytes) -> str:
     return ""
 
 
-def main(saved_model: str, photos_file: str, message_types: str, answers_file: str, images_file: str = "") -> None:
+def main(
+    saved_model: str,
+    photos_file: str,
+    message_types: str,
+    answers_file: str,
+    images_file: str = "",
+    probabilities_file: str = "",
+) -> None:
     with np.load(photos_file) as stored:
         asked = {name: stored[name].tobytes() for name in stored.files}
     corrupt = asked.pop("corrupt")
@@ -147,13 +222,19 @@ def main(saved_model: str, photos_file: str, message_types: str, answers_file: s
     warm_up_requests = replay_warm_up(model, saved_model, message_types)
     one_by_one, seconds = ask_one_by_one(serve_photo, photos)
     answers = {f"serving_default_{name}": value for name, value in one_by_one.items()}
-    answers.update(ask_in_batches(model, photos, images_file))
+    answers.update(ask_in_batches(model, photos, images_file, probabilities_file))
     answers["corrupt_error"] = np.array(ask_corrupt(serve_photo, corrupt))
-    answers["after_corrupt"] = ask(serve_photo, image_bytes=photos[:1])["probabilities"][0]
+    again = ask(serve_photo, image_bytes=photos[:1])
+    answers["after_corrupt"] = again["class_shares" if is_of_masks(model) else "probabilities"][0]
     if hasattr(model, "abstain_below"):
         answers["abstain_below"] = model.abstain_below.numpy()
     for name in ("serving_default_label", "serve_examples_label"):
-        answers[name] = np.array([label.decode() for label in answers[name]])  # bytes objects would be pickled
+        if name in answers:
+            answers[name] = np.array([label.decode() for label in answers[name]])  # bytes objects would be pickled
+    if is_of_masks(model):
+        together = {"mask_png_bytes": answers.pop("serve_examples_mask_png_bytes")}
+        answers |= of_masks(one_by_one, together)
+        del answers["serving_default_mask_png_bytes"]
     np.savez(
         answers_file,
         load_seconds=load_seconds,

@@ -16,12 +16,13 @@ from schemas.features import IMAGE
 BATCH_SIZES = (1, 32)
 
 
-def write_requests(saved_model: str, photo: bytes) -> int:
+def write_requests(saved_model: str, photo: bytes, of_masks: bool = False) -> int:
     """Writes `assets.extra/tf_serving_warmup_requests`: each signature, with one photo and with a batch of it.
 
     Args:
-      saved_model: folder of a model with the signatures of `ServedModel`.
+      saved_model: folder of a model with the signatures of `ServedModel`, or of `ServedSegmenter`.
       photo: bytes of a photo; a small one will do, since what is slow at first does not depend on its size.
+      of_masks: whether it is the latter.
 
     Returns:
       The number of requests.
@@ -34,6 +35,8 @@ def write_requests(saved_model: str, photo: bytes) -> int:
         "transform_features": ("examples", example),
         "feature_vector": ("image_bytes", photo),
     }
+    if of_masks:
+        inputs["probabilities"] = ("image_bytes", photo)
     logs = []
     for signature, (name, value) in inputs.items():
         for size in BATCH_SIZES:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -36,18 +36,23 @@ from components.serving_folder.manifest import (
     rolled_back_from,
     write_manifest,
 )
+from components.serving_folder.results import (
+    ALREADY_IN_PRODUCTION,
+    DAMAGED,
+    GONE,
+    KEPT,
+    PRODUCTION,
+    PRODUCTION_CHANGED,
+    PUSHED,
+    REMOVED,
+    ROLLED_BACK,
+    PushResult,
+    Standing,
+)
 from schemas.errors import BadInput
 from schemas.labels import read_labels
 from schemas.release import Release
 from schemas.words import and_more
-
-PUSHED, ALREADY_IN_PRODUCTION, PRODUCTION_CHANGED, ROLLED_BACK = (
-    "pushed",
-    "already_in_production",
-    "production_changed",
-    "rolled_back",
-)
-PRODUCTION, KEPT, REMOVED, DAMAGED, GONE = "production", "kept", "removed", "damaged", "gone"
 
 # SavedModel's own file, without which nobody can load a version.
 _MODEL_FILE = "saved_model.pb"
@@ -56,37 +61,6 @@ _LOCK, _PINNED = ".lock", ".pinned"
 _MANIFESTS, _OLD_MANIFESTS = "-manifests", ".manifests"
 _INCOMING, _LEAVING = ".incoming-", ".removed-"
 _LOCK_TIMEOUT_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class PushResult:
-    """The result of a push."""
-
-    outcome: str
-    """`pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
-    `rolled_back` (production was rolled back from this model)."""
-    version: int | None
-    """The version in production now."""
-    reason: str
-    """One sentence."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Whether production reads what was pushed."""
-
-    version: int | None
-    """The newest version ever pushed, which production should read; None if there never was one."""
-    state: str = PRODUCTION
-    """`production`, `damaged` (files are missing or changed) or `gone` (its folder does not exist, so production reads
-    an older version or none)."""
-    problem: str = ""
-    """What is wrong, as the rest of a sentence that begins with "version 7"; empty if nothing is."""
-
-    @property
-    def sentence(self) -> str:
-        """The problem as a sentence; empty if there is none."""
-        return f"version {self.version} {self.problem}" if self.problem else ""
 
 
 class ServingFolder:

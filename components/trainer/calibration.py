@@ -67,7 +67,8 @@ def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSetting
     """Fits the temperature, and returns the part of the training history on calibration.
 
     Args:
-      model: inputs to logits, at its best epoch.
+      model: inputs to logits, at its best epoch; `predict` gives them with the true classes, those of a mask's pixels
+        on an axis of their own.
       eval_data: the eval split as the model's inputs.
       settings: `calibrate` and the batch size.
 
@@ -81,16 +82,18 @@ def calibrate(model: Classifier, eval_data: TrainingData, settings: PhaseSetting
     if not settings.calibrate:
         return {"temperature": 1.0}
     replicas = model.distribute_strategy.num_replicas_in_sync
-    batches = eval_data.in_order(even_batch_size(len(eval_data.classes), settings.batch_size, replicas))
+    batches = eval_data.in_order(even_batch_size(len(eval_data), settings.batch_size, replicas))
     logits, classes = model.predict(batches, verbose=0)
     if not np.isfinite(logits).all():
         names = [name.decode() for *_, batch in batches.as_numpy_iterator() for name in batch]
-        rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        rows = np.flatnonzero(~np.isfinite(logits).reshape(len(logits), -1).all(axis=1))
         raise BadInput(
             f"the model's logits for {len(rows)} of {len(names)} eval photos are not finite, so no temperature can be "
             f"fitted ({', '.join(names[row] for row in rows[:_NAMED_PHOTOS])}): remove these photos, lower the "
             "learning rate, or set training.calibrate=false"
         )
+    # Of masks: the pixels that count.
+    logits, classes = logits.reshape(-1, logits.shape[-1])[classes.ravel() >= 0], classes[classes >= 0]
     temperature = fit_temperature(logits, classes)
     return {
         "temperature": temperature,

@@ -41,7 +41,7 @@ def even_batch_size(examples: int, batch_size: int, replicas: int) -> int:
 
 
 @contextlib.contextmanager
-def training_devices(mixed_precision: str) -> Iterator[Devices]:
+def training_devices(mixed_precision: str, one_device: bool = False) -> Iterator[Devices]:
     """All GPUs with MirroredStrategy if there are several, otherwise TensorFlow's default device.
 
     Mixed precision rewrites the graph (https://www.tensorflow.org/guide/graph_optimization, "auto mixed precision"),
@@ -49,6 +49,7 @@ def training_devices(mixed_precision: str) -> Iterator[Devices]:
 
     Args:
       mixed_precision: `auto` or `off`.
+      one_device: uses TensorFlow's default device in any case.
     """
     gpus = tf.config.list_logical_devices("GPU")
     capabilities = [
@@ -56,8 +57,11 @@ def training_devices(mixed_precision: str) -> Iterator[Devices]:
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     mixed = mixed_precision == "auto" and bool(capabilities) and min(capabilities) >= _TENSOR_CORES
-    strategy = tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
-    where = f"{len(gpus)} GPUs" if len(gpus) > 1 else "one GPU" if gpus else "CPU"
+    several = len(gpus) > 1 and not one_device
+    strategy = tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+    where = f"{len(gpus)} GPUs" if several else "one GPU" if gpus else "CPU"
+    if len(gpus) > 1 and one_device:
+        where += f" of {len(gpus)}, since a backbone cannot be taken apart on several"
     options = tf.config.optimizer.get_experimental_options()
     if mixed:
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})

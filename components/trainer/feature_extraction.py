@@ -1,4 +1,4 @@
-"""Phase one: a head on the frozen backbone, trained on the vectors that FeatureVectorGen stored."""
+"""Phase one: a head on the frozen backbone, trained on what FeatureVectorGen stored."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import numpy as np
 import tensorflow_hub as hub
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from components.backbone.layer import FeatureVector
 from components.legacy_keras import tf_keras
 from components.trainer import loop, warm_start
-from components.trainer.model import Classifier
-from components.trainer.optimization import loss_weights
-from components.trainer.phase import Phase, TrainedPhase, run_phase
+from components.trainer.phase import Phase, TrainedPhase
+from components.trainer.run import run_phase
 from components.trainer.settings import FeatureExtractionSettings
-from components.trainer.training_data import StoredRows, TrainingData
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -26,27 +23,18 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train(phase: Phase[FeatureExtractionSettings]) -> TrainedPhase:
-    settings, strategy = phase.settings, phase.devices.strategy
-    train_data: TrainingData
-    eval_data: TrainingData
-    online = settings.augmentation_mode == "online"
-    if online:
-        train_data = phase.read_photos(phase.photos.train, settings.augmentation)
-        eval_data = phase.read_photos(phase.photos.eval)
-    else:
-        train_data, eval_data = phase.read_rows(phase.vectors.train), phase.read_rows(phase.vectors.eval)
+    settings, strategy, task = phase.settings, phase.devices.strategy, phase.task
     with strategy.scope():
-        backbone = FeatureVector(hub.load(phase.module_path))
-        if isinstance(train_data, StoredRows):
-            inputs = vectors = tf_keras.Input([train_data.values.shape[1]])
-        else:
-            inputs = tf_keras.Input([settings.image_size, settings.image_size, 3])
-            vectors = backbone(inputs)
-        head = phase.new_head(vectors.shape[-1])
+        module = hub.load(phase.module_path)
+    inputs = task.frozen_inputs(phase, module)
+    train_data, eval_data = task.data(phase, inputs)
+    with strategy.scope():
+        backbone = task.backbone(phase, module, inputs, [])
+        start, features = task.ends(phase, inputs, backbone, [])
+        head = task.new_head(phase, module)
     started, epochs = _warm_start(phase, backbone, head)
     with strategy.scope():
-        weights = loss_weights(settings, train_data.classes, len(phase.labels))
-        model = Classifier(inputs, head(vectors), class_weights=weights)
+        model = task.model(phase, start, head(features), train_data)
         history = loop.train(
             model,
             train_data,
@@ -56,21 +44,18 @@ def _train(phase: Phase[FeatureExtractionSettings]) -> TrainedPhase:
             resume_file=phase.resume_file,
             scale_loss=phase.devices.scale_loss,
         )
-        if online and settings.calibrate:  # the backbone is frozen, so its cached vectors answer for the photos
-            eval_data = phase.read_rows(phase.vectors.eval)
-            cached = tf_keras.Input([vectors.shape[-1]])
-            model = Classifier(cached, head(cached))
-    how = "photos, augmented anew in every epoch, through the frozen backbone" if online else "cached feature vectors"
-    history |= {"strategy": "feature_extraction", "trained_on": how, "warm_start": started}
-    return TrainedPhase(model, eval_data, backbone, head, "vectors", history)
+        if settings.calibrate:
+            model, eval_data = task.to_calibrate(phase, inputs, model, head, eval_data)
+    history |= {"strategy": "feature_extraction", "trained_on": inputs.note, "warm_start": started}
+    return TrainedPhase(model, eval_data, backbone, head, inputs, history, is_frozen=True)
 
 
 def _warm_start(
-    phase: Phase[FeatureExtractionSettings], backbone: FeatureVector, head: tf_keras.Model
+    phase: Phase[FeatureExtractionSettings], backbone: Any, head: tf_keras.Model
 ) -> tuple[dict[str, Any] | None, int]:
     """Starts the head from the requested model. Returns an entry for the history, or None, and the epochs to train.
 
-    A head that was trained on a fine-tuned backbone does not fit the vectors of the published backbone, so then the
+    A head that was trained on a fine-tuned backbone does not fit the features of the published backbone, so then the
     head starts untrained.
     """
     asked_for, epochs = phase.settings.warm_start, phase.settings.epochs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,17 +10,11 @@ import tensorflow_hub as hub
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import freezing
-from components.backbone.cut import CannotCut, Cut, cut
-from components.backbone.layer import FeatureVector, TopOfBackbone
-from components.legacy_keras import tf_keras
-from components.records import read_examples, text
 from components.trainer import loop, warm_start
-from components.trainer.model import Classifier
-from components.trainer.optimization import layer_multipliers, loss_weights, unfreeze_stages
-from components.trainer.phase import Phase, TrainedPhase, run_phase
+from components.trainer.optimization import layer_multipliers, unfreeze_stages
+from components.trainer.phase import Phase, TrainedPhase
+from components.trainer.run import run_phase
 from components.trainer.settings import FineTuningSettings
-from components.trainer.training_data import StoredRows, TrainingData, count_photos
-from schemas import features as f
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -31,31 +24,33 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
-    settings, devices, labels = phase.settings, phase.devices, phase.labels
-    eval_vectors = phase.read_rows(phase.vectors.eval)
+    settings, devices, labels, task = phase.settings, phase.devices, phase.labels, phase.task
     with devices.strategy.scope():
         module = hub.load(phase.module_path)
-        head = phase.new_head(eval_vectors.values.shape[1])
+        head = task.new_head(phase, module)
     published = {v.name: v.numpy() for v in module.variables}
     own_source = warm_start.read_source(phase.base_model)
     photos = warm_start.some_photos(phase.photos.eval)
     start = _warm_start(phase, own_source, [*module.variables, *head.variables], photos)
     strategy: str = settings.strategy
     why = ""
-    if strategy == "auto":  # by the run's own head, whatever the source
-        strategy, why = _choose(phase, own_source, eval_vectors)
+    if strategy == "auto":
+        strategy, why = task.choose_strategy(phase, own_source)
     changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
-    learning = freezing.learning_variables(
+    chosen = freezing.learning_variables(
         [v.name for v in module.trainable_variables],
         [v.name for v in module.variables],
         strategy,
         **(settings.unfreeze.model_dump() if strategy == "top" else {}),
     )
+    learning = task.learning(phase, module, chosen)
 
-    inputs = _inputs(phase, module, learning, changed)
+    inputs = task.learning_inputs(phase, module, learning, changed)
+    train_data, eval_data = task.data(phase, inputs)
     with devices.strategy.scope():
-        backbone = FeatureVector(module, learning)
-        model, train_data, eval_data = _model_and_data(phase, inputs, backbone, head, learning, eval_vectors)
+        backbone = task.backbone(phase, module, inputs, learning)
+        first, features = task.ends(phase, inputs, backbone, learning)
+        model = task.model(phase, first, head(features), train_data)
     proof = "not compared, because not every variable came from the source"
     if start.matches.is_complete:
         images = phase.transform(photos)
@@ -78,9 +73,7 @@ def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},
     }
-    return TrainedPhase(
-        model, eval_data, backbone, head, "vectors" if inputs.kind == "vectors" else inputs.cut, history
-    )
+    return TrainedPhase(model, eval_data, backbone, head, inputs, history)
 
 
 @dataclass(frozen=True)
@@ -113,85 +106,3 @@ def _warm_start(
         return _Start(own_source, own + told, matches, epochs)
     matches = warm_start.copy_by_name(source, variables, phase.labels, *chosen)
     return _Start(source, told, matches, warm_start.epochs(epochs, asked_for.epochs, matches))
-
-
-def _choose(
-    phase: Phase[FineTuningSettings], own_source: warm_start.Source, eval_vectors: StoredRows
-) -> tuple[str, str]:
-    """The strategy that `auto` stands for, and why."""
-    head = phase.new_head(eval_vectors.values.shape[1])
-    warm_start.copy_by_name(own_source, head.variables, phase.labels)
-    answers = [np.argmax(head(vectors).numpy(), axis=1) for vectors, _, _ in eval_vectors.in_order(0)]
-    accuracy = float(np.mean(np.concatenate(answers) == eval_vectors.classes))
-    choice = freezing.choose_strategy(count_photos(phase.vectors.train), len(phase.labels), accuracy)
-    return choice.strategy, choice.why
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The inputs of the training."""
-
-    kind: str  # `vectors`, `activations` (at `cut`) or `photos`
-    note: str  # the same, in words
-    cut: Cut | None = None
-
-
-def _inputs(phase: Phase[FineTuningSettings], module: Any, learning: list[str], changed: set[str]) -> _Inputs:
-    """The inputs that need the least work in each step: cached values, as long as nothing below them changes.
-
-    Args:
-      phase: its vectors are the cached values.
-      module: the backbone.
-      learning: names of the variables that learn.
-      changed: names of the variables that no longer have the published values, with which the cache was computed.
-    """
-    settings, whole = phase.settings, "photos through the whole backbone: "
-    if settings.augmentation_mode == "online":
-        return _Inputs("photos", whole + "they are augmented anew in every epoch")
-    if not settings.from_activations:
-        return _Inputs("photos", whole + "training.fine_tuning.from_activations is off")
-    if phase.devices.strategy.num_replicas_in_sync > 1:
-        return _Inputs("photos", whole + "a backbone cannot be cut on several devices")
-    if not learning and not changed:
-        return _Inputs("vectors", "cached feature vectors: the whole backbone stays frozen")
-    try:
-        backbone_cut = cut(module, learning, settings.image_size)
-    except CannotCut as reason:
-        return _Inputs("photos", f"{whole}{reason}")
-    above = {v.name for v in backbone_cut.top_variables}
-    if changed - above:
-        return _Inputs("photos", f"{whole}the model it starts from changed variables below {backbone_cut.place}")
-    example = next(iter(read_examples(phase.vectors.train)))
-    if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
-        return _Inputs("photos", f"{whole}no activations are cached for a boundary at {backbone_cut.place}")
-    return _Inputs("activations", f"cached activations at {backbone_cut.place}", backbone_cut)
-
-
-def _model_and_data(
-    phase: Phase[FineTuningSettings],
-    inputs: _Inputs,
-    backbone: FeatureVector,
-    head: tf_keras.Model,
-    learning: list[str],
-    eval_vectors: StoredRows,
-) -> tuple[Classifier, TrainingData, TrainingData]:
-    """The model from the inputs to logits, and the inputs of both splits."""
-    settings = phase.settings
-    train_data: TrainingData
-    eval_data: TrainingData
-    if inputs.kind == "photos":
-        augmentation = settings.augmentation if settings.augmentation_mode != "none" else None
-        train_data = phase.read_photos(phase.photos.train, augmentation)
-        eval_data = phase.read_photos(phase.photos.eval)
-        start = tf_keras.Input([settings.image_size, settings.image_size, 3])
-        end = backbone(start)
-    elif inputs.cut is not None:
-        shape = inputs.cut.shape
-        train_data, eval_data = (phase.read_rows(files, f.ACTIVATIONS, shape) for files in phase.vectors)
-        start = tf_keras.Input(shape)
-        end = TopOfBackbone(inputs.cut, learning)(start)
-    else:
-        train_data, eval_data = phase.read_rows(phase.vectors.train), eval_vectors
-        start = end = tf_keras.Input([eval_vectors.values.shape[1]])
-    weights = loss_weights(settings, train_data.classes, len(phase.labels))
-    return Classifier(start, head(end), class_weights=weights), train_data, eval_data

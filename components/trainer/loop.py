@@ -21,7 +21,7 @@ from components.legacy_keras import tf_keras
 from components.sealed import seal, unseal
 from components.trainer import HISTORY_FILE
 from components.trainer.devices import even_batch_size
-from components.trainer.model import NOT_FINITE, Classifier, make_loss
+from components.trainer.model import NOT_FINITE, Classifier
 from components.trainer.optimization import OpenStages, make_optimizer
 from components.trainer.settings import TrainingSettings
 from components.trainer.training_data import TrainingData
@@ -35,6 +35,9 @@ _NAMES = {
     "accuracy": "train_accuracy",
     "val_log_loss": "eval_loss",
     "val_accuracy": "eval_accuracy",
+    # Of masks.
+    "mean_iou": "train_mean_iou",
+    "val_mean_iou": "eval_mean_iou",
 }
 
 
@@ -123,10 +126,11 @@ class _KeepBest(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rate = tf_keras.backend.get_value(self.model.optimizer.learning_rate)
-        curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items()}
+        curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items() if keras in logs}
         self.epochs.append({**curves, "learning_rate": float(rate)})
-        if logs["val_log_loss"] < self.best_loss:
-            self.best_loss, self.best_epoch = float(logs["val_log_loss"]), epoch + 1
+        loss = float(logs[f"val_{self.model.chosen_by}"])
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch + 1
             self._best = _values(self.model.trainable_variables)
         if self._resume_file:
             _State(
@@ -199,32 +203,32 @@ def train(
       scale_loss: keeps small gradients from vanishing in float16.
 
     Returns:
-      The learning curves: `before` (loss and accuracy on the eval split before training), `epochs` (one dict per
-      epoch), `smoothed` (their exponential moving averages), `best_epoch` (0 if no epoch was better than before),
-      `resumed_from` (epochs done before an interruption) and `epoch_seconds` (of the epochs done now).
+      The learning curves: `before` (loss and accuracy on the eval split before training, and mean IoU of masks),
+      `epochs` (one dict per epoch), `smoothed` (their exponential moving averages), `best_epoch` (0 if no epoch was
+      better than before), `resumed_from` (epochs done before an interruption) and `epoch_seconds` (of the epochs done
+      now).
 
     Raises:
       TrainingDiverged: the loss is not finite; the model keeps its values at that point.
     """
     epochs, replicas = settings.epochs, model.distribute_strategy.num_replicas_in_sync
     batch_size, eval_batch_size = (
-        even_batch_size(len(data.classes), settings.batch_size, replicas) for data in (train_data, eval_data)
+        even_batch_size(len(data), settings.batch_size, replicas) for data in (train_data, eval_data)
     )
     steps = train_data.steps(batch_size)
     optimizer = make_optimizer(settings, steps, epochs, multipliers, stages)
     if scale_loss:
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
-    # The plain cross-entropy chooses the epoch: a smoothed one is no measure of a model.
-    metrics = ["accuracy", tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")]
+    loss, metrics = model.objective(settings.label_smoothing)
     model.compile(
         optimizer=optimizer,
-        loss=make_loss(settings.label_smoothing),
+        loss=loss,
         metrics=metrics,
         steps_per_execution=min(steps, _STEPS_PER_CALL),
     )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
-    keep_best = _KeepBest(before["log_loss"], settings.patience, resume_file)
+    keep_best = _KeepBest(before[model.chosen_by], settings.patience, resume_file)
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):
@@ -254,7 +258,11 @@ def train(
     if keep_best.epochs:
         keep_best.restore_best()
     return {
-        "before": {"eval_loss": before["log_loss"], "eval_accuracy": before["accuracy"]},
+        "before": {
+            ours: before[keras.removeprefix("val_")]
+            for keras, ours in _NAMES.items()
+            if keras.startswith("val_") and keras.removeprefix("val_") in before
+        },
         "epochs": keep_best.epochs,
         "smoothed": _smoothed(keep_best.epochs),
         "best_epoch": keep_best.best_epoch,

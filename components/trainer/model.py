@@ -68,6 +68,14 @@ class Classifier(tf_keras.Model):
         weights = class_weights and [class_weights[i] for i in range(len(class_weights))]
         self._class_weights = tf.constant(weights) if weights else None
 
+    # The score on the eval split that chooses the best epoch: a smoothed cross-entropy is no measure of a model.
+    chosen_by = "log_loss"
+
+    def objective(self, label_smoothing: float) -> tuple[tf_keras.losses.Loss, list[Any]]:
+        """The loss, and the metrics `accuracy`, `log_loss` and what else there is, for `compile`."""
+        log_loss = tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")
+        return make_loss(label_smoothing), ["accuracy", log_loss]
+
     def train_step(self, data: tuple[Any, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs, classes, names = data
         weights = None if self._class_weights is None else tf.gather(self._class_weights, classes)

@@ -77,8 +77,23 @@ class WarmStart(Settings):
     renamed: dict[str, str]
 
 
+class DecoderSettings(Settings):
+    """The decoder of a segmentation model."""
+
+    strides: tuple[int, ...]
+    """Of the backbone's tensors that it reads."""
+    widths: tuple[int, ...]
+    """Channels at each of them, coarse to fine."""
+    dice: bool
+    """Whether the loss has a Dice term."""
+
+
 class PhaseSettings(TrainingSettings):
     """The settings of both phases."""
+
+    task: Literal["classification", "segmentation"] = "classification"
+    decoder: DecoderSettings = DecoderSettings(strides=(4, 8, 16, 32), widths=(160, 128, 96, 96), dice=True)
+    """Of segmentation."""
 
     backbone: str
     """Handle of an image feature vector (`components.backbone.registry`)."""
@@ -87,7 +102,7 @@ class PhaseSettings(TrainingSettings):
     image_size: int
     """Side of the images that Transform makes, pixels."""
     mixed_precision: Literal["auto", "off"]
-    augmentation_mode: Literal["none", "views", "online"]
+    augmentation_mode: Literal["none", "mirror", "views", "online"]
     augmentation: Augmentation
     warm_start: WarmStart
     calibrate: bool

@@ -22,9 +22,9 @@ from schemas import features as f
 from schemas.errors import BadInput
 
 _READ_BATCH = 256
-_SHUFFLED_PHOTOS = 2048
+SHUFFLED_PHOTOS = 2048
 _EVAL_VECTORS = 1024
-_NO_EXAMPLE = "there are no examples to train or evaluate on; expected some in each split: add photos"
+NO_EXAMPLE = "there are no examples to train or evaluate on; expected some in each split: add photos"
 
 
 class TrainingData(Protocol):
@@ -33,6 +33,9 @@ class TrainingData(Protocol):
     @property
     def classes(self) -> np.ndarray:
         """Class of each example, int64 [examples], in no particular order."""
+
+    def __len__(self) -> int:
+        """Number of examples in an epoch."""
 
     def steps(self, batch_size: int) -> int:
         """Number of batches in an epoch, including a smaller last one."""
@@ -56,6 +59,9 @@ class StoredRows:
     """int64 [examples]."""
     names: np.ndarray
     """bytes [examples]."""
+
+    def __len__(self) -> int:
+        return len(self.classes)
 
     def steps(self, batch_size: int) -> int:
         return math.ceil(len(self.classes) / batch_size)
@@ -124,7 +130,7 @@ def read_rows(
             classes += [index[label] for label in batch[f.LABEL]]
             keys += list(zip(batch[f.CONTENT_HASH], batch[f.FILE_NAME], batch[f.VIEW].tolist(), strict=True))
     if not keys:
-        raise BadInput(_NO_EXAMPLE)
+        raise BadInput(NO_EXAMPLE)
     values = np.memmap(path, dtype, "r", shape=(len(keys), *shape))
     rows = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     return StoredRows(
@@ -148,13 +154,16 @@ class Photos:
     classes: np.ndarray
     augmentation: Augmentation | None = None
 
+    def __len__(self) -> int:
+        return len(self.classes)
+
     def steps(self, batch_size: int) -> int:
         return math.ceil(len(self.classes) / batch_size)
 
     def epochs(self, batch_size: int, seed: int, first: int, last: int) -> tf.data.Dataset:
         def one_epoch(epoch):
             drawn = tf.random.stateless_uniform([], [tf.cast(seed, tf.int64), epoch], None, None, tf.int64)
-            records = read_records(self.files).shuffle(_SHUFFLED_PHOTOS, seed=drawn)
+            records = read_records(self.files).shuffle(SHUFFLED_PHOTOS, seed=drawn)
             return records.batch(batch_size).map(lambda batch: (epoch, batch))
 
         def decode(epoch, records):
@@ -193,7 +202,7 @@ def read_photos(
     batches = read_records(files).batch(_READ_BATCH).map(lambda r: tf.io.parse_example(r, spec)[f.LABEL])
     classes = np.array([index[label] for batch in batches.as_numpy_iterator() for label in batch], np.int64)
     if not len(classes):
-        raise BadInput(_NO_EXAMPLE)
+        raise BadInput(NO_EXAMPLE)
     return Photos(files, transform, labels, classes, augmentation)
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from components.loaded_models import load_model
 from components.records import read_examples
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
+from components.trainer.decoder import DECODER_NAME
 from components.trainer.model import HEAD_NAME
 from components.trainer.settings import WarmStart
 from schemas.errors import BadInput
@@ -183,7 +184,9 @@ def what_differs(
     wanted = [v for v in variables if re.match(pattern, v.name)]
     different = [v.name for v in wanted if not _fits(v, source, (renamed or {}).get(v.name, v.name))]
     if different:
-        part = "head" if all(name.startswith(HEAD_NAME) for name in different) else "backbone"
+        parts = {"head": HEAD_NAME, "decoder": (HEAD_NAME, f"{DECODER_NAME}/")}
+        fitting = (part for part, start in parts.items() if all(name.startswith(start) for name in different))
+        part = next(fitting, "backbone")
         return (
             f"its {part} differs: {len(different)} of {len(wanted)} variables are missing or have a different shape, "
             f"such as {different[0]}"
@@ -317,7 +320,8 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits
       source: the model started from.
       labels: classes of the new model.
       photos: bytes of photos, string [batch].
-      logits: logits of the new model for them before training, float32 [batch, classes].
+      logits: logits of the new model for them before training, float32 [batch, classes], or [batch, size, size,
+        classes] of masks.
 
     Returns:
       The comparison; it has no photos if the models have fewer than two classes in common.
@@ -332,9 +336,13 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits
         return Proof(0, 0.0)
     answers = getattr(source.model, "warm_start_probabilities", None)  # of an ensemble, its second model's
     if answers is None:
-        before = source.model.signatures["serving_default"](image_bytes=photos)["probabilities"].numpy()
+        # That of a class for each pixel has a signature of its own for its probabilities.
+        name = "probabilities" if "probabilities" in source.model.signatures else "serving_default"
+        before = source.model.signatures[name](image_bytes=photos)["probabilities"].numpy()
     else:
         before = answers(photos).numpy()
+    answers_each, logits = int(np.prod(logits.shape[1:-1])), logits.reshape(-1, logits.shape[-1])
+    before = before.reshape(-1, before.shape[-1])
     before = before[:, [old_labels.index(label) for label in shared]].astype(np.float64)
     scaled = logits.astype(np.float64) / source.temperature
     probabilities = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -348,12 +356,13 @@ def check_step_zero(source: Source, labels: list[str], photos: tf.Tensor, logits
         before, after = before / before.sum(1, keepdims=True), after / after.sum(1, keepdims=True)
     largest = float(np.max(np.abs(before - after), initial=0.0))
     tolerance = STEP_ZERO_TOLERANCE / min(source.temperature, 1.0)
+    compared = -(-len(after) // answers_each)
     if not largest <= tolerance:
         raise WarmStartFailed(
-            f"the model warm-started from {source.folder} gives different answers: the probabilities of {len(after)} "
+            f"the model warm-started from {source.folder} gives different answers: the probabilities of {compared} "
             f"photos differ by up to {largest:.2g}, expected at most {tolerance:g}; this is a bug, please report it"
         )
-    return Proof(len(after), largest)
+    return Proof(compared, largest)
 
 
 def step_zero(

@@ -44,7 +44,8 @@ class Augmentation:
         return any(dataclasses.astuple(self))
 
     @property
-    def _moves_pixels(self) -> bool:
+    def moves_pixels(self) -> bool:
+        """Whether masks have to move too."""
         return bool(self.flip or self.rotation_degrees or self.zoom or self.scale_jitter)
 
 
@@ -70,7 +71,7 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, settings: Augmentation) -> tf.T
     # shape of the photos, known or not when a graph is built
     height, width = (images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2))
     changed = images
-    if settings._moves_pixels:
+    if settings.moves_pixels:
         changed = tf.raw_ops.ImageProjectiveTransformV3(
             images=images,
             transforms=transforms(drawn, height, width, settings),

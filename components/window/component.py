@@ -10,6 +10,7 @@ from tfx.types import standard_artifacts
 from components.artifacts import IngestReport, Verdict
 from components.data_gate.checks import find_problems
 from components.data_gate.component import schema_of_run
+from components.data_gate.mask_checks import find_mask_problems
 from components.drift_gate.drift import stop_if_told
 from components.example_gen.report import read_keys, read_report, write_counts
 from components.feature_vector_gen import PHOTOS_PROPERTY
@@ -74,7 +75,9 @@ def Window(
         parts.append(Part(span, each.uri, all_vectors[each.uri], keys, span in trained, span in tested))
     left_out = choose_photos(parts)
     merged, keys = merge_reports(parts, left_out, reports)
-    if problems := find_problems(merged, [], {}, 1.0):
+    curated = os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE)
+    required = schema_files.mask_classes(schema_files.read_schema(curated))
+    if problems := find_problems(merged, [], {}, 1.0) + find_mask_problems(merged, required):
         shown = ", ".join(str(part.span) for part in parts)
         raise BadInput(f"the window of spans {shown} cannot be trained on: " + "; ".join(problems))
     merge_files(parts, left_out, window_photos.uri, window_vectors.uri, SPLITS)
@@ -83,5 +86,5 @@ def Window(
         for name in ("payload_format", "file_format"):
             target.set_string_custom_property(name, source.get_string_custom_property(name))
     write_counts(window_report.uri, merged, [], keys)
-    schema = schema_of_run(os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE), merged)
+    schema = schema_of_run(curated, merged)
     schema_files.write_schema(schema, os.path.join(window_schema.uri, schema_files.SCHEMA_FILE))

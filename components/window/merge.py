@@ -16,9 +16,11 @@ from typing import Any
 
 from tfx.dsl.io import fileio
 
-from components.example_gen.report import Key
+from components.example_gen.copies import Key
+from components.example_gen.mask_counts import count_masks
 from components.records import copy_without, matching_files
 from schemas import features as f
+from schemas.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ def merge_reports(
       parts: the spans.
       left_out: from `choose_photos`.
       reports: span -> its `report.json`.
+
+    Raises:
+      BadInput: the masks of two spans have other classes.
     """
     used = {part.span: [key for key in part.keys if part.uses(key.split)] for part in parts}
     counted = {
@@ -122,7 +127,8 @@ def merge_reports(
         formats.update(reports[part.span]["formats"])
         converted.update(reports[part.span].get("converted", {}))  # reports of older versions lack it
         reasons.update(reports[part.span]["reasons"])
-    text = "\n".join(f"{key.content_hash} {key.split} {key.label}" for key in keys)
+    texts = (" ".join([*key[:3], *filter(None, [key.mask_hash])]) for key in keys)
+    text = "\n".join(texts)
     merged = {
         "layouts": dict(reports[max(reports)]["layouts"]),
         "accepted": sum(sum(counts.values()) for counts in by_split.values()),
@@ -142,4 +148,25 @@ def merge_reports(
             for part in sorted(parts, key=lambda part: part.span)
         },
     }
+    if of_masks := {span: report["masks"] for span, report in reports.items() if "masks" in report}:
+        notes = dict.fromkeys(note for span in sorted(of_masks) for note in of_masks[span]["notes"])
+        merged["masks"] = count_masks(keys, _classes_of_all(of_masks), list(notes))
     return merged, keys
+
+
+def _classes_of_all(of_masks: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """The classes of the masks in all spans, in the order of their ids.
+
+    Raises:
+      BadInput: an id is of different classes in two spans.
+    """
+    longest = max(sorted(of_masks), key=lambda span: len(of_masks[span]["classes"]))
+    classes = of_masks[longest]["classes"]
+    for span, masks in sorted(of_masks.items()):
+        for number, (name, other) in enumerate(zip(masks["classes"], classes, strict=False)):
+            if name != other:
+                raise BadInput(
+                    f"the masks of span {span} have the class {name!r} where those of span {longest} have {other!r} "
+                    f"(id {number}); give all spans the same list of classes"
+                )
+    return classes

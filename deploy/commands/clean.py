@@ -45,7 +45,7 @@ def clean(root: str | None, days: int | None, dry_run: bool, metadata: str, as_j
       warmstart clean --dry-run
       warmstart clean --dry-run --json
       warmstart clean --root runs/cats_vs_dogs --days 90
-      warmstart clean --root /warmstart/runs/cats_vs_dogs --metadata grpc://metadata-grpc-service.kubeflow:8080
+      warmstart clean --root /warmstart/runs/cats_vs_dogs --metadata grpc://warmstart-metadata:8080
     """
     from deploy import housekeeping  # it imports ML Metadata
 

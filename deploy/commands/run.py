@@ -56,7 +56,7 @@ def run(
       warmstart run photos --force-push "new camera: the old test photos are of no use"
       warmstart --quiet run photos --json
 
-    Known configurations: image_folder, cats_vs_dogs, oxford_iiit_pet, species.
+    Known configurations: image_folder, image_masks, cats_vs_dogs, oxford_iiit_pet, oxford_iiit_pet_masks, species.
     """
     if force_push is not None and not force_push.strip():
         raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")

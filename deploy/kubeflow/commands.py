@@ -70,11 +70,22 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--mount", default=MOUNT, show_default=True, help="Where it is mounted in every step."),
             click.option(
+                "--sub-path", default="", metavar="DIR", help="Mount this folder of the claim.  [default: all of it]"
+            ),
+            click.option(
+                "--run-as",
+                default="",
+                metavar="USER:GROUP",
+                help="Numbers that every step runs as; the volume must be writable for them.  [default: the image's, "
+                "1000:1000]",
+            ),
+            click.option(
                 "--metadata",
                 default=METADATA_SERVICE,
                 show_default=True,
                 metavar="ADDRESS",
-                help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE.",
+                help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE. Kubeflow's own, in 2.5 to "
+                "2.18 only, is grpc://metadata-grpc-service.kubeflow:8080.",
             ),
             click.option(
                 "--metadata-secret",
@@ -344,6 +355,8 @@ def _request(
     mount: str,
     metadata: str,
     metadata_secret: str,
+    sub_path: str,
+    run_as: str,
     root: str | None,
     span: str,
     **more: Any,
@@ -352,7 +365,9 @@ def _request(
     from deploy.kubeflow.compiler import Cluster
     from deploy.kubeflow.package_request import PackageRequest
 
-    cluster = Cluster(image, volume_claim, mount.rstrip("/"), metadata, metadata_secret)
+    cluster = Cluster(
+        image, volume_claim, mount.rstrip("/"), metadata, metadata_secret, sub_path.strip("/"), run_as.strip()
+    )
     return PackageRequest(config_name, cluster, root=(root or "").rstrip("/"), span=span.strip(), **more)
 
 
@@ -368,9 +383,11 @@ def _compiled(
     from deploy.kubeflow.connection import connect
     from deploy.kubeflow.package_file import read_package
     from deploy.kubeflow.package_request import make_package
+    from deploy.kubeflow.server_versions import refuse_unfit
     from deploy.quiet import quiet_libraries
 
     connection = connect(to)
+    refuse_unfit(connection, resolved.cluster, resolved.config.runtime)
     quiet_libraries()
     if "span" in of_this_run:
         resolved = dataclasses.replace(resolved, defaults=dataclasses.replace(resolved.defaults, span=""))

@@ -50,6 +50,10 @@ class Cluster:
     """Address of ML Metadata (`deploy.metadata_address`)."""
     metadata_secret: str = ""
     """Secret whose key `password` is the password of the store; empty: none."""
+    sub_path: str = ""
+    """Folder of the claim that is mounted; empty: all of it."""
+    run_as: str = ""
+    """`USER:GROUP`, numbers, that every task runs as; empty: those of the image."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def compile_package(
     resources: Mapping[str, StepResources],
     cluster: Cluster,
     defaults: Defaults,
+    of_run: Mapping[str, int] | None = None,
 ) -> str:
     """The package as YAML text: the pipeline, and a second document on volumes and secrets.
 
@@ -94,6 +99,7 @@ def compile_package(
       resources: resources of every node, of `Prepare` and of `Report`.
       cluster: settings of the cluster.
       defaults: defaults of the run's parameters.
+      of_run: `PipelineConfig` of the platform document, in its JSON names; None: empty.
 
     Raises:
       BadInput: the SDK is not installed.
@@ -135,6 +141,7 @@ def compile_package(
         compiler.Compiler().compile(describe(kubeflow_pipeline), str(file))
         spec, platform = yaml.load_all(file.read_text(encoding="utf-8"), SAFE_LOADER)
     _complete(spec, defaults)
+    _complete_platform(platform["platforms"]["kubernetes"], cluster, of_run or {})
     head = f"# The pipeline {pipeline_name} for Kubeflow Pipelines, made by `warmstart kubeflow compile`.\n"
     return head + yaml.safe_dump_all([spec, platform])
 
@@ -151,6 +158,20 @@ def _complete(spec: dict[str, Any], defaults: Defaults) -> None:
         for task in holder.get("dag", {}).get("tasks", {}).values():
             if policy := task.get("retryPolicy"):
                 policy["backoffMaxDuration"] = _RETRIES_END_AFTER
+
+
+def _complete_platform(kubernetes: dict[str, Any], cluster: Cluster, of_run: Mapping[str, int]) -> None:
+    """Adds settings of the platform that older versions of the SDK lack (kubernetes_executor_config.proto)."""
+    if of_run:
+        kubernetes["pipelineConfig"] = dict(of_run)
+    for executor in kubernetes["deploymentSpec"]["executors"].values():
+        if cluster.sub_path:
+            for mount in executor["pvcMount"]:
+                mount["subPath"] = cluster.sub_path
+        if cluster.run_as:
+            # 64-bit numbers are texts in the JSON of protocol buffers.
+            user, group = cluster.run_as.split(":")
+            executor["securityContext"] = {"runAsUser": user, "runAsGroup": group}
 
 
 def _component(

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -156,6 +156,14 @@ class Connection:
         except ApiError as error:
             error.asked = what
             raise
+
+    def call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The answer of `/apis/v2beta1/<path>` as JSON, for what the SDK's client lacks; use it within `ask`.
+
+        Raises:
+          ApiError: the server did not answer with a JSON object.
+        """
+        return _json_answer(self.client, method, f"/apis/v2beta1/{path}", query, _ANSWER_SECONDS)
 
     def refusal(self, error: ApiError) -> str:
         """A sentence on what the server failed to do."""
@@ -333,14 +341,21 @@ def message_of(body: str) -> str:
 
 def _health(client: Any, api_version: str) -> dict[str, Any]:
     """The raw answer of `/apis/<version>/healthz`: the SDK's model drops unknown fields."""
+    return _json_answer(client, "GET", f"/apis/{api_version}/healthz", None, _FIRST_ANSWER_SECONDS)
+
+
+def _json_answer(
+    client: Any, method: str, path: str, query: Mapping[str, str] | None, seconds: float
+) -> dict[str, Any]:
     answer = client._healthz_api.api_client.call_api(
-        f"/apis/{api_version}/healthz",
-        "GET",
+        path,
+        method,
+        query_params=list((query or {}).items()),
         header_params={"Accept": "application/json"},
         auth_settings=["Bearer"],
         response_type="object",
         _return_http_data_only=True,
-        _request_timeout=(_CONNECT_SECONDS, _FIRST_ANSWER_SECONDS),
+        _request_timeout=(_CONNECT_SECONDS, seconds),
     )
     if not isinstance(answer, dict):
         raise ApiError(302, "not an answer of the API")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -118,8 +119,19 @@ def make_package(resolved: ResolvedRequest) -> tuple[str, str]:
     """
     graph = make_graph(resolved)
     resources = step_resources(resolved.config, list(graph))
-    text = compile_package(resolved.config.name, graph, resources, resolved.cluster, resolved.defaults)
+    of_run = _pipeline_config(resolved.config)
+    text = compile_package(resolved.config.name, graph, resources, resolved.cluster, resolved.defaults, of_run)
     return task_name(resolved.config.name), text
+
+
+def _pipeline_config(config: Config) -> dict[str, int]:
+    """`PipelineConfig` of the platform document: how long a run may take, and how long Kubernetes keeps it."""
+    runtime, given = config.runtime, {}
+    if runtime.deadline_hours is not None:
+        given["activeDeadlineSeconds"] = math.ceil(runtime.deadline_hours * 3600)
+    if runtime.workflow_days is not None:
+        given["resourceTtlOnCompletion"] = math.ceil(runtime.workflow_days * 86400)
+    return given
 
 
 def scheduled_parameters(config: Config) -> dict[str, str]:
@@ -188,6 +200,21 @@ def _check_cluster(cluster: Cluster) -> None:
             raise BadInput(
                 f"{option} {name!r} is not a valid name in Kubernetes; expected lower-case letters, digits and hyphens"
             )
+    parts = cluster.sub_path.split("/")
+    if cluster.sub_path and any(part in ("", ".", "..") for part in parts):
+        raise BadInput(
+            f"--sub-path {cluster.sub_path!r} is not a folder inside the claim; expected a relative path such as team-a"
+        )
+    # The largest number that Kubernetes accepts for a user or a group.
+    if cluster.run_as and (
+        not re.fullmatch(r"\d{1,10}:\d{1,10}", cluster.run_as)
+        or max(map(int, cluster.run_as.split(":"))) > 2**31 - 1
+        or cluster.run_as.startswith("0:")
+    ):
+        raise BadInput(
+            f"--run-as {cluster.run_as!r} is not a user and a group; expected two numbers such as 1000:1000, the first "
+            "not 0"
+        )
 
 
 def _check_defaults(defaults: Defaults) -> None:

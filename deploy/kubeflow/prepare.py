@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
 from deploy.data_folders import check_places, check_sources
+from deploy.kubeflow import METADATA_SERVICE
 from deploy.kubeflow.compiler import SEPARATORS
 from deploy.kubeflow.plan import PREPARE, Plan, read_plan, write_plan
+from deploy.kubeflow.server_versions import is_kubeflows_metadata
 from deploy.metadata_address import connect, connection_config
 from deploy.overlap import refuse_pattern
 from deploy.root import CONFIG_FILE, Root
@@ -95,7 +97,7 @@ def prepare(
     root.prepare(config.name)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CONFIG_FILE, dump_config(config).encode())
-    store = connect(metadata)
+    store = _connect(metadata)
     # Two simultaneous first runs would each name the root: one name in the store, the other in the root.
     with root.node_lock(PREPARE, _WAIT_FOR_OTHERS_SECONDS):
         bind(root, config.name, store, metadata)
@@ -126,6 +128,18 @@ def prepare(
     plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), window)
     write_plan(folder, plan, pipeline.SerializeToString(deterministic=True))
     return plan
+
+
+def _connect(metadata: str) -> Any:
+    try:
+        return connect(metadata)
+    except BadInput as error:
+        if is_kubeflows_metadata(metadata):
+            raise BadInput(
+                f"{error}; Kubeflow Pipelines 3.0 and newer have no such service: compile the package again with "
+                f"--metadata {METADATA_SERVICE} (deploy/kubernetes/components/metadata) or your own mysql:// server"
+            ) from error
+        raise
 
 
 def bind(root: Root, pipeline_name: str, store: Any, address: str) -> None:

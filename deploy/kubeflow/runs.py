@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from deploy.kubeflow import pipelines
@@ -124,8 +126,8 @@ def follow(
 ) -> RunOutcome:
     """Waits until a run ends and reports changes; Ctrl-C stops the waiting, not the run.
 
-    The server lists all of Argo's nodes under the names of their tasks, including drivers, pods and the pipeline
-    itself. The end of an unfinished task is in 1970.
+    Up to 2.18 the server lists all of Argo's nodes under the names of their tasks, including drivers, pods and the
+    pipeline itself, and the end of an unfinished task is in 1970. From 3.0 on tasks are asked for on their own.
 
     Args:
       connection: from `connect`.
@@ -139,11 +141,15 @@ def follow(
       BadInput: the run does not exist, the server refused the token or stayed unavailable; the run continues.
     """
     seen: dict[str, TaskChange] = {}
-    state, away_since = "", 0.0
+    state, away_since, shows_tasks = "", 0.0, True
     try:
         while True:
             try:
                 run = connection.ask("show the run", connection.client.get_run, run_id)
+                details = list((run.run_details.task_details if run.run_details else None) or ())
+                if not details and shows_tasks:
+                    listed = _list_tasks(connection, run_id)
+                    details, shows_tasks = listed or [], listed is not None
             except ApiError as error:
                 now = time.monotonic()
                 away_since = away_since or now
@@ -153,7 +159,7 @@ def follow(
                 time.sleep(poll_seconds)
                 continue
             away_since = 0.0
-            for change in _task_changes(run, tasks):
+            for change in _task_changes(details, tasks):
                 if change.state and (change.name not in seen or seen[change.name].state != change.state):
                     on_change(change)
                 seen[change.name] = change
@@ -169,9 +175,63 @@ def _outcome(state: str, seen: Mapping[str, TaskChange], error: str) -> RunOutco
     return RunOutcome(state, tuple(change for change in seen.values() if change.state == "FAILED"), error)
 
 
-def _task_changes(run: Any, tasks: Mapping[str, str] | None) -> Iterator[TaskChange]:
+@dataclass(frozen=True)
+class _Problem:
+    message: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task of a server without task details, with the fields of the SDK's model that `_task_changes` reads."""
+
+    display_name: str
+    state: str
+    start_time: datetime | None
+    end_time: datetime | None
+    error: _Problem | None
+    state_history: tuple[()] = ()
+
+
+def _list_tasks(connection: Connection, run_id: str) -> list[_Task] | None:
+    """The tasks of a run from `GET runs/{id}/tasks` of 3.0 (kubeflow/pipelines#13986); None: the server has no such
+    list.
+
+    Driver, executor and nested pipelines are no tasks of their own there. The design (proposals/12147-mlmd-removal)
+    calls the state `status`.
+    """
+    found: list[_Task] = []
+    token = ""
+    while True:
+        query = {"page_size": str(PAGE_SIZE)} | ({"page_token": token} if token else {})
+        try:
+            answer = connection.ask("list the run's tasks", connection.call, "GET", f"runs/{run_id}/tasks", query)
+        except ApiError as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
+        for one in answer.get("tasks") or ():
+            message = (one.get("error") or {}).get("message")
+            found.append(
+                _Task(
+                    str(one.get("name") or one.get("display_name") or ""),
+                    str(one.get("state") or one.get("status") or ""),
+                    _time(one.get("start_time")),
+                    _time(one.get("end_time")),
+                    _Problem(message) if message else None,
+                )
+            )
+        token = str(answer.get("next_page_token") or "")
+        if not token:
+            return found
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time in the JSON of protocol buffers, to the second."""
+    return datetime.fromisoformat(re.sub(r"(\.\d+)?Z$", "+00:00", text)) if text else None
+
+
+def _task_changes(details: list[Any], tasks: Mapping[str, str] | None) -> Iterator[TaskChange]:
     """The states of the tasks to report, in the order in which they started."""
-    details = list((run.run_details.task_details if run.run_details else None) or ())
     names = {detail.display_name for detail in details}
     shown_names = set((tasks or {}).values())
     details.sort(key=lambda detail: detail.start_time.timestamp() if detail.start_time else 0.0)
@@ -181,7 +241,7 @@ def _task_changes(run: Any, tasks: Mapping[str, str] | None) -> Iterator[TaskCha
             if name not in tasks and name not in shown_names:
                 continue
             name = tasks.get(name, name)
-        elif name == "root" or f"{name}-driver" not in names:
+        elif name == "root" or (f"{name}-driver" not in names and not isinstance(detail, _Task)):
             continue
         started, ended = detail.start_time, detail.end_time
         finished = started is not None and ended is not None and ended >= started and ended.year > 1970

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from deploy.kubeflow import pipelines, runs
 from deploy.kubeflow.connection import PAGE_SIZE, ApiError, Connection
 from deploy.kubeflow.package_file import Package
 from deploy.kubeflow.pipelines import MARK, Transaction
+from deploy.kubeflow.server_versions import keeps_runs_of_deleted_schedules
 from deploy.timetable import Timetable
 from schemas.errors import BadInput
 
@@ -183,10 +186,11 @@ def list_schedules(connection: Connection) -> list[Schedule]:
 
 
 def delete_schedule(connection: Connection, name: str) -> None:
-    """Deletes the schedule of that name.
+    """Deletes the schedule of that name, and none of its runs.
 
     Raises:
-      BadInput: it does not exist, warmstart did not create it, a run of it is in progress, or the server failed.
+      BadInput: it does not exist, warmstart did not create it, a run of it is in progress and the server would delete
+        that too, or the server failed.
     """
     try:
         found = _recurring_runs(connection, name)
@@ -198,8 +202,9 @@ def delete_schedule(connection: Connection, name: str) -> None:
             )
         if any(not (run.description or "").startswith(MARK) for run in found):
             raise BadInput(f"the schedule {name!r} was not created by warmstart; delete it in Kubeflow's web interface")
-        for run in found:
-            _require_idle(connection, run, name)
+        if not keeps_runs_of_deleted_schedules(connection):
+            for run in found:
+                _require_idle(connection, run, name)
         for run in found:
             _delete_recurring_run(connection, run, "delete the schedule")
     except ApiError as error:
@@ -227,8 +232,8 @@ def _recurring_runs(connection: Connection, name: str | None) -> list[Any]:
 def _require_idle(connection: Connection, run: Any, name: str) -> None:
     """Refuses to delete a recurring run while one of its runs is in progress.
 
-    Kubernetes would delete that run too (kubeflow/pipelines#12573). Newer servers have an option against it
-    (`propagation_policy`), older ones do not.
+    Kubernetes would delete that run too (kubeflow/pipelines#12573), unless the server has an option against it
+    (`keeps_runs_of_deleted_schedules`). With or without it, two schedules of one root must not run at once.
 
     Raises:
       BadInput: a run of it is in progress.
@@ -254,8 +259,11 @@ def _require_idle(connection: Connection, run: Any, name: str) -> None:
 def _delete_recurring_run(connection: Connection, run: Any, what: str) -> None:
     """Deletes a recurring run; if the answer is lost but the run is gone, it counts as deleted."""
     recurring_run_id = run.recurring_run_id
+    delete: Callable[[str], Any] = connection.client.delete_recurring_run
+    if keeps_runs_of_deleted_schedules(connection):
+        delete = functools.partial(_delete_alone, connection)
     try:
-        connection.ask(what, connection.client.delete_recurring_run, recurring_run_id)
+        connection.ask(what, delete, recurring_run_id)
     except ApiError as error:
         if error.status == 404:
             return
@@ -266,6 +274,11 @@ def _delete_recurring_run(connection: Connection, run: Any, what: str) -> None:
                 if second.status == 404:
                     return
         raise
+
+
+def _delete_alone(connection: Connection, recurring_run_id: str) -> None:
+    """Deletes a recurring run, and leaves its runs to themselves; older generated clients lack the parameter."""
+    connection.call("DELETE", f"recurringruns/{quote(recurring_run_id)}", {"propagation_policy": "ORPHAN"})
 
 
 def _pipeline_ids(run: Any) -> tuple[str, str]:

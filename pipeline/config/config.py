@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.spans import parse_pattern
 from pipeline.config.data import DataConfig, DriftConfig
@@ -20,6 +22,17 @@ from pipeline.config.release import (
 )
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, ImageConfig, TaskConfig, TrainingConfig
+from schemas.features import MASK_DATASETS, SEGMENTATION
+
+# Keys that only one task has, and what to do instead with the other.
+_OF_CLASSIFICATION = {
+    "release.minimum_accuracy": "expected release.minimum_mean_iou",
+    "serving.abstain_below": "masks have no answer to abstain from, so leave it out",
+}
+_OF_SEGMENTATION = {
+    "release.minimum_mean_iou": "expected release.minimum_accuracy",
+    "release.guarded_classes": "classes of photos are guarded by release.guarded_slices: [label]",
+}
 
 
 class Config(Section):
@@ -89,10 +102,75 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _masks_are_for_segmentation(self) -> Config:
+        segmentation = self.task.kind == SEGMENTATION
+        if segmentation != self.task.schema_has_masks:
+            have = "has no masks" if segmentation else "has masks"
+            raise ValueError(
+                f"task.kind is {self.task.kind!r}, but the schema {self.task.schema_name} (task.schema_name) {have}; "
+                f"expected {'oxford_iiit_pet_masks or image_masks' if segmentation else 'task.kind: segmentation'}"
+            )
+        for dataset in self.data.sources:
+            if segmentation and dataset not in MASK_DATASETS:
+                raise ValueError(
+                    f"task.kind is 'segmentation', but data.sources has {dataset}, which has no masks; expected "
+                    f"{' or '.join(MASK_DATASETS)}"
+                )
+            if not segmentation and dataset == "image_masks":
+                raise ValueError("data.sources has image_masks; expected task.kind: segmentation")
+        if segmentation and self.evaluation.further:
+            raise ValueError(
+                "evaluation.further is not for segmentation yet; expected no further data sets with task.kind: "
+                "segmentation"
+            )
+        if segmentation and self.task.label == "species":
+            raise ValueError(
+                "task.label is 'species', but segmentation learns the classes of the masks; leave out task.label"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _release_fits_the_task(self) -> Config:
+        """A key of the other task, set to anything but its default, would be passed over in silence."""
+        segmentation = self.task.kind == SEGMENTATION
+        for key in _OF_CLASSIFICATION if segmentation else _OF_SEGMENTATION:
+            section, name = key.split(".")
+            given = getattr(getattr(self, section), name)
+            default = type(getattr(self, section)).model_fields[name].get_default(call_default_factory=True)
+            if given != default:
+                instead = _OF_CLASSIFICATION[key] if segmentation else _OF_SEGMENTATION[key]
+                raise ValueError(f"{key} is {given}, but task.kind is {self.task.kind!r}; {instead}")
+        return self
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the masks that the models give, in pixels; 0: they give a class for each photo."""
+        return self.image.size if self.task.kind == SEGMENTATION else 0
+
+    @property
+    def floor(self) -> float:
+        """The accuracy, of masks the mean IoU, that a model must reach."""
+        return self.release.minimum_mean_iou if self.mask_size else self.release.minimum_accuracy
+
+    @property
+    def guard(self) -> dict[str, Any]:
+        """Which classes of the pixels must not be lost: parameters of ModelSelector; empty for a classification."""
+        if not self.mask_size:
+            return {}
+        guarded = self.release.model_dump(include={"guarded_classes", "tolerated_loss"})
+        return {**guarded, "minimum_slice_examples": self.evaluation.minimum_slice_examples}
+
     @property
     def photo_rules(self) -> PhotoRules:
         """The rules by which photos are accepted and read; a model keeps them."""
         return PhotoRules.of({**self.data.model_dump(), **self.image.model_dump()})
+
+    @property
+    def folder_rules(self) -> FolderRules:
+        """The rules by which folders of photos are read."""
+        data = self.data
+        return FolderRules(data.success_file, data.labels, data.group, masks=self.task.kind == SEGMENTATION)
 
 
 def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:

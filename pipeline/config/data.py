@@ -9,7 +9,6 @@ from typing import Literal, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
-from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_folder import SUCCESS_FILE
 from components.example_gen.spans import SETTLE_SECONDS
 from pipeline.config.section import DatasetName, Section, Source, absolute
@@ -110,11 +109,6 @@ class DataConfig(Section):
         "to other pixels than viewers show; false: rejects them.",
     )
     splits: SplitBuckets = SplitBuckets()
-
-    @property
-    def folder_rules(self) -> FolderRules:
-        """The rules by which folders of photos are read."""
-        return FolderRules(self.success_file, self.labels, self.group)
 
     @field_validator("group")
     @classmethod

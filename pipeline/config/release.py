@@ -13,7 +13,10 @@ class SelectionConfig(Section):
     """When the more expensive model is preferred to the cheaper one."""
 
     minimum_gain: float = Field(
-        0.0, ge=0, le=1, description="Gain in accuracy on the eval split that it must show at least."
+        0.0,
+        ge=0,
+        le=1,
+        description="Gain in accuracy, of masks in mean IoU, that it must show at least on the eval split.",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of every interval in the summary.")
     bootstrap_samples: int = Field(
@@ -59,6 +62,14 @@ class ReleaseConfig(Section):
         description="Accuracy that the winner must reach on the test photos. Unless this is 0, it must also beat a "
         "model that always answers with the most common class.",
     )
+    minimum_mean_iou: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="For segmentation, in place of `minimum_accuracy`: mean IoU over the classes of the pixels that "
+        "the winner must reach on the test photos. Unless this is 0, it must also beat a model that answers the same "
+        "class for every pixel.",
+    )
     minimum_test_photos: int = Field(
         10,
         ge=0,
@@ -67,10 +78,14 @@ class ReleaseConfig(Section):
     )
     minimum_slice_accuracy: dict[SliceName, Fraction] = Field(
         default_factory=dict,
-        description="Accuracy that the winner must reach on every value of a slice with enough photos, by slice.",
+        description="Accuracy, of masks mean IoU, that the winner must reach on every value of a slice with enough "
+        "photos, by slice.",
     )
     tolerated_loss: float = Field(
-        0.01, ge=0, le=1, description="Accuracy that the winner may lose against the model in production."
+        0.01,
+        ge=0,
+        le=1,
+        description="Accuracy, of masks mean IoU, that the winner may lose against the model in production.",
     )
     evidence: Literal["observed", "proven"] = Field(
         "observed",
@@ -82,10 +97,16 @@ class ReleaseConfig(Section):
         description="Slices on which the winner must not be shown to lose more than `tolerated_loss`, for any value "
         "with enough photos.",
     )
+    guarded_classes: list[str] = Field(
+        default_factory=list,
+        description="For segmentation: classes of the pixels whose IoU must not be shown to lose more than "
+        "`tolerated_loss`, neither against the model in production nor by fine-tuning; empty: every class. A class in "
+        "fewer photos than `evaluation.minimum_slice_examples` decides nothing.",
+    )
     incomparable: Literal["refuse", "floors"] = Field(
         "refuse",
         description="What to do if the model in production cannot be compared: unreadable, no common labels or another "
-        "signature. `refuse`: push nothing; `floors`: decide by the required accuracies above alone.",
+        "signature. `refuse`: push nothing; `floors`: decide by the required values above alone.",
     )
 
 
@@ -149,6 +170,19 @@ class StepResources(Section):
 class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
         default_factory=list, description="Arguments for Apache Beam; empty: runs in this process, in memory."
+    )
+    deadline_hours: float | None = Field(
+        None,
+        gt=0,
+        le=24 * 365,
+        description="A run on Kubeflow (2.17 or newer) that takes longer is ended, and has no summary; empty: never.",
+    )
+    workflow_days: float | None = Field(
+        None,
+        gt=0,
+        le=3650,
+        description="How long Kubernetes keeps the pods of a run on Kubeflow (2.17 or newer) after its end; empty: as "
+        "the cluster does.",
     )
     every_step: StepResources = StepResources()
     steps: dict[str, StepResources] = Field(

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from components.example_gen.spans import parse_pattern
 from schemas.features import DATASETS, SLICES
 
-DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder"]
+DatasetName = Literal["cats_vs_dogs", "oxford_iiit_pet", "image_folder", "image_masks"]
 assert get_args(DatasetName) == DATASETS
 SliceName = Literal["label", "breed", "species", "dataset", "image_size", "image_format"]
 assert get_args(SliceName) == SLICES

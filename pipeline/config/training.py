@@ -7,7 +7,7 @@ import operator
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,8 +22,15 @@ _SCHEMAS_FOLDER = Path(features.__file__).parent
 class TaskConfig(Section):
     """What the models learn to tell apart."""
 
+    kind: Literal["classification", "segmentation"] = Field(
+        "classification",
+        description="`classification`: a class for each photo; `segmentation`: a class for each pixel, learnt from "
+        "masks.",
+    )
     label: Literal["label", "species"] = Field(
-        "label", description="`label`: the classes of the data set; `species`: cat or dog, for every data set."
+        "label",
+        description="`label`: the classes of the data set; `species`: cat or dog, for every data set. Segmentation "
+        "learns the classes of the masks instead.",
     )
     schema_name: str = Field(description="Name of the curated schema in schemas/, without .pbtxt.")
 
@@ -34,6 +41,12 @@ class TaskConfig(Section):
         if name not in known:
             raise ValueError(f"no such schema{did_you_mean(name, known) or '; known: ' + ', '.join(known)}")
         return name
+
+    @property
+    def schema_has_masks(self) -> bool:
+        """Whether the curated schema is one for segmentation."""
+        content = (_SCHEMAS_FOLDER / f"{self.schema_name}.pbtxt").read_text(encoding="utf-8")
+        return f'name: "{features.MASK}"' in content
 
 
 class ImageConfig(Section):
@@ -88,13 +101,50 @@ class HeadConfig(Section):
     )
 
 
+class DecoderConfig(Section):
+    """With `task.kind: segmentation`: what is on top of the backbone's tensors instead of the classifier."""
+
+    strides: list[Literal[2, 4, 8, 16, 32]] = Field(
+        [4, 8, 16, 32],
+        min_length=1,
+        description="Resolutions of the backbone's tensors that the decoder reads: pixels of the photo for each cell. "
+        "Those that the backbone lacks are left out; at least one must be 8 or finer.",
+    )
+    widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [160, 128, 96, 96], min_length=1, description="Channels at each of these resolutions, from coarse to fine."
+    )
+    dice: bool = Field(
+        True, description="Adds a Dice term to the cross-entropy, which helps small classes and thin borders."
+    )
+    cache_gigabytes: float = Field(
+        2.0,
+        ge=0,
+        description="Disk space for the backbone's tensors of the training photos. The run says beforehand how much "
+        "they need; if it is more, each training step computes them, which takes about twice as long.",
+    )
+
+    @model_validator(mode="after")
+    def _a_width_for_each_stride(self) -> DecoderConfig:
+        if len(set(self.strides)) < len(self.strides):
+            raise ValueError(f"strides {self.strides} has one twice")
+        if len(self.widths) != len(self.strides):
+            raise ValueError(
+                f"widths {self.widths} has {len(self.widths)} values, but strides {self.strides} has "
+                f"{len(self.strides)}; expected one for each"
+            )
+        if min(self.strides) > 8:
+            raise ValueError(f"strides {self.strides} has none of 8 or finer, so masks would be coarse")
+        return self
+
+
 class AugmentationConfig(Section):
     """Random changes to the training photos. Evaluation and serving never see them."""
 
-    mode: Literal["none", "views", "online"] = Field(
+    mode: Literal["none", "mirror", "views", "online"] = Field(
         "none",
-        description="`views`: a fixed number of changed copies passes through the backbone once and is cached; "
-        "`online`: every epoch sees new changes and runs the whole backbone again.",
+        description="`mirror`: the mirror image of each photo passes through the backbone once too and is cached; "
+        "`views`: so does a fixed number of changed copies; `online`: every epoch sees new changes and runs the whole "
+        "backbone again.",
     )
     views: int = Field(
         3, ge=1, le=100, description="Changed copies of each training photo, in addition to the photo itself."
@@ -257,6 +307,7 @@ class TrainingConfig(Section):
         "answers with a probability of 80 % are right four times in five.",
     )
     head: HeadConfig = HeadConfig()
+    decoder: DecoderConfig = DecoderConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
     tuner: TunerConfig = TunerConfig()

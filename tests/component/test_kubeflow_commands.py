@@ -248,6 +248,9 @@ BAD = {
     "mount": (["--mount", "/"], "is not a folder that a volume can be mounted at"),
     "claim": (["--volume-claim", "My_Claim"], "--volume-claim 'My_Claim' is not a valid name in Kubernetes"),
     "secret": (["--metadata-secret", "My_Secret"], "--metadata-secret 'My_Secret' is not a valid name in Kubernetes"),
+    "sub path": (["--sub-path", "../other"], "--sub-path '../other' is not a folder inside the claim"),
+    "user": (["--run-as", "1000"], "--run-as '1000' is not a user and a group; expected two numbers such as 1000:1000"),
+    "user root": (["--run-as", "0:0"], "--run-as '0:0' is not a user and a group"),
     "metadata": (["--metadata", "localhost:8080"], "'localhost:8080' is not a metadata address"),
     "password": (["--metadata", "mysql://ann:hidden@db/meta"], "contains a password"),
     "image": (["--image", "Not An Image"], "'Not An Image' is not an image reference"),
@@ -540,6 +543,16 @@ def test_a_server_that_will_not_do_is_one_line(command, monkeypatch, kind, versi
     with KfpApiStub(kind, version=version) as stub:
         monkeypatch.setenv("KFP_ENDPOINT", stub.address)
         assert told in refused(*command)
+        assert stub.writes() == []
+
+
+@pytest.mark.parametrize("command", [["submit"], SCHEDULE], ids=["submit", "schedule"])
+@pytest.mark.parametrize("version", ["3.0.0", ""])
+def test_kubeflows_metadata_where_there_is_none_is_one_line_and_nothing_is_made(command, image, monkeypatch, version):
+    with KfpApiStub(version=version) as stub:
+        monkeypatch.setenv("KFP_ENDPOINT", stub.address)
+        line = refused(*command, *wanted(image), "--metadata", "grpc://metadata-grpc-service.kubeflow:8080")
+        assert "--metadata grpc://warmstart-metadata:8080" in line
         assert stub.writes() == []
 
 

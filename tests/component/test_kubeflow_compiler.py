@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
 
+from deploy.kubeflow import package_request
 from deploy.kubeflow.compiler import METADATA_SERVICE, RUN_ID, Cluster, Defaults, compile_package, task_name
 from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.package_file import read_package
@@ -299,6 +301,48 @@ def test_without_a_secret_there_is_none():
     assert "secretAsEnv" not in package.text
     assert package.flags("Pusher")["--metadata"] == METADATA_SERVICE
     assert {package.on_kubernetes(step)["pvcMount"][0]["mountPath"] for step in STEPS} == {"/warmstart"}
+
+
+def test_a_folder_of_the_claim_and_a_user_stand_in_every_task():
+    package = compiled(cluster=Cluster(IMAGE, sub_path="team-a/ml", run_as="1000:2000"))
+    for step in STEPS:
+        on_kubernetes = package.on_kubernetes(step)
+        assert on_kubernetes["pvcMount"][0]["subPath"] == "team-a/ml"
+        assert on_kubernetes["securityContext"] == {"runAsUser": "1000", "runAsGroup": "2000"}
+    assert problems(package.text) == []
+    plain = compiled(cluster=Cluster(IMAGE))
+    assert [word for word in ("subPath", "securityContext", "pipelineConfig") if word in plain.text] == []
+
+
+def test_the_deadline_and_the_end_of_a_workflow_are_settings_of_the_run():
+    runtime = {"deadline_hours": 1.5, "workflow_days": 7}
+    overrides = [f"runtime.{key}={value}" for key, value in runtime.items()]
+    request = PackageRequest("cats_vs_dogs", Cluster(IMAGE), overrides=overrides)
+    of_run = package_request._pipeline_config(resolve(request).config)
+    assert of_run == {"activeDeadlineSeconds": 5400, "resourceTtlOnCompletion": 604_800}
+    resources = dict.fromkeys(STEPS, StepResources())
+    package = Package(compile_package("cats_vs_dogs", GRAPH, resources, CLUSTER, DEFAULTS, of_run))
+    assert package.platform["platforms"]["kubernetes"]["pipelineConfig"] == of_run
+    assert problems(package.text) == []
+
+
+def test_what_the_platform_says_is_what_the_newest_sdk_knows():
+    """The names of the protocol buffers, where they are installed; older ones pass over what they do not know."""
+    kubernetes_config = pytest.importorskip("kfp.kubernetes.kubernetes_executor_config_pb2")
+    pipeline_spec = pytest.importorskip("kfp.pipeline_spec.pipeline_spec_pb2")
+    if "security_context" not in kubernetes_config.KubernetesExecutorConfig.DESCRIPTOR.fields_by_name:
+        pytest.skip("an older kfp-kubernetes")
+    of_run = {"activeDeadlineSeconds": 5400, "resourceTtlOnCompletion": 604_800}
+    cluster = Cluster(IMAGE, sub_path="team-a", run_as="1000:2000")
+    text = compile_package("c", GRAPH, dict.fromkeys(STEPS, StepResources()), cluster, DEFAULTS, of_run)
+    package = Package(text)
+    for step in STEPS:
+        config = json_format.ParseDict(package.on_kubernetes(step), kubernetes_config.KubernetesExecutorConfig())
+        assert (config.security_context.run_as_user, config.security_context.run_as_group) == (1000, 2000)
+        assert config.pvc_mount[0].sub_path == "team-a"
+    given = package.platform["platforms"]["kubernetes"]["pipelineConfig"]
+    parsed = json_format.ParseDict(given, pipeline_spec.PipelineConfig())
+    assert (parsed.active_deadline_seconds, parsed.resource_ttl_on_completion) == (5400, 604_800)
 
 
 # ---- parameters

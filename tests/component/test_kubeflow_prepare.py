@@ -6,12 +6,14 @@ import datetime
 import io
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ml_metadata.proto import metadata_store_pb2
 
 from deploy import data_folders, local
 from deploy.display import ConsoleDisplay
@@ -26,6 +28,7 @@ from deploy.root import Root
 from pipeline.config import Config, load_config
 from schemas.errors import BadInput
 from schemas.json_records import to_json
+from tests.mariadb import mariadb
 
 NAME = "cats_vs_dogs"
 PASSWORD = "a-password-of-mysql"
@@ -252,6 +255,7 @@ def test_steps_that_are_missing_are_named_too(place, config, nodes):
         ("root", "cannot be written"),
         ("other pipeline", "belongs to the pipeline 'species'"),
         ("store", "cannot be reached"),
+        ("store of kubeflow 2", "Kubeflow Pipelines 3.0 and newer have no such service: compile the package again"),
     ],
 )
 def test_what_is_wrong_is_found_before_there_is_a_plan(place, photos, nodes, tmp_path, how, told):
@@ -265,6 +269,8 @@ def test_what_is_wrong_is_found_before_there_is_a_plan(place, photos, nodes, tmp
         place.root.folder.write_text("a file")
     elif how == "other pipeline":
         place.root.prepare("species")
+    elif how == "store of kubeflow 2":
+        address = "grpc://metadata-grpc-service.invalid:1"
     elif how == "store":
         address = f"sqlite://{tmp_path}/absent/metadata.sqlite"
     with pytest.raises(BadInput, match=told) as error:
@@ -387,14 +393,40 @@ def test_a_root_that_ran_on_a_laptop_is_refused(tmp_path):
 
 
 def test_a_pipeline_that_somebody_else_ran_under_this_name_is_refused(place):
-    from ml_metadata.proto import metadata_store_pb2
-
     store = place.store()
     kind = store.put_context_type(metadata_store_pb2.ContextType(name="pipeline"))
     store.put_contexts([metadata_store_pb2.Context(type_id=kind, name=NAME)])
     assert f"has a pipeline {NAME!r} that warmstart did not run" in refused(place)
     place.root.folder.joinpath(".pipeline").unlink()
     place.bind("another_name")
+
+
+def test_a_store_moves_out_of_kubeflows_database_by_dump_and_restore(tmp_path, monkeypatch):
+    """The commands of deploy/README.md, with MariaDB in place of both servers."""
+    dump = shutil.which("mariadb-dump") or shutil.which("mysqldump")
+    client = shutil.which("mariadb") or shutil.which("mysql")
+    if dump is None or client is None:
+        pytest.skip("no client of MariaDB: apt-get install mariadb-client")
+    (tmp_path / "server").mkdir()
+    with mariadb(tmp_path / "server") as server:
+        monkeypatch.setenv(PASSWORD_VARIABLE, server.password)
+        place = Place(tmp_path)
+        place.address = server.address
+        place.bind()
+        (place.root.artifacts / "Make").mkdir()
+        before = place.store().get_contexts()
+        login = ["--no-defaults", f"--socket={server.socket}", "--user=root"]
+        command = [dump, *login, "--single-transaction", "metadb"]
+        dumped = subprocess.run(command, check=True, capture_output=True).stdout
+        create = b"CREATE DATABASE warmstart; GRANT ALL ON warmstart.* TO 'warmstart'@'127.0.0.1';"
+        subprocess.run([client, *login], input=create, check=True)
+        subprocess.run([client, *login, "warmstart"], input=dumped, check=True)
+        subprocess.run([client, *login], input=b"DROP DATABASE metadb;", check=True)
+        place.address = server.address.removesuffix("metadb") + "warmstart"
+        assert place.store().get_contexts() == before
+        place.bind()  # the root belongs to it still
+        put = place.store().put_context_type(metadata_store_pb2.ContextType(name="another"))
+        assert put > max(context.type_id for context in before)
 
 
 def test_a_root_on_kubeflow_is_refused_by_a_local_run(place, config):

@@ -114,7 +114,9 @@ def test_more_pixels_than_tensorflow_decodes_are_not_promised():
 
 
 def test_each_ready_made_config_loads_and_is_named_as_its_file():
-    assert known_configs() == ["cats_vs_dogs", "image_folder", "oxford_iiit_pet", "species"]
+    assert known_configs() == [
+        "cats_vs_dogs", "image_folder", "image_masks", "oxford_iiit_pet", "oxford_iiit_pet_masks", "species"
+    ]  # fmt: skip
     for name in known_configs():
         config = load_config(name, data=BOTH if name == "species" else ["/photos"])
         assert (config.name, config.task.schema_name) == (name, name)
@@ -132,7 +134,8 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked():
         ("cats_vs_dog", "unknown configuration 'cats_vs_dog'; did you mean 'cats_vs_dogs'? Known: cats_vs_dogs,"),
         (
             "zzz",
-            "unknown configuration 'zzz'; known: cats_vs_dogs, image_folder, oxford_iiit_pet, species, or the path",
+            "unknown configuration 'zzz'; known: cats_vs_dogs, image_folder, image_masks, oxford_iiit_pet, "
+            "oxford_iiit_pet_masks, species, or the path",
         ),
         ("", "unknown configuration ''"),
         ("absent.yaml", "configuration file absent.yaml does not exist; expected a YAML file"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from components.example_gen.copies import (
     CONTRADICTORY_LABEL,
+    CONTRADICTORY_MASK,
     MODULUS,
     REASONS,
     AcceptedPhoto,
@@ -119,4 +120,4 @@ def test_the_counts_are_those_of_a_data_set_without_the_removed_photos(photos):
 
 
 def test_contradictions_are_none_of_the_duplicates():
-    assert REASONS == (CONTRADICTORY_LABEL, "duplicate_of_test", "duplicate_of_eval")
+    assert REASONS == (CONTRADICTORY_LABEL, CONTRADICTORY_MASK, "duplicate_of_test", "duplicate_of_eval")

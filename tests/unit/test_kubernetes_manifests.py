@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -105,7 +106,7 @@ def serving_container(documents: list[Document]) -> Document:
 @SETS
 def test_kubernetes_of_every_known_version_takes_the_manifests(documents, version):
     checked = [it for it in documents() if it["kind"] not in BROUGHT_BY_OPERATORS]
-    assert len(checked) >= 8
+    assert len(checked) >= 13
     for document in checked:
         kubernetes_validate.validate(document, version, strict=True)
 
@@ -124,7 +125,7 @@ def misspelt(documents: list[Document]) -> Document:
 
 
 def of_a_wrong_type(documents: list[Document]) -> Document:
-    claim = copy.deepcopy(one(documents, "PersistentVolumeClaim"))
+    claim = copy.deepcopy(one(documents, "PersistentVolumeClaim", "warmstart"))
     claim["spec"]["accessModes"] = "ReadWriteMany"
     return claim
 
@@ -253,7 +254,7 @@ def _is_pinned(image: str) -> bool:
 @SETS
 def test_every_image_is_pinned(documents):
     images = [container["image"] for _, template in pods(documents()) for container in template["spec"]["containers"]]
-    assert len(images) == 2
+    assert len(images) == 3
     assert all(_is_pinned(image) for image in images), images
 
 
@@ -288,7 +289,7 @@ def test_every_selector_finds_the_pods_of_one_deployment(documents):
         for kind in ("Deployment", "PodDisruptionBudget", "Service", "NetworkPolicy")
         for it in named(found, kind)
     }
-    assert len(selectors) == 5
+    assert len(selectors) == 8
     for (kind, name), selector in selectors.items():
         wanted = selector if kind == "Service" else selector["matchLabels"]
         assert wanted
@@ -306,9 +307,9 @@ def test_every_named_port_is_one_of_the_server(documents):
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": 8500, "rest": 8501}
     assert {"--port=8500", "--rest_api_port=8501"} <= set(container["args"])
-    service = one(found, "Service")["spec"]["ports"]
+    service = one(found, "Service", "warmstart-serving")["spec"]["ports"]
     assert {port["targetPort"]: port["port"] for port in service} == ports
-    [rule] = one(found, "NetworkPolicy")["spec"]["ingress"]
+    [rule] = one(found, "NetworkPolicy", "warmstart-serving")["spec"]["ingress"]
     assert {port["port"] for port in rule["ports"]} == set(ports)
 
 
@@ -334,12 +335,14 @@ def test_the_served_folder_is_the_one_that_the_pipeline_pushes_to(documents):
 @SETS
 def test_the_claim_is_the_one_that_the_pipeline_mounts_and_only_serving_cannot_write_to_it(documents):
     found = documents()
-    claim = one(found, "PersistentVolumeClaim")
+    claim = one(found, "PersistentVolumeClaim", "warmstart")
     cluster = Cluster(image="")
     assert claim["metadata"]["name"] == cluster.volume_claim
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     read_only = {}
     for name, template in pods(found):
+        if name == "warmstart-metadata":
+            continue
         for volume in template["spec"]["volumes"]:
             if "persistentVolumeClaim" in volume:
                 assert volume["persistentVolumeClaim"]["claimName"] == cluster.volume_claim
@@ -364,6 +367,36 @@ def test_the_users_of_the_pods_are_those_of_the_image():
     for _, template in pods(as_they_lie_there()):
         context = template["spec"]["securityContext"]
         assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+
+
+@SETS
+def test_the_metadata_service_is_the_one_that_the_pipeline_asks_and_its_program_takes_its_arguments(documents):
+    found = documents()
+    name = "warmstart-metadata"
+    service = one(found, "Service", name)
+    [port] = service["spec"]["ports"]
+    assert Cluster(image="").metadata == f"grpc://{name}:{port['port']}"
+    deployment = one(found, "Deployment", name)["spec"]
+    # SQLite has one writer.
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    pod = deployment["template"]["spec"]
+    [container] = pod["containers"]
+    [listens] = container["ports"]
+    assert listens["name"] == port["targetPort"]
+    assert {container[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")} == {
+        listens["containerPort"]
+    }
+    python, dash_m, module, *arguments = container["args"]
+    assert (python, dash_m) == ("python", "-m")
+    assert f"--port={listens['containerPort']}" in arguments
+    [file] = [argument.removeprefix("--file=") for argument in arguments if argument.startswith("--file=")]
+    [mount] = [it for it in container["volumeMounts"] if it["name"] == "metadata"]
+    assert Path(file).parent == Path(mount["mountPath"])
+    [claim] = [it["persistentVolumeClaim"]["claimName"] for it in pod["volumes"] if it["name"] == "metadata"]
+    assert one(found, "PersistentVolumeClaim", claim)["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert importlib.util.find_spec(module) is not None
+    [rule] = one(found, "NetworkPolicy", name)["spec"]["ingress"]
+    assert rule == {"from": [{"podSelector": {}}], "ports": [{"port": "grpc"}]}
 
 
 # --- kustomize
@@ -398,7 +431,7 @@ def test_the_example_names_model_folder_image_storage_and_namespace_once():
     assert container["volumeMounts"][0]["subPath"] == "runs/oxford_iiit_pet/serving"
     assert "cats_vs_dogs" not in yaml.safe_dump_all(found)
     assert {it["metadata"]["namespace"] for it in found} == {"kubeflow"}
-    assert one(found, "PersistentVolumeClaim")["spec"]["storageClassName"]
+    assert one(found, "PersistentVolumeClaim", "warmstart")["spec"]["storageClassName"]
     [toolbox] = one(found, "Deployment", "warmstart-toolbox")["spec"]["template"]["spec"]["containers"]
     assert toolbox["image"] == f"registry.example.com/ml/warmstart:{VERSION}"
     assert not named(found, "ConfigMap")

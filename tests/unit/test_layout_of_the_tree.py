@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schemas import features as f
+from schemas.schema_files import classes, mask_classes
 
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = ("schemas", "samples", "components", "pipeline", "deploy")
@@ -20,6 +21,7 @@ FEATURES = (
     f.IMAGE, f.LABEL, f.FILE_NAME, f.DATASET, f.SPECIES, f.BREED, f.IMAGE_FORMAT, f.WIDTH, f.HEIGHT, f.CONTENT_HASH,
     f.PERCEPTUAL_HASH,
 )  # fmt: skip
+MASK_FEATURES = (f.MASK, f.MASK_CLASSES, f.MASK_HASH)
 
 
 def name(path: Path) -> str:
@@ -132,17 +134,21 @@ def test_each_ready_made_config_has_its_schema():
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
 def test_a_schema_has_exactly_the_features_of_an_example(path):
     schema = read_schema(path)
-    assert [feature.name for feature in schema.feature] == list(FEATURES)
+    masks = MASK_FEATURES if path.stem.endswith("_masks") else ()
+    assert [feature.name for feature in schema.feature] == [*FEATURES, *masks]
     for feature in schema.feature:
         number = feature.name in (f.WIDTH, f.HEIGHT)
         assert feature.type == (schema_pb2.INT if number else schema_pb2.BYTES), feature.name
         assert (feature.presence.min_fraction, feature.presence.min_count) == (1, 1), feature.name
-        assert [dim.size for dim in feature.shape.dim] == [1], feature.name
+        if feature.name == f.MASK_CLASSES:
+            assert feature.value_count.min == 1
+        else:
+            assert [dim.size for dim in feature.shape.dim] == [1], feature.name
     assert domain(schema, f.IMAGE_FORMAT) == ["JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF", "HEIC"]
 
 
 def test_the_features_are_those_that_the_table_tells_of():
-    assert re.findall(r"^\| `(\w+)`", f.__doc__, re.MULTILINE) == list(FEATURES)
+    assert re.findall(r"^\| `(\w+)`", f.__doc__, re.MULTILINE) == [*FEATURES, *MASK_FEATURES]
 
 
 @pytest.mark.parametrize(
@@ -151,12 +157,21 @@ def test_the_features_are_those_that_the_table_tells_of():
         ("cats_vs_dogs", ["cat", "dog"], ["cats_vs_dogs"]),
         ("species", ["cat", "dog"], ["cats_vs_dogs", "oxford_iiit_pet"]),
         ("image_folder", [], ["image_folder"]),
+        ("image_masks", [], ["image_masks"]),
     ],
 )
 def test_labels_and_data_sets_of_a_schema(schema, labels, datasets):
     parsed = read_schema(REPOSITORY / "schemas" / f"{schema}.pbtxt")
     assert domain(parsed, f.LABEL) == labels
     assert domain(parsed, f.DATASET) == datasets
+
+
+def test_the_classes_of_the_pixels_are_in_the_order_of_their_ids():
+    pets = read_schema(REPOSITORY / "schemas" / "oxford_iiit_pet_masks.pbtxt")
+    assert mask_classes(pets) == classes(pets, "segmentation") == ["pet", "background", "border"]
+    assert classes(pets, "classification") == domain(pets, f.BREED)
+    assert mask_classes(read_schema(REPOSITORY / "schemas" / "image_masks.pbtxt")) == []
+    assert mask_classes(read_schema(REPOSITORY / "schemas" / "oxford_iiit_pet.pbtxt")) == []
 
 
 def test_oxfords_classes_stand_in_the_official_order():

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.kubeflow import KUBEFLOWS_METADATA_SERVICE, METADATA_SERVICE
 from deploy.kubeflow import connection as connections
+from deploy.kubeflow.compiler import Cluster
 from deploy.kubeflow.connection import Endpoint, connect, find_endpoint
+from deploy.kubeflow.server_versions import refuse_unfit
+from pipeline.config.release import RuntimeConfig
 from schemas.errors import BadInput
 from tests.kfp_api_stub import KfpApiStub
 from tests.kubeflow_server import connected, sentence, submitted
@@ -93,6 +97,52 @@ def test_a_server_of_many_users_is_asked_for_the_namespace():
 def test_a_version_that_will_do_or_is_not_told_is_taken(version):
     with KfpApiStub(version=version) as stub:
         assert connected(stub).version in (version, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "metadata", "told"),
+    [
+        ("2.18.0", KUBEFLOWS_METADATA_SERVICE, ""),
+        ("3.0.0", KUBEFLOWS_METADATA_SERVICE, "is version 3.0.0, which has no ML Metadata"),
+        ("v3.1.2-rc.1", "grpc://metadata-grpc-service:8080", "has no ML Metadata"),
+        ("master", KUBEFLOWS_METADATA_SERVICE, "does not tell its version"),
+        ("", KUBEFLOWS_METADATA_SERVICE, "does not tell its version"),
+        ("3.0.0", METADATA_SERVICE, ""),
+        ("", METADATA_SERVICE, ""),
+        ("3.0.0", "mysql://warmstart@metadata-grpc-service/metadb", ""),
+    ],
+)
+def test_kubeflows_own_metadata_is_refused_where_there_is_none_or_it_is_not_known(version, metadata, told):
+    with KfpApiStub(version=version) as stub:
+        connection = connected(stub)
+        if not told:
+            refuse_unfit(connection, Cluster("image:1", metadata=metadata), RuntimeConfig())
+            return
+        with pytest.raises(BadInput, match=told) as error:
+            refuse_unfit(connection, Cluster("image:1", metadata=metadata), RuntimeConfig())
+    assert f"--metadata {METADATA_SERVICE}" in sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("setting", "since"),
+    [
+        ("--run-as", "2.16"),
+        ("--sub-path", "2.16"),
+        ("runtime.deadline_hours", "2.17"),
+        ("runtime.workflow_days", "2.17"),
+    ],
+)
+def test_what_an_older_server_would_ignore_is_refused(setting, since):
+    cluster = Cluster("image:1", **{"--run-as": {"run_as": "1:1"}, "--sub-path": {"sub_path": "a"}}.get(setting, {}))
+    runtime = RuntimeConfig(**({setting.removeprefix("runtime."): 1} if "runtime" in setting else {}))
+    minor = int(since.partition(".")[2])
+    with KfpApiStub(version=f"2.{minor - 1}.9") as stub:
+        with pytest.raises(BadInput, match=f"which ignores {setting}; expected version {since} or newer") as error:
+            refuse_unfit(connected(stub), cluster, runtime)
+        sentence(error)
+    for version in (f"2.{minor}.0", "3.0.0", ""):
+        with KfpApiStub(version=version) as stub:
+            refuse_unfit(connected(stub), cluster, runtime)
 
 
 @pytest.mark.parametrize("kind", ["v2", "pages"])

@@ -223,6 +223,47 @@ def test_following_tells_each_change_once(stub, connection, package):
     ]
 
 
+def test_tasks_that_are_listed_on_their_own_are_followed_too(package, monkeypatch):
+    monkeypatch.setattr(runs, "PAGE_SIZE", 1)
+    with KfpApiStub(version="3.0.0", native_tasks=True) as stub:
+        connection = connected(stub)
+        run_id = submitted(connection, package).run_id
+        done = task("image-example-gen", "SUCCEEDED", 62)
+        stub.frames[run_id] = [
+            frame("RUNNING", task("root", "RUNNING"), task("image-example-gen", "PENDING")),
+            frame("RUNNING", task("image-example-gen-driver", "SUCCEEDED", 1), task("image-example-gen", "RUNNING")),
+            frame("FAILED", done, task("evaluate", "FAILED", 9, "OOMKilled\nsecond line")),
+        ]
+        result, changes = followed(connection, run_id, tasks=package.tasks)
+        assert result == RunOutcome("FAILED", (TaskChange("Evaluator", "FAILED", 9.0, "OOMKilled"),), "")
+        assert [(change.name, change.state, change.seconds) for change in changes] == [
+            ("ImageExampleGen", "PENDING", None),
+            ("ImageExampleGen", "RUNNING", None),
+            ("ImageExampleGen", "SUCCEEDED", 62.0),
+            ("Evaluator", "FAILED", 9.0),
+        ]
+        assert [change.name for change in followed(connection, run_id)[1]] == ["image-example-gen", "evaluate"]
+
+
+def test_a_server_without_such_a_list_is_asked_for_it_once(stub, connection, package):
+    run_id = submitted(connection, package).run_id
+    stub.frames[run_id] = [frame("PENDING"), frame("RUNNING"), frame("SUCCEEDED")]
+    result, changes = followed(connection, run_id, tasks=package.tasks)
+    assert (result.state, changes) == ("SUCCEEDED", [])
+    assert len(stub.sent("GET", f"{RUNS}/{run_id}/tasks")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-01-02T04:00:01Z", "2026-01-02T04:00:01+00:00"),
+        ("2026-01-02T04:00:01.123456789Z", "2026-01-02T04:00:01+00:00"),
+    ],
+)
+def test_a_time_may_have_any_number_of_digits(text, time):
+    assert runs._time(text).isoformat() == time
+
+
 def test_a_failed_task_comes_out_with_its_error(stub, connection, package):
     run_id = submitted(connection, package).run_id
     failed = task("evaluate", "FAILED", 9, "OOMKilled (exit code 137)\nsecond line")

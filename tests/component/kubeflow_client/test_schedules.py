@@ -11,7 +11,18 @@ from deploy.kubeflow import schedules
 from deploy.kubeflow.package_file import read_package
 from deploy.timetable import timetable
 from schemas.errors import BadInput
-from tests.kubeflow_server import NIGHTLY, NOTHING, RECURRING, edited, only, scheduled, sentence, submitted
+from tests.kfp_api_stub import KfpApiStub
+from tests.kubeflow_server import (
+    NIGHTLY,
+    NOTHING,
+    RECURRING,
+    connected,
+    edited,
+    only,
+    scheduled,
+    sentence,
+    submitted,
+)
 
 
 def test_a_schedule_is_made_with_one_run_at_a_time_and_no_catch_up(stub, connection, package):
@@ -155,6 +166,27 @@ def test_a_schedule_whose_run_is_going_on_is_neither_replaced_nor_deleted(stub, 
     run["state"] = "SUCCEEDED"
     schedules.delete_schedule(connection, NIGHTLY)
     assert stub.state.recurring_runs == {}
+
+
+def test_a_newer_server_deletes_a_schedule_and_leaves_its_run_alone(package):
+    with KfpApiStub(version="2.17.0") as stub:
+        connection = connected(stub)
+        made = scheduled(connection, package)
+        experiment_id = next(iter(stub.state.experiments))
+        going_on = {"experiment_id": experiment_id, "recurring_run_id": made.id, "display_name": "one"}
+        run = stub.add_run(going_on)
+        with pytest.raises(BadInput, match="is in progress"):  # two of one root must not run at once
+            scheduled(connection, package, "0 4 * * *")
+        schedules.delete_schedule(connection, NIGHTLY)
+        assert stub.state.recurring_runs == {}
+        assert list(stub.state.runs) == [run["run_id"]]
+        assert only(stub.sent("DELETE", f"{RECURRING}/{made.id}")).query == {"propagation_policy": "ORPHAN"}
+
+
+def test_an_older_server_is_not_asked_for_what_it_does_not_know(stub, connection, package):
+    made = scheduled(connection, package)
+    schedules.delete_schedule(connection, NIGHTLY)
+    assert only(stub.sent("DELETE", f"{RECURRING}/{made.id}")).query == {}
 
 
 def test_an_invalid_timetable_contacts_nobody(stub):

@@ -1,0 +1,110 @@
+"""A metric of TFX Evaluator for masks, from the stored confusions of pixels.
+
+TensorFlow Model Analysis has counts of true and false positives for masks, but no false negatives, and so no IoU; and
+it takes 60 ms a photo for them. Here, for every slice, in one pass:
+
+- `mean_iou`, over the classes in the truth of the slice's photos, each of which weighs the same;
+- `photo_mean_iou`: the mean of the photos' own mean IoU;
+- `pixel_accuracy`: the mean of the photos' shares of right pixels;
+- `iou`, `precision` and `recall` of each class (`class_id`); NaN where undefined.
+
+They are defined as in `components.evaluator.confusions`. Only sums are kept, so memory does not grow with the photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types, metric_util
+
+from components.evaluator import confusions
+
+
+class MaskMetrics(metric_types.Metric):
+    """The metrics above; `EvalConfig` names it by its class and module.
+
+    Its thresholds are those of `mean_iou`, whose name it has. `code`, a fingerprint, changes nothing but the
+    configuration, and so Evaluator's cache key.
+    """
+
+    def __init__(self, name: str = "mean_iou", code: str = ""):
+        super().__init__(metric_util.merge_per_key_computations(_computations), name=name, code=code)
+
+
+def _computations(
+    name: str, code: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
+) -> metric_types.MetricComputations:
+    del code
+    key = metric_types.MetricKey(
+        name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+    )
+    return [metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=_Combiner(key))]
+
+
+@dataclass
+class _SliceSums:
+    """Running sums over the photos of a slice that have a counted pixel."""
+
+    photos: int = 0
+    scores: np.ndarray | None = None
+    """Sum of the scaled confusions, float64 [classes, classes]; None: no photo was seen."""
+    mean_iou: float = 0.0
+    """Sum of the photos' own mean IoU."""
+    accuracy: float = 0.0
+    """Sum of the photos' shares of right pixels."""
+
+
+class _Combiner(beam.CombineFn):
+    def __init__(self, key: metric_types.MetricKey):
+        self._key = key
+
+    def create_accumulator(self) -> _SliceSums:
+        return _SliceSums()
+
+    def add_input(self, seen: _SliceSums, element: metric_types.StandardMetricInputs) -> _SliceSums:
+        _, flat, _ = next(
+            metric_util.to_label_prediction_example_weight(
+                element, model_name=self._key.model_name, output_name=self._key.output_name, flatten=False
+            )
+        )
+        classes = round(np.sqrt(flat.size))
+        confusion = flat.reshape(1, classes, classes).astype(np.float64)
+        if not confusion.any():  # everything is ignored
+            return seen
+        [score] = confusions.scaled(confusion)
+        seen.photos += 1
+        seen.scores = score if seen.scores is None else seen.scores + score
+        seen.mean_iou += float(confusions.mean_iou(score))
+        seen.accuracy += float(confusions.pixel_accuracy(score))
+        return seen
+
+    def merge_accumulators(self, accumulators: Iterable[_SliceSums]) -> _SliceSums:
+        merged = _SliceSums()
+        for seen in accumulators:
+            merged.photos += seen.photos
+            merged.mean_iou += seen.mean_iou
+            merged.accuracy += seen.accuracy
+            if seen.scores is not None:
+                merged.scores = seen.scores if merged.scores is None else merged.scores + seen.scores
+        return merged
+
+    def extract_output(self, seen: _SliceSums) -> dict[metric_types.MetricKey, float]:
+        if seen.scores is None:
+            return {}
+        values = {
+            self._key: float(confusions.mean_iou(seen.scores)),
+            self._named("photo_mean_iou"): seen.mean_iou / seen.photos,
+            self._named("pixel_accuracy"): seen.accuracy / seen.photos,
+        }
+        shares = confusions.class_shares(seen.scores)
+        for class_id in range(len(seen.scores)):
+            for name in ("iou", "precision", "recall"):
+                values[self._named(name, class_id)] = float(shares[name][class_id])
+        return values
+
+    def _named(self, name: str, class_id: int | None = None) -> metric_types.MetricKey:
+        sub_key = None if class_id is None else metric_types.SubKey(class_id=class_id)
+        return self._key._replace(name=name, sub_key=sub_key)
