@@ -42,7 +42,7 @@ setup(
         "schemas": ["*.pbtxt", "*.txt"],
         "components": ["report/*.html.j2"],
         "pipeline": ["configs/*.yaml"],
-        "deploy": ["serve/page/*"],
+        "deploy": ["serve/page/*", "review/page/*"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[

@@ -13,6 +13,7 @@ from typing import Any
 
 from components.example_gen import layouts, spans
 from components.example_gen.overview import Overview, make_overview
+from deploy import corrections
 from deploy.overlap import refuse_overlap, refuse_pattern
 from deploy.root import ROOTS_FOLDER, Root, shown
 from deploy.window import find_window
@@ -106,7 +107,8 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
     sources = resolve_tfds(config, config.data.sources)
     data, whole = config.data, config.data.window is None
     # The newest span need not have all classes.
-    newest = None if whole else find_window(config)[0][-1]
+    window = [] if whole else find_window(config)[0]
+    newest = window[-1] if window else None
     folders = newest.folders if newest else _resolve(sources, data.span, data.completeness, said)
     overviews = look_at_folders(config, folders, config.task.label)
     found = _classes(overviews, said, whole)
@@ -116,6 +118,12 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
             f"all photos in {', '.join(folders.values())} are of one class, {min(classes)!r}; expected at least two "
             "classes, for example in one folder each"
         )
+    if data.corrections:
+        of_all = found
+        for span in window[:-1] if of_all is not None else ():
+            more = _classes(look_at_folders(config, span.folders, config.task.label), lambda text: None, whole=False)
+            of_all = None if of_all is None or more is None else of_all | more
+        corrections.check(config, sources, of_all)
     further = resolve_tfds(config, config.evaluation.further)
     folders = _resolve(further, None, data.completeness, said)
     more = _classes(look_at_folders(config, folders, config.evaluation.further_label), said, whole=False)

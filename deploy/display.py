@@ -14,9 +14,10 @@ from rich.table import Table
 
 from deploy.output import Loudness, colours
 from deploy.root import shown
-from schemas.words import spelled
+from schemas.words import and_more, spelled
 
 if TYPE_CHECKING:
+    from schemas.release import Interval
     from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary, WindowSummary
 
 # State of a step -> what is written of it, and its colour.
@@ -31,6 +32,8 @@ _WORDS = {
 _LINE_EVERY_SECONDS = 15.0
 # Of what is written to no terminal: no table is cut off, and no line broken.
 _WIDTH_OF_A_FILE = 200
+# Classes of the pixels that are listed.
+_MOST_CLASSES = 8
 
 
 def make_console(stream: TextIO) -> Console:
@@ -143,6 +146,8 @@ class ConsoleDisplay:
         if models := summary.models:
             out.print()
             out.print(_models_table(models, summary.winner))
+            if classes := _classes(models, summary.winner):
+                out.print(f"[bold]classes[/]  {escape(classes)}")
             if training := models["fine_tuned"].training:
                 out.print(f"[bold]tuning[/]   {escape(_fine_tuning(training))}")
         if further := summary.further:
@@ -192,24 +197,41 @@ def _further(models: dict[str, ModelSummary], winner: str | None) -> str:
     """What the models reach on the data sets that they are evaluated on only."""
     name = winner or next(iter(models))
     datasets = models[name].slices["dataset"].items()
-    reached = (f"{100 * part.accuracy.value:.1f}% on {part.examples} photos of {d}" for d, part in datasets)
+    reached = (f"{100 * part.score.value:.1f}% on {part.examples} photos of {d}" for d, part in datasets)
     return f"{spelled(name)}: accuracy {', '.join(reached)}"
 
 
 def _models_table(models: dict[str, ModelSummary], winner: str | None) -> Table:
-    examples = next(iter(models.values())).examples
-    title = f"the models on {examples} test photos"
+    first = next(iter(models.values()))
+    title = f"the models on {first.examples} test photos"
+    names = ["accuracy", "log loss", "calibration"]
+    if first.mean_iou:
+        title += f", the mean IoU over {len(first.per_class)} classes"
+        names = ["mean IoU", "pixel accuracy", "log loss", "calibration"]
     table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in ("model", "accuracy", "log loss", "calibration", "epoch", ""):
+    for column in ("model", *names, "epoch", ""):
         table.add_column(column, no_wrap=True)
     for name, model in models.items():
-        accuracy, training = model.accuracy, model.training
+        training = model.training
         table.add_row(
             spelled(name),
-            f"{100 * accuracy.value:.1f}% ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})",
+            _share(model.score),
+            *([_share(model.accuracy)] if model.mean_iou else []),
             f"{model.loss.value:.3f}" if model.loss else "",
             f"{model.calibration_error.value:.3f}" if model.calibration_error else "",
             f"{training.best_epoch} of {training.epochs}" if training else "",
             "wins" if name == winner else "",
         )
     return table
+
+
+def _share(measured: Interval) -> str:
+    return f"{100 * measured.value:.1f}% ({100 * measured.low:.1f} to {100 * measured.high:.1f})"
+
+
+def _classes(models: dict[str, ModelSummary], winner: str | None) -> str:
+    """The IoU of each class with the winner, the lowest first; empty where whole photos are classified."""
+    name = winner or next(iter(models))
+    known = {label: found.iou.value for label, found in models[name].per_class.items() if found.iou}
+    shown = [f"{label} {100 * known[label]:.1f}%" for label in sorted(known, key=lambda label: known[label])]
+    return f"IoU of {spelled(name)}: {and_more(shown, _MOST_CLASSES)}" if shown else ""

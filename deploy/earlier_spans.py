@@ -11,7 +11,8 @@ against the wrong ones.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ml_metadata.metadata_store import metadata_store
@@ -22,12 +23,15 @@ from components.artifacts import Verdict
 from components.drift_gate import THRESHOLDS_PROPERTY, VECTORS_PROPERTY
 from components.drift_gate.drift import stop_if_told
 from components.example_gen.spans import SpanFolders, span_number
+from components.feature_vector_gen import PHOTOS_PROPERTY
 from components.verdict import read_verdict
+from deploy import corrections
 from deploy.local_runner import LocalRunner
 from deploy.window import find_window, planned
 from pipeline import run_record
 from pipeline.config import Config
 from pipeline.places import EarlierSpans
+from schemas.corrections import without_corrections
 from schemas.errors import BadInput
 from schemas.summary import WindowSummary
 from schemas.verdicts import DriftVerdict
@@ -94,7 +98,7 @@ def assemble_with_window(
         _artifacts(taken),
         trained=[one.number for one in spans_in_it if one.number in trained],
         tested=[one.number for one in spans_in_it if one.number in tested],
-        planned=planned(window, further, config.data.success_file),
+        planned=planned(window, further, config.data.success_file, corrections.fingerprint(config)),
     )
     if not earlier.tested:
         raise BadInput(
@@ -116,20 +120,40 @@ def _ingest(
     runner.run_nodes(pipeline, to_node=INGESTED)
     nodes = run_record.read_run(store, pipeline.pipeline_info.id, runner.run_id)
     vectors = nodes[INGESTED].outputs["feature_vectors"][0].uri
-    if not (verdict := _judged(store, vectors, thresholds)):
+    same = [vectors, *_of_same_photos(store, nodes["ImageExampleGen"].outputs["examples"][0].id)]
+    if not (verdict := _judged(store, same, thresholds)):
         runner.run_nodes(pipeline, to_node=JUDGED)
-        verdict = _judged(store, vectors, thresholds)
+        verdict = _judged(store, [vectors], thresholds)
     stop_if_told(read_verdict(DriftVerdict, verdict))
     return nodes
 
 
-def _judged(store: metadata_store.MetadataStore, vectors: str, thresholds: str) -> str:
-    """Path of DriftGate's latest verdict on these vectors with these thresholds; empty: there is none."""
+def _of_same_photos(store: metadata_store.MetadataStore, photos_id: int) -> list[str]:
+    """Folders of the vectors of the same files of the same span, ingested with other corrections.
+
+    Corrections change no vector. A span whose labels were corrected is not judged again, for the same reason.
+    """
+    every = store.get_artifacts_by_type("Examples")
+    mine = next(each for each in every if each.id == photos_id)
+    photos = {each.uri for each in every if _files_of(each) == _files_of(mine)}
+    return [each.uri for each in every if each.custom_properties[PHOTOS_PROPERTY].string_value in photos]
+
+
+def _files_of(photos: metadata_store_pb2.Artifact) -> tuple[str, ...]:
+    """What identifies the files that photos were read from, and the step that read them."""
+    known = photos.custom_properties
+    fingerprint = without_corrections(known["input_fingerprint"].string_value)
+    span = known["span"].string_value or str(known["span"].int_value)
+    return os.path.dirname(photos.uri), fingerprint, span
+
+
+def _judged(store: metadata_store.MetadataStore, vectors: Collection[str], thresholds: str) -> str:
+    """Path of DriftGate's latest verdict on any of these vectors with these thresholds; empty: there is none."""
     found = [
         each
         for each in store.get_artifacts_by_type(Verdict.TYPE_NAME)
         if each.state == metadata_store_pb2.Artifact.LIVE
-        and each.custom_properties[VECTORS_PROPERTY].string_value == vectors
+        and each.custom_properties[VECTORS_PROPERTY].string_value in vectors
         and each.custom_properties[THRESHOLDS_PROPERTY].string_value == thresholds
     ]
     return max(found, key=lambda each: each.id).uri if found else ""

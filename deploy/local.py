@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
-from deploy import disks, metadata_file, output, quick_start, temporary
+from deploy import corrections, disks, metadata_file, output, quick_start, temporary
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
@@ -133,8 +133,9 @@ def _run_locked(
         _tidy_up_after_killed_runs(config.name, root, run_id, store)
         display.node_ended(_STARTING, "complete", time.time() - started)
 
+        pinned = corrections.pin(config, root)
         pipelines = KeptPipelines(root, (survey.sources, survey.further), store, connection, force_push)
-        pipeline, window = assemble_with_window(config, store, run_id, pipelines, connection, display.note)
+        pipeline, window = assemble_with_window(pinned, store, run_id, pipelines, connection, display.note)
         graph = upstream(pipeline)
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display)

@@ -26,12 +26,14 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
       summary: of the run.
       config: of the run.
       again: a command that does this run again; empty: none is known.
-      suspected_labels: photos whose label is perhaps wrong.
+      suspected_labels: photos whose label or mask is perhaps wrong.
     """
     winner = (summary.models or {}).get(summary.winner or "")
-    if winner is None or winner.accuracy.value >= 1:
+    if winner is None or winner.score.value >= 1:
         return []
     wrong = f"{1 - winner.accuracy.value:.1%} of the test photos are answered wrongly"
+    if winner.mean_iou:
+        wrong = f"the mean IoU over {len(winner.per_class)} classes is {winner.mean_iou.value:.1%}"
 
     def with_setting(setting: str, reason: str) -> NextStep:
         action = f"{again} --set {setting}" if again else f"the same command with --set {setting}"
@@ -41,12 +43,15 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
     backbone = BACKBONES.get(config.backbone.handle)
     if backbone and config.image.size < backbone.input_size:
         trained_at = f"{backbone.name} was trained on images of {backbone.input_size} pixels"
+        if winner.mean_iou:
+            trained_at += ", with which masks get finer"
         reason = f"{trained_at}, this run used {config.image.size}, and {wrong}"
         steps.append(with_setting(f"image.size={backbone.input_size}", reason))
     if 0 < suspected_labels <= _MOST_SUSPECTED * _photos(summary):
         which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
-        action = 'review the photos listed under "Suspected wrong labels" on the page of this run, and run again'
-        steps.append(NextStep(action=action, reason=f"the labels of {which} may be wrong, and {wrong}"))
+        what = "masks" if winner.mean_iou else "labels"
+        action = f'review the photos listed under "Suspected wrong {what}" on the page of this run, and run again'
+        steps.append(NextStep(action=action, reason=f"the {what} of {which} may be wrong, and {wrong}"))
     if photos_to_show := _photos_to_show(summary):
         needed, found = photos_to_show
         reason = f"the gain of fine-tuning was not shown on {found:,} eval photos; about {needed:,} would show it"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ import tensorflow as tf
 from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules, read_rules
+from deploy.collection import Collection, is_unsure, why_not_kept
 from deploy.production import columns
 from schemas.errors import BadInput
 from schemas.labels import LABELS_FILE, read_labels
+from schemas.safe_csv import csv_bytes
 from schemas.words import first_line
 
 BATCH_SIZE = 32
+MASK_BATCH_SIZE = 4  # masks are as large as the photos
 _SIGNATURE, _INPUT, _OUTPUTS = "serving_default", "image_bytes", {"label", "probability", "probabilities"}
+_MOST_CLASSES = 6
+_MASK_OUTPUTS = {"mask_png_bytes", "class_shares"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,13 @@ class Answer:
     abstains: bool = False
     """Whether the probability is too low for an answer that counts."""
     probabilities: dict[str, float] | None = None
-    """Probability of each label, range [0, 1]; None: there is no answer."""
+    """Probability of each label, range [0, 1]; None: there is no answer, or it is a mask."""
+    shares: dict[str, float] | None = None
+    """Of a mask: share of the pixels of each class, range [0, 1]."""
+    mask_png: bytes = b""
+    """The mask: a PNG with one grey channel, the ids of the classes at the photo's upright size."""
+    photo: bytes = b""
+    """Of a mask: the photo as the model saw it."""
     reason: str = ""
     """Why there is no answer, as a word of `summary.json`."""
     error: str = ""
@@ -45,7 +56,8 @@ class Model:
 
     Attributes:
       rules: the rules by which photos are accepted and read.
-      labels: the classes, in the order of `probabilities`.
+      labels: the classes, in the order of `probabilities` or of the ids of masks.
+      gives_masks: whether it gives a class for each pixel.
     """
 
     def __init__(self, folder: Path):
@@ -66,15 +78,18 @@ class Model:
                 "version or folder"
             ) from None
         signature = getattr(self._model, "signatures", {}).get(_SIGNATURE)
+        outputs = set(signature.structured_outputs) if signature is not None else set()
+        self.gives_masks = outputs >= _MASK_OUTPUTS
         if (
             signature is None
             or set(signature.structured_input_signature[1]) != {_INPUT}
-            or _OUTPUTS - set(signature.structured_outputs)
+            or not (self.gives_masks or outputs >= _OUTPUTS)
             or not (folder / LABELS_FILE).is_file()
         ):
             raise BadInput(
                 f"the model in {folder} was not made by warmstart: it has no {LABELS_FILE}, or no signature "
-                f"{_SIGNATURE} from {_INPUT} to {', '.join(sorted(_OUTPUTS))}"
+                f"{_SIGNATURE} from {_INPUT} to {', '.join(sorted(_OUTPUTS))}, or to "
+                f"{' and '.join(sorted(_MASK_OUTPUTS))}"
             )
         self.rules = read_rules(folder)
         self.labels = read_labels(folder) or []
@@ -110,6 +125,11 @@ class Model:
           tf.errors.OpError, UnicodeDecodeError: a photo cannot be decoded; then there is no answer for any of them.
         """
         said = self.run(_SIGNATURE, photos)
+        if self.gives_masks:
+            return [
+                Answer(file, shares=shares_of(self.labels, said["class_shares"][i]), mask_png=png, photo=photos[i])
+                for i, (file, png) in enumerate(zip(files, said["mask_png_bytes"], strict=True))
+            ]
         abstains = said.get("abstains", np.zeros(len(files), bool))  # models of older versions always answer
         return [
             Answer(
@@ -123,6 +143,11 @@ class Model:
         ]
 
 
+def shares_of(labels: Sequence[str], shares: np.ndarray) -> dict[str, float]:
+    """Share of the pixels of each class, range [0, 1]; shares: float32 [classes]."""
+    return dict(zip(labels, map(float, shares), strict=True))
+
+
 def predict(model: Model, files: list[str], on_progress: Callable[[int], None] = lambda done: None) -> Iterator[Answer]:
     """An answer for each file, in order.
 
@@ -131,8 +156,9 @@ def predict(model: Model, files: list[str], on_progress: Callable[[int], None] =
       files: files; one that is not a photo gets an answer with an error.
       on_progress: called after each batch with the number of files that are done.
     """
-    for start in range(0, len(files), BATCH_SIZE):
-        batch = files[start : start + BATCH_SIZE]
+    size = MASK_BATCH_SIZE if model.gives_masks else BATCH_SIZE
+    for start in range(0, len(files), size):
+        batch = files[start : start + size]
         found: list[Answer | bytes] = [_read(file, model.rules) for file in batch]
         photos = {i: photo for i, photo in enumerate(found) if isinstance(photo, bytes)}
         answers = iter(_answer(model, [batch[i] for i in photos], list(photos.values())))
@@ -166,10 +192,17 @@ def _answer(model: Model, files: list[str], photos: list[bytes]) -> list[Answer]
         return [_answer(model, [file], [photo])[0] for file, photo in zip(files, photos, strict=True)]
 
 
+def without_mask(answer: Answer) -> Answer:
+    """The answer without what takes the most memory."""
+    return replace(answer, mask_png=b"", photo=b"")
+
+
 def for_programs(answer: Answer) -> dict[str, Any]:
-    """An answer in JSON's types."""
+    """An answer in JSON's types; a mask itself is in a file."""
     if answer.error:
         return {"file": answer.file, "reason": answer.reason, "error": answer.error}
+    if answer.shares is not None:
+        return {"file": answer.file, "shares": answer.shares}
     return {
         "file": answer.file,
         "label": answer.label,
@@ -179,8 +212,61 @@ def for_programs(answer: Answer) -> dict[str, Any]:
     }
 
 
+def for_spreadsheets(answers: list[Answer], labels: list[str]) -> bytes:
+    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, and a column for the probability of each class.
+
+    Args:
+      answers: of one model.
+      labels: its classes, in order.
+    """
+    columns_of = {label: f"probability of {label}" for label in labels}
+    rows = [
+        {
+            "file": answer.file,
+            "label": answer.label,
+            "probability": answer.probability if answer.probabilities is not None else None,
+            "abstains": ("yes" if answer.abstains else "no") if answer.probabilities is not None else None,
+            "reason": answer.reason,
+            "error": answer.error,
+            **{columns_of[label]: p for label, p in (answer.probabilities or {}).items()},
+        }
+        for answer in answers
+    ]
+    return csv_bytes(["file", "label", "probability", "abstains", "reason", "error", *columns_of.values()], rows)
+
+
+def collect(answers: list[Answer], collection: Collection, version: int | None) -> tuple[int, int]:
+    """Copies photos that the model is not sure of into a collection; gives how many of them, and how many there are.
+
+    Args:
+      answers: of one model.
+      collection: where photos go; those that are there already are not copied again.
+      version: of the model; None: unknown.
+
+    Raises:
+      BadInput: a photo cannot be copied.
+    """
+    kept = unsure = 0
+    for answer in answers:
+        if answer.probabilities is None or not is_unsure(answer.probabilities, answer.abstains):
+            continue
+        unsure += 1
+        try:
+            photo = Path(answer.file).read_bytes()
+            kept += collection.offer(
+                photo, answer.label, answer.probabilities, answer.abstains, name=answer.file, version=version
+            )
+        except OSError as error:
+            raise BadInput(f"{why_not_kept(error, collection.folder)}; free some space, or choose another") from None
+    return kept, unsure
+
+
 def for_people(answers: list[Answer]) -> str:
-    """The answers as a table with the runners-up, without errors."""
+    """The answers as a table with the runners-up, without errors; of masks the classes with the most pixels."""
+    of_masks = [[answer.file, *_largest(answer.shares)] for answer in answers if answer.shares is not None]
+    if of_masks:
+        most = max(map(len, of_masks))
+        return "".join(f"{line}\n" for line in columns([[*row, *[""] * (most - len(row))] for row in of_masks]))
     rows = []
     for answer in answers:
         if answer.probabilities is not None:
@@ -198,3 +284,12 @@ def for_people(answers: list[Answer]) -> str:
     if not rows:
         return ""
     return "".join(f"{line}\n" for line in columns([["file", "label", "probability", "", "runner-up"], *rows]))
+
+
+def _largest(shares: dict[str, float]) -> list[str]:
+    """The classes with the most pixels, in the order of the ids, and how many others there are."""
+    there = [label for label, share in shares.items() if share > 0]
+    largest = set(sorted(there, key=lambda label: -shares[label])[:_MOST_CLASSES])
+    shown = [f"{label} {shares[label]:.1%}" for label in there if label in largest]
+    rest = len(there) - len(shown)
+    return [*shown, *([f"and {rest} more"] if rest else [])]

@@ -6,7 +6,7 @@ Imports neither TensorFlow nor TFX: a rollback must not keep anybody waiting.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
@@ -48,6 +48,7 @@ def _read_run(folder: Path, active: str) -> PastRun:
             reason=summary.reason,
             winner=winner,
             accuracy=models[winner].accuracy if winner in models else None,
+            mean_iou=models[winner].mean_iou if winner in models else None,
             difference=verdict.difference if verdict else None,
             interval=verdict.interval if verdict else None,
             verdict=verdict.text if verdict else None,
@@ -77,12 +78,13 @@ def history_text(found: History, root: Root) -> str:
             _minutes(version.pushed_at),
             _what(version),
             _spaced(version.winner),
-            _accuracy((version.metrics or {}).get("accuracy")),
+            _score(version.metrics or {}),
             version.state + (", pinned" if version.pinned else ""),
         ]
         for version in found.versions
     ]
-    header = ["version", "UTC", "what", "winner", "accuracy on test", "state"]
+    masks = any((version.metrics or {}).get("mean_iou") for version in found.versions)
+    header = ["version", "UTC", "what", "winner", f"{'mean IoU' if masks else 'accuracy'} on test", "state"]
     lines += _table(header, rows, [version.reason for version in found.versions]) if rows else ["  none yet"]
 
     lines += ["", f"runs in {shown(root.reports)}"]
@@ -135,10 +137,12 @@ def _spaced(name: str | None) -> str:
     return spelled(name or "")
 
 
-def _accuracy(accuracy: Interval | None) -> str:
-    if accuracy is None:
+def _score(metrics: Mapping[str, Interval | None]) -> str:
+    """The mean IoU of masks, else the accuracy."""
+    reached = metrics.get("mean_iou") or metrics.get("accuracy")
+    if reached is None:
         return ""
-    return f"{accuracy.value:.1%} ({100 * accuracy.low:.1f} to {100 * accuracy.high:.1f})"
+    return f"{reached.value:.1%} ({100 * reached.low:.1f} to {100 * reached.high:.1f})"
 
 
 def _points(difference: float | None, interval: list[float] | None) -> str:

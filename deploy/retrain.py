@@ -1,8 +1,9 @@
 """What a schedule calls every night: trains if there is new data, and otherwise says why not.
 
 Data is new if it differs from the data of the last run that reached a decision, according to ML Metadata: one more
-span, another version of a span, a withdrawn span, changed files. If a run was stopped, failed or was killed, its data
-is still new, and the next call continues where it ended. After a run, files that are no longer needed are removed.
+span, another version of a span, a withdrawn span, changed files, other corrections of labels. If a run was stopped,
+failed or was killed, its data is still new, and the next call continues where it ended. After a run, files that are no
+longer needed are removed.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from components.example_gen import spans
 from components.example_gen.spans import UnfinishedFolder
-from deploy import local, metadata_file
+from deploy import corrections, local, metadata_file
 from deploy.data_folders import check_places, resolve_tfds
 from deploy.notify import notify
 from deploy.repair import repair_production
 from deploy.root import CONFIG_FILE, EXIT_CODES, Root, RunActiveError, failure
 from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
+from schemas.corrections import with_corrections
 from schemas.errors import BadInput
 from schemas.json_records import to_json
 from schemas.run_end import RunEnd, read_summary_file
@@ -187,12 +189,12 @@ def _data_now(config: Config) -> tuple[list[str], tuple[UnfinishedFolder, ...]]:
     Raises:
       BadInput: the data folders are wrong.
     """
-    data = config.data
+    data, corrected = config.data, corrections.fingerprint(config)
     if data.window is not None:
         window, further, found = find_window(config)
-        return planned(window, further, data.success_file), found.unfinished
+        return planned(window, further, data.success_file, corrected), found.unfinished
     span = spans.resolve_sources(resolve_tfds(config, data.sources), data.span, **data.completeness)
-    return [spans.fingerprint(span, data.success_file)], span.passed_over
+    return [with_corrections(spans.fingerprint(span, data.success_file), corrected)], span.passed_over
 
 
 def _run(config: Config, root: Root, display: local.Display, said: list[str]) -> RetrainResult:

@@ -17,19 +17,33 @@ from tfx.utils import path_utils
 
 from components.example_gen.report import read_keys
 from components.example_gen.settings import PHOTOS_KEY
+from components.example_gen.span_pattern import parse_pattern
 from components.report import findings
 from components.report import summary as report
+from components.report.finding_list import SpanOfRun
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
-from deploy import kept_findings
+from components.whole_file import write_whole
+from deploy import corrections, kept_findings
 from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
+from schemas.errors import BadInput
+from schemas.findings import FINDINGS_CSV, FINDINGS_JSON, Findings, findings_csv, findings_json
 from schemas.json_records import Record
 from schemas.run_end import Step
-from schemas.summary import Choice, DataSummary, FurtherSummary, ModelSummary, ProductionSummary, Summary, WindowSummary
+from schemas.summary import (
+    Choice,
+    CorrectedPhoto,
+    DataSummary,
+    FurtherSummary,
+    ModelSummary,
+    ProductionSummary,
+    Summary,
+    WindowSummary,
+)
 from schemas.verdicts import DriftVerdict, ProductionStanding, ReleaseVerdict, SelectionVerdict, ServableVerdict
 from schemas.words import spelled, with_kind
 
@@ -247,7 +261,7 @@ def write_results(
     again: str = "",
     kept: Path | None = None,
 ) -> Summary:
-    """Writes `summary.json` and the page into the run's folder, and returns the summary with the next steps.
+    """Writes `summary.json`, the findings and the page into the run's folder; returns the summary with the next steps.
 
     Args:
       summary: the summary, with the duration.
@@ -262,13 +276,16 @@ def write_results(
     if config and nodes:
         try:
             outputs = outputs_of(config, nodes, summary)
-            found = kept_findings.find(outputs, config.training.seed, kept)
+            found, listed = kept_findings.find(outputs, config.training.seed, summary.run_id, kept)
+            _write_findings(listed, folder, found["problems"])
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
+    summary = _with_answers(summary, found.pop("corrected", None))
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
-        summary = replace(summary, next_steps=next_steps(summary, config, again, suspects.get("found", 0)))
+        suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)
@@ -280,6 +297,45 @@ def write_results(
     return summary
 
 
+def _write_findings(found: Findings, folder: Path, problems: list[str]) -> None:
+    """Writes `findings.json` and `findings.csv`; what goes wrong is added to the problems that the page names."""
+    try:
+        write_whole(folder / FINDINGS_JSON, findings_json(found))
+        write_whole(folder / FINDINGS_CSV, findings_csv(found))
+    except OSError as error:
+        traceback.print_exc()
+        problems.append(f"{FINDINGS_JSON} and {FINDINGS_CSV} could not be written: {with_kind(error)}")
+
+
+def _with_answers(summary: Summary, corrected: list[CorrectedPhoto] | None) -> Summary:
+    """The summary with what the winner answers now for the photos that were corrected."""
+    window, data = summary.window, summary.data
+    if corrected and window and window.data and window.data.corrections:
+        of_window = replace(window.data, corrections=replace(window.data.corrections, photos=corrected))
+        return replace(summary, window=replace(window, data=of_window))
+    if corrected and data and data.corrections:
+        return replace(summary, data=replace(data, corrections=replace(data.corrections, photos=corrected)))
+    return summary
+
+
+def _span_of(config: Config, examples: Artifact | None) -> SpanOfRun | None:
+    """The span that a run read, from its photos; None: there are no spans."""
+    pattern = next(filter(None, (parse_pattern(source or "") for source in config.data.sources.values())), None)
+    if pattern is None or examples is None:
+        return None
+    number = examples.get_string_custom_property("span") or examples.get_int_custom_property("span")
+    return SpanOfRun(int(number or 0), pattern.dated)
+
+
+def _confirmed(config: Config) -> set[str]:
+    """Photos whose labels were confirmed; none if the file cannot be read any more, now that the run has ended."""
+    try:
+        return corrections.confirmed(config)
+    except BadInput:
+        traceback.print_exc()
+        return set()
+
+
 def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -> findings.RunOutputs:
     """The outputs of a run that the findings need."""
     output = functools.partial(run_record.output_of, nodes)
@@ -288,9 +344,11 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     production_labels = read_verdict(ProductionStanding, standing.uri).labels if standing else None
     models = {model: output(node_id, "model") for model, node_id in {**_TRAINERS, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
+    of_all = summary.window.data if summary.window and summary.window.data else summary.data
     told = example_gen.parameters.get(PHOTOS_KEY, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
+        of_masks=config.mask_size > 0,
         vectors=output("Window", "window_vectors") or output("FeatureVectorGen", "feature_vectors"),
         predictions=output("Predictions", "predictions"),
         production_predictions=output("ProductionPredictions", "predictions") if production_labels else None,
@@ -312,6 +370,11 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
         winner=summary.winner,
         servable=summary.servable,
         peaks={node_id: node.peak_megabytes for node_id, node in nodes.items()},
+        drift=summary.drift,
+        span=_span_of(config, output("ImageExampleGen", "examples")),
+        abstain_below=config.serving.abstain_below,
+        corrected=of_all.corrections.photos if of_all and of_all.corrections else (),
+        confirmed=_confirmed(config),
     )
 
 

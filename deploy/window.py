@@ -39,10 +39,15 @@ def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFold
     return window, further, found
 
 
-def planned(window: Sequence[SpanFolders], further: Sequence[SpanFolders], success_file: str) -> list[str]:
-    """The spans of a window as ML Metadata records them: role, number, version and files of each."""
+def planned(
+    window: Sequence[SpanFolders], further: Sequence[SpanFolders], success_file: str, corrections: str = ""
+) -> list[str]:
+    """The spans of a window as ML Metadata records them: role, number, version and files of each.
+
+    The corrections have a line of their own, with their fingerprint (`schemas.corrections`); without any there is none.
+    """
     return [
         f"{part} {one.number} {'-' if one.version is None else one.version} {spans.fingerprint(one, success_file)}"
         for part, parts in (("train", window), ("test", further))
         for one in parts
-    ]
+    ] + ([f"corrections {corrections}"] if corrections else [])

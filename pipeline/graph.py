@@ -121,6 +121,7 @@ def ingest(nodes: Nodes, config: Config, sources: dict[str, str]) -> IngestNodes
             span=config.data.span,
             folder_rules=config.folder_rules,
             settle_seconds=config.data.settle_seconds,
+            corrections=config.data.corrections or "",
         )
     )
     content = Path(curated_schema_file(config.task.schema_name)).read_text(encoding="utf-8")

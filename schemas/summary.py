@@ -31,6 +31,51 @@ class RejectedFile:
     """One sentence that names the file and the reason."""
     label: str | None = field(default=None, metadata=OPTIONAL)
     """The class that the file was meant for; empty if its place does not say."""
+    content_hash: str | None = field(default=None, metadata=OPTIONAL)
+    """SHA-256 of the file; None if it was not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectedPhoto:
+    """A photo that `data.corrections` is about."""
+
+    dataset: str = ""
+    file_name: str = ""
+    content_hash: str = ""
+    split: str = ""
+    old_label: str = ""
+    """The label that its place gives it."""
+    new_label: str = ""
+    """Empty: the photo was dropped; the same as `old_label`: its place has been corrected too."""
+    who: str = ""
+    when: str = ""
+    answer: str | None = field(default=None, metadata=OPTIONAL)
+    """What the winner of the run answers now; None: it was not asked."""
+    probability: float | None = field(default=None, metadata=OPTIONAL)
+    """Of the answer, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionsSummary:
+    """What `data.corrections` did."""
+
+    changed: int = 0
+    """Number of photos with another label than their place gives them."""
+    dropped: int = 0
+    """Number of photos that are not used."""
+    unmatched: dict[str, str] = field(default_factory=dict)
+    """Content hash -> file name, of each correction that matches no photo."""
+    photos: list[CorrectedPhoto] = field(default_factory=list)
+    """The last corrected first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelClass:
+    """One class of the pixels in the masks of a split."""
+
+    photos: int
+    """Photos that show it."""
+    pixels: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +99,10 @@ class DataSummary:
     """Reason -> number of files."""
     notes: list[str] = field(default_factory=list)
     """One sentence for each thing that the user should know."""
+    pixel_classes: dict[str, dict[str, PixelClass]] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: split -> class -> what there is of it, in the order of the ids."""
+    corrections: CorrectionsSummary | None = field(default=None, metadata=OPTIONAL)
+    """None without `data.corrections`."""
 
     @property
     def class_counts(self) -> dict[str, int]:

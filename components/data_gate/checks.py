@@ -9,6 +9,7 @@ from typing import Any
 from components.data_gate.mask_checks import find_mask_notes
 from components.example_gen.copies import CONTRADICTIONS, CONTRADICTORY_LABEL, CONTRADICTORY_MASK
 from components.example_gen.copies import REASONS as COPIES
+from components.example_gen.corrections import notes_on
 from components.example_gen.overview import called
 from schemas.features import SPLITS
 from schemas.words import and_more
@@ -148,6 +149,8 @@ def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], wh
                 f"{len(copies)} {which} in the {split} split {'was' if len(copies) == 1 else 'were'} left out of the "
                 f"other splits: {_files(copies)}"
             )
+    if whole:
+        notes += notes_on(report.get("corrections"))
     splits = report["splits"]
     classes = sorted({label for counts in splits.values() for label in counts})
     for split, so in (("eval", "the best epoch is chosen"), ("test", "the model is tested")):

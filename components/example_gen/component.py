@@ -57,6 +57,7 @@ class ImageExampleGen(FileBasedExampleGen):
         folder_rules: FolderRules,
         span: int | datetime.date | None = None,
         settle_seconds: float = spans.SETTLE_SECONDS,
+        corrections: str = "",
     ):
         """
         Args:
@@ -69,6 +70,7 @@ class ImageExampleGen(FileBasedExampleGen):
           folder_rules: how the folders are read.
           span: number or day of the span to read; None for the latest complete one when the step runs.
           settle_seconds: a span's folder without changes for this long is complete.
+          corrections: path of a file of corrections (`schemas/corrections.py`); empty: there is none.
         """
         split_config = example_gen_pb2.SplitConfig(
             splits=[
@@ -79,7 +81,13 @@ class ImageExampleGen(FileBasedExampleGen):
             partition_feature_name=CONTENT_HASH,
         )
         settings = SpanSettings(
-            sources, label_from, rules, folder_rules, span=spans.span_number(span), settle_seconds=settle_seconds
+            sources,
+            label_from,
+            rules,
+            folder_rules,
+            corrections,
+            span=spans.span_number(span),
+            settle_seconds=settle_seconds,
         )
         spec = ImageExampleGenSpec(
             input_base=input_base(sources),

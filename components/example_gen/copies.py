@@ -107,7 +107,8 @@ def _removals_of(copies: Sequence[AcceptedPhoto]) -> Iterator[tuple[AcceptedPhot
             said = f"is identical to the {kept_split} photo {_name(kept, photo)}."
         else:
             continue
-        yield photo, UnusedFile(photo.file_name, photo.dataset, reason, f"{photo.file_name} {said}", photo.label)
+        detail = f"{photo.file_name} {said}"
+        yield photo, UnusedFile(photo.file_name, photo.dataset, reason, detail, photo.label, photo.content_hash)
 
 
 def _contradiction(photo: AcceptedPhoto, first_of_label: dict[str, AcceptedPhoto]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.driver import Driver
@@ -10,6 +11,7 @@ from tfx.types import standard_component_specs
 
 from components.example_gen import spans
 from components.example_gen.settings import PHOTOS_KEY, IngestSettings
+from schemas.corrections import fingerprint_of, read_corrections, with_corrections
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class ImageExampleGenDriver(Driver):
     """Chooses the span's folder for each source, and fingerprints every file in it.
 
     Both are part of the cache key and of the executor's input, so that exactly the spans that are new or have changed
-    are read. A span that was requested and the same span found as the latest are one execution. Span and version are
-    written to the examples, where TFX's resolvers look for them.
+    are read. Corrections of labels are part of both too. A span that was requested and the same span found as the
+    latest are one execution. Span and version are written to the examples, where TFX's resolvers look for them.
     """
 
     def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
@@ -39,10 +41,13 @@ class ImageExampleGenDriver(Driver):
             success_file=rules.success_file,
             settle_seconds=settings.settle_seconds,
         )
-        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules)
+        corrections = fingerprint_of(read_corrections(Path(settings.corrections))) if settings.corrections else ""
+        path = settings.corrections if corrections else ""  # a file that changes nothing is none
+        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules, path, corrections)
         exec_properties[PHOTOS_KEY] = found.to_json()
         exec_properties[standard_component_specs.INPUT_BASE_KEY] = input_base(span.folders)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = spans.fingerprint(span, rules.success_file)
+        fingerprint = spans.fingerprint(span, rules.success_file)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = with_corrections(fingerprint, corrections)
         exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
         exec_properties[utils.VERSION_PROPERTY_NAME] = span.version
         return exec_properties

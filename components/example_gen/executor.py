@@ -8,8 +8,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -23,6 +23,7 @@ from components import progress
 from components.beam_records import runs_here, write_splits
 from components.example_gen import copies, layouts, mask_scan, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
+from components.example_gen.corrections import Corrections
 from components.example_gen.file_errors import READ_ERRORS, is_of_the_file
 from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderContents, Photo
 from components.example_gen.mask_classes import MaskClasses, classes_from_values
@@ -31,6 +32,7 @@ from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
 from components.example_gen.report import (
     CONVERTED,
+    CORRECTED,
     FACTS,
     KEYS,
     MASK_VALUES,
@@ -120,13 +122,13 @@ def make_example(
 
 
 def _rejection(rejected: UnusedFile) -> beam.pvalue.TaggedOutput:
-    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(asdict(rejected), sort_keys=True))
+    return beam.pvalue.TaggedOutput(REJECTED, json.dumps(rejected.as_line(), sort_keys=True))
 
 
-def _rejected(found: Photo, why: PhotoRejected, label_from: str) -> beam.pvalue.TaggedOutput:
+def _rejected(found: Photo, why: PhotoRejected, label_from: str, content_hash: str = "") -> beam.pvalue.TaggedOutput:
     detail = f"{found.file_name} {why.detail}"
     label = _label(found, label_from)
-    return _rejection(UnusedFile(found.file_name, found.dataset, why.reason, detail, label))
+    return _rejection(UnusedFile(found.file_name, found.dataset, why.reason, detail, label, content_hash))
 
 
 def _label(of: Photo, label_from: str) -> str:
@@ -181,6 +183,16 @@ class _ReadShard(beam.DoFn):
         yield from tfds_source.read_shard(shard)
 
 
+class _Photo(NamedTuple):
+    """A photo that is to be read."""
+
+    found: Photo
+    file_bytes: bytes
+    content_hash: str
+    split: str
+    label: str
+
+
 class _ToExample(beam.DoFn):
     """Batch of (Photo, bytes) -> serialised examples, tagged with their splits, or rejections, in the same order."""
 
@@ -190,10 +202,11 @@ class _ToExample(beam.DoFn):
         buckets: dict[str, int],
         total: int,
         mask_classes: Mapping[str, MaskClasses],
+        corrections: Corrections,
     ):
         """`mask_classes`: data set -> what its masks hold; empty for classification."""
         self._settings, self._buckets, self._total = settings, buckets, total
-        self._mask_classes = mask_classes
+        self._mask_classes, self._corrections = mask_classes, corrections
 
     def setup(self):
         self._counter = progress.Counter("photos read", self._total)
@@ -204,29 +217,37 @@ class _ToExample(beam.DoFn):
         self._pool.shutdown()
 
     def process(self, batch: list[tuple[Photo, bytes]]) -> Iterable[Any]:
-        reads = self._pool.map(self._read, *zip(*batch, strict=True))
-        for (found, file_bytes), read in zip(batch, reads, strict=True):
-            self._counter.add()
+        photos: list[_Photo] = []
+        for found, file_bytes in batch:
+            # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
+            content_hash = hashlib.sha256(file_bytes).hexdigest()
+            label = _label(found, self._settings.label_from)
+            split = choose_split(content_hash, found.official_split, self._buckets, found.group)
+            corrected: Photo | None = found
+            if content_hash in self._corrections.by_hash:
+                line = self._corrections.line(found, content_hash, split, label)
+                yield beam.pvalue.TaggedOutput(CORRECTED, json.dumps(line))
+                corrected = self._corrections.corrected(found, content_hash, self._settings.label_from)
+            if corrected is not None:
+                label = _label(corrected, self._settings.label_from)
+                photos.append(_Photo(corrected, file_bytes, content_hash, split, label))
+        for photo, read in zip(photos, self._pool.map(self._read, photos), strict=True):
             if isinstance(read, PhotoRejected):
-                yield _rejected(found, read, self._settings.label_from)
+                yield _rejected(photo.found, read, self._settings.label_from, photo.content_hash)
             else:
-                yield from self._outputs(found, file_bytes, *read)
+                yield from self._outputs(photo, *read)
+        self._counter.add(len(batch))
 
-    def _read(self, found: Photo, file_bytes: bytes) -> tuple[ReadPhoto, Mask | None, Any] | PhotoRejected:
+    def _read(self, photo: _Photo) -> tuple[ReadPhoto, Mask | None, list[str]] | PhotoRejected:
         try:
-            read = read_photo(file_bytes, self._settings.rules)
-            return read, *self._mask(found, read)
+            read = read_photo(photo.file_bytes, self._settings.rules)
+            return read, *self._mask(photo.found, read)
         except PhotoRejected as rejected:
             return rejected
 
-    def _outputs(
-        self, found: Photo, file_bytes: bytes, read: ReadPhoto, mask: Mask | None, classes: Any
-    ) -> Iterable[Any]:
-        label = _label(found, self._settings.label_from)
-        # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
-        content_hash = hashlib.sha256(file_bytes).hexdigest()
+    def _outputs(self, photo: _Photo, read: ReadPhoto, mask: Mask | None, classes: list[str]) -> Iterable[Any]:
+        found, _, content_hash, split, label = photo
         example = make_example(found, read, content_hash, label, mask, classes)
-        split = choose_split(content_hash, found.official_split, self._buckets, found.group)
         mask_hash, pixels = (mask.content_hash, sorted(mask.pixels.items())) if mask else ("", [])
         identity = copies.identity(content_hash, label, split, mask_hash)
         yield beam.pvalue.TaggedOutput(FACTS, ((found.dataset, split, label, read.facts.image_format), (1, identity)))
@@ -280,6 +301,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             self._fill_in_mask_classes(found_by_dataset, settings, report_uri)
         mask_classes = {name: found.mask_classes for name, found in found_by_dataset.items() if found.mask_classes}
 
+        corrections = Corrections.read(settings.corrections, settings.corrections_fingerprint, photos)
         total = len(photos) + sum(shard.examples for shard in shards)
         with self._make_beam_pipeline() as pipeline:
             spread = not runs_here(pipeline)
@@ -296,8 +318,8 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "Flatten" >> beam.Flatten()
                 | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes)).with_outputs(
-                    *buckets, REJECTED, FACTS, KEYS, CONVERTED
+                >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes, corrections)).with_outputs(
+                    *buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED
                 )
             )
             write_splits(outputs, examples, list(buckets))
@@ -314,9 +336,10 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             )
             _ = outputs[CONVERTED] | "WriteConverted" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CONVERTED))
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
+            _ = outputs[CORRECTED] | "WriteCorrected" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CORRECTED))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
-        write_report(report_uri, found_by_dataset, settings.label_from, removals)
+        write_report(report_uri, found_by_dataset, settings.label_from, removals, corrections)
 
     def _fill_in_mask_classes(
         self, found: Mapping[str, FolderContents], settings: IngestSettings, report_uri: str

@@ -75,6 +75,11 @@ class UnusedFile:
     reason: str  # short code in snake_case
     detail: str  # one sentence, with the file name
     label: str = ""  # the class that the file was meant for, if its place says so
+    content_hash: str = ""  # SHA-256 of the file, if it was read
+
+    def as_line(self) -> dict[str, str]:
+        """The line of an ingest report."""
+        return {name: value for name, value in vars(self).items() if value or name != "content_hash"}
 
 
 class EmptyFolder(BadInput):

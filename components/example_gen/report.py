@@ -7,12 +7,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from tfx.dsl.io import fileio
 
 from components.example_gen.copies import AcceptedPhoto, Key, without_removed
+from components.example_gen.corrections import Corrections
 from components.example_gen.found_photos import FolderContents
 from components.example_gen.mask_counts import count_masks
 from components.example_gen.photo_folder import UnusedFile
@@ -22,10 +22,14 @@ REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.jsonl"
 LEFT_OUT_FILE = "left_out.jsonl"
 KEYS_FILE = "keys.jsonl"
+CORRECTED_FILE = "corrected.jsonl"
 # What the workers write: JSON lines, below PARTS. Those of KEYS are `AcceptedPhoto`s, of CONVERTED the bare format, of
 # MASK_VALUES the values of a mask and the number of masks with just these.
-PARTS, REJECTED, FACTS, KEYS, CONVERTED = "parts", "rejected", "facts", "keys", "converted"
+PARTS, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED = "parts", "rejected", "facts", "keys", "converted", "corrected"
 MASK_VALUES = "mask_values"
+
+
+NO_CORRECTIONS = Corrections()
 
 
 def write_report(
@@ -33,6 +37,7 @@ def write_report(
     found: Mapping[str, FolderContents],
     label_from: str,
     removals: Sequence[tuple[AcceptedPhoto, UnusedFile]] = (),
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> None:
     """Merges the workers' files into `report.json`, `rejected.jsonl`, `left_out.jsonl` and `keys.jsonl`.
 
@@ -41,12 +46,13 @@ def write_report(
       found: data set -> contents of its folder.
       label_from: which label the photos were read with, `label` or `species`.
       removals: from `copies.find_removals`: photos that were read but are not used.
+      corrections: those that the photos were read with.
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]
-    removed = [asdict(rejected) for _, rejected in removals]
+    removed = [rejected.as_line() for _, rejected in removals]
     rejected = _sorted([*(json.loads(line) for line in _lines(parts, REJECTED)), *not_read, *removed])
-    left_out = _sorted(asdict(file) for one in found.values() for file in one.left_out)
+    left_out = _sorted(file.as_line() for one in found.values() for file in one.left_out)
     by_split: dict[str, Counter[str]] = {split: Counter() for split in f.SPLITS}
     by_format: Counter[str] = Counter()
     facts = sorted(without_removed(_lines(parts, FACTS), removals))
@@ -56,8 +62,11 @@ def write_report(
         by_format[image_format] += count
     accepted: Counter[str] = sum(by_split.values(), Counter())
     lost = Counter(line["label"] for line in rejected if line["label"])
+    corrected = _sorted(json.loads(line) for line in _lines(parts, CORRECTED))
+    # A class that corrections have emptied, such as a misspelt one, is no class.
+    emptied = {line["old_label"] for line in corrected} - set(accepted) - set(lost)
     classes = {label for one in found.values() for label in _classes(one, label_from)} | set(accepted) | set(lost)
-    classes.discard("")  # of photos with masks
+    classes -= emptied | {""}  # the latter of photos with masks
     report = {
         "layouts": {dataset: one.layout for dataset, one in found.items()},
         "accepted": sum(by_format.values()),
@@ -73,12 +82,14 @@ def write_report(
         "reasons": _counted(rejected),
         "left_out": _counted(left_out),
     }
+    if corrections.by_hash:
+        report["corrections"] = corrections.counts(corrected)
     gone = {photo[:3] for photo, _ in removals}
     keys = sorted(photo.key for photo in read_photos(report_uri) if photo[:3] not in gone)
     for one in found.values():
         if one.mask_classes:
             report["masks"] = count_masks(keys, one.mask_classes.names, one.mask_classes.notes)
-    write_counts(report_uri, report, rejected, keys, left_out)
+    write_counts(report_uri, report, rejected, keys, left_out, corrected)
     fileio.rmtree(parts)
 
 
@@ -92,7 +103,7 @@ def read_lines(prefix: str) -> Iterable[str]:
     return _lines(os.path.dirname(prefix), os.path.basename(prefix))
 
 
-def _sorted(lines: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+def _sorted(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: (line["dataset"], line["file_name"]))
 
 
@@ -109,7 +120,7 @@ def _classes(found: FolderContents, label_from: str) -> list[str]:
 
 
 def _meant(rejected: UnusedFile, found: FolderContents, label_from: str) -> dict[str, str]:
-    line = asdict(rejected)
+    line = rejected.as_line()
     if label_from == "species":
         line["label"] = _species_of(found).get(rejected.label, "")
     return line
@@ -121,11 +132,17 @@ def write_counts(
     rejected: Iterable[dict[str, str]],
     keys: Iterable[Key],
     left_out: Iterable[dict[str, str]] = (),
+    corrected: Iterable[Mapping[str, Any]] = (),
 ) -> None:
     """Writes the files of an ingest report artifact to `report_uri`."""
     fileio.makedirs(report_uri)
     kept = (key if key.mask_hash else key[:3] for key in keys)
-    for name, lines in ((REJECTED_FILE, rejected), (LEFT_OUT_FILE, left_out), (KEYS_FILE, kept)):
+    for name, lines in (
+        (REJECTED_FILE, rejected),
+        (LEFT_OUT_FILE, left_out),
+        (KEYS_FILE, kept),
+        (CORRECTED_FILE, corrected),
+    ):
         with fileio.open(os.path.join(report_uri, name), "w") as file:
             for line in lines:
                 file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -144,6 +161,11 @@ def read_report(report_uri: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     with fileio.open(os.path.join(report_uri, REPORT_FILE), "r") as file:
         report = json.loads(file.read())
     return report, [json.loads(line) for line in _lines(report_uri, REJECTED_FILE)]
+
+
+def read_corrected(report_uri: str) -> list[dict[str, Any]]:
+    """The photos of an ingest report artifact that corrections are about, in order."""
+    return [json.loads(line) for line in _lines(report_uri, CORRECTED_FILE)]
 
 
 def read_keys(report_uri: str) -> list[Key]:

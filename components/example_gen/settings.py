@@ -25,16 +25,21 @@ class IngestSettings:
     """`label` or `species`."""
     rules: PhotoRules
     folder_rules: FolderRules = field(default_factory=FolderRules)
+    corrections: str = ""
+    """Path of the file of corrections; empty: there is none."""
+    corrections_fingerprint: str = ""
+    """`schemas.corrections.fingerprint_of` its corrections."""
 
     def to_json(self) -> str:
         """The text of the parameter `photos`, all keys on one level.
 
-        Folder rules are included only where they differ from the defaults, so that the cache keys of older runs still
-        match.
+        Folder rules and corrections are included only where they differ from the defaults, so that the cache keys of
+        older runs still match.
         """
         usual = asdict(FolderRules())
         folder_rules = {name: value for name, value in asdict(self.folder_rules).items() if value != usual[name]}
         own = {name: value for name, value in vars(self).items() if name not in ("rules", "folder_rules")}
+        own = {name: value for name, value in own.items() if value or not name.startswith("corrections")}
         return json.dumps({**own, **asdict(self.rules), **folder_rules}, sort_keys=True)
 
     @classmethod

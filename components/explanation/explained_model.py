@@ -181,6 +181,11 @@ def load_model(folder: str) -> ExplainedModel:
     signatures = getattr(model, "signatures", {})
     answers = signatures.get(_SIGNATURE)
     labels = read_labels(folder)
+    if answers is not None and "mask_png_bytes" in answers.structured_outputs:
+        raise BadInput(
+            f"the model in {folder} gives a class for each pixel, which cannot be explained yet; `warmstart predict "
+            "--masks DIR --overlays` draws its masks over photos"
+        )
     if (
         answers is None
         or set(answers.structured_input_signature[1]) != {_INPUT}

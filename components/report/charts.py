@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from components.report.history import PastRun
+from components.report.history import PastRun, measure_of
 from schemas.release import Interval
 from schemas.words import spelled
 
@@ -62,15 +62,20 @@ _LONGEST_NAME = 28
 def learning_curves(phases: Mapping[str, Mapping[str, Any]]) -> Markup:
     """Loss, accuracy and learning rate by epoch, with the phases one after the other and a line between them.
 
+    Of masks there is the mean IoU in place of the accuracy.
+
     Args:
       phases: name -> the trainer's history (`components/trainer/loop.py`), in the order in which they ran.
     """
     figure = _figure(7.6)
     with matplotlib.rc_context(_SETTINGS):
         panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.6))
-        for axes, metric, unit in zip(panels, ("loss", "accuracy"), ("loss (nats)", "accuracy (%)"), strict=False):
+        of_masks = any("eval_mean_iou" in epoch for history in phases.values() for epoch in history["epochs"])
+        reached, title = ("mean_iou", "Mean IoU") if of_masks else ("accuracy", "Accuracy")
+        for axes, metric in zip(panels, ("loss", reached), strict=False):
             _curves(axes, phases, metric)
-            axes.set(ylabel=unit, title="Loss" if metric == "loss" else "Accuracy")
+        panels[0].set(ylabel="loss (nats)", title="Loss")
+        panels[1].set(ylabel=f"{'mean IoU' if of_masks else 'accuracy'} (%)", title=title)
         panels[1].yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         rates = panels[2]
         start = 0
@@ -217,8 +222,28 @@ def sizes(edges: Sequence[float], counts: Sequence[int]) -> Markup:
         return _drawn(figure, "sizes", "Sizes of the accepted photos", text)
 
 
+def photo_scores(edges: Sequence[float], counts: Mapping[str, Sequence[int]]) -> Markup:
+    """A histogram of the photos' own mean IoU, a line for each model.
+
+    Args:
+      edges: bin edges, shares in [0, 1], one more than counts.
+      counts: model -> photos in each bin.
+    """
+    figure = _figure(3.0)
+    with matplotlib.rc_context(_SETTINGS):
+        axes = figure.subplots()
+        for (model, photos), (colour, _, line) in zip(counts.items(), _SERIES * len(counts), strict=False):
+            axes.stairs(photos, edges, color=colour, linestyle=line, linewidth=2.2, label=_short(model))
+        axes.set(xlabel="mean IoU of a photo (%)", ylabel="photos", title="Photos by their mean IoU")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        for text in figure.legend(loc="outside lower center", ncols=3).get_texts():
+            text.set_parse_math(False)
+        return _drawn(figure, "photo-scores", "Photos by their mean IoU", "The numbers are in the table next to it.")
+
+
 def over_time(runs: Sequence[PastRun]) -> Markup:
-    """The winner's accuracy and the gain of fine-tuning in each run, in order."""
+    """What the winner reaches, in accuracy or mean IoU, and the gain of fine-tuning in each run, in order."""
     figure = _figure(6.2, max(_INCHES_WIDE, min(12, 0.32 * len(runs))))
     marks = {"pushed": (BLUE, "o"), "not_pushed": (VERMILLION, "X"), "skipped": (GREEN, "D")}
     with matplotlib.rc_context(_SETTINGS):
@@ -226,14 +251,15 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
         for number, run in enumerate(runs):
             colour, marker = marks.get(run.status, (PURPLE, "^"))
             label = spelled(run.status)
-            if (its := run.accuracy) is not None:
+            if (its := run.mean_iou or run.accuracy) is not None:
                 _interval(accuracy, number, its.value, its.low, its.high, colour, marker, label)
             if run.difference is not None and run.interval:
                 low, high = run.interval
                 _interval(gain, number, run.difference, low, high, colour, marker, label)
         gain.axhline(0, color="black", linewidth=1)
-        accuracy.set(title="Accuracy of the winner on the test split", ylabel="accuracy (%)")
-        gain.set(title="Gain from fine-tuning", ylabel="accuracy points", xlabel="run (day, UTC)")
+        reached = _capital(measure_of(runs))
+        accuracy.set(title=f"{reached} of the winner on the test split", ylabel=f"{measure_of(runs)} (%)")
+        gain.set(title="Gain from fine-tuning", ylabel=f"{measure_of(runs)} points", xlabel="run (day, UTC)")
         for axes in (accuracy, gain):
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         step = max(1, math.ceil(len(runs) / 6))
@@ -248,8 +274,12 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
             for text in legend.get_texts():
                 text.set_parse_math(False)
         return _drawn(
-            figure, "over-time", "Accuracy and gain of every run", f"{len(runs)} runs; all of them are in the table."
+            figure, "over-time", f"{reached} and gain of every run", f"{len(runs)} runs; all of them are in the table."
         )
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _figure(height: float, width: float = _INCHES_WIDE) -> Figure:

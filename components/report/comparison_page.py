@@ -9,7 +9,12 @@ from components.whole_file import write_whole
 from schemas.release import Interval
 from schemas.summary import ModelSummary, Summary
 
-_METRICS = {"accuracy": "accuracy", "loss": "loss (nats)", "calibration_error": "calibration error"}
+_METRICS = {
+    "mean_iou": "mean IoU",
+    "accuracy": "accuracy",
+    "loss": "loss (nats)",
+    "calibration_error": "calibration error",
+}
 
 
 def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
@@ -26,6 +31,7 @@ def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
     counts = [run.data.class_counts if run.data else {} for run in runs]
     models = dict.fromkeys([*(runs[0].models or {}), *(runs[1].models or {})])
     known = [[(run.models or {}).get(model) for run in runs] for model in models]
+    measures = {"mean IoU" if one.mean_iou else "accuracy" for pair in known for one in pair if one}
     page = rendered(
         "comparison_page.html.j2",
         runs=runs,
@@ -38,10 +44,11 @@ def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
             }
             for model, pair in zip(models, known, strict=True)
             for key, title in _METRICS.items()
+            if key != "mean_iou" or any(one and one.mean_iou for one in pair)
         ],
         panels={
-            "accuracy (%)": {
-                f"{letter}: {spaced(model)}": one.accuracy
+            f"{' or '.join(sorted(measures))} (%)": {
+                f"{letter}: {spaced(model)}": one.score
                 for model, pair in zip(models, known, strict=True)
                 for letter, one in zip("AB", pair, strict=True)
                 if one

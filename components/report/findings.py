@@ -13,7 +13,7 @@ import json
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,17 +22,23 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 
+from components.evaluator.stored_answers import read_answers
+from components.evaluator.stored_masks import StoredMasks
 from components.evaluator.stored_predictions import read_predictions
 from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo_rules import PhotoRules
 from components.records import read_records, split_files
-from components.report import near_duplicates, suspected_labels
+from components.report import corrected_photos, near_duplicates, suspected_labels
 from components.report.comparison import compare_models
+from components.report.finding_list import MOST_PAIRS as MOST_LISTED_PAIRS
+from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
+from components.report.masks import MaskRun, compare_masks
 from components.report.thumbnails import Album, thumbnail_of_rejected
+from components.task.judging import IntervalSettings
 from components.trainer import HISTORY_FILE
 from schemas import features as f
-from schemas.summary import ModelSummary, RejectedFile
-from schemas.verdicts import ServableVerdict
+from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
+from schemas.verdicts import DriftVerdict, ServableVerdict
 from schemas.words import spelled, with_kind
 
 MOST_COMPARED = 20_000  # photos; of which near-duplicates are looked for
@@ -51,6 +57,8 @@ class RunOutputs:
     """Examples with photos; with a window, those of all its spans."""
     vectors: Artifact | None = None
     """Examples with feature vectors; with a window, those of all its spans."""
+    of_masks: bool = False
+    """Whether the models give a class for each pixel."""
     predictions: Artifact | None = None
     """From the Predictions component."""
     production_predictions: Artifact | None = None
@@ -78,20 +86,31 @@ class RunOutputs:
     servable: ServableVerdict | None = None
     peaks: Mapping[str, float | None] = field(default_factory=dict)
     """Node -> its peak memory, MB."""
+    drift: DriftVerdict | None = None
+    span: SpanOfRun | None = None
+    """The newest span; None without spans."""
+    abstain_below: float = 0.0
+    """The probability below which the models abstain."""
+    corrected: Sequence[CorrectedPhoto] = ()
+    """The photos that corrections are about, the last corrected first, as in the summary."""
+    confirmed: Collection[str] = ()
+    """Content hashes of photos whose labels somebody has confirmed; they are not suspected again."""
 
 
-def find(run: RunOutputs, seed: int) -> dict[str, Any]:
+def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[str, Any]:
     """Everything that the page of a run shows beyond the summary, ready for JSON.
 
     Args:
       run: outputs of the run.
       seed: of the folds that suspected labels are found with.
+      listed: gets every finding, also those that the page has no room for.
 
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
-      `comparison`; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part that could not be made.
-      A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and `thumbnail`, a data URI
-      or None. Each part is described where it is made.
+      `comparison`, or `masks` in its place; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part
+      that could not be made. With corrections also `corrected` in `data`, and `corrected`, the `CorrectedPhoto`s with
+      the winner's answers. A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and
+      `thumbnail`, a data URI or None. Each part is described where it is made.
     """
     problems: list[str] = []
 
@@ -106,31 +125,50 @@ def find(run: RunOutputs, seed: int) -> dict[str, Any]:
             problems.append(f"{what} could not be shown: {with_kind(error)}")
             return None
 
-    album = Album(run.rules.colour)
+    album, every = Album(run.rules.colour), listed or FindingList()
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
     seen = seen or part("the photos", _look_at_photos, run.photos)
-    found = {
+    found: dict[str, Any] = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
             "rejected": part("the rejected files", _rejected, run.rejected, run.sources, run.rules),
-            "near_duplicates": part("near-duplicates", _near_duplicates, seen, album),
-            "suspected_labels": part("the suspected labels", _suspected_labels, seen, seed, album),
+            "near_duplicates": part("near-duplicates", _near_duplicates, seen, album, every),
+            "suspected_labels": part(
+                "the suspected labels",
+                _suspected_labels,
+                None if run.of_masks else seen,
+                seed,
+                album,
+                run,
+                every,
+            ),
         },
         "training": {
             model: part(f"the learning curves of {spelled(model)}", _history, folder)
             for model, folder in run.histories.items()
         },
-        "comparison": part("the comparison of the models", _comparison, run, run.predictions, album),
+        "comparison": None
+        if run.of_masks
+        else part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {
             "nodes": cost_of_nodes(run),
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
+    if run.of_masks:
+        found["masks"] = part("the comparison of the masks", _masks, run, run.predictions, album)
+    if run.corrected:
+        model = None if run.of_masks else run.models.get(run.winner or "")
+        asked = part("the answers for corrected photos", corrected_photos.ask, run.corrected, run.photos, model)
+        found["corrected"] = asked or list(run.corrected)
+        found["data"]["corrected"] = corrected_photos.shown(found["corrected"], album)
     mistakes = _mistakes_of_winner(run, found["comparison"])
     for mistake in mistakes:
         album.keep(mistake["photo"])
     part("the thumbnails", album.fill, run.photos)
+    if listed is not None:
+        part("the list of findings", _complete, listed, run)
     if mistakes:
         part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
@@ -257,10 +295,22 @@ def _rejected(rejected: Sequence[RejectedFile], sources: Mapping[str, str], rule
     ]
 
 
-def _near_duplicates(seen: _PhotoSample, album: Album) -> dict[str, Any]:
+def _complete(listed: FindingList, run: RunOutputs) -> None:
+    """Adds what is not found by looking at the photos."""
+    if run.predictions is not None and run.winner:
+        listed.add_answers(run.predictions, run.labels, run.winner, run.abstain_below)
+    if run.drift is not None:
+        listed.add_far(run.drift)
+    listed.add_rejected(run.rejected, run.span.shown(run.span.number) if run.span else "")
+    if examples := run.vectors or run.photos:
+        listed.locate(examples, run.span)
+
+
+def _near_duplicates(seen: _PhotoSample, album: Album, listed: FindingList) -> dict[str, Any]:
     found, pairs = near_duplicates.find_pairs(
-        [bits(each) for each in seen.hashes], seen.vectors, [split for _, split in seen.keys], MOST_PAIRS
+        [bits(each) for each in seen.hashes], seen.vectors, [split for _, split in seen.keys], MOST_LISTED_PAIRS
     )
+    listed.add_pairs([(_seen(seen, pair.first), _seen(seen, pair.second), pair) for pair in pairs], found)
     return {
         "looked_at": len(seen.keys),
         "of": seen.of,
@@ -271,12 +321,14 @@ def _near_duplicates(seen: _PhotoSample, album: Album) -> dict[str, Any]:
                 "distance": pair.distance,
                 "photos": [_shown(seen, row, album) for row in (pair.first, pair.second)],
             }
-            for pair in pairs
+            for pair in pairs[:MOST_PAIRS]
         ],
     }
 
 
-def _suspected_labels(seen: _PhotoSample, seed: int, album: Album) -> dict[str, Any] | None:
+def _suspected_labels(
+    seen: _PhotoSample, seed: int, album: Album, run: RunOutputs, listed: FindingList
+) -> dict[str, Any] | None:
     """None without vectors, or if fewer than two classes have two photos."""
     if seen.vectors is None:
         return None
@@ -291,7 +343,12 @@ def _suspected_labels(seen: _PhotoSample, seed: int, album: Album) -> dict[str, 
     rows = np.array([row for row in sorted(judged.kept.values()) if seen.labels[row] in index])
     classes = np.array([index[seen.labels[row]] for row in rows])
     vectors = seen.vectors if len(rows) == len(seen.vectors) else seen.vectors[rows]
-    suspects = suspected_labels.suspects(suspected_labels.out_of_fold(vectors, classes, seed), classes)
+    suspects = [
+        suspect
+        for suspect in suspected_labels.suspects(suspected_labels.out_of_fold(vectors, classes, seed), classes)
+        if seen.keys[rows[suspect.row]][0] not in run.confirmed
+    ]
+    listed.add_suspects([(_seen(seen, int(rows[suspect.row])), suspect) for suspect in suspects], labels)
     return {
         "looked_at": len(rows),
         "of": seen.of,
@@ -308,6 +365,10 @@ def _suspected_labels(seen: _PhotoSample, seed: int, album: Album) -> dict[str, 
     }
 
 
+def _seen(seen: _PhotoSample, row: int) -> SeenPhoto:
+    return SeenPhoto(*seen.keys[row], seen.names[row], seen.labels[row])
+
+
 def _shown(seen: _PhotoSample, row: int, album: Album) -> dict[str, Any]:
     content_hash, split = seen.keys[row]
     return album.photo(content_hash, seen.names[row], seen.labels[row], split)
@@ -322,6 +383,23 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
     production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
     stored = read_predictions(predictions, "test")
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _masks(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+    stored = {split: read_answers(predictions, split) for split in ("eval", "test")}
+    production = read_answers(run.production_predictions, "test") if run.production_predictions else None
+    of_masks = {split: each for split, each in stored.items() if isinstance(each, StoredMasks)}
+    return compare_masks(
+        MaskRun(
+            stored=of_masks,
+            predictions=predictions,
+            labels=run.labels,
+            settings=IntervalSettings(**run.intervals),
+            winner=run.winner,
+            production=production if isinstance(production, StoredMasks) else None,
+        ),
+        album,
+    )
 
 
 def _mistakes_of_winner(run: RunOutputs, comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from components.serving_folder.manifest import PastVersion
@@ -19,8 +20,10 @@ class PastRun:
     winner: str | None = None
     accuracy: Interval | None = None
     """Accuracy of the winner on the test split."""
+    mean_iou: Interval | None = None
+    """Of masks: its mean IoU."""
     difference: float | None = None
-    """Gain in accuracy from fine-tuning, from ModelSelector."""
+    """Gain in accuracy, or in mean IoU, from fine-tuning, from ModelSelector."""
     interval: list[float] | None = None
     """Interval of `difference`."""
     verdict: str | None = None
@@ -30,6 +33,12 @@ class PastRun:
     production_after: int | None = None
     """Version in production after the run."""
     duration_seconds: float | None = None
+
+
+def measure_of(runs: Iterable[PastRun]) -> str:
+    """What the runs are compared by, in words."""
+    found = {"mean IoU" if run.mean_iou else "accuracy" for run in runs if run.mean_iou or run.accuracy}
+    return " or ".join(sorted(found)) or "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from components.report.graph_picture import graph_picture
 from components.whole_file import write_whole
 from schemas.json_records import from_json, to_json
-from schemas.release import Interval
+from schemas.release import RELEASE_METRICS, Interval
 from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary
 from schemas.words import spelled
 
@@ -37,17 +37,19 @@ document.querySelectorAll("input[type=range]").forEach((control) => {
 _MOST_FILES, _MOST_ROWS, _MOST_CLASSES, _MOST_EPOCHS = 50, 60, 60, 200
 _MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15}
 _METRICS = {
+    "mean_iou": "mean IoU",
+    "photo_mean_iou": "mean IoU of a photo",
     "accuracy": "accuracy",
     "top_3_accuracy": "top-3 accuracy",
     "auc": "area under the ROC curve",
     "loss": "loss (nats)",
     "calibration_error": "calibration error (points)",
 }
-_IN_PERCENT = ("accuracy", "top_3_accuracy", "calibration_error")
+_IN_PERCENT = ("mean_iou", "photo_mean_iou", "iou", "accuracy", "top_3_accuracy", "calibration_error")
 _VERDICTS = {"verdict": "choice", "release": "release", "servable": "serving"}
 _PHASES = {"feature_extraction": "feature extraction", "fine_tuned": "fine-tuning"}
 _FINDINGS = {
-    "data": ("sizes", "rejected", "near_duplicates", "suspected_labels"),
+    "data": ("sizes", "rejected", "near_duplicates", "suspected_labels", "corrected"),
     "training": ("feature_extraction", "fine_tuned"),
     "comparison": ("labels", "metrics", "reliability", "confusion", "confused_pairs", "disagreements", "worst"),
 }
@@ -100,7 +102,9 @@ def write_plain_page(summary: Summary, folder: Path, problem: str) -> Path:
 
 def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True) -> bytes:
     data, training, compared = (_part(findings, part) for part in ("data", "training", "comparison"))
-    models = _models(summary, compared)
+    masks = findings.get("masks")
+    models = _models(summary, compared, masks)
+    of_masks = any(model.mean_iou for model in models.values()) or masks is not None
     order = sorted(models, key=lambda model: (model != summary.winner, list(models).index(model)))
     counts = summary.data.class_counts if summary.data else {}
     of_window = summary.window.data if summary.window else None
@@ -115,18 +119,31 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         labels=list(counts),
         most_of_a_class=max(counts.values(), default=0),
         rejected=_rejected(summary, data),
+        corrections=(of_window or summary.data or DataSummary()).corrections,
         curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
         trainings={
             name: told for phase, name in _PHASES.items() if (told := _training(summary, phase, training[phase]))
         },
         models=models,
         order=order,
-        metrics={key: name for key, name in _METRICS.items() if any(getattr(each, key) for each in models.values())},
-        interval_panels=_interval_panels(models),
+        metrics={
+            key: f"pixel {name}" if of_masks and key == "accuracy" else name
+            for key, name in _METRICS.items()
+            if any(getattr(each, key) for each in models.values())
+        },
+        interval_panels=_interval_panels(models, of_masks),
         compared=compared,
         confusion={model: _confusion(model, models, compared) for model in order},
         pairs={model: _pairs(model, models, compared) for model in order},
         slices={model: by_gap(models[model]) for model in order},
+        masks=masks,
+        of_masks=of_masks,
+        mask_legend=(masks or {}).get("legend"),
+        mask_size=flat(summary.config or {}).get("image.size"),
+        m_classes=list(models[order[0]].per_class) if of_masks and order else [],
+        pixel_labels=_pixel_labels(summary.data),
+        curve_key="mean_iou" if of_masks else "accuracy",
+        curve_name="mean IoU" if of_masks else "accuracy",
         model_cost=(findings.get("cost") or {}).get("models") or {},
         facts=flat(summary.config or {}),
         lineage={key: known for key in ("versions", "data_fingerprint", "lineage") if (known := getattr(summary, key))},
@@ -191,7 +208,7 @@ def main_metrics(summary: Summary) -> dict[str, float]:
     """The main numbers of a run, for a dashboard: metric -> value; accuracies are in [0, 1]."""
     metrics: dict[str, float] = {"pushed": float(summary.status == "pushed")}
     for model, measures in (summary.models or {}).items():
-        for key in ("accuracy", "loss", "calibration_error"):
+        for key in RELEASE_METRICS:
             if known := getattr(measures, key):
                 metrics[f"{model}_{key}"] = known.value
     if summary.verdict:
@@ -214,9 +231,15 @@ def flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def by_gap(model: ModelSummary) -> list[dict[str, Any]]:
-    """The slices of a model, starting with those whose accuracy is furthest below the model's overall accuracy."""
+    """The slices of a model, starting with those furthest below the model's overall accuracy or mean IoU."""
     rows = [
-        {"feature": feature, "value": value, "gap": part.accuracy.value - model.accuracy.value, **vars(part)}
+        {
+            "feature": feature,
+            "value": value,
+            "gap": part.score.value - model.score.value,
+            "score": part.score,
+            **vars(part),
+        }
         for feature, values in model.slices.items()
         for value, part in values.items()
     ]
@@ -228,11 +251,20 @@ def _part(findings: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {**dict.fromkeys(_FINDINGS[part]), **(findings.get(part) or {})}
 
 
-def _models(summary: Summary, compared: Mapping[str, Any]) -> dict[str, ModelSummary]:
+def _models(summary: Summary, compared: Mapping[str, Any], masks: Mapping[str, Any] | None) -> dict[str, ModelSummary]:
     """The models of the summary, and those that only the findings have, such as the model in production."""
-    others = {model: from_json(ModelSummary, metrics) for model, metrics in (compared["metrics"] or {}).items()}
+    measured = {**(compared["metrics"] or {})}
+    if masks and masks["production"]:
+        measured["production"] = masks["production"]
+    others = {model: from_json(ModelSummary, metrics) for model, metrics in measured.items()}
     models = summary.models or {}
     return models | {model: others[model] for model in others if model not in models}
+
+
+def _pixel_labels(data: DataSummary | None) -> list[str]:
+    """The classes of the pixels, in the order of their ids as far as it is known."""
+    found = (data.pixel_classes if data else None) or {}
+    return list(dict.fromkeys(label for classes in found.values() for label in classes))
 
 
 def _training(summary: Summary, phase: str, history: Mapping[str, Any] | None) -> _Training | None:
@@ -245,8 +277,13 @@ def _training(summary: Summary, phase: str, history: Mapping[str, Any] | None) -
     return _Training(told or TrainingSummary.of_history(history), history["epochs"], history["trainable_variables"])
 
 
-def _interval_panels(models: Mapping[str, ModelSummary]) -> dict[str, dict[str, Interval]]:
-    units = {"accuracy": "accuracy (%)", "loss": "loss (nats)", "calibration_error": "calibration error (points, %)"}
+def _interval_panels(models: Mapping[str, ModelSummary], of_masks: bool) -> dict[str, dict[str, Interval]]:
+    units = {
+        **({"mean_iou": "mean IoU (%)"} if of_masks else {}),
+        "accuracy": "pixel accuracy (%)" if of_masks else "accuracy (%)",
+        "loss": "loss (nats)",
+        "calibration_error": "calibration error (points, %)",
+    }
     return {
         unit: {model: interval for model, known in models.items() if (interval := getattr(known, key))}
         for key, unit in units.items()

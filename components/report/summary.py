@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tfx.types import Artifact
 from components.data_gate.checks import find_notes
 from components.evaluator.metrics import evaluate_slices
 from components.evaluator.stored_answers import read_answers
-from components.example_gen.report import read_report
+from components.example_gen.report import read_corrected, read_report
 from components.feature_vector_gen import PASS_FILE
 from components.task.judging import IntervalSettings
 from components.trainer import HISTORY_FILE
@@ -21,7 +22,17 @@ from components.whole_file import write_whole
 from schemas import schema_files
 from schemas.json_records import from_json, to_json
 from schemas.run_end import SUMMARY_FILE
-from schemas.summary import DataSummary, ModelSummary, RejectedFile, Summary, TrainingSummary, VectorsSummary
+from schemas.summary import (
+    CorrectedPhoto,
+    CorrectionsSummary,
+    DataSummary,
+    ModelSummary,
+    PixelClass,
+    RejectedFile,
+    Summary,
+    TrainingSummary,
+    VectorsSummary,
+)
 
 
 def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
@@ -42,7 +53,24 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
         rejected_files=[from_json(RejectedFile, file) for file in rejected],
         left_out=report.get("left_out", {}),
         notes=find_notes(report, rejected, whole),
+        pixel_classes=_pixel_classes(report["masks"]["splits"]) if "masks" in report else None,
+        corrections=_corrections(ingest_report_uri, report),
     )
+
+
+def _pixel_classes(splits: Mapping[str, Any]) -> dict[str, dict[str, PixelClass]]:
+    return {
+        split: {label: from_json(PixelClass, found) for label, found in classes.items()}
+        for split, classes in splits.items()
+    }
+
+
+def _corrections(ingest_report_uri: str, report: dict[str, Any]) -> CorrectionsSummary | None:
+    if (counts := report.get("corrections")) is None:
+        return None
+    photos = [from_json(CorrectedPhoto, line) for line in read_corrected(ingest_report_uri)]
+    last_first = sorted(photos, key=lambda photo: photo.when, reverse=True)
+    return CorrectionsSummary(**counts, photos=last_first)
 
 
 def labels(schema_uri: str) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
 from PIL import Image, ImageFile
 from tfx.dsl.io import fileio
 from tfx.types import Artifact
@@ -52,10 +54,21 @@ def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) 
 def thumbnail(photo_bytes: bytes, max_pixels: int | None = None, background: Colour = WHITE) -> str | None:
     """A data URI of a small JPEG; None if the photo cannot be decoded or has more than `max_pixels` pixels."""
     try:
-        image = _open_small(photo_bytes, max_pixels, background)
+        image = small_photo(photo_bytes, max_pixels, background)
     except Exception:  # Pillow raises a dozen kinds
         return None
+    return small_jpeg(image)
+
+
+def small_photo(photo_bytes: bytes, max_pixels: int | None = None, background: Colour = WHITE) -> Image.Image:
+    """A photo, upright, in RGB, at most `SIDE` pixels wide and high; the errors are those of `_open_small`."""
+    image = _open_small(photo_bytes, max_pixels, background)
     image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def small_jpeg(image: Image.Image) -> str:
+    """A data URI of a small picture."""
     for quality in _QUALITIES:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality, optimize=True)
@@ -95,6 +108,7 @@ class Album:
         self.background = background
         self._shown: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         self._kept: dict[int, bytes | None] = {}  # by the identity of what is shown
+        self._drawn: dict[int, Callable[[tf.train.Example], None]] = {}
 
     def photo(self, content_hash: str, name: str, label: str, split: str) -> dict[str, Any]:
         """The findings' entry for a photo; its `thumbnail` is None until `fill`."""
@@ -109,6 +123,10 @@ class Album:
     def kept(self, shown: dict[str, Any]) -> bytes | None:
         """The bytes of a photo passed to `keep`; None if it was not found."""
         return self._kept.get(id(shown))
+
+    def draw(self, shown: dict[str, Any], make: Callable[[tf.train.Example], None]) -> None:
+        """Asks `fill` to call `make` with the photo's example."""
+        self._drawn[id(shown)] = make
 
     def fill(self, photos: Artifact) -> None:
         """Makes the thumbnails.
@@ -126,5 +144,7 @@ class Album:
                         each["thumbnail"] = picture
                         if id(each) in self._kept:
                             self._kept[id(each)] = photo_bytes
+                        if id(each) in self._drawn:
+                            self._drawn[id(each)](example)
                 if not missing:
                     break

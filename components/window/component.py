@@ -12,7 +12,8 @@ from components.data_gate.checks import find_problems
 from components.data_gate.component import schema_of_run
 from components.data_gate.mask_checks import find_mask_problems
 from components.drift_gate.drift import stop_if_told
-from components.example_gen.report import read_keys, read_report, write_counts
+from components.example_gen.corrections import merge_counts
+from components.example_gen.report import read_corrected, read_keys, read_report, write_counts
 from components.feature_vector_gen import PHOTOS_PROPERTY
 from components.verdict import read_verdict
 from components.window.merge import Part, choose_photos, merge_files, merge_reports
@@ -66,15 +67,18 @@ def Window(
     }
     # Both outputs of one execution of ImageExampleGen lie in folders with its number.
     all_reports = {os.path.basename(each.uri): each.uri for each in [ingest_report, *(earlier_reports or [])]}
-    parts, reports = [], {}
+    parts, reports, corrected = [], {}, []
     for each in [*(earlier_photos or []), photos]:
         span = int(each.get_string_custom_property("span") or each.get_int_custom_property("span"))
         report_uri = all_reports[os.path.basename(each.uri)]
         reports[span] = read_report(report_uri)[0]
+        corrected += read_corrected(report_uri)
         keys = read_keys(report_uri)
         parts.append(Part(span, each.uri, all_vectors[each.uri], keys, span in trained, span in tested))
     left_out = choose_photos(parts)
     merged, keys = merge_reports(parts, left_out, reports)
+    if counts := [report["corrections"] for report in reports.values() if "corrections" in report]:
+        merged["corrections"], corrected = merge_counts(counts, corrected, {key.content_hash for key in keys})
     curated = os.path.join(curated_schema.uri, schema_files.SCHEMA_FILE)
     required = schema_files.mask_classes(schema_files.read_schema(curated))
     if problems := find_problems(merged, [], {}, 1.0) + find_mask_problems(merged, required):
@@ -85,6 +89,6 @@ def Window(
         target.split_names = source.split_names
         for name in ("payload_format", "file_format"):
             target.set_string_custom_property(name, source.get_string_custom_property(name))
-    write_counts(window_report.uri, merged, [], keys)
+    write_counts(window_report.uri, merged, [], keys, corrected=corrected)
     schema = schema_of_run(curated, merged)
     schema_files.write_schema(schema, os.path.join(window_schema.uri, schema_files.SCHEMA_FILE))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
+from deploy import corrections
 from deploy.data_folders import check_places, check_sources
 from deploy.kubeflow import METADATA_SERVICE
 from deploy.kubeflow.compiler import SEPARATORS
@@ -113,7 +114,8 @@ def prepare(
             assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push, earlier=earlier)
         )
 
-    pipeline, window = assemble_with_window(config, store, run_id, compiled, connection_config(metadata), print)
+    pinned = corrections.pin(config, root)
+    pipeline, window = assemble_with_window(pinned, store, run_id, compiled, connection_config(metadata), print)
     fill_in(pipeline, run_id)
     nodes = upstream(pipeline)
     if sorted(nodes) != sorted(expected_nodes):

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import json
+import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,16 +24,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from components.example_gen.photo import PhotoRejected
+from deploy.collection import Collection, why_not_kept
 from deploy.installed import version_of
 from deploy.serve import protocol
+from deploy.serve.answers import answer_of
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
+from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
 from deploy.serve.metrics import Metrics
 from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel
 
 Result = TypeVar("Result")
+Content = TypeVar("Content")
 
 VERSION_HEADER = "X-Model-Version"
 _PAGE_FOLDER = Path(__file__).with_name("page")
@@ -43,15 +46,6 @@ _PAGE_FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
-}
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
 }
 _POLL_SECONDS = 1  # as TensorFlow Serving
 _DISCARDED = 4  # times the largest body
@@ -69,15 +63,6 @@ class Limits:
     bodies_bytes: int = 256_000_000
     timeout_seconds: float = 30
     batches: BatchLimits = field(default_factory=BatchLimits)
-
-
-class RefusedError(Exception):
-    """A request is not answered, with this HTTP status and for this reason."""
-
-    def __init__(self, status: int, reason: str):
-        super().__init__(status, reason)
-        self.status = status
-        self.reason = reason
 
 
 class _PhotoRefusedError(Exception):
@@ -102,6 +87,8 @@ class Application:
         limits: Limits,
         on_loopback: bool = True,
         note: Callable[[str], None] = lambda text: None,
+        collection: Collection | None = None,
+        token: str = "",
     ):
         """
         Args:
@@ -109,10 +96,14 @@ class Application:
           limits: what a client may ask.
           on_loopback: the server is for this machine alone, so requests for other hosts are refused.
           note: is told in one line what is worth knowing.
+          collection: keeps photos that the model is not sure of; None: no photo is kept.
+          token: whoever does not show it gets answers, and no photo of theirs is kept; empty: everybody shows it.
         """
         self.model = model
         self.limits = limits
         self._note = note
+        self._collection = collection
+        self._token = Token(token)
         self._bytes = 0
         self._batcher: Batcher[tuple[ModelVersion, str], bytes] = Batcher(self._run, limits.batches)
         self._metrics = Metrics(lambda: self.model.current.number, lambda: self._batcher.accepted)
@@ -126,7 +117,7 @@ class Application:
             exception_handlers={HTTPException: self._on_http_exception, Exception: self._on_error},
             lifespan=self._lifespan,
         )
-        self.asgi: ASGIApp = _Guard(starlette, on_loopback, self._metrics)
+        self.asgi: ASGIApp = Guard(starlette, on_loopback, lambda path: self._metrics.request(_kind(path)))
 
     def _routes(self) -> list[Route]:
         def route(path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
@@ -157,6 +148,8 @@ class Application:
 
     async def _page_file(self, request: Request) -> Response:
         path = request.url.path
+        if redirection := self._token.page_without_it(request):
+            return redirection
         return Response(self._page[path], media_type=_PAGE_FILES[path][1])
 
     async def _about(self, request: Request) -> Response:
@@ -167,6 +160,7 @@ class Application:
                 "version": version.number,
                 "labels": version.labels,
                 "largest_photo_bytes": self.limits.body_bytes,
+                "keeps_unsure_photos": self._collection is not None and self._token.is_shown(request),
             }
         )
 
@@ -174,33 +168,28 @@ class Application:
         version = self.model.current
         async with self._body(request) as body:
             try:
-                outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, [body])
+                outputs = await self._outputs(request, version, protocol.DEFAULT_SIGNATURE, [body])
             except _PhotoRefusedError as refused:
                 rejected = refused.rejected
                 answer = {"reason": rejected.reason, "error": f"The photo {rejected.detail}", "version": version.number}
                 return _json(answer, 400)
-        probabilities = [float(p) for p in outputs["probabilities"][0]]
-        answer = {
-            "label": outputs["label"][0].decode(),
-            "probability": float(outputs["probability"][0]),
-            "abstains": bool(outputs["abstains"][0]) if "abstains" in outputs else False,
-            "probabilities": dict(zip(version.labels, probabilities, strict=True)),
-            "version": version.number,
-        }
+        answered = functools.partial(answer_of, outputs, version.labels)
+        answer = await asyncio.get_running_loop().run_in_executor(self._readers, answered)
+        answer["version"] = version.number
         return _json(answer, version=version)
 
     async def _predict(self, request: Request) -> Response:
         version = self._version_of(request)
         async with self._body(request) as body:
             asked = await self._read(protocol.parse_predict, body)
-            outputs = await self._outputs(version, asked.signature, asked.photos)
+            outputs = await self._outputs(request, version, asked.signature, asked.photos)
         return _json(protocol.predict_response(outputs, asked.in_rows), version=version)
 
     async def _infer(self, request: Request) -> Response:
         version = self._version_of(request)
         async with self._body(request) as body:
             asked = await self._read(protocol.parse_infer, body)
-            outputs = await self._outputs(version, protocol.DEFAULT_SIGNATURE, asked.photos)
+            outputs = await self._outputs(request, version, protocol.DEFAULT_SIGNATURE, asked.photos)
         return _json(protocol.infer_response(outputs, asked, self.model.name, version.number), version=version)
 
     async def _status(self, request: Request) -> Response:
@@ -302,7 +291,9 @@ class Application:
         finally:
             self._bytes -= kept
 
-    async def _outputs(self, version: ModelVersion, signature: str, photos: list[bytes]) -> dict[str, np.ndarray]:
+    async def _outputs(
+        self, request: Request, version: ModelVersion, signature: str, photos: list[bytes]
+    ) -> dict[str, np.ndarray]:
         """The outputs for photos as they were sent: name -> array [photos, ...].
 
         Raises:
@@ -333,14 +324,29 @@ class Application:
         rows = list(_all_good(answers, dict, self._metrics))
         outputs = {name: _stack([row[name] for row in rows]) for name in rows[0]}
         self._metrics.answered(len(rows), int(np.sum(outputs["abstains"])) if "abstains" in outputs else 0)
+        if self._collection and signature == protocol.DEFAULT_SIGNATURE and self._token.is_shown(request):
+            await self._read(lambda some: self._collect(some, version, outputs), photos)
         return outputs
+
+    def _collect(self, photos: list[bytes], version: ModelVersion, outputs: protocol.Outputs) -> None:
+        """Keeps those of the photos that the collection wants; a full disk costs no answer."""
+        assert self._collection is not None
+        for i, photo in enumerate(photos):
+            probabilities = dict(zip(version.labels, map(float, outputs["probabilities"][i]), strict=True))
+            abstains = bool(outputs["abstains"][i]) if "abstains" in outputs else False
+            try:
+                self._collection.offer(
+                    photo, outputs["label"][i].decode(), probabilities, abstains, version=version.number
+                )
+            except OSError as error:
+                self._note(why_not_kept(error, self._collection.folder))
 
     async def _run(self, key: tuple[ModelVersion, str], photos: list[bytes]) -> list[dict[str, np.ndarray] | Exception]:
         version, signature = key
         self._metrics.batch(len(photos))
         return await asyncio.get_running_loop().run_in_executor(self._caller, version.run, signature, photos)
 
-    async def _read(self, read: Callable[[bytes], Result], content: bytes) -> Result:
+    async def _read(self, read: Callable[[Content], Result], content: Content) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read, content)
 
     def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -350,32 +356,32 @@ class Application:
             try:
                 return await asyncio.wait_for(answer(request), self.limits.timeout_seconds)
             except RefusedError as refused:
-                return _error(refused.status, refused.reason)
+                return error_response(refused.status, refused.reason)
             except protocol.MalformedError as malformed:
-                return _error(400, str(malformed))
+                return error_response(400, str(malformed))
             except _PhotoRefusedError as refused:
-                return _error(400, f"Photo {refused.number} of the request {refused.rejected.detail}")
+                return error_response(400, f"Photo {refused.number} of the request {refused.rejected.detail}")
             except OverloadedError:
-                return _error(503, "Too many photos are waiting for an answer; try again in a moment.")
+                return error_response(503, "Too many photos are waiting for an answer; try again in a moment.")
             except asyncio.TimeoutError:
                 seconds = f"{self.limits.timeout_seconds:g} seconds"
                 if request.method == "POST" and not getattr(request.state, "is_read", False):
-                    return _error(408, f"The body did not come within {seconds}.")
-                return _error(504, f"There was no answer within {seconds}.")
+                    return error_response(408, f"The body did not come within {seconds}.")
+                return error_response(504, f"There was no answer within {seconds}.")
             except ClientDisconnect:  # nobody reads this
-                return _error(400, "The body ended early.")
+                return error_response(400, "The body ended early.")
 
         return within_limits
 
     async def _on_http_exception(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code in (404, 405) and request.url.path.startswith("/v1/"):
-            return _error(400, f"Malformed request: {request.method} {request.url.path[:200]}")
+            return error_response(400, f"Malformed request: {request.method} {request.url.path[:200]}")
         reason = {404: "There is nothing at this address.", 405: "This address does not take this method."}
-        return _error(error.status_code, reason.get(error.status_code, error.detail), error.headers)
+        return error_response(error.status_code, reason.get(error.status_code, error.detail), error.headers)
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
-        return _error(500, "The server failed to answer; its log says why.")
+        return error_response(500, "The server failed to answer; its log says why.")
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -422,71 +428,7 @@ def _stack(values: list[Any]) -> np.ndarray:
 
 
 def _json(content: Any, status: int = 200, version: ModelVersion | None = None) -> Response:
-    """With NaN and Infinity as TensorFlow Serving writes them, which Starlette's own response refuses."""
-    headers = {VERSION_HEADER: str(version.number)} if version else None
-    return Response(json.dumps(content), status, headers, "application/json")
-
-
-def _error(status: int, reason: str, headers: Any = None) -> Response:
-    retry = {"Retry-After": "1"} if status == 503 else {}
-    body = json.dumps({"error": reason}).encode()
-    return Response(body, status, {**(headers or {}), **retry}, "application/json")
-
-
-class _Guard:
-    """Adds the headers of every response, counts requests, and refuses what another website makes a browser send."""
-
-    def __init__(self, app: ASGIApp, on_loopback: bool, metrics: Metrics):
-        self._app = app
-        self._on_loopback = on_loopback
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        with self._metrics.request(_kind(request.url.path)) as done:
-
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    done(message["status"])
-                    known = {name.lower() for name, _ in message["headers"]}
-                    added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
-                    message["headers"] = [*message["headers"], *(pair for pair in added if pair[0] not in known)]
-                await send(message)
-
-            refusal = self._refusal(request)
-            app: ASGIApp = _error(403, refusal) if refusal else self._app
-            await app(scope, receive, send_with_headers)
-
-    def _refusal(self, request: Request) -> str:
-        """Why a request is refused; empty: it is not."""
-        host = request.headers.get("host", "")
-        if self._on_loopback and not is_loopback(host_name(host)):
-            # A name of somebody else's that leads to this machine would make its pages ours (DNS rebinding).
-            return "The server answers requests for this machine only, such as for localhost."
-        if request.method in ("GET", "HEAD"):
-            return ""
-        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-        if site in ("cross-site", "same-site") or (origin is not None and origin.partition("://")[2] != host):
-            return "Pages of other websites may not ask this server."
-        return ""
-
-
-def host_name(host: str) -> str:
-    """The name or address in a `Host` header, without the port."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is of the machine itself."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return json_response(content, status, {VERSION_HEADER: str(version.number)} if version else None)
 
 
 def _kind(path: str) -> str:

@@ -140,7 +140,10 @@ def infer_response(outputs: Outputs, request: InferRequest, model_name: str, ver
             "name": name,
             "datatype": kserve_type(outputs[name].dtype),
             "shape": list(outputs[name].shape),
-            "data": _json_values("", outputs[name].ravel()),
+            "data": [
+                value["b64"] if isinstance(value, dict) else value
+                for value in _json_values(name, outputs[name].ravel())
+            ],
         }
         for name in wanted
     ]

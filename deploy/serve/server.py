@@ -5,14 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from typing import Protocol
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from deploy.serve.application import Application
 from schemas.errors import BadInput
 
 _CONNECTIONS = 1000
 _KEEP_ALIVE_SECONDS = 30
+
+
+class _Limits(Protocol):
+    @property
+    def timeout_seconds(self) -> float: ...
+
+
+class Served(Protocol):
+    """What a server runs."""
+
+    @property
+    def asgi(self) -> ASGIApp: ...
+
+    @property
+    def limits(self) -> _Limits: ...
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -40,7 +56,7 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(application: Application, listener: socket.socket) -> None:
+def run(application: Served, listener: socket.socket) -> None:
     """Answers until a signal comes; then takes no more connections, and answers what was asked.
 
     A second SIGINT stops it at once.

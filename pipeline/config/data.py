@@ -75,6 +75,12 @@ class DataConfig(Section):
         "`prefix:_`: those whose names are the same up to the first _; `column:patient`: those with the same value in "
         "this column of the table of labels; empty: each photo is on its own.",
     )
+    corrections: str | None = Field(
+        None,
+        min_length=1,
+        description="A CSV file with corrected labels and dropped photos, by the SHA-256 of each photo's file, as "
+        "`warmstart serve --review` writes it; empty: nothing is corrected.",
+    )
     max_rejected_fraction: float = Field(
         0.1,
         ge=0,
@@ -128,6 +134,11 @@ class DataConfig(Section):
         if not sources:
             raise ValueError(f"expected at least one of {', '.join(DATASETS)}")
         return {dataset: folder and absolute(folder) for dataset, folder in sources.items()}
+
+    @field_validator("corrections")
+    @classmethod
+    def _of_this_machine(cls, file: str | None) -> str | None:
+        return file and absolute(file)
 
     @field_validator("span", mode="before")
     @classmethod

@@ -23,13 +23,15 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 from components.evaluator.metrics import evaluate
 from components.evaluator.stored_predictions import LABEL_INDEX, PRODUCTION, probabilities_key
 from components.example_gen.photo_rules import PhotoRules
+from components.records import text
 from components.report import findings
+from components.report.finding_list import FindingList, SpanOfRun
 from components.report.findings import RunOutputs, find, sizes
 from components.trainer.loop import HISTORY_FILE
 from schemas import features as f
 from schemas.json_records import from_json
-from schemas.summary import ModelSummary, RejectedFile
-from schemas.verdicts import ServableVerdict
+from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
+from schemas.verdicts import DriftVerdict, FarPhoto, Neighbour, ServableVerdict
 
 LABELS = ["cat", "dog"]
 SPLITS = {"train": range(14), "eval": range(14, 17), "test": range(17, 24)}
@@ -195,6 +197,58 @@ def test_everything_that_a_run_left_is_found(drawn_run):
         picture = Image.open(io.BytesIO(base64.b64decode(photo["thumbnail"].removeprefix("data:image/jpeg;base64,"))))
         assert picture.format == "JPEG"
         assert max(picture.size) <= 160
+
+
+def hash_of(drawn_run: DrawnRun, name: str) -> str:
+    return next(text(one, f.CONTENT_HASH) for _, one, _ in drawn_run.examples if text(one, f.FILE_NAME) == name)
+
+
+def test_every_finding_is_listed_with_its_place(drawn_run):
+    far = hash_of(drawn_run, "dog.5.jpg")
+    near = Neighbour(file_name="dog.1.jpg", label="dog", content_hash="1" * 64, distance=0.8)
+    drift = DriftVerdict(
+        text="", action="go", far_photos_found=3,
+        far_photos=[FarPhoto(file_name="dog.5.jpg", label="dog", content_hash=far, distance=0.8, neighbours=[near])],
+    )  # fmt: skip
+    rejected = [
+        RejectedFile(dataset="cats_vs_dogs", file_name="x.jpg", reason="empty", detail="x.jpg is empty.", label="cat"),
+        RejectedFile(
+            dataset="cats_vs_dogs", file_name="y.jpg", reason="contradictory_label", label="dog", content_hash="2" * 64
+        ),
+    ]
+    listed = FindingList()
+    outputs = drawn_run.outputs(
+        winner="feature_extraction", drift=drift, rejected=rejected, span=SpanOfRun(20_000, True), abstain_below=0.96
+    )
+    assert find(outputs, 1, listed)["problems"] == []
+    every = listed.findings("a run", LABELS)
+    assert every.labels == LABELS
+    assert every.counts == {
+        "contradictory_label": 1, "suspected_label": 1, "mistake": 2, "low_confidence": 6, "near_duplicate": 1,
+        "far_photo": 3, "rejected": 1,
+    }  # fmt: skip
+    assert {(one.dataset, one.span) for one in every.findings} == {("cats_vs_dogs", "2024-10-04")}
+    assert all(one.detail.endswith(".") for one in every.findings if one.path != "y.jpg")
+    by_kind = {one.kind: one for one in reversed(every.findings)}
+    suspect, mistake = by_kind["suspected_label"], by_kind["mistake"]
+    assert (suspect.path, suspect.label, suspect.proposal, suspect.split) == ("cat.4.jpg", "cat", "dog", "train")
+    assert suspect.content_hash == hash_of(drawn_run, "cat.4.jpg")
+    assert suspect.probability > 0.6
+    assert (mistake.path, mistake.label, mistake.proposal, mistake.split) == ("dog.21.jpg", "dog", "cat", "test")
+    assert mistake.detail == "dog.21.jpg is labelled 'dog', but feature extraction answers 'cat' (90%)."
+    pair = by_kind["near_duplicate"]
+    assert (pair.path, pair.split, pair.proposal) == ("cat.0.jpg", "train", "")
+    assert "looks like again/cat.0 copy.jpg (test), by feature vector: 0.00 apart." in pair.detail
+    assert (by_kind["far_photo"].content_hash, by_kind["far_photo"].split) == (far, "train")
+    assert (by_kind["rejected"].reason, by_kind["rejected"].content_hash) == ("empty", "")
+    assert by_kind["contradictory_label"].content_hash == "2" * 64
+
+
+def test_a_confirmed_label_is_not_suspected_again(drawn_run):
+    listed = FindingList()
+    found = find(drawn_run.outputs(confirmed={hash_of(drawn_run, "cat.4.jpg")}), 1, listed)
+    assert found["data"]["suspected_labels"]["found"] == 0
+    assert listed.findings("a run", LABELS).counts["suspected_label"] == 0
 
 
 def test_models_are_compared_on_the_same_photos(drawn_run):
@@ -387,3 +441,29 @@ def test_a_model_that_cannot_be_loaded_costs_the_heat_maps_alone(drawn_run, tmp_
     worst = found["comparison"]["worst"]["fine_tuned"]
     assert [mistake["heat_map"] for mistake in worst] == [None] * len(worst)
     assert all(mistake["photo"]["thumbnail"] for mistake in worst)
+
+
+def test_corrected_photos_have_the_winner_s_answer_of_now(drawn_run, exported_model):
+    def corrected(name: str, new_label: str, split: str = "train") -> CorrectedPhoto:
+        key = hash_of(drawn_run, name) if new_label else "0" * 64
+        return CorrectedPhoto(
+            file_name=name, content_hash=key, split=split, old_label="cat", new_label=new_label, who="ann"
+        )
+
+    of_run = [corrected("dog.1.jpg", "dog"), corrected("gone.jpg", ""), corrected("cat.20.jpg", "cat", "test")]
+    found = find(
+        drawn_run.outputs(models={"fine_tuned": exported_model}, winner="fine_tuned", corrected=of_run), seed=1
+    )
+    assert found["problems"] == []
+    dog, gone, cat = found["corrected"]
+    assert {dog.answer, cat.answer} <= {"cat", "dog"}
+    assert 0.5 <= dog.probability <= 1
+    assert (gone.answer, gone.probability) == (None, None)
+    shown = found["data"]["corrected"]
+    assert [(one["photo"]["name"], one["answer"], one["who"]) for one in shown] == [
+        ("dog.1.jpg", dog.answer, "ann"), ("gone.jpg", None, "ann"), ("cat.20.jpg", cat.answer, "ann"),
+    ]  # fmt: skip
+    assert [one["photo"]["thumbnail"] is not None for one in shown] == [True, False, True]
+
+    without = find(drawn_run.outputs(corrected=of_run), seed=1)
+    assert (without["problems"], without["corrected"]) == ([], of_run)

@@ -30,8 +30,9 @@ def asked(monkeypatch):
     """What was looked for, and the problems to tell."""
     told = []
 
-    def find(outputs, seed):
+    def find(outputs, seed, listed):
         told.append((outputs, seed))
+        listed.counts["mistake"] = len(told)
         return {"data": [len(told)], "cost": {"nodes": findings.cost_of_nodes(outputs)}, "problems": find.problems}
 
     find.problems = []
@@ -42,15 +43,17 @@ def asked(monkeypatch):
 
 def test_the_same_outputs_are_looked_at_once(outputs, asked, tmp_path):
     file = tmp_path / "kept"
-    first = kept_findings.find(outputs, 7, file)
-    assert kept_findings.find(outputs, 7, file) == first
+    first = kept_findings.find(outputs, 7, "run", file)
+    assert kept_findings.find(outputs, 7, "run", file) == first
+    assert kept_findings.find(outputs, 7, "later", file)[1] == replace(first[1], run_id="later")
+    assert first[1].counts == {"mistake": 1}
     assert len(asked.told) == 1
 
 
 def test_the_memory_of_the_steps_is_that_of_this_run(outputs, asked, tmp_path):
     file = tmp_path / "kept"
-    kept_findings.find(outputs, 7, file)
-    again = kept_findings.find(replace(outputs, peaks={"Transform": None}), 7, file)
+    kept_findings.find(outputs, 7, "run", file)
+    again, _ = kept_findings.find(replace(outputs, peaks={"Transform": None}), 7, "run", file)
     assert again["cost"]["nodes"] == {"Transform": {"peak_megabytes": None}}
     assert len(asked.told) == 1
 
@@ -58,7 +61,7 @@ def test_the_memory_of_the_steps_is_that_of_this_run(outputs, asked, tmp_path):
 @pytest.mark.parametrize("change", ["seed", "labels", "photos", "photos again", "damage"])
 def test_anything_else_is_looked_for_again(outputs, asked, tmp_path, change):
     file, seed = tmp_path / "kept", 7
-    kept_findings.find(outputs, seed, file)
+    kept_findings.find(outputs, seed, "run", file)
     if change == "seed":
         seed = 8
     elif change == "labels":
@@ -69,12 +72,12 @@ def test_anything_else_is_looked_for_again(outputs, asked, tmp_path, change):
         (tmp_path / "photos" / "more").touch()
     else:
         file.write_bytes(file.read_bytes()[:-1])
-    assert kept_findings.find(outputs, seed, file)["data"] == [2]
+    assert kept_findings.find(outputs, seed, "run", file)[0]["data"] == [2]
 
 
 def test_findings_with_problems_are_not_kept(outputs, asked, tmp_path):
     asked.problems = ["the photos could not be shown"]
     for _ in range(2):
-        kept_findings.find(outputs, 7, tmp_path / "kept")
+        kept_findings.find(outputs, 7, "run", tmp_path / "kept")
     assert len(asked.told) == 2
     assert not (tmp_path / "kept").exists()

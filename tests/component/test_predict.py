@@ -14,8 +14,11 @@ from PIL import Image
 from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
 from components.serving_folder.files import model_identity
 from deploy import cli
+from deploy.collection import Collection
 from deploy.root import Root
+from schemas.findings import CLOSE
 from schemas.release import Release
+from schemas.safe_csv import read_csv
 
 tf = pytest.importorskip("tensorflow")
 
@@ -323,3 +326,37 @@ def test_progress_is_shown_on_a_terminal_for_many_photos(photos, cut_model, monk
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
     assert predict(*arguments)[2] == "\r32 of 48 photos answered\r48 of 48 photos answered\n"
     assert predict("photos/a/00.jpg", *arguments[-2:])[2] == ""
+
+
+def test_answers_go_into_a_file_for_spreadsheets(photos, exported_model, tmp_path):
+    bad = Path("photos") / "=bad.jpg"
+    bad.write_text("no photo")
+    code, out, _ = predict("photos", "--model", exported_model, "--csv", tmp_path / "answers.csv", "--json")
+    assert code == 2
+    header, rows = read_csv(tmp_path / "answers.csv")
+    names = ["file", "label", "probability", "abstains", "reason", "error"]
+    assert header == [*names, "probability of cat", "probability of dog"]
+    told = json.loads(out)
+    assert [row.cells["file"] for row in rows] == [answer["file"] for answer in told]
+    for row, answer in zip(rows, told, strict=True):
+        assert row.cells["label"] == answer.get("label", "")
+        assert row.cells["error"] == answer.get("error", "")
+        if "label" in answer:
+            assert float(row.cells["probability of dog"]) == answer["probabilities"]["dog"]
+            assert row.cells["abstains"] == "no"
+    code, _, said = predict("photos", "--model", exported_model, "--csv", tmp_path / "nowhere" / "answers.csv")
+    assert (code, "there is no folder for it" in said) == (2, True)
+
+
+def test_photos_that_the_model_is_not_sure_of_are_copied(photos, calibrated_model, tmp_path):
+    _, out, said = predict("photos", "--model", calibrated_model, "--collect", tmp_path / "unsure", "--json")
+    told = json.loads(out)
+    unsure = {one["file"] for one in told if one["abstains"] or abs(2 * one["probability"] - 1) < CLOSE}
+    assert 0 < len(unsure) < len(told)
+    collected = Collection(tmp_path / "unsure").photos()
+    assert {photo.name for photo in collected} == unsure
+    for photo in collected:
+        assert (tmp_path / "unsure" / photo.file).read_bytes() == Path(photo.name).read_bytes()
+    assert f"{len(unsure)} of {len(unsure)} photos that the model is not sure of were copied" in said
+    _, _, said = predict("photos", "--model", calibrated_model, "--collect", tmp_path / "unsure")
+    assert f"0 of {len(unsure)} photos" in said

@@ -14,7 +14,13 @@ from tfx.types import artifact_utils, standard_artifacts
 from components import loaded_models
 from components.evaluator import predictions as module
 from components.evaluator.predictions import Predictions
-from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, read_predictions
+from components.evaluator.stored_predictions import (
+    FEATURE_EXTRACTION,
+    FINE_TUNED,
+    LABEL_INDEX,
+    probabilities_key,
+    read_predictions,
+)
 from components.records import read_examples, split_files
 from schemas import features as f
 from schemas import schema_files
@@ -196,8 +202,8 @@ def test_the_models_answer_from_what_is_stored_of_the_photos(predict, stored, mo
         for example in read_examples(split_files(predictions, split)):
             assert set(example.features.feature) - names <= {
                 f.IMAGE_SIZE,
-                module.LABEL_INDEX,
-                *map(module.probabilities_key, (FEATURE_EXTRACTION, FINE_TUNED)),
+                LABEL_INDEX,
+                *map(probabilities_key, (FEATURE_EXTRACTION, FINE_TUNED)),
             }
 
 

@@ -26,7 +26,8 @@ from deploy.root import SUMMARY_FILE, Root
 from pipeline.config import Config, load_config
 from pipeline.run_record import CACHED, COMPLETE, FAILED, NodeRun
 from schemas import schema_files
-from schemas.summary import DataSummary, RejectedFile, Summary
+from schemas.findings import FINDINGS_CSV, read_findings, read_findings_csv
+from schemas.summary import CorrectedPhoto, CorrectionsSummary, DataSummary, RejectedFile, Summary
 from schemas.verdicts import ProductionStanding
 
 
@@ -192,3 +193,22 @@ def test_a_summary_says_what_it_takes_to_repeat_the_run(config, left, tmp_path):
     assert summary.versions["python"] == ".".join(map(str, sys.version_info[:3]))
     nothing = summarised(config, {}, root)
     assert (nothing.data_fingerprint, nothing.lineage) == (None, {})
+
+
+def test_a_run_has_its_findings_in_files_beside_the_page(config, left, tmp_path, monkeypatch):
+    def found(outputs: Any, seed: int, listed: Any) -> dict[str, Any]:
+        listed.add_rejected([RejectedFile(dataset="cats_vs_dogs", file_name="=x", reason="empty")], "17")
+        answered = replace(outputs.corrected[0], answer="dog", probability=0.75)
+        return {"problems": [], "data": {}, "corrected": [answered]}
+
+    monkeypatch.setattr(findings, "find", found)
+    nodes = {"ImageExampleGen": left("ImageExampleGen", ("examples", standard_artifacts.Examples))}
+    corrections = CorrectionsSummary(changed=1, photos=[CorrectedPhoto(old_label="cat", new_label="dog")])
+    summary = replace(summarised(config, nodes, Root(tmp_path / "root")), data=DataSummary(corrections=corrections))
+    run_summary.write_results(summary, tmp_path, config, nodes)
+    [finding] = read_findings(tmp_path).findings
+    assert (finding.path, finding.span, finding.kind) == ("=x", "17", "rejected")
+    assert read_findings_csv(tmp_path / FINDINGS_CSV) == [finding]
+    [corrected] = json.loads((tmp_path / SUMMARY_FILE).read_text())["data"]["corrections"]["photos"]
+    assert (corrected["answer"], corrected["probability"]) == ("dog", 0.75)
+    assert "1 label was changed and 0 photos were dropped" in (tmp_path / PAGE_FILE).read_text()

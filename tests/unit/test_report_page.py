@@ -18,6 +18,7 @@ from components.report import summary as report_summary
 from components.report.page import MAXIMUM_BYTES, PAGE_FILE
 from schemas.json_records import from_json
 from schemas.summary import Summary
+from tests.mask_runs import TRIMAP, mask_run
 from tests.report_runs import BREEDS, HOSTILE, PUSHED, STOPPED, SUMMARIES, drawn, model, whole_run
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -438,3 +439,44 @@ def test_every_end_of_a_run_has_metrics_that_are_json(summary):
     assert ("photos_accepted" in metrics) == (summary["data"] is not None)
     assert ("fine_tuned_gain" in metrics) == (summary["verdict"] is not None)
     assert ("fine_tuned_accuracy" in metrics) == (summary["models"] is not None)
+
+
+# ---- masks
+
+
+@pytest.mark.parametrize("labels", [TRIMAP, HOSTILE], ids=["trimap", "hostile"])
+def test_the_page_of_a_run_of_masks_stands_alone(labels, tmp_path):
+    found = page(*mask_run(labels, name=HOSTILE[0], breed=HOSTILE[1]), tmp_path)
+    stands_alone(found)
+    for label in labels:
+        assert " ".join(label.split()) in found.text
+    assert "IoU of each class" in found.text
+    assert "What fine-tuning won most" in found.text
+    assert "Suspected wrong masks" in found.text
+    assert "11 masks of the eval and test photos are far from what every model answers; the 2 farthest" in found.text
+    for absent in ("Suspected wrong labels", "Photos on which the models disagree", "Worst mistakes"):
+        assert absent not in found.text
+
+
+def test_every_number_of_a_run_of_masks_says_how_it_is_counted(tmp_path):
+    found = page(*mask_run(TRIMAP), tmp_path)
+    assert "73.4 % mean IoU 63.4 % to 78.4 %, mean of 3 classes, on 54 test photos" in found.text
+    assert "The mean is over 3 classes (pet, background, border)" in found.text
+    assert "Masks are compared at 160 x 160 pixels." in found.text
+    assert "border counted as pet" in found.text
+    assert "pixel accuracy" in found.text
+    assert "Colours: pet orange, background not tinted, border bluish green" in found.text
+
+
+def test_of_masks_a_page_is_written_without_findings_or_models_too(tmp_path):
+    summary, findings = mask_run(TRIMAP)
+    assert "IoU of each class" in page(summary, tmp_path).text
+    unjudged = {**summary, "models": None, "winner": None, "verdict": None}
+    found = page(unjudged, {**findings, "masks": None}, tmp_path)
+    assert "Pixels by class and split" in found.text
+    nothing = {**findings["masks"], "shown": {}, "production": None, "conventions": {}, "suspects": 0}
+    assert "There are none." in page(summary, {**findings, "masks": nothing}, tmp_path).text
+    unlabelled = mask_run(TRIMAP, breed="")
+    unlabelled[0]["data"]["classes"] = {"train": {}, "eval": {}, "test": {}}
+    found = page(*unlabelled, tmp_path)
+    assert "Photos by class and split" not in found.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.example_gen.report import Key
+from components.example_gen.copies import Key
 from components.window.merge import Part, choose_photos, merge_files, merge_reports
 from schemas.features import SPLITS
 

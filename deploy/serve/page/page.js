@@ -1,6 +1,7 @@
 "use strict";
 
 const MOST_ROWS = 5; // classes that are listed of an answer
+const MOST_SHARES = 12; // classes that are listed of a mask
 const AT_ONCE = 4; // photos that are asked about at the same time
 
 const zone = document.getElementById("photos");
@@ -45,11 +46,48 @@ function picture(file) {
   return image;
 }
 
+function layMask(item, answer) {
+  const stack = element("span", "", "stack");
+  const photo = item.querySelector("img");
+  if (photo) stack.append(photo);
+  const mask = new Image();
+  mask.alt = "mask of the photo";
+  mask.src = answer.mask;
+  stack.append(mask);
+  item.prepend(stack);
+}
+
+function fillShares(text, name, answer) {
+  text.append(element("h2", name), element("p", `answered by version ${answer.version}`, "soft"));
+  const table = element("table");
+  const largest = Object.entries(answer.shares).filter((share) => share[1] > 0).sort((a, b) => b[1] - a[1]);
+  for (const [label, share] of largest.slice(0, MOST_SHARES)) {
+    const row = table.insertRow();
+    const head = element("th");
+    head.scope = "row";
+    const colour = answer.colours[label];
+    const swatch = element("span", "", "swatch");
+    if (colour) swatch.style.backgroundColor = colour;
+    head.append(swatch, label);
+    row.append(head, element("td", percent(share), "number"));
+    const bar = element("progress");
+    bar.value = share;
+    bar.setAttribute("aria-hidden", "true"); // the number says the same
+    row.insertCell().append(bar);
+  }
+  text.append(table);
+  const hidden = largest.length - MOST_SHARES;
+  if (hidden > 0) text.append(element("p", `and ${hidden} with fewer pixels`, "soft"));
+}
+
 function fill(item, name, answer) {
   const text = element("div");
   if (answer.error) {
     item.classList.add("failed");
     text.append(element("h2", name), element("p", answer.error));
+  } else if (answer.shares) {
+    layMask(item, answer);
+    fillShares(text, name, answer);
   } else {
     const unsure = answer.abstains ? ", but the model abstains: it is not sure enough" : "";
     text.append(element("h2", `${answer.label} ${percent(answer.probability)}${unsure}`, unsure && "unsure"));
@@ -141,6 +179,9 @@ fetch("model").then((response) => response.json()).then((model) => {
   document.getElementById("name").textContent = model.name;
   showVersion(model.version);
   largest = model.largest_photo_bytes;
+  if (model.keeps_unsure_photos) {
+    document.getElementById("keeps").textContent = "and it keeps some of them to learn from, such as those it is not sure of";
+  }
 }).catch(() => {
   status.textContent = "The server does not answer.";
 });

@@ -1,0 +1,135 @@
+"""The review page in Debian's chromium: decisions by mouse and by keys, at two widths."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser runs these")
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make test-browser runs these").Axe
+
+REPOSITORY = Path(__file__).parents[2]
+PYTHON = REPOSITORY / ".venv" / "bin" / "python"
+
+
+@pytest.fixture(params=[(390, "light"), (1440, "dark")], ids=["390 light", "1440 dark"])
+def page(request, browser, tmp_path) -> Iterator[Any]:
+    """The page, on a review of its own."""
+    width, scheme = request.param
+    command = [PYTHON, "-m", "tests.browser.reviewing", str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        server = process.stdout.readline().strip()
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{server}/items")
+                break
+            except urllib.error.URLError:
+                time.sleep(0.05)
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        opened = context.new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        opened.on("console", lambda message: said.append(message.text))
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+        opened.on("request", lambda sent: asked.append(sent.url))
+        opened.goto(server)
+        playwright.expect(opened.locator("#items > li")).to_have_count(6)
+        yield opened
+        # A photo that is gone is an answer of status 404, which Chromium mentions.
+        assert [text for text in said if "404 (Not Found)" not in text] == []
+        assert [url for url in asked if not url.startswith((f"{server}/", "data:"))] == []
+        assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        context.close()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def decided(folder: Path) -> list[str]:
+    """The new label of each decision in the file, in order."""
+    with (folder / "root" / "corrections.csv").open(newline="", encoding="utf-8") as file:
+        return [row["new_label"] for row in csv.DictReader(file)]
+
+
+def status(page: Any, words: str) -> None:
+    playwright.expect(page.locator("#status")).to_contain_text(words)
+
+
+def test_ten_decisions_by_keys(page, tmp_path):
+    """Keep, change to the proposal, choose by number, drop, and take back, without a mouse."""
+    first = page.locator("#items > li").first
+    first.focus()  # in two classes: there is nothing to keep
+    page.keyboard.press("k")
+    page.keyboard.press("2")
+    status(page, "1 of 6 photos decided")
+    playwright.expect(page.locator("#items > li").nth(1)).to_be_focused()  # on it goes
+    for key, count in (("c", 2), ("k", 3), ("d", 4)):
+        page.keyboard.press(key)
+        status(page, f"{count} of 6 photos decided")
+    page.keyboard.press("ArrowUp")
+    playwright.expect(page.locator("#items > li").nth(3)).to_be_focused()
+    page.keyboard.press("u")
+    status(page, "3 of 6 photos decided")
+    page.keyboard.press("3")
+    status(page, "4 of 6 photos decided")
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    status(page, "6 of 6 photos decided, 0 to go")
+    found = decided(tmp_path)
+    assert sorted(found) == sorted(["dog", "dog", "<b>cat</b>", "hen", "", ""])
+    page.reload()
+    status(page, "6 of 6 photos decided")
+    playwright.expect(page.locator("#items > li")).to_have_count(0)
+    page.check("#decided")
+    playwright.expect(page.locator("#items > li.is-decided")).to_have_count(6)
+    assert [v["id"] for v in Axe().run(page).response["violations"]] == []
+
+
+def test_decisions_by_mouse_and_what_is_shown(page, tmp_path):
+    assert page.locator("#name").inner_text() == "Review: image_folder"
+    playwright.expect(page.locator("#items .none")).to_have_text("no picture")
+    page.locator("#items img").first.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#items img').naturalWidth > 0")
+    assert "<img src=x onerror=alert(0)>" in page.locator("#items").inner_text()
+    page.select_option("#kind", "far_photo")
+    playwright.expect(page.locator("#items > li")).to_have_count(1)
+    card = page.locator("#items > li")
+    card.get_by_role("button", name="Change to hen").click()
+    playwright.expect(card.locator(".said")).to_contain_text("changed to hen by ann")
+    playwright.expect(card.get_by_role("button", name="Change to hen")).to_have_attribute("aria-pressed", "true")
+    assert decided(tmp_path) == ["hen"]
+    card.get_by_role("button", name="Undo").click()
+    playwright.expect(card.locator(".said")).to_have_text("")
+    assert decided(tmp_path) == []
+    assert [v["id"] for v in Axe().run(page).response["violations"]] == []
+
+
+def test_a_decision_that_is_refused_is_told(page, tmp_path):
+    (tmp_path / "root" / "corrections.csv").write_text("nonsense\n")
+    card = page.locator("#items > li").nth(1)
+    card.get_by_role("button", name="Drop").click()
+    playwright.expect(card.locator(".error")).to_contain_text("has no column content_hash")
+    (tmp_path / "root" / "corrections.csv").unlink()
+    page.evaluate("performance.clearResourceTimings()")
+
+
+def test_collected_photos_become_a_span(page, tmp_path):
+    playwright.expect(page.locator("#make")).to_be_disabled()
+    page.locator("#collected > li").first.focus()
+    page.keyboard.press("3")
+    playwright.expect(page.locator("#collected-status")).to_have_text("1 labelled, 0 left out, 1 to go")
+    page.keyboard.press("d")
+    playwright.expect(page.locator("#collected-status")).to_have_text("1 labelled, 1 left out, 0 to go")
+    page.locator("#make").click()
+    playwright.expect(page.locator("#collected-status")).to_have_text(re.compile("1 photos are now the span .*span-2"))
+    assert len(list((tmp_path / "photos" / "span-2" / "hen").iterdir())) == 1
+    assert (tmp_path / "photos" / "span-2" / "_SUCCESS").exists()
