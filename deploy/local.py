@@ -87,7 +87,7 @@ def run(
         metadata_file.refuse_damaged(root.metadata)
         started = time.time()
         display.node_started(_STARTING)
-        quick_start.import_launcher()  # it may restart the process, so it comes before anything is written
+        quick_start.import_launcher()
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
@@ -131,10 +131,14 @@ def _run_locked(
         connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
         store = metadata_store.MetadataStore(connection)
         _tidy_up_after_killed_runs(config.name, root, run_id, store)
-        display.node_ended(_STARTING, "complete", time.time() - started)
-
         pinned = corrections.pin(config, root)
         pipelines = KeptPipelines(root, (survey.sources, survey.further), store, connection, force_push)
+        try:
+            if config.data.window is None:
+                pipelines(pinned)  # where it is not kept, this is what takes long
+        finally:
+            display.node_ended(_STARTING, "complete", time.time() - started)
+
         pipeline, window = assemble_with_window(pinned, store, run_id, pipelines, connection, display.note)
         graph = upstream(pipeline)
         progress.listen(display.node_progress)
