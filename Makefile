@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-browser browser lint format docs lock measurements bench clean
+.PHONY: help install services demo test test-fast test-all test-engine test-browser browser lint format docs lock measurements bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
@@ -34,6 +34,9 @@ test-fast: install ## of those, the ones that need no whole pipeline run
 test-all: browser ## all tests, as before a release
 	$(PYTEST)
 	$(BROWSER_PYTEST)
+
+test-engine: install ## a run on Beam's portable runner, or on ENGINE_ARGS="--runner=...", against a local one
+	ENGINE_ARGS="$(ENGINE_ARGS)" $(PYTHON_RUN) -m pytest --durations=5 tests/end_to_end/test_beam_engine.py
 
 test-browser: browser ## the pages in Debian's chromium (make services installs it)
 	$(BROWSER_PYTEST) -m "not release"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 _SEED, _SAMPLES = 42, 2000
+_IMAGE_SIZE = 160  # pixels, as in the models that it is compared with
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
 
 def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
     """The table of one data set."""
-    top = _pipeline(config, folder, root / "run", ["selection.ensemble=true"])
+    top = _pipeline(config, folder, root / "run", ["selection.ensemble=true", "training.fine_tuning.strategy=top"])
     everything = _pipeline(
         config, folder, root / "run", ["selection.ensemble=true", "training.fine_tuning.strategy=all"]
     )
@@ -55,6 +56,8 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
             "selection.ensemble=true",
             "training.feature_extraction.epochs=10",
             "training.feature_extraction.patience=10",
+            "training.fine_tuning.strategy=top",
+            "training.fine_tuning.epochs=5",
             "training.fine_tuning.patience=5",
         ],
     )["fine_tuned"]
@@ -94,6 +97,7 @@ def _section(config: str, folder: str, root: Path, scratch_epochs: int) -> str:
 def _pipeline(config: str, folder: str, root: Path, settings: list[str]) -> dict[str, Any]:
     """A run of the pipeline: what each model says of the test photos, its seconds and its parameters."""
     command = [sys.executable, "-m", "deploy.cli", "run", "--config", config, "--data", folder, "--root", str(root)]
+    command += ["--set", f"image.size={_IMAGE_SIZE}"]
     done = subprocess.run(
         [*command, *(part for setting in settings for part in ("--set", setting))],
         capture_output=True,

@@ -84,6 +84,8 @@ def warmstart_run(photos: Path, root: Path, epochs: int) -> dict[str, float]:
     for split, share in (("train", 80), ("eval", 19), ("test", 1)):
         command += ["--set", f"data.splits.{split}={share}"]
     command += ["--set", f"image.size={IMAGE_SIZE}", "--set", f"training.batch_size={BATCH_SIZE}"]
+    for setting in ("strategy=top", "schedule=constant", "warmup_fraction=0", "learning_rate=1e-4"):
+        command += ["--set", f"training.fine_tuning.{setting}"]
     _, seconds = run_command(command)
     [feature_extraction, fine_tuning] = (
         json.loads(next(root.glob(f"artifacts/{node}/model_run/*/training.json")).read_text())["epoch_seconds"]

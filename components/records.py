@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,10 +15,14 @@ from tfx.types import Artifact, artifact_utils
 
 from schemas import features as f
 
+# How the names of folders begin in which Beam writes files that are not whole yet.
+BEAMS_OWN = "beam-temp-"
+
 
 def split_files(examples: Artifact, split: str) -> list[str]:
     """The files of one split of an Examples artifact, sorted."""
-    return matching_files([artifact_utils.get_split_uri([examples], split) + "/*"])
+    found = matching_files([artifact_utils.get_split_uri([examples], split) + "/*"])
+    return [path for path in found if not os.path.basename(path).startswith(BEAMS_OWN)]
 
 
 def compression(files: Sequence[str]) -> str:

@@ -28,10 +28,6 @@ from pipeline.places import EarlierSpans, Places
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
-# In this process and in memory. This runner never opens the setup file; without the argument TFX would build a
-# source distribution at each Beam step.
-_LOCAL_BEAM_ARGS = ["--runner=FnApiRunner", "--direct_running_mode=in_memory", "--setup_file=unused"]
-
 
 # Compiled pipelines that a root keeps: those of a window's spans among them.
 _MOST_KEPT = 16
@@ -45,7 +41,6 @@ class _Given:
     places: Places
     sources: tuple[dict[str, str], dict[str, str]]
     connection_config: Any
-    beam_args: list[str]
     force_push: str
     earlier: EarlierSpans | None
 
@@ -57,7 +52,6 @@ class _Given:
             asdict(self.places),
             self.sources,
             str(self.connection_config),
-            self.beam_args,
             self.force_push,
             self.earlier and asdict(self.earlier),
             fingerprint_of_everything(),
@@ -73,7 +67,7 @@ class _Given:
             self.places,
             *self.sources,
             self.connection_config,
-            self.beam_args,
+            [],  # Beam's arguments come at the launch (`beam_arguments`)
             self.force_push,
             self.earlier,
         )
@@ -99,8 +93,7 @@ def _given(
         production_identity=root.production_identity(),
         lost_version=last_pushed if last_pushed and not (root.serving / last_pushed).is_dir() else "",
     )
-    beam_args = config.runtime.beam_pipeline_args or _LOCAL_BEAM_ARGS
-    return _Given(config, places, sources, connection_config, beam_args, force_push, earlier)
+    return _Given(config, places, sources, connection_config, force_push, earlier)
 
 
 def assemble(

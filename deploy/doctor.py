@@ -25,7 +25,7 @@ from pathlib import Path
 import filelock
 
 from components.backbone import registry
-from deploy import installed, memory, metadata_file, systemd
+from deploy import beam_arguments, installed, memory, metadata_file, systemd
 from deploy.checks import Check
 from deploy.data_folders import default_root, survey_data
 from deploy.disks import bytes_of_run, nearest_existing
@@ -79,6 +79,8 @@ def examine(options: DoctorOptions) -> Iterator[Check]:
         check, needed = _photos(config)
         yield check
     yield _looked_at("backbone", lambda: _backbone(config))
+    if config is not None and config.runtime.beam_pipeline_args:
+        yield _beam(config)
     root = _root(options, config)
     for name, look in (
         (
@@ -118,7 +120,7 @@ def _memory(config: Config | None) -> Check:
     training = config.training if config else TrainingConfig()
     size = config.image.size if config else ImageConfig().size
     batch = training.batch_size
-    whole = training.fine_tuning.strategy in ("all", "auto") or training.augmentation.mode == "online"
+    whole = training.fine_tuning.strategy == "all" or training.augmentation.mode == "online"
     needed = _RUN_BYTES + (_BYTES_A_PIXEL * batch * size**2 if whole else 0)
     available = memory.available()
     if available is None:
@@ -199,6 +201,19 @@ def _backbone(config: Config | None) -> Check:
         todo = "set TFHUB_CACHE_DIR" if registry.is_address(handle) else "set WARMSTART_CACHE"
         return Check("backbone", "fail", f"{found}, but {problem}", f"{todo} to a folder that you can write to")
     return Check("backbone", "ok", found)
+
+
+def _beam(config: Config) -> Check:
+    """Whether the arguments for Apache Beam name an engine that can run a job, and something listens there."""
+    name = "Apache Beam"
+    try:
+        beam_arguments.refuse_wrong(config.runtime)
+    except BadInput as error:
+        found, _, todo = str(error).rpartition("; ")
+        return Check(name, "fail", found, todo)
+    runner = beam_arguments.Given.of(config.runtime.beam_pipeline_args).runner
+    steps = "every Beam step" if config.runtime.beam_steps is None else ", ".join(config.runtime.beam_steps) or "none"
+    return Check(name, "ok", f"{runner}, for {steps}")
 
 
 # ---- where it is kept

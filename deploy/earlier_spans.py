@@ -26,6 +26,7 @@ from components.example_gen.spans import SpanFolders, span_number
 from components.feature_vector_gen import PHOTOS_PROPERTY
 from components.verdict import read_verdict
 from deploy import corrections
+from deploy.beam_arguments import of_steps
 from deploy.local_runner import LocalRunner
 from deploy.window import find_window, planned
 from pipeline import run_record
@@ -78,11 +79,12 @@ def assemble_with_window(
         said(f"{waiting.folder} is not read yet: it {waiting.reason}")
     *before, newest = window
     left_out: dict[str, str] = {}
+    beam_args = of_steps(config.runtime)
     taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]] = []
     for one in sorted([*before, *further], key=lambda one: one.number):
         try:
             pipeline = assemble(_of_span(config, one), earlier=_artifacts(taken))
-            runner = LocalRunner(f"{run_id}-span-{one.number}", _SilentDisplay(), connection_config)
+            runner = LocalRunner(f"{run_id}-span-{one.number}", _SilentDisplay(), connection_config, beam_args)
             nodes = _ingest(pipeline, runner, store, config.drift.model_dump_json())
         except BadInput as error:
             left_out[one.shown] = str(error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
-from deploy import corrections, disks, metadata_file, output, quick_start, temporary
+from deploy import beam_arguments, corrections, disks, metadata_file, output, quick_start, temporary
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
@@ -75,6 +75,7 @@ def run(
         active.
     """
     require_packages(config.serving.exports)
+    beam_arguments.refuse_wrong(config.runtime)
     check_places(config, root)
     survey = survey_data(config, display.note)
     root.prepare(config.name)
@@ -142,7 +143,7 @@ def _run_locked(
         pipeline, window = assemble_with_window(pinned, store, run_id, pipelines, connection, display.note)
         graph = upstream(pipeline)
         progress.listen(display.node_progress)
-        runner = LocalRunner(run_id, display)
+        runner = LocalRunner(run_id, display, beam_args=beam_arguments.of_steps(config.runtime))
         runner.run_nodes(pipeline, from_node, to_node)
     except BadInput as error:
         status, reason = "stopped", str(error) + (ways_out(config) if isinstance(error, DataRefused) else "")
@@ -198,12 +199,15 @@ def _interrupted_by_termination() -> Iterator[None]:
 class Reserve:
     """Disk space reserved for the end of a run, so that summary and page can be written even on a full disk."""
 
-    _BYTES = 3_000_000
+    def __init__(self, folder: Path, size: int = 3_000_000):
+        """Reserves `size` bytes.
 
-    def __init__(self, folder: Path):
+        Raises:
+          OSError: the disk is full already.
+        """
         self._file = folder / ".reserve"
         with self._file.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, self._BYTES)
+            os.posix_fallocate(file.fileno(), 0, size)
 
     def release(self) -> None:
         """Frees the space."""

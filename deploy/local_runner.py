@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging as std_logging
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -15,6 +16,8 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from components.servable_check import fresh_process
 from deploy import memory, quick_start
+from deploy.beam_arguments import LOCAL
+from deploy.beam_operator import executor_operators
 from deploy.node_launch import SKIPPED, launch_node
 from schemas.errors import BadInput
 from schemas.words import did_you_mean
@@ -36,16 +39,24 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
       skipped: nodes so far whose condition was not met.
     """
 
-    def __init__(self, run_id: str, display: Any, connection_config: Any = None):
+    def __init__(
+        self,
+        run_id: str,
+        display: Any,
+        connection_config: Any = None,
+        beam_args: Mapping[str, Sequence[str]] | None = None,
+    ):
         """
         Args:
           run_id: name of the run.
           display: shows each step.
           connection_config: connection to ML Metadata; None: that of the pipeline.
+          beam_args: Beam step -> its arguments (`beam_arguments.of_steps`); others run in this process.
         """
         super().__init__()
         self.run_id, self._display, self._connection_config = run_id, display, connection_config
         self.skipped: set[str] = set()
+        self._beam_args = beam_args or {}
 
     def run_nodes(
         self, pipeline: pipeline_pb2.Pipeline, from_node: str | None = None, to_node: str | None = None
@@ -115,7 +126,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                         raise BadInput(
                             "no earlier run has the results of the skipped steps; run the whole pipeline first"
                         ) from error
-            operators = quick_start.late_operators(_prepare_check if prepares_check else lambda: None)
+            operators = quick_start.late_operators(
+                executor_operators(self._beam_args.get(node_id, LOCAL)),
+                _prepare_check if prepares_check else lambda: None,
+            )
             state = launch_node(pipeline, node_id, connection_config, operators)
             if state == SKIPPED:
                 self.skipped.add(node_id)

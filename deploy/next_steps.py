@@ -19,7 +19,9 @@ _EPOCHS_OF_OVERFITTING = 2
 _MOST_SUSPECTED = 0.1
 
 
-def next_steps(summary: Summary, config: Config, again: str = "", suspected_labels: int = 0) -> list[NextStep]:
+def next_steps(
+    summary: Summary, config: Config, again: str = "", suspected_labels: int = 0, review: str = ""
+) -> list[NextStep]:
     """Up to three steps, the most promising first; none where the run measured no models, or made no mistake.
 
     Args:
@@ -27,6 +29,7 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
       config: of the run.
       again: a command that does this run again; empty: none is known.
       suspected_labels: photos whose label or mask is perhaps wrong.
+      review: a command that shows the photos with labels; empty: none is known.
     """
     winner = (summary.models or {}).get(summary.winner or "")
     if winner is None or winner.score.value >= 1:
@@ -50,7 +53,9 @@ def next_steps(summary: Summary, config: Config, again: str = "", suspected_labe
     if 0 < suspected_labels <= _MOST_SUSPECTED * _photos(summary):
         which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
         what = "masks" if winner.mean_iou else "labels"
-        action = f'review the photos listed under "Suspected wrong {what}" on the page of this run, and run again'
+        on_page = f'review the photos listed under "Suspected wrong {what}" on the page of this run, and run again'
+        # Masks are looked at on the page: they have no label to change.
+        action = on_page if winner.mean_iou or not review else review
         steps.append(NextStep(action=action, reason=f"the {what} of {which} may be wrong, and {wrong}"))
     if photos_to_show := _photos_to_show(summary):
         needed, found = photos_to_show
@@ -80,9 +85,10 @@ def _of_training(training: TrainingSummary, summary: Summary, config: Config) ->
     if training.strategy == "top" and gain > 0 and not any(by_hand):
         reason = f"training the top of the backbone gained {100 * gain:.1f} points on the eval photos"
         found.append(("training.fine_tuning.strategy=all", f"{reason}, and training all of it may gain more"))
-    if training.best_epoch == training.epochs == fine_tuning.epochs:
+    chosen = training.epochs if fine_tuning.epochs is None else fine_tuning.epochs
+    if training.best_epoch == training.epochs == chosen:
         reason = f"fine-tuning was still getting better in the last of its {training.epochs} epochs"
-        found.append((f"training.fine_tuning.epochs={2 * fine_tuning.epochs}", reason))
+        found.append((f"training.fine_tuning.epochs={2 * chosen}", reason))
     overfitted = training.epochs - training.best_epoch >= _EPOCHS_OF_OVERFITTING
     if overfitted and config.training.augmentation.mode == "none":
         since = f"after epoch {training.best_epoch}" if training.best_epoch else "from the start"

@@ -23,7 +23,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
@@ -107,20 +107,23 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def late_operators(before: Callable[[], None] = lambda: None) -> dict[str, dict[Any, Callable[..., Any]]]:
+def late_operators(
+    executor_operators: Mapping[Any, Any] | None = None, before: Callable[[], None] = lambda: None
+) -> dict[str, dict[Any, Callable[..., Any]]]:
     """Keyword arguments for `Launcher` that make it import a driver or an executor only to run it.
 
     TFX's own operators import it when the launcher is created, so a cached node would import it for nothing.
 
     Args:
+      executor_operators: operators to use instead of TFX's own (`beam_operator.executor_operators`).
       before: called before an executor is imported and run.
     """
     from tfx.orchestration.portable import launcher
 
+    operators = {**launcher.DEFAULT_EXECUTOR_OPERATORS, **(executor_operators or {})}
     return {
         "custom_executor_operators": {
-            spec: functools.partial(_LateExecutor, operator, before)
-            for spec, operator in launcher.DEFAULT_EXECUTOR_OPERATORS.items()
+            spec: functools.partial(_LateExecutor, operator, before) for spec, operator in operators.items()
         },
         "custom_driver_operators": {
             spec: functools.partial(_LateDriver, operator)

@@ -8,6 +8,7 @@ longer needed are removed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 LOG_FILE = "retrain.jsonl"
 # A refusal is not a fault. Several in a row need a person, and so does a version that cannot be repaired.
 ALERT_CODE = 4
+# Bytes kept free for the line that says how the call ended.
+_ROOM_FOR_THE_LINE = 65_536
 _SKIPPED, _STOPPED, _NOT_PUSHED, _FAILED, _RESTORED = "skipped", "stopped", "not_pushed", "failed", "restored"
 
 
@@ -81,6 +84,18 @@ def retrain(config: Config, root: Root, display: local.Display) -> RetrainResult
         root.refuse_local_run()
     except BadInput as error:  # the root belongs to another pipeline; nothing is written there
         raise _told(config, root, None, error) from None
+    room = None
+    with contextlib.suppress(OSError):  # the disk is full already: the call says so
+        room = local.Reserve(root.folder, _ROOM_FOR_THE_LINE)
+    try:
+        return _call(config, root, display, room)
+    finally:
+        if room:
+            room.release()
+
+
+def _call(config: Config, root: Root, display: local.Display, room: local.Reserve | None) -> RetrainResult:
+    """Looks, runs and logs; `room` is for the line in the log, whatever the run and its page took."""
     try:
         if root.is_active():
             done = RetrainResult(_SKIPPED, f"another run is active in {root.folder}", 0)
@@ -88,11 +103,15 @@ def retrain(config: Config, root: Root, display: local.Display) -> RetrainResult
             done = _look_and_run(config, root, display)
     except BadInput as error:
         summary = _write_report(config, root, _STOPPED, str(error))
+        if room:
+            room.release()
         _log(root, RetrainResult(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary))
         raise _told(config, root, summary, error) from None
     except Exception as error:  # whatever it is, somebody must hear of it
         traceback.print_exc()
         done = _failed(config, root, failure(error, root))
+    if room:
+        room.release()
     problem = _log(root, done)
     return replace(done, notes=(*done.notes, problem)) if problem else done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import shlex
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from components.verdict import read_verdict
 from components.whole_file import write_whole
 from deploy import corrections, kept_findings
 from deploy.next_steps import next_steps
-from deploy.root import CONFIG_FILE, Root
+from deploy.root import CONFIG_FILE, Root, shown
 from pipeline import run_record
 from pipeline.config import Config, read_dumped_config
 from pipeline.run_record import NodeRun
@@ -284,8 +285,10 @@ def write_results(
     summary = _with_answers(summary, found.pop("corrected", None))
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
+        place = shown(folder.parent.parent)
+        review = shlex.join(["warmstart", "serve", "--review", folder.name, "--root", place]) if again else ""
         suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
-        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected))
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected, review))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)

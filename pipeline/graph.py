@@ -40,7 +40,7 @@ from components.window.strategy import ChosenArtifacts
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places
-from pipeline.trainer_settings import trainer_settings, unfreezing
+from pipeline.trainer_settings import most_epochs, trainer_settings, unfreezing, unfreezing_far
 from schemas.features import BREED, SLICES
 from schemas.schema_files import curated_schema_file
 
@@ -68,7 +68,7 @@ def make_pipeline(
       sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
       further: the same for data sets to evaluate on only.
       metadata_connection_config: connection to ML Metadata.
-      beam_args: arguments for Apache Beam.
+      beam_args: arguments for Apache Beam, which become part of the cache keys; deploy adds them later instead.
       force_push: why to override ReleaseGate; empty: do not.
       earlier: with `data.window`, the earlier spans; None: there are none.
     """
@@ -168,19 +168,17 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             disable_statistics=True,
         )
     )
-    transform_graph = transform.outputs["transform_graph"]
-    backbone = config.backbone.handle
+    transform_graph, backbone = transform.outputs["transform_graph"], config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     if augmentation.mode == "mirror":
         views |= {"views": 1, "mirror": 1}
-    strides = config.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
     # TFX's parameters hold no None within a dictionary.
-    unfreeze = unfreezing(config).model_dump(exclude_none=True)
+    far = unfreezing_far(config)
+    unfreezes = [each.model_dump(exclude_none=True) for each in (far, unfreezing(config)) if each is not None]
     # Activations are cached for the largest part that may train, short of the whole backbone.
-    caches_activations = (
-        fine.from_activations and fine.epochs > 0 and fine.strategy in ("top", "auto") and augmentation.mode != "online"
-    )
+    reads_activations = fine.from_activations and fine.epochs != 0 and fine.strategy in ("top", "auto")
+    caches_activations = reads_activations and augmentation.mode != "online"
     feature_vector_gen = nodes.add(
         FeatureVectorGen(
             examples=photos,
@@ -192,9 +190,10 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             transform_fingerprint=preprocessing.model_dump_json(),
             store=places.vectors,
             code=code("components.feature_vector_gen.component"),
-            unfreeze=unfreeze if caches_activations else None,
+            unfreeze=unfreezes[0] if caches_activations else None,
+            unfreeze_instead=unfreezes[1] if caches_activations and far else None,
             augmentation=views if augmentation.mode in ("mirror", "views") else None,
-            **({"decoder": strides} if config.mask_size else {}),
+            **config.stored_taps,
         )
     )
     return Data(
@@ -428,7 +427,7 @@ def _select(
             blessing=evaluator.outputs["blessing"],
             **models,
             minimum_gain=selection.minimum_gain,
-            fine_tuning_epochs=config.training.fine_tuning.epochs,
+            fine_tuning_epochs=most_epochs(config),
             confidence=selection.confidence,
             bootstrap_samples=selection.bootstrap_samples,
             seed=config.training.seed,

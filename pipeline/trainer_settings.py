@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from components.backbone import registry
 from components.backbone.unfreezing import Unfreezing
+from components.trainer.recipe import FAR_RATE, MOST_EPOCHS
 from components.trainer.settings import (
     DecoderSettings,
     FeatureExtractionSettings,
@@ -65,14 +66,25 @@ def trainer_settings(config: Config, places: Places) -> TrainerSettings:
         fine_tuning=FineTuningSettings(
             **of_phases,
             **fine.model_dump(
-                exclude={"learning_rate", "unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}
+                exclude={"epochs", "learning_rate", "unfreeze", "unfreeze_blocks", "unfreeze_last", "unfreeze_fraction"}
             ),
             unfreeze=unfreezing(config),
+            unfreeze_far=unfreezing_far(config),
+            epochs=most_epochs(config),
+            epochs_by_task=fine.epochs is None,
             learning_rate=training.fine_tuning_rate,
+            rate_by_task=fine.learning_rate is None,
+            far_rate=FAR_RATE,
             learning_rate_ratio=training.fine_tuning_rate / head.learning_rate,
             code=code("components.trainer.fine_tuning"),
         ),
     )
+
+
+def most_epochs(config: Config) -> int:
+    """The most epochs that fine-tuning may train."""
+    epochs = config.training.fine_tuning.epochs
+    return MOST_EPOCHS if epochs is None else epochs
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -94,6 +106,17 @@ def unfreezing(config: Config) -> Unfreezing:
         return given
     of_masks = config.task.kind == SEGMENTATION
     return Unfreezing(default_pattern=known.unfreeze_for_masks if of_masks else known.unfreeze)
+
+
+def unfreezing_far(config: Config) -> Unfreezing | None:
+    """Which variables the strategy `auto` unfreezes in a task that is far from ImageNet: about half of the kernels.
+
+    None where there is nothing for it to choose: with another strategy, or for masks.
+    """
+    if config.training.fine_tuning.strategy != "auto" or config.task.kind == SEGMENTATION:
+        return None
+    known = registry.BACKBONES.get(config.backbone.handle)
+    return Unfreezing(fraction=0.5) if known is None else Unfreezing(pattern=known.unfreeze_far)
 
 
 def _warm_start(config: Config, places: Places) -> WarmStart:

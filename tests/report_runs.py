@@ -295,6 +295,11 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
     for file in files:
         file["file_name"] = f"{name} {file['file_name']}"
         file["detail"] = f"{file['file_name']} is empty (0 bytes)"
+    corrected = {"file_name": name, "split": "train", "old_label": labels[0], "who": name}
+    summary["data"]["corrections"] = {
+        "changed": 1, "dropped": 1, "unmatched": {},
+        "photos": [{**corrected, "new_label": labels[-1], "answer": labels[0], "probability": 0.75}, corrected],
+    }  # fmt: skip
     edges = [i / 10 for i in range(11)]
     findings = {
         "data": {

@@ -190,6 +190,31 @@ def _differ(got: tf.Tensor, expected: tf.Tensor, tolerance: float) -> bool:
     return not np.max(np.abs(got - expected)) <= tolerance * max(1.0, float(np.max(np.abs(expected))))
 
 
+def _check_gradients(got: Callable, wanted: Callable, learning: list[tf.Variable], image_size: int, of: str) -> None:
+    """Raises CannotCut unless two functions of images have the same gradients.
+
+    A value on the bend of a ReLU may have another gradient in each graph: one draw that agrees is enough, see `cut`.
+    """
+    others: list[str] = []
+    for number in range(_DRAWS if learning else 0):
+        images = _draw(number, image_size)
+        pairs = [_gradients(lambda: function(images), learning) for function in (got, wanted)]  # noqa: B023
+        others = []
+        for variable, a, b in zip(learning, *pairs, strict=True):
+            if a is None or b is None:
+                raise CannotCut(f"no gradient reaches {variable.name}")
+            if not np.max(np.abs(a - b)) <= LARGEST_GRADIENT_DIFFERENCE * np.max(np.abs(b)):
+                others.append(variable.name)
+        if not others:
+            return
+    if others:
+        raise CannotCut(f"{of}, the module has a different gradient of {others[0]}")
+
+
+def _draw(number: int, image_size: int) -> tf.Tensor:
+    return tf.random.stateless_uniform([PROBE_IMAGES, image_size, image_size, 3], seed=[number, 1])
+
+
 def _check(parts: Pyramid, module: Any, whole: Callable, learning: list[tf.Variable], image_size: int) -> None:
     """Raises CannotCut unless the parts and their gradients equal the whole's, and the whole's vectors the module's.
 
@@ -200,11 +225,7 @@ def _check(parts: Pyramid, module: Any, whole: Callable, learning: list[tf.Varia
       learning: the variables that learn.
       image_size: pixels.
     """
-
-    def draw(number: int) -> tf.Tensor:
-        return tf.random.stateless_uniform([PROBE_IMAGES, image_size, image_size, 3], seed=[number, 1])
-
-    images = draw(0)
+    images = _draw(0, image_size)
     vectors, *wide = whole(images)
     cached = parts.bottom(images)
     if _differ(vectors, module(images, training=False), LARGEST_DIFFERENCE):
@@ -215,23 +236,13 @@ def _check(parts: Pyramid, module: Any, whole: Callable, learning: list[tf.Varia
     for tap, got, expected in zip(parts.taps, parts.top(*cached), wide, strict=True):
         if _differ(got, expected, LARGEST_DIFFERENCE):
             raise CannotCut(f"taken apart, the module gives different activations at {tap.wide}")
-    # A value on the bend of a ReLU may have another gradient in each graph: one draw that agrees is enough, see `cut`.
-    others: list[str] = []
-    for number in range(_DRAWS if learning else 0):
-        images = draw(number)
-        cached = parts.bottom(images)
-        got = _gradients(lambda: parts.top(*cached), learning)  # noqa: B023  (called at once)
-        wanted = _gradients(lambda: whole(images)[1:], learning)  # noqa: B023
-        others = []
-        for variable, a, b in zip(learning, got, wanted, strict=True):
-            if a is None or b is None:
-                raise CannotCut(f"no gradient reaches {variable.name}")
-            if not np.max(np.abs(a - b)) <= LARGEST_GRADIENT_DIFFERENCE * np.max(np.abs(b)):
-                others.append(variable.name)
-        if not others:
-            return
-    if others:
-        raise CannotCut(f"taken apart, the module has a different gradient of {others[0]}")
+    _check_gradients(
+        lambda images: parts.top(*parts.bottom(images)),
+        lambda images: whole(images)[1:],
+        learning,
+        image_size,
+        "taken apart",
+    )
 
 
 def _build(
@@ -240,7 +251,8 @@ def _build(
     flat = flatten(module, image_size)
     taps = find_taps(flat, image_size, strides)
     shapes = _shapes(flat, image_size)
-    cached = tuple(dict.fromkeys([*_to_cache(flat, taps, shapes, learning), *_to_cache(flat, taps, shapes, also)]))
+    of_both = [tensor for names in (learning, also or learning) for tensor in _to_cache(flat, taps, shapes, names)]
+    cached = tuple(dict.fromkeys(of_both))
     wide = [tap.wide for tap in taps]
     images_spec = tf.TensorSpec([None, image_size, image_size, 3])
 
@@ -269,7 +281,16 @@ def _build(
     nodes = [node.SerializeToString(deterministic=True) for node in flat.nodes.values()]
     of = hashlib.sha256(repr((nodes, cached, wide, sorted(learning), image_size)).encode()).digest()
     if flat.custom_gradients or of not in _checked:
-        _check(parts, module, whole, [v for v in variables if v.name in learning], image_size)
+        learns = [v for v in variables if v.name in learning]
+        _check(parts, module, whole, learns, image_size)
+        if flat.custom_gradients:  # the inlined graph has the formulas' own
+            _check_gradients(
+                lambda images: whole(images)[:1],
+                lambda images: [module(images, training=False)],
+                learns,
+                image_size,
+                "inlined",
+            )
         _checked.add(of)
     return parts
 

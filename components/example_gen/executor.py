@@ -20,7 +20,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import progress
-from components.beam_records import runs_here, write_splits
+from components.beam_records import remove_leftovers, runs_here, write_splits
 from components.example_gen import copies, layouts, mask_scan, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
 from components.example_gen.corrections import Corrections
@@ -30,6 +30,7 @@ from components.example_gen.mask_classes import MaskClasses, classes_from_values
 from components.example_gen.masks import Mask, read_mask
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
+from components.example_gen.photo_list import ReadPhotoList, write_photo_list
 from components.example_gen.report import (
     CONVERTED,
     CORRECTED,
@@ -37,6 +38,7 @@ from components.example_gen.report import (
     KEYS,
     MASK_VALUES,
     PARTS,
+    PHOTO_LIST,
     REJECTED,
     read_lines,
     read_photos,
@@ -44,6 +46,7 @@ from components.example_gen.report import (
 )
 from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import remove_photos
+from components.shared_folder import require_shared
 from schemas import features as f
 from schemas.words import on_one_line
 
@@ -153,6 +156,11 @@ class _ReadFile(beam.DoFn):
     def __init__(self, settings: IngestSettings):
         self._settings = settings
 
+    def setup(self):
+        # Without its folder every photo would be rejected as unreadable.
+        for folder in self._settings.sources.values():
+            require_shared(folder, "the photos")
+
     def process(self, found: Photo):
         try:
             size = tf.io.gfile.stat(found.path).length
@@ -203,12 +211,22 @@ class _ToExample(beam.DoFn):
         total: int,
         mask_classes: Mapping[str, MaskClasses],
         corrections: Corrections,
+        output: str,
     ):
-        """`mask_classes`: data set -> what its masks hold; empty for classification."""
-        self._settings, self._buckets, self._total = settings, buckets, total
+        """
+        Args:
+          settings: those of the step.
+          buckets: split -> number of hash buckets.
+          total: number of photos; 0: unknown.
+          mask_classes: data set -> what its masks hold; empty for classification.
+          corrections: of labels.
+          output: folder of the examples.
+        """
+        self._settings, self._buckets, self._total, self._output = settings, buckets, total, output
         self._mask_classes, self._corrections = mask_classes, corrections
 
     def setup(self):
+        require_shared(self._output)
         self._counter = progress.Counter("photos read", self._total)
         # Decoders work without the interpreter's lock.
         self._pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, _DECODERS))
@@ -303,11 +321,12 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
 
         corrections = Corrections.read(settings.corrections, settings.corrections_fingerprint, photos)
         total = len(photos) + sum(shard.examples for shard in shards)
+        photo_list = write_photo_list(photos, os.path.join(report_uri, PARTS, PHOTO_LIST))
         with self._make_beam_pipeline() as pipeline:
             spread = not runs_here(pipeline)
             from_files = (
                 pipeline
-                | "Photos" >> beam.Create(photos, reshuffle=spread)
+                | "Photos" >> ReadPhotoList(photo_list)
                 | "ReadFile" >> beam.ParDo(_ReadFile(settings)).with_outputs(REJECTED, main="photos")
             )
             from_shards = (
@@ -318,9 +337,9 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 | "Flatten" >> beam.Flatten()
                 | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
                 | "ToExample"
-                >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes, corrections)).with_outputs(
-                    *buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED
-                )
+                >> beam.ParDo(
+                    _ToExample(settings, buckets, total, mask_classes, corrections, examples.uri)
+                ).with_outputs(*buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED)
             )
             write_splits(outputs, examples, list(buckets))
             _ = (
@@ -337,6 +356,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             _ = outputs[CONVERTED] | "WriteConverted" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CONVERTED))
             _ = outputs[KEYS] | "WriteKeys" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, KEYS))
             _ = outputs[CORRECTED] | "WriteCorrected" >> beam.io.WriteToText(os.path.join(report_uri, PARTS, CORRECTED))
+        remove_leftovers(examples, list(buckets))
         removals = copies.find_removals(functools.partial(read_photos, report_uri))
         remove_photos(examples, [(removed.split, removed.content_hash) for removed, _ in removals])
         write_report(report_uri, found_by_dataset, settings.label_from, removals, corrections)
@@ -349,6 +369,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             if contents.mask_classes is None:
                 prefix = os.path.join(report_uri, PARTS, f"{MASK_VALUES}-{dataset}")
                 with self._make_beam_pipeline() as pipeline:
-                    mask_scan.write_values(pipeline, contents.photos, settings.rules, prefix)
+                    photo_list = write_photo_list(contents.photos, os.path.join(report_uri, PARTS, PHOTO_LIST))
+                    mask_scan.write_values(pipeline, photo_list, settings.rules, prefix)
                 values = mask_scan.values_found(read_lines(prefix))
                 contents.mask_classes = classes_from_values(values, settings.sources[dataset])

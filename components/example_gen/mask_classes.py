@@ -76,7 +76,7 @@ def read_classes(folder: PhotoFolder, prefixes: Sequence[str]) -> MaskClasses | 
     """The classes that a list below a data folder names; None if there is no list.
 
     Args:
-      folder: the data folder. Lists are among the files that are left out.
+      folder: the data folder. Lists are among the files that are left out, and no longer once they are read.
       prefixes: folders in which a list may lie; "" or ending in `/`.
 
     Raises:
@@ -90,6 +90,7 @@ def read_classes(folder: PhotoFolder, prefixes: Sequence[str]) -> MaskClasses | 
             if (other.names, other.colours) != (found[0].names, found[0].colours):
                 raise BadInput(f"{found[0].listed_in} and {other.listed_in} differ; keep one of them, or correct it")
         if found:
+            folder.left_out[:] = [file for file in folder.left_out if file.file_name not in here]
             return found[0]
     return None
 
@@ -121,9 +122,8 @@ def _read_label_map(where: str, lines: Sequence[str]) -> MaskClasses:
         if colour:
             of_line = Colour(*map(int, colour.groups()))
             if of_line in colours:
-                raise BadInput(
-                    f"{where} gives the colour {of_line} to both {names[colours[of_line]]!r} and {written!r}"
-                )
+                first = names[colours[of_line]]
+                raise BadInput(f"{where} gives the same colour ({colour_text}) to {first!r} and {written!r}")
             colours[of_line] = len(names)
         names.append(class_name(written))
     if colours:
@@ -161,7 +161,7 @@ def classes_from_values(found: ValuesFound, where: str) -> MaskClasses:
         )
         return MaskClasses(_unlisted(2), "", {0: 0, IGNORE: 1}, notes=(note,))
     ids = sorted(values - {IGNORE})
-    count = next(number for number in range(len(ids) + 1) if number not in values)
+    count = next(number for number in range(len(ids) + 1) if number not in ids)
     shown = and_more([str(value) for value in sorted(values)], _SHOWN_VALUES)
     if ids and count < 2 and len(ids) > count:
         starts = ids == list(range(1, len(ids) + 1))

@@ -79,10 +79,6 @@ def find_image_masks(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
     if not masks:
         raise _no_masks(folder)
     pairs, others = _pair(photos, masks)
-    for entry in others:
-        folder.reject(
-            entry.path, "photo_missing", "is a mask without a photo of its name; add the photo, or remove it."
-        )
     listed = _voc_names(folder)
     splits, says = _splits(folder, [entry for entries in photos.values() for entry in entries])
     official = official_splits({*splits.values()})
@@ -108,6 +104,10 @@ def find_image_masks(folder: PhotoFolder, rules: FolderRules) -> FolderContents:
             else:
                 where = _expected_mask(entry.path, masks[0].path)
                 folder.reject(entry.path, "mask_missing", f"has no mask; expected {where}, or remove the photo.")
+    for entry in others:
+        folder.reject(
+            entry.path, "photo_missing", "is a mask without a photo of its name; add the photo, or remove it."
+        )
     own = [folder.shown(path) for path in folder.own_output]
     contents = FolderContents(IMAGE_MASKS, found, folder.rejected, folder.left_out, own_output=own)
     contents.splits = {split: [says] for split in sorted({*splits.values()})} if official else {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from components.beam_records import runs_here
 from components.example_gen.file_errors import READ_ERRORS, is_of_the_file
 from components.example_gen.found_photos import Photo
 from components.example_gen.mask_classes import ValuesFound
 from components.example_gen.masks import values_in
 from components.example_gen.photo import PhotoRejected
+from components.example_gen.photo_list import ReadPhotoList
 from components.example_gen.photo_rules import PhotoRules
 from schemas.features import IGNORE
 
@@ -38,11 +38,11 @@ def read_mask_file(found: Photo, rules: PhotoRules) -> bytes:
         return file.read()
 
 
-def write_values(pipeline: beam.Pipeline, photos: Sequence[Photo], rules: PhotoRules, prefix: str) -> None:
-    """Writes the values that the masks of photos hold, as JSON lines: values, and masks with just these."""
+def write_values(pipeline: beam.Pipeline, photo_list: str, rules: PhotoRules, prefix: str) -> None:
+    """Writes the values that the masks of listed photos hold, as JSON lines: values, and masks with just these."""
     _ = (
         pipeline
-        | "PhotosWithMasks" >> beam.Create(photos, reshuffle=not runs_here(pipeline))
+        | "PhotosWithMasks" >> ReadPhotoList(photo_list)
         | "ValuesOfMasks" >> beam.ParDo(_ValuesOfMask(rules))
         | "CountMasks" >> beam.CombinePerKey(sum)
         | "ValuesToJson" >> beam.Map(json.dumps)

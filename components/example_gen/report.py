@@ -27,6 +27,8 @@ CORRECTED_FILE = "corrected.jsonl"
 # MASK_VALUES the values of a mask and the number of masks with just these.
 PARTS, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED = "parts", "rejected", "facts", "keys", "converted", "corrected"
 MASK_VALUES = "mask_values"
+# What the workers read: the photos to look at.
+PHOTO_LIST = "photos.jsonl"
 
 
 NO_CORRECTIONS = Corrections()
@@ -170,4 +172,4 @@ def read_corrected(report_uri: str) -> list[dict[str, Any]]:
 
 def read_keys(report_uri: str) -> list[Key]:
     """The accepted photos of an ingest report artifact, in order."""
-    return [Key(*json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]
+    return [Key.of_json(json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]

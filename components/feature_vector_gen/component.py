@@ -4,6 +4,8 @@ import functools
 import hashlib
 import json
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +31,20 @@ from components.backbone.cut import Cut, cut
 from components.backbone.flat_graph import CannotCut
 from components.backbone.pyramid import Pyramid, usable_pyramid
 from components.backbone.unfreezing import Unfreezing
-from components.beam_records import read_splits, write_splits
+from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.feature_vector_gen import PASS_FILE, PHOTOS_PROPERTY
 from components.feature_vector_gen.kept import Kept, KeptActivations, KeptTaps, NothingKept
 from components.feature_vector_gen.store import VectorStore
 from components.feature_vector_gen.views import Views
+from components.feature_vector_gen.worker_backbone import WorkerBackbone
 from components.records import count_records, split_files, text
+from components.shared_folder import require_shared
 from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 
+# Bytes of a photo's activations in float16. With more, 25,000 photos would take over 3 GB.
+_LARGEST_ACTIVATIONS = 128 * 1024
 # Larger batches are no faster and take far more memory.
 _BATCH = 32
 _COMPUTED, _REUSED, _DROPPED = "computed", "reused", "dropped_as_damaged"
@@ -54,12 +60,17 @@ class _Pass:
     width: int
 
 
+# A worker of a distributed runner sets up several threads at once, and each asks for the same backbone.
+_loading = threading.Lock()
+
+
 @functools.lru_cache(maxsize=1)
 def _load_pass(
     module_path: str,
     image_size: int,
     unfreezing: Unfreezing | None,
     strides: tuple[int, ...] | None = None,
+    instead: Unfreezing | None = None,
     key: str = "",
 ) -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
@@ -70,6 +81,7 @@ def _load_pass(
       unfreezing: of the strategy `top`; None: nothing is kept for fine-tuning.
       strides: of the taps to keep for a decoder; None: there is no decoder, and activations at the freeze boundary are
         kept instead; empty: there is one, but nothing is kept.
+      instead: the same as `unfreezing`, for a cut higher up if there is none by that, or its activations are too large.
       key: of everything that the pass follows from, under which it is found next time; empty: it is not.
     """
     kept: Kept
@@ -78,12 +90,7 @@ def _load_pass(
         kept = KeptActivations(facts["boundary"], tuple(facts["shape"])) if facts["boundary"] else NothingKept()
         return _Pass(run, kept, facts["cut_note"], facts["width"])
     module = feature_vector.load(module_path, image_size)
-    learning: list[str] = []
-    if unfreezing is not None:
-        every = [v.name for v in module.variables]
-        learning = freezing.learning_variables(
-            [v.name for v in module.trainable_variables], every, "top", **unfreezing.model_dump()
-        )
+    learning = _learning(module, unfreezing)
     parts: Cut | Pyramid | None = None
     kept = NothingKept()
     note = "no activations are kept"
@@ -92,13 +99,9 @@ def _load_pass(
         kept = KeptTaps(parts)
         cells = ", ".join(f"{tap.stride} px: {'x'.join(map(str, tap.narrow_shape))}" for tap in parts.taps)
         note = f"taps of strides {cells}; {kept.size('train') / 1000:.0f} kB per photo"
-    elif strides is None and learning:
-        try:
-            parts = cut(module, learning, image_size)
-            kept = KeptActivations(parts.boundary, parts.shape)
-            note = f"cut at {parts.place}, {'x'.join(map(str, parts.shape))} values per photo"
-        except CannotCut as reason:
-            note = f"no activations are kept: {reason}"
+    elif strides is None:
+        parts, note = _first_cut(module, image_size, filter(None, (learning, _learning(module, instead))))
+        kept = KeptActivations(parts.boundary, parts.shape) if parts else kept
     run = frozen_pass.build(module, image_size, parts)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
     width = vectors.shape[1]
@@ -108,13 +111,38 @@ def _load_pass(
     return _Pass(run, kept, note, width)
 
 
+def _learning(module: Any, unfreezing: Unfreezing | None) -> list[str]:
+    """Names of the variables that the strategy `top` unfreezes; none without `unfreezing`."""
+    if unfreezing is None:
+        return []
+    every = [v.name for v in module.variables]
+    trainable = [v.name for v in module.trainable_variables]
+    return freezing.learning_variables(trainable, every, "top", **unfreezing.model_dump())
+
+
+def _first_cut(module: Any, image_size: int, choices: Iterable[list[str]]) -> tuple[Cut | None, str]:
+    """The cut below the first of `choices` whose activations are not too large, or else the last, and a note."""
+    found, note = None, "no activations are kept"
+    for learning in choices:
+        try:
+            found = cut(module, learning, image_size)
+        except CannotCut as reason:
+            note = note if found else f"no activations are kept: {reason}"
+            continue
+        note = f"cut at {found.place}, {'x'.join(map(str, found.shape))} values per photo"
+        if 2 * np.prod(found.shape) <= _LARGEST_ACTIVATIONS:
+            break
+    return found, note
+
+
 class _Vectors(beam.DoFn):
     """Batch of (split, serialised example with photo) -> serialised examples with vectors, tagged with the split."""
 
     def __init__(
         self,
         transform_graph_uri: str,
-        backbone: tuple[Any, ...],
+        backbone: WorkerBackbone,
+        wanted: tuple[Any, ...],
         views: Views | None,
         store: str,
         mask_size: int = 0,
@@ -122,18 +150,23 @@ class _Vectors(beam.DoFn):
         """
         Args:
           transform_graph_uri: of TFX Transform.
-          backbone: arguments of `_load_pass`.
+          backbone: the backbone, and
+          wanted: the further arguments of `_load_pass`.
           views: of training photos; None: the photos alone.
           store: folder; empty: every vector is computed.
           mask_size: side of the masks to keep, pixels; 0: there are no masks.
         """
-        self._transform_graph_uri, self._backbone = transform_graph_uri, backbone
+        self._transform_graph_uri, self._backbone, self._wanted = transform_graph_uri, backbone, wanted
         self._views, self._store_folder, self._mask_size = views, store, mask_size
 
     def setup(self):
+        for folder in (self._transform_graph_uri, self._store_folder):
+            if folder:
+                require_shared(folder)
         transform = load_transform(self._transform_graph_uri)
         self._images = tf.function(transform, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._pass = _load_pass(*self._backbone)
+        with _loading:
+            self._pass = _load_pass(self._backbone.found_here(), *self._wanted)
         self._store = VectorStore(self._store_folder) if self._store_folder else None
         self._store_of_views = None
         if self._views and self._store_folder:
@@ -227,21 +260,28 @@ class _Vectors(beam.DoFn):
         return example.SerializeToString(deterministic=True)
 
 
+def _counts(result: beam.runners.runner.PipelineResult) -> Counter[str]:
+    """Name of a counter -> its value over all steps; Flink's job server reports attempted counts only."""
+    counts: Counter[str] = Counter()
+    for counter in result.metrics().query()["counters"]:
+        counts[counter.key.metric.name] += counter.result or 0
+    return counts
+
+
 def _affordable(
-    decoder: dict[str, Any], wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
+    strides: tuple[int, ...], budget: float, wanted: tuple[Any, ...], examples: Any, views: Views | None, stored: bool
 ) -> tuple[tuple[int, ...], str]:
     """The strides of the taps to keep, none if they would take too much space; and the end of a sentence on the space.
 
     The space is told before anything is computed.
 
     Args:
-      decoder: see `FeatureVectorGen`.
+      strides, budget: see `FeatureVectorGen`.
       wanted: the first arguments of `_load_pass`.
       examples: photos.
       views: of the training photos.
       stored: whether the taps are kept in a store too.
     """
-    strides, budget = tuple(decoder["strides"]), decoder["cache_gigabytes"]
     kept = _load_pass(*wanted, strides).kept
     copies = {"train": 1 + (views.count if views else 0), "eval": 1}
     photos = {split: count_records(split_files(examples, split)) for split in copies}
@@ -269,8 +309,10 @@ def FeatureVectorGen(
     store: Parameter[str],
     code: Parameter[str],
     unfreeze: Parameter[dict[str, Any]] = None,
+    unfreeze_instead: Parameter[dict[str, Any]] = None,
     augmentation: Parameter[dict[str, Any]] = None,
-    decoder: Parameter[dict[str, Any]] = None,
+    strides: Parameter[list[int]] = None,
+    cache_gigabytes: Parameter[float] = 0.0,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Runs the frozen backbone over every split once; vectors of photos seen before are looked up.
@@ -290,9 +332,10 @@ def FeatureVectorGen(
       store: folder of vectors by content hash; empty to compute every vector.
       code: fingerprint of the code this step runs; part of the cache key and of the address of a stored vector.
       unfreeze: `Unfreezing` without None values; None to keep no activations.
+      unfreeze_instead: the same, for activations higher up if those of the first take more than 128 KiB a photo.
       augmentation: arguments of `Views.of`; None for no augmented views.
-      decoder: `strides` of what a decoder reads, and `cache_gigabytes`: taps that would take more space are not kept,
-        and each training step computes them. None for classification.
+      strides: of what a decoder reads; None for classification.
+      cache_gigabytes: taps that would take more space are not kept, and each training step computes them.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -304,12 +347,14 @@ def FeatureVectorGen(
     views = None if augmentation is None else Views.of(**augmentation)
     wanted: tuple[Any, ...] = (module_path, image_size, unfreezing)
     space = ""
-    if decoder is None:
-        key = hashlib.sha256(json.dumps([backbone_fingerprint, image_size, unfreeze, code]).encode()).hexdigest()
-        wanted = (*wanted, None, key)
-    if decoder is not None:
-        strides, space = _affordable(decoder, wanted, examples, views, bool(store))
-        wanted = (*wanted, strides)
+    if strides is not None:
+        kept, space = _affordable(tuple(strides), cache_gigabytes, wanted, examples, views, bool(store))
+        wanted = (*wanted, kept)
+    else:
+        decides = [backbone_fingerprint, image_size, unfreeze, unfreeze_instead, code]
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        instead = None if unfreeze_instead is None else Unfreezing(**unfreeze_instead)
+        wanted = (*wanted, None, instead, key)
     loaded = _load_pass(*wanted)
     if store:
         decides = [
@@ -318,6 +363,7 @@ def FeatureVectorGen(
         ]
         address = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
         store = os.path.join(store, Path(module_path).name + "-" + address[:12])
+        fileio.makedirs(store)
     splits = artifact_utils.decode_split_names(examples.split_names)
     with beam_pipeline as pipeline:
         vectors = (
@@ -325,19 +371,27 @@ def FeatureVectorGen(
             | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
             | "Vectors"
             >> beam.ParDo(
-                _Vectors(transform_graph.uri, wanted, views, store, image_size if decoder is not None else 0)
+                _Vectors(
+                    transform_graph.uri,
+                    WorkerBackbone(backbone, backbone_fingerprint, module_path),
+                    wanted[1:],
+                    views,
+                    store,
+                    image_size if strides is not None else 0,
+                )
             ).with_outputs(*splits)
         )
         write_splits(vectors, feature_vectors, splits)
+    remove_leftovers(feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory
-    counts = {c.key.metric.name: c.committed for c in pipeline.result.metrics().query()["counters"]}
+    counts = _counts(pipeline.result)
     note: dict[str, Any] = {
         "frozen_pass": loaded.run.note,
         "cut": f"{loaded.cut_note}{space}",
-        _COMPUTED: counts.get(_COMPUTED, 0),
-        _REUSED: counts.get(_REUSED, 0),
+        _COMPUTED: counts[_COMPUTED],
+        _REUSED: counts[_REUSED],
     }
-    if dropped := counts.get(_DROPPED, 0):
+    if dropped := counts[_DROPPED]:
         note[_DROPPED] = dropped
         logging.warning("%d stored vectors were damaged and have been computed again", dropped)
     feature_vectors.set_string_custom_property(PHOTOS_PROPERTY, examples.uri)

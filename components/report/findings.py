@@ -297,7 +297,7 @@ def _rejected(rejected: Sequence[RejectedFile], sources: Mapping[str, str], rule
 
 def _complete(listed: FindingList, run: RunOutputs) -> None:
     """Adds what is not found by looking at the photos."""
-    if run.predictions is not None and run.winner:
+    if run.predictions is not None and run.winner and not run.of_masks:
         listed.add_answers(run.predictions, run.labels, run.winner, run.abstain_below)
     if run.drift is not None:
         listed.add_far(run.drift)

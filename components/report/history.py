@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from components.serving_folder.manifest import PastVersion
+from schemas.json_records import OPTIONAL
 from schemas.release import Interval
 
 
@@ -20,7 +21,7 @@ class PastRun:
     winner: str | None = None
     accuracy: Interval | None = None
     """Accuracy of the winner on the test split."""
-    mean_iou: Interval | None = None
+    mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
     """Of masks: its mean IoU."""
     difference: float | None = None
     """Gain in accuracy, or in mean IoU, from fine-tuning, from ModelSelector."""

@@ -18,7 +18,7 @@ from components.report.graph_picture import graph_picture
 from components.whole_file import write_whole
 from schemas.json_records import from_json, to_json
 from schemas.release import RELEASE_METRICS, Interval
-from schemas.summary import DataSummary, ModelSummary, Summary, TrainingSummary
+from schemas.summary import CorrectionsSummary, DataSummary, ModelSummary, Summary, TrainingSummary
 from schemas.words import spelled
 
 PAGE_FILE = "index.html"
@@ -35,7 +35,7 @@ document.querySelectorAll("input[type=range]").forEach((control) => {
 });
 """
 _MOST_FILES, _MOST_ROWS, _MOST_CLASSES, _MOST_EPOCHS = 50, 60, 60, 200
-_MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15}
+_MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15, "corrected": 24}
 _METRICS = {
     "mean_iou": "mean IoU",
     "photo_mean_iou": "mean IoU of a photo",
@@ -108,6 +108,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
     order = sorted(models, key=lambda model: (model != summary.winner, list(models).index(model)))
     counts = summary.data.class_counts if summary.data else {}
     of_window = summary.window.data if summary.window else None
+    corrections = (of_window or summary.data or DataSummary()).corrections
     return rendered(
         "page.html.j2",
         s=summary,
@@ -119,7 +120,8 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         labels=list(counts),
         most_of_a_class=max(counts.values(), default=0),
         rejected=_rejected(summary, data),
-        corrections=(of_window or summary.data or DataSummary()).corrections,
+        corrections=corrections,
+        corrected=_corrected(corrections, data),
         curves={_PHASES[phase]: training[phase] for phase in _PHASES if (training[phase] or {}).get("epochs")},
         trainings={
             name: told for phase, name in _PHASES.items() if (told := _training(summary, phase, training[phase]))
@@ -140,7 +142,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         of_masks=of_masks,
         mask_legend=(masks or {}).get("legend"),
         mask_size=flat(summary.config or {}).get("image.size"),
-        m_classes=list(models[order[0]].per_class) if of_masks and order else [],
+        m_classes=_classes_of_masks(models, masks) if of_masks else [],
         pixel_labels=_pixel_labels(summary.data),
         curve_key="mean_iou" if of_masks else "accuracy",
         curve_name="mean IoU" if of_masks else "accuracy",
@@ -261,6 +263,11 @@ def _models(summary: Summary, compared: Mapping[str, Any], masks: Mapping[str, A
     return models | {model: others[model] for model in others if model not in models}
 
 
+def _classes_of_masks(models: Mapping[str, ModelSummary], masks: Mapping[str, Any] | None) -> list[str]:
+    """The classes in the order of their ids, and so of their colours."""
+    return masks["labels"] if masks else list(next(iter(models.values())).per_class)
+
+
 def _pixel_labels(data: DataSummary | None) -> list[str]:
     """The classes of the pixels, in the order of their ids as far as it is known."""
     found = (data.pixel_classes if data else None) or {}
@@ -301,6 +308,16 @@ def _rejected(summary: Summary, data: Mapping[str, Any]) -> dict[str, Any]:
         for file in files[:_MOST_FILES]
     ]
     return {"all": len(files), "reasons": known.rejected, "files": shown}
+
+
+def _corrected(corrections: CorrectionsSummary | None, data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The corrected photos, with their pictures if there are any."""
+    if data["corrected"] is not None or corrections is None:
+        return data["corrected"] or []
+    return [
+        {**vars(one), "photo": {"name": one.file_name, "split": one.split, "thumbnail": None}}
+        for one in corrections.photos[: _MOST_PHOTOS["corrected"]]
+    ]
 
 
 def _nodes_cost(findings: Mapping[str, Any]) -> dict[str, Any]:

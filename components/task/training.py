@@ -21,6 +21,7 @@ from components.legacy_keras import tf_keras
 if TYPE_CHECKING:  # they import this
     from components.trainer.model import Classifier
     from components.trainer.phase import Phase
+    from components.trainer.settings import FineTuningSettings
     from components.trainer.training_data import TrainingData
 
 PHOTOS, ACTIVATIONS, VECTORS = "photos", "activations", "vectors"
@@ -62,8 +63,8 @@ class TrainingTask(Protocol):
           changed: names of the variables that no longer have the published values, with which the cache was computed.
         """
 
-    def choose_strategy(self, phase: Phase, own_source: Any) -> tuple[str, str]:
-        """What the strategy `auto` stands for, and why."""
+    def recipe(self, phase: Phase, own_source: Any) -> tuple[FineTuningSettings, str]:
+        """The settings of the second phase with what depends on the task filled in, and why."""
 
     def learning(self, phase: Phase, module: Any, names: Sequence[str]) -> list[str]:
         """Those of the chosen variables that affect the head."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize
 
+from components.trainer.calibrated_loss import GREATEST_TEMPERATURE, LEAST_TEMPERATURE
 from components.trainer.devices import even_batch_size
 from components.trainer.model import Classifier
 from components.trainer.settings import PhaseSettings
 from components.trainer.training_data import TrainingData
 from schemas.errors import BadInput
 
-LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.05, 20.0
 _NAMED_PHOTOS = 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -17,7 +18,7 @@ from components.legacy_keras import tf_keras
 from components.loaded_models import remember_model
 from components.records import read_examples, text
 from components.task.training import ACTIVATIONS, PHOTOS, VECTORS, Inputs
-from components.trainer import serving_model, warm_start
+from components.trainer import recipe, serving_model, warm_start
 from components.trainer.model import Classifier, build_head
 from components.trainer.optimization import loss_weights
 from components.trainer.phase import Phase, TrainedPhase
@@ -53,26 +54,29 @@ class Classification:
             return Inputs(PHOTOS, whole + "a backbone cannot be cut on several devices")
         if not learning and not changed:
             return Inputs(VECTORS, "cached feature vectors: the whole backbone stays frozen")
+        example = next(iter(read_examples(phase.vectors.train)))
+        cached = text(example, f.BOUNDARY) if f.BOUNDARY in example.features.feature else ""
         try:
-            backbone_cut = cut(module, learning, settings.image_size)
+            backbone_cut = _cached_cut(module, learning, settings, cached)
         except CannotCut as reason:
             return Inputs(PHOTOS, f"{whole}{reason}")
         above = {v.name for v in backbone_cut.top_variables}
         if changed - above:
             return Inputs(PHOTOS, f"{whole}the model it starts from changed variables below {backbone_cut.place}")
-        example = next(iter(read_examples(phase.vectors.train)))
-        if f.BOUNDARY not in example.features.feature or text(example, f.BOUNDARY) != backbone_cut.boundary:
+        if backbone_cut.boundary != cached:
             return Inputs(PHOTOS, f"{whole}no activations are cached for a boundary at {backbone_cut.place}")
         return Inputs(ACTIVATIONS, f"cached activations at {backbone_cut.place}", backbone_cut)
 
-    def choose_strategy(self, phase: Phase, own_source: warm_start.Source) -> tuple[str, str]:
+    def recipe(self, phase: Phase[FineTuningSettings], own_source: warm_start.Source) -> tuple[FineTuningSettings, str]:
         """By the run's own head, whatever the source of the training."""
+        settings = phase.settings
+        if settings.strategy != "auto" and not settings.epochs_by_task and not settings.rate_by_task:
+            return settings, ""
         head = self.new_head(phase, None)
         warm_start.copy_by_name(own_source, head.variables, phase.labels)
         answers = [np.argmax(head(vectors).numpy(), axis=1) for vectors, _, _ in phase.eval_vectors.in_order(0)]
         accuracy = float(np.mean(np.concatenate(answers) == phase.eval_vectors.classes))
-        choice = freezing.choose_strategy(count_photos(phase.vectors.train), len(phase.labels), accuracy)
-        return choice.strategy, choice.why
+        return recipe.by_task(settings, count_photos(phase.vectors.train), len(phase.labels), accuracy)
 
     def learning(self, phase: Phase, module: Any, names: Sequence[str]) -> list[str]:
         return list(names)
@@ -112,8 +116,11 @@ class Classification:
     def model(self, phase: Phase, start: Any, logits: tf.Tensor, train_data: TrainingData | None) -> Classifier:
         if train_data is None:
             return Classifier(start, logits)
-        weights = loss_weights(phase.settings, train_data.classes, len(phase.labels))
-        return Classifier(start, logits, class_weights=weights)
+        settings = phase.settings
+        weights = loss_weights(settings, train_data.classes, len(phase.labels))
+        # The first phase's head is far from too sure at its best epoch.
+        calibrated = settings.calibrate and isinstance(settings, FineTuningSettings)
+        return Classifier(start, logits, class_weights=weights, calibrated=calibrated)
 
     def to_calibrate(
         self, phase: Phase, inputs: Inputs, model: Classifier, head: tf_keras.Model, eval_data: TrainingData
@@ -143,3 +150,19 @@ class Classification:
             rules=settings.photo_rules,
         )
         remember_model(folder, served)  # the steps that follow in this process need not load it
+
+
+def _cached_cut(module: Any, learning: Sequence[str], settings: FineTuningSettings, cached: str) -> Cut:
+    """The cut at the boundary `cached`, below the most that `auto` may train, or else the one below `learning`.
+
+    Raises:
+      CannotCut: there is neither.
+    """
+    if settings.unfreeze_far is not None:
+        trainable, every = ([v.name for v in variables] for variables in (module.trainable_variables, module.variables))
+        with contextlib.suppress(CannotCut):
+            most = freezing.learning_variables(trainable, every, "top", **settings.unfreeze_far.model_dump())
+            found = cut(module, most, settings.image_size)
+            if found.boundary == cached and set(learning) <= {v.name for v in found.top_variables}:
+                return found
+    return cut(module, learning, settings.image_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -24,24 +24,22 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
-    settings, devices, labels, task = phase.settings, phase.devices, phase.labels, phase.task
+    devices, labels, task = phase.devices, phase.labels, phase.task
     with devices.strategy.scope():
         module = hub.load(phase.module_path)
         head = task.new_head(phase, module)
     published = {v.name: v.numpy() for v in module.variables}
     own_source = warm_start.read_source(phase.base_model)
     photos = warm_start.some_photos(phase.photos.eval)
+    settings, why = task.recipe(phase, own_source)
+    phase = replace(phase, settings=settings)
     start = _warm_start(phase, own_source, [*module.variables, *head.variables], photos)
-    strategy: str = settings.strategy
-    why = ""
-    if strategy == "auto":
-        strategy, why = task.choose_strategy(phase, own_source)
     changed = {v.name for v in module.variables if not np.array_equal(v.numpy(), published[v.name])}
     chosen = freezing.learning_variables(
         [v.name for v in module.trainable_variables],
         [v.name for v in module.variables],
-        strategy,
-        **(settings.unfreeze.model_dump() if strategy == "top" else {}),
+        settings.strategy,
+        **(settings.unfreeze.model_dump() if settings.strategy == "top" else {}),
     )
     learning = task.learning(phase, module, chosen)
 
@@ -68,7 +66,7 @@ def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
             scale_loss=devices.scale_loss,
         )
     history |= {
-        "strategy": strategy,
+        "strategy": settings.strategy,
         "strategy_reason": why,
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},

@@ -35,6 +35,7 @@ _NAMES = {
     "accuracy": "train_accuracy",
     "val_log_loss": "eval_loss",
     "val_accuracy": "eval_accuracy",
+    "val_calibrated_loss": "calibrated_eval_loss",
     # Of masks.
     "mean_iou": "train_mean_iou",
     "val_mean_iou": "eval_mean_iou",

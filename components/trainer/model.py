@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from components.legacy_keras import tf_keras
+from components.trainer.calibrated_loss import CalibratedLogLoss
 
 HEAD_NAME = "head"
 HIDDEN_NAME = "head_hidden"
@@ -61,10 +62,13 @@ class Classifier(tf_keras.Model):
 
     Args:
       class_weights: class index -> its weight in the loss, for every class, or None.
+      calibrated: whether the loss after calibration chooses the best epoch.
     """
 
-    def __init__(self, *args, class_weights: dict[int, float] | None = None, **kwargs):
+    def __init__(self, *args, class_weights: dict[int, float] | None = None, calibrated: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
+        if calibrated:
+            self.chosen_by = "calibrated_loss"
         weights = class_weights and [class_weights[i] for i in range(len(class_weights))]
         self._class_weights = tf.constant(weights) if weights else None
 
@@ -74,7 +78,8 @@ class Classifier(tf_keras.Model):
     def objective(self, label_smoothing: float) -> tuple[tf_keras.losses.Loss, list[Any]]:
         """The loss, and the metrics `accuracy`, `log_loss` and what else there is, for `compile`."""
         log_loss = tf_keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")
-        return make_loss(label_smoothing), ["accuracy", log_loss]
+        further = [CalibratedLogLoss()] if self.chosen_by == "calibrated_loss" else []
+        return make_loss(label_smoothing), ["accuracy", log_loss, *further]
 
     def train_step(self, data: tuple[Any, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs, classes, names = data

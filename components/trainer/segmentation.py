@@ -67,8 +67,11 @@ class Segmentation:
             return of_photos("no taps are cached for it")
         return Inputs(ACTIVATIONS, f"cached taps below what learns, of strides {_words(pyramid)}", pyramid)
 
-    def choose_strategy(self, phase: Phase, own_source: Any) -> tuple[str, str]:
-        return "top", "top: the rule behind auto is about classes of photos"
+    def recipe(self, phase: Phase[FineTuningSettings], own_source: Any) -> tuple[FineTuningSettings, str]:
+        settings = phase.settings
+        if settings.strategy != "auto":
+            return settings, ""
+        return settings.replaced(strategy="top"), "top: the rule behind auto is about classes of photos"
 
     def learning(self, phase: Phase, module: Any, names: Sequence[str]) -> list[str]:
         settings = phase.settings

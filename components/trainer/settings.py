@@ -131,6 +131,14 @@ class FineTuningSettings(PhaseSettings):
 
     strategy: Literal["feature_extraction", "top", "all", "auto"]
     unfreeze: Unfreezing
+    unfreeze_far: Unfreezing | None = None
+    """What `auto` unfreezes instead in a task that is far from ImageNet, and activations are cached below; None with
+    another strategy, or for masks."""
+    epochs_by_task: bool = False
+    """Whether `recipe` chooses the epochs; `epochs` is then the most that it may choose."""
+    rate_by_task: bool = False
+    """Whether the learning rate is `far_rate` times as high in a task that is far from ImageNet."""
+    far_rate: float = 1.0
     block_rate: float
     stages: int
     from_activations: bool

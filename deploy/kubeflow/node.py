@@ -168,12 +168,14 @@ def _launch(given: argparse.Namespace, root: Root, folder: Path, display: Consol
     from tfx.proto.orchestration import pipeline_pb2
 
     from components import progress
+    from deploy.beam_arguments import LOCAL
+    from deploy.beam_operator import executor_operators
     from deploy.node_launch import launch_node
 
     pipeline = pipeline_pb2.Pipeline.FromString((folder / PIPELINE_FILE).read_bytes())
     progress.listen(display.node_progress)
     with root.node_lock(given.node, _WAIT_FOR_TWIN_SECONDS):
-        operators = quick_start.late_operators()
+        operators = quick_start.late_operators(executor_operators(plan.beam_args.get(given.node, LOCAL)))
         state = launch_node(pipeline, given.node, connection_config(given.metadata), operators)
     if state == SKIPPED:
         print(f"{given.node}: skipped, because its condition is not met")

@@ -14,7 +14,7 @@ edited meanwhile, and none has to build the graph again, which takes 10 s. In `r
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.whole_file import write_whole
@@ -43,6 +43,8 @@ class Plan:
     """TFX's pipeline root."""
     window: WindowSummary | None = None
     """With `data.window`, the window for the summary."""
+    beam_args: dict[str, list[str]] = field(default_factory=dict)
+    """Beam step -> its arguments; others run in the process of their task."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
-from deploy import corrections
+from deploy import beam_arguments, corrections
 from deploy.data_folders import check_places, check_sources
 from deploy.kubeflow import METADATA_SERVICE
 from deploy.kubeflow.compiler import SEPARATORS
@@ -91,6 +91,7 @@ def prepare(
     if plan := read_plan(folder):
         return plan
     require_packages(config.serving.exports)
+    beam_arguments.refuse_wrong(config.runtime)
     check_places(config, root)
     if artifacts:
         refuse_pattern("the folder of the artifacts", artifacts)
@@ -127,7 +128,8 @@ def prepare(
             )
             + "); compile the package with this configuration: warmstart kubeflow compile"
         )
-    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), window)
+    beam_args = {step: given for step, given in beam_arguments.of_steps(config.runtime).items() if step in nodes}
+    plan = Plan(config.name, nodes, began, before, artifacts or str(root.artifacts), window, beam_args)
     write_plan(folder, plan, pipeline.SerializeToString(deterministic=True))
     return plan
 

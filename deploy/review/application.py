@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class ReviewApplication:
         self._items = {item.content_hash: item for item in reviewed.items[:MOST_ITEMS]}
         self._token = Token(token)
         self._page = {path: file.read_bytes() for path, (file, _) in _PAGE_FILES.items()}
+        self._pictures = ThreadPoolExecutor(2, "picture")
         self.limits = ReviewLimits()
         starlette = Starlette(
             routes=self._routes(),
@@ -129,7 +131,8 @@ class ReviewApplication:
 
     async def _photo(self, request: Request) -> Response:
         content_hash = request.path_params["content_hash"]
-        photo = await asyncio.to_thread(self._picture, content_hash)
+        # Beside the threads that write decisions, which do not wait for pictures.
+        photo = await asyncio.get_running_loop().run_in_executor(self._pictures, self._picture, content_hash)
         if photo is None:
             raise RefusedError(404, "The photo is not where it was, and not in the run's examples.")
         return Response(photo, media_type="image/jpeg")

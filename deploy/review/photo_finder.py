@@ -25,6 +25,7 @@ from schemas.errors import BadInput
 
 SIDE = 480  # pixels, of the longer side
 _QUALITY = 80
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
 class PhotoFinder:
@@ -103,16 +104,26 @@ class PhotoFinder:
 
     def small(self, content: bytes) -> bytes | None:
         """The picture of a photo's file; None: it cannot be decoded."""
-        rules = self._config.photo_rules
         try:
-            ready = read_photo(content, rules).photo_bytes
-            with Image.open(io.BytesIO(ready)) as opened:
-                orientation = orientation_of(opened)
-                opened.draft("RGB", (SIDE, SIDE))
-                picture = upright(to_rgb(opened, rules.colour), orientation)
-        except (PhotoRejected, OSError, ValueError):
+            picture = self._decoded(content) or self._decoded(read_photo(content, self._config.photo_rules).photo_bytes)
+        except PhotoRejected:
+            picture = None
+        if picture is None:
             return None
         picture.thumbnail((SIDE, SIDE))
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=_QUALITY)
         return buffer.getvalue()
+
+    def _decoded(self, content: bytes) -> Image.Image | None:
+        """A photo in a format that needs no conversion, upright; None: it is none, or it is too large."""
+        rules = self._config.photo_rules
+        try:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+                if opened.width * opened.height > rules.max_pixels:
+                    return None
+                orientation = orientation_of(opened)
+                opened.draft("RGB", (SIDE, SIDE))
+                return upright(to_rgb(opened, rules.colour), orientation)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damaged files
+            return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from components.backbone import registry
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.spans import parse_pattern
@@ -52,6 +53,14 @@ class Config(Section):
     runtime: RuntimeConfig = RuntimeConfig()
     notify: NotifyConfig = NotifyConfig()
     retention: RetentionConfig = RetentionConfig()
+
+    @model_validator(mode="after")
+    def _size_fits_the_backbone(self) -> Config:
+        """The size that the backbone was published for, unless another is set."""
+        if "size" not in self.image.model_fields_set:
+            size = registry.input_size(self.backbone.handle)
+            object.__setattr__(self, "image", self.image.model_copy(update={"size": size}))
+        return self
 
     @model_validator(mode="after")
     def _spans_go_together(self) -> Config:
@@ -147,6 +156,13 @@ class Config(Section):
     def mask_size(self) -> int:
         """Side of the masks that the models give, in pixels; 0: they give a class for each photo."""
         return self.image.size if self.task.kind == SEGMENTATION else 0
+
+    @property
+    def stored_taps(self) -> dict[str, Any]:
+        """Which of the backbone's tensors are stored for the decoder: parameters of FeatureVectorGen."""
+        if not self.mask_size:
+            return {}
+        return self.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
 
     @property
     def floor(self) -> float:

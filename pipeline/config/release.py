@@ -167,9 +167,28 @@ class StepResources(Section):
         return self
 
 
+# Every step that runs on Apache Beam.
+BeamStep = Literal[
+    "ImageExampleGen",
+    "FurtherExampleGen",
+    "StatisticsGen",
+    "Transform",
+    "FeatureVectorGen",
+    "Predictions",
+    "FurtherPredictions",
+    "ProductionPredictions",
+    "Evaluator",
+]
+
+
 class RuntimeConfig(Section):
     beam_pipeline_args: list[str] = Field(
         default_factory=list, description="Arguments for Apache Beam; empty: runs in this process, in memory."
+    )
+    beam_steps: list[BeamStep] | None = Field(
+        None,
+        description="Steps that run with `beam_pipeline_args`, while the others stay in this process; empty: all of "
+        "them. A job on an engine costs 5 to 15 seconds, so small steps are faster here.",
     )
     deadline_hours: float | None = Field(
         None,
@@ -188,6 +207,12 @@ class RuntimeConfig(Section):
     steps: dict[str, StepResources] = Field(
         default_factory=dict, description="Resources by step, which replace `every_step` as a whole."
     )
+
+    @model_validator(mode="after")
+    def _steps_of_an_engine(self) -> RuntimeConfig:
+        if self.beam_steps is not None and not self.beam_pipeline_args:
+            raise ValueError("beam_steps needs beam_pipeline_args, which name the engine; give both, or neither")
+        return self
 
     def resources(self, step: str) -> StepResources:
         """The resources of a step."""

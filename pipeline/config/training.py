@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from components.backbone import registry
 from components.example_gen.photo_rules import WHITE, Colour
 from pipeline.config.section import Section, regular_expression
 from schemas import features
@@ -52,7 +53,14 @@ class TaskConfig(Section):
 class ImageConfig(Section):
     """How a photo becomes a tensor, in training and in serving."""
 
-    size: int = Field(160, ge=32, le=1024, description="Side of the square that a photo is resized to, in pixels.")
+    size: int = Field(
+        registry.DEFAULT_INPUT_SIZE,
+        ge=32,
+        le=1024,
+        description="Side of the square that a photo is resized to, in pixels. Unless it is set, a built-in backbone "
+        "gets the size that it was published for: 224 for efficientnet_lite0, 240 for efficientnet_lite1 and 260 for "
+        "efficientnet_lite2.",
+    )
     resize_method: Literal["bilinear", "bicubic", "area"] = Field(
         "bilinear", description="Method of `tf.image.resize`."
     )
@@ -234,19 +242,34 @@ class FeatureExtractionConfig(PhaseConfig):
 class FineTuningConfig(PhaseConfig):
     """Phase two: starts from phase one, and trains a part of the backbone too."""
 
-    epochs: int = Field(
-        5, ge=0, le=10_000, description="Maximum number of epochs; 0: the model it starts from is kept."
+    epochs: int | None = Field(  # type: ignore[assignment]
+        None,
+        ge=0,
+        le=10_000,
+        description="Maximum number of epochs; 0: the model it starts from is kept; empty: 3 in a task near ImageNet, "
+        "and 4 to 10 in one far from it (the more the fewer photos), 10 for masks.",
     )
-    learning_rate: float | None = Field(
-        None, gt=0, le=10, description="Peak learning rate; empty: a tenth of phase one's."
-    )  # type: ignore[assignment]
+    learning_rate: float | None = Field(  # type: ignore[assignment]
+        None,
+        gt=0,
+        le=10,
+        description="Peak learning rate; empty: a tenth of phase one's in a task near ImageNet, and phase one's in one "
+        "far from it.",
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="Schedule of the learning rate: constant, or falling to 0 along a cosine."
+    )
+    warmup_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share of the steps in which the rate rises from 0 to its peak."
+    )
     patience: int = Field(
         3, ge=1, description="Epochs without a better loss on the eval split before training ends early."
     )
     strategy: Literal["feature_extraction", "top", "all", "auto"] = Field(
-        "top",
+        "auto",
         description="What trains besides the head. `feature_extraction`: nothing; `top`: the top of the backbone; "
-        "`all`: the whole backbone; `auto`: a choice by the number of photos and how similar the task is to ImageNet.",
+        "`all`: the whole backbone; `auto`: the top of the backbone, and more of it if the task is far from ImageNet. "
+        "With one of the four `unfreeze` keys it means `top`.",
     )
     unfreeze: str | None = Field(
         None,
@@ -278,6 +301,8 @@ class FineTuningConfig(PhaseConfig):
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} were both given; expected one of them")
+        if given and self.strategy == "auto":  # what is chosen by hand leaves nothing to choose
+            object.__setattr__(self, "strategy", "top")
         if given and self.strategy != "top":
             raise ValueError(f"{given[0]} needs strategy top, but strategy is {self.strategy}; drop one of them")
         return self

@@ -10,6 +10,7 @@ from components.report.history_page import write_history_page
 from components.report.page import write_page
 from schemas.json_records import from_json
 from schemas.summary import Summary
+from tests.mask_runs import TRIMAP, mask_run
 from tests.report_runs import BREEDS, HOSTILE, SUMMARIES, history_of, whole_run
 
 NOT_TEXT = b"K\xf6nig \xff".decode("utf-8", "surrogateescape")
@@ -21,6 +22,8 @@ def write_pages(folder: Path) -> None:
         "cats_and_dogs": whole_run(["cat", "dog"]),
         "breeds": whole_run(BREEDS),
         "hostile": whole_run([*HOSTILE, NOT_TEXT], HOSTILE[0]),
+        "masks": mask_run(TRIMAP),
+        "hostile_masks": mask_run(HOSTILE, HOSTILE[0], HOSTILE[1]),
         "not_text": whole_run([NOT_TEXT, "\u05db\u05dc\u05d1"], f"\u202e{NOT_TEXT}"),
         **{f"only_{name.replace(' ', '_')}": (summary, {}) for name, summary in SUMMARIES.items()},
     }

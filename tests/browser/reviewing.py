@@ -1,4 +1,4 @@
-"""A review of six photos and two collected ones, for the browser: `python -m tests.browser.reviewing FOLDER`.
+"""A review of six photos and four collected ones, for the browser: `python -m tests.browser.reviewing FOLDER`.
 
 Prints the address. Everything lies in the folder, the file of corrections too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -50,14 +51,15 @@ def write_run(folder: Path) -> Root:
     run_folder.mkdir()
     config = load_config("image_folder", ["data.window=all"], [f"{folder}/photos/span-{{SPAN}}"])
     (run_folder / CONFIG_FILE).write_text(dump_config(config))
-    (run_folder / SUMMARY_FILE).write_text('{"run_id": "a run", "status": "pushed", "reason": "", "production": {}}')
+    summary = {"schema_version": 1, "run_id": "a run", "status": "pushed", "reason": "", "production": {}}
+    (run_folder / SUMMARY_FILE).write_text(json.dumps(summary))
     (run_folder / FINDINGS_JSON).write_bytes(findings_json(Findings(run_id="a run", labels=LABELS, findings=listed)))
     return root
 
 
 def collect(folder: Path) -> Collection:
     made = Collection(folder / "unsure", CollectionLimits())
-    for i in range(2):
+    for i in range(4):
         answers = dict(zip(LABELS, (0.4, 0.35, 0.25), strict=True))
         made.offer(jpeg(10 + i), LABELS[0], answers, True, name=f"collected {i}.jpg")
     return made

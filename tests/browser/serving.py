@@ -1,16 +1,19 @@
 """The serving page with a model that looks at the colour only, for the browser: `python -m tests.browser.serving`.
 
-Prints the address. A photo whose mean is dark is one on which it abstains.
+Prints the address. A photo whose mean is dark is one on which it abstains. With the argument `masks` the model gives a
+class for each pixel.
 """
 
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from components.evaluator.stored_masks import ids_png
 from components.example_gen.conversion import read_photo
 from components.example_gen.photo_rules import PhotoRules
 from deploy.serve.application import Application, Limits
@@ -46,11 +49,23 @@ class ColourVersion:
         }
 
 
+class MaskVersion(ColourVersion):
+    """Gives a mask in three stripes."""
+
+    labels = ["<b>cat</b>", "background", "owl"]  # noqa: RUF012
+
+    def _answer(self, pixels: np.ndarray) -> dict[str, Any]:
+        ids = np.repeat(np.arange(pixels.shape[1]) * 3 // pixels.shape[1], pixels.shape[0])
+        ids = ids.reshape(pixels.shape[1::-1]).T.astype(np.uint8)
+        shares = np.bincount(ids.ravel(), minlength=3) / ids.size
+        return {"mask_png_bytes": ids_png(ids), "class_shares": shares.astype(np.float32)}
+
+
 class ColourModel:
     """Stands in for a `ServedModel`."""
 
     name = "pets & <i>more</i>"
-    current = ColourVersion()
+    current = MaskVersion() if sys.argv[1:] == ["masks"] else ColourVersion()
 
     def update(self, on_change: Any) -> None:
         pass

@@ -26,6 +26,8 @@ FIXTURES = [
     "cats_and_dogs",
     "breeds",
     "hostile",
+    "masks",
+    "hostile_masks",
     "not_text",
     "only_pushed",
     "only_not_pushed",

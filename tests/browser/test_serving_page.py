@@ -34,7 +34,17 @@ for name, colour in {"red.png": (220, 90, 60), "blue.jpg": (60, 90, 220), "dark.
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    command = [PYTHON, "-m", "tests.browser.serving"]
+    yield from serving()
+
+
+@pytest.fixture(scope="module")
+def mask_server() -> Iterator[str]:
+    yield from serving("masks")
+
+
+def serving(*arguments: str) -> Iterator[str]:
+    """The address of a server, which ends when the next one is asked for."""
+    command = [PYTHON, "-m", "tests.browser.serving", *arguments]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         address = process.stdout.readline().strip()
         for _ in range(100):
@@ -59,7 +69,16 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=[(390, "light"), (1440, "dark")], ids=["390 light", "1440 dark"])
 def page(request, browser, server) -> Iterator[Any]:
-    width, scheme = request.param
+    yield from opened_page(request.param, browser, server)
+
+
+@pytest.fixture(params=[(390, "light"), (1440, "dark")], ids=["390 light", "1440 dark"])
+def mask_page(request, browser, mask_server) -> Iterator[Any]:
+    yield from opened_page(request.param, browser, mask_server)
+
+
+def opened_page(view: tuple[int, str], browser: Any, server: str) -> Iterator[Any]:
+    width, scheme = view
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened = context.new_page()
     said: list[str] = []
@@ -128,3 +147,17 @@ def test_a_photo_is_dropped_or_pasted(page, photos, way):
     [answer] = answers(page, 1)
     assert answer.startswith("dog ")
     assert "moved.jpg" in answer
+
+
+def test_a_mask_lies_over_its_photo_and_its_classes_are_named(mask_page, photos):
+    mask_page.set_input_files("#files", photos / "red.png")
+    [answer] = answers(mask_page, 1)
+    assert answer.startswith("red.png answered by version")
+    for share in ("<b>cat</b> 33.8%", "background 33.8%", "owl 32.5%"):
+        assert share in answer
+    photo, mask = (mask_page.locator("#answers .stack img").nth(i).bounding_box() for i in range(2))
+    assert (photo["x"], photo["y"]) == pytest.approx((mask["x"], mask["y"]), abs=1)
+    assert (photo["width"], photo["height"]) == pytest.approx((mask["width"], mask["height"]), abs=1)
+    colours = mask_page.eval_on_selector_all(".swatch", "all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert sorted(colours) == sorted(["rgb(230, 159, 0)", "rgba(0, 0, 0, 0)", "rgb(0, 158, 115)"])
+    assert [v["id"] for v in Axe().run(mask_page).response["violations"]] == []

@@ -70,3 +70,12 @@ def test_the_pages_of_the_tests_have_the_dependencies_of_the_graph():
     config = load_config("cats_vs_dogs", [], ["/photos"])
     made = make_pipeline(config, Places("/artifacts", "/serving"), {"cats_vs_dogs": "/photos"}, {}, None, [])
     assert upstream(compile_pipeline(made)) == UPSTREAM
+
+
+def test_the_steps_that_an_engine_may_run_are_those_on_beam(nodes):
+    from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+
+    from deploy.beam_arguments import BEAM_STEPS
+
+    on_beam = {node_id for node_id, node in nodes.items() if isinstance(node.executor_spec, BeamExecutorSpec)}
+    assert on_beam == set(BEAM_STEPS)

@@ -25,6 +25,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from components.backbone import frozen_pass, kept_pass
 from components.backbone.cut import cut
 from components.backbone.layer import FeatureVector
+from components.backbone.pyramid import build_pyramid
 from components.backbone.unfreezing import Unfreezing
 from components.feature_vector_gen import component, store
 from components.feature_vector_gen.store import VectorStore
@@ -32,6 +33,7 @@ from components.records import read_examples, split_files, text
 from components.transform.augmentation import Augmentation, augment, seeds_for
 from components.transform.graph import load_transform
 from components.transform.image_ops import photos_to_unit_range
+from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 from schemas.errors import BadInput
 
@@ -79,14 +81,22 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
 
     cache = tmp_path_factory.mktemp("cache")
 
-    def run(photos, stored="", load=load_graph, changed_pass=None, after_batch=lambda values: values, **changes):
+    def run(
+        photos,
+        stored="",
+        load=load_graph,
+        changed_pass=None,
+        after_batch=lambda values: values,
+        example_of=make_example,
+        **changes,
+    ):
         folder = tmp_path_factory.mktemp("feature_vector_gen")
         examples, vectors = standard_artifacts.Examples(), standard_artifacts.Examples()
         graph = standard_artifacts.TransformGraph()
         examples.uri, vectors.uri, graph.uri = str(folder / "photos"), str(folder / "vectors"), transform_graph
         examples.split_names = artifact_utils.encode_split_names(list(photos))
         for split, drawn in photos.items():
-            write_records(folder / "photos" / f"Split-{split}", map(make_example, drawn))
+            write_records(folder / "photos" / f"Split-{split}", map(example_of, drawn))
         batches = []
 
         @functools.lru_cache(maxsize=1)
@@ -469,6 +479,21 @@ def test_without_a_cut_there_are_vectors_alone(generate, homes, made, tmp_path, 
     assert [len(value) for value in entries(tmp_path).values()] == [NUMBERS + CHECKSUM] * 9
 
 
+@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.parametrize("largest", [None, 1])
+def test_without_a_cut_or_with_large_activations_there_are_those_of_the_higher_cut(
+    generate, homes, tmp_path, monkeypatch, largest
+):
+    first = {"pattern": ".*"} if largest is None else {"fraction": 0.5}
+    if largest is not None:
+        monkeypatch.setattr(component, "_LARGEST_ACTIVATIONS", largest)
+    some = {split: photos[:3] for split, photos in homes.items()}
+    found = generate(some, tmp_path, unfreeze=first, unfreeze_instead=UNFREEZE)
+    assert found.note["cut"].startswith("cut at ")
+    assert all(f.ACTIVATIONS in example.features.feature for split in SPLITS for example in found.examples[split])
+
+
 def test_a_block_that_is_not_there_is_refused_before_anything_is_computed(generate, homes, tmp_path):
     with pytest.raises(BadInput, match="unfreeze_blocks names 'top_cnov', which the backbone does not have"):
         generate(homes, tmp_path, unfreeze={"blocks": ["top_cnov"]})
@@ -538,7 +563,7 @@ def test_a_value_whose_writing_was_cut_short_is_never_seen(tmp_path, monkeypatch
 def test_a_pass_that_is_kept_is_read_again_and_gives_the_same(tiny_backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_pass, "cache_folder", lambda: tmp_path)
     load = component._load_pass.__wrapped__
-    given = (tiny_backbone, 16, Unfreezing(**UNFREEZE), None)
+    given = (tiny_backbone, 16, Unfreezing(**UNFREEZE), None, None)
     made = load(*given, "a key")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(component.feature_vector, "load", None)  # it must not be called
@@ -555,7 +580,7 @@ def test_a_pass_that_is_kept_is_read_again_and_gives_the_same(tiny_backbone, tmp
 def test_a_kept_pass_that_is_not_as_it_was_written_is_made_again(tiny_backbone, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(kept_pass, "cache_folder", lambda: tmp_path)
     load = component._load_pass.__wrapped__
-    load(tiny_backbone, 16, None, None, "a key")
+    load(tiny_backbone, 16, None, None, None, "a key")
     [file] = (tmp_path / "frozen-passes").iterdir()
     if damage == "another key":
         file.rename(file.with_name("another key"[:16]))
@@ -564,7 +589,7 @@ def test_a_kept_pass_that_is_not_as_it_was_written_is_made_again(tiny_backbone, 
     else:
         file.unlink()
     assert kept_pass.read("another key" if damage == "another key" else "a key", 16) is None
-    assert load(tiny_backbone, 16, None, None, "a key").run.folded
+    assert load(tiny_backbone, 16, None, None, None, "a key").run.folded
     assert kept_pass.read("a key", 16) is not None
 
 
@@ -575,3 +600,87 @@ def test_only_the_passes_that_were_used_last_are_kept(tiny_backbone, tmp_path, m
         kept_pass.write(f"key {number}", run, {})
         os.utime(tmp_path / "frozen-passes" / f"key {number}", (number, number))
     assert sorted(file.name for file in (tmp_path / "frozen-passes").iterdir()) == [f"key {i}" for i in range(2, 6)]
+
+
+# Masks
+
+DECODER = {"strides": [2], "cache_gigabytes": 1.0}
+MIRROR = {"views": 1, "seed": 5, "mirror": 1}
+
+
+@pytest.fixture(scope="module")
+def with_mask(make_example, drawn_mask):
+    """A function from a drawn photo to its example with a mask."""
+
+    def make(photo):
+        example = make_example(photo)
+        example.features.feature[f.MASK].bytes_list.value.append(drawn_mask(photo))
+        return example
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def mask_store(tmp_path_factory):
+    """Folder of the store that `with_taps` filled."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def with_taps(generate, homes, mask_store, with_mask):
+    """A run for a decoder, with mirror images, and the same once more."""
+    given = {"example_of": with_mask, **DECODER, "augmentation": MIRROR}
+    return tuple(generate(homes, mask_store, **given) for _ in range(2))
+
+
+def masks_of(examples) -> np.ndarray:
+    return np.stack(
+        [np.frombuffer(e.features.feature[f.MASK_IDS].bytes_list.value[0], np.uint8).reshape(16, 16) for e in examples]
+    )
+
+
+def test_the_taps_and_masks_are_those_of_the_photos_and_their_mirror_images(
+    with_taps, homes, images_of, drawn_mask, tiny_backbone
+):
+    pyramid = build_pyramid(hub.load(tiny_backbone), [], 16, [2], later_learning=["top_conv/kernel:0"])
+    assert len(pyramid.cached) == 2  # the last tensor of the stride, and the boundary of the fine-tuning
+    for split in ("train", "eval"):
+        rows = with_taps[0].examples[split]
+        for view in (0, 1) if split == "train" else (0,):
+            of_view = [e for e in rows if e.features.feature[f.VIEW].int64_list.value[0] == view]
+            assert len(of_view) == len(homes[split])
+            direction = -1 if view else 1
+            images = images_of(homes[split])[:, :, ::direction]
+            masks = masks_to_ids(tf.constant([drawn_mask(photo) for photo in homes[split]]), 16)[:, :, ::direction]
+            order = [text(e, f.FILE_NAME) for e in of_view]
+            at = [order.index(photo.name) for photo in homes[split]]
+            np.testing.assert_array_equal(masks_of(of_view)[at], masks)
+            for number, expected in enumerate(pyramid.bottom(images)):
+                feature = [of_view[i].features.feature for i in at]
+                assert {e[f.TAP_NAMES].bytes_list.value[number].decode() for e in feature} == {pyramid.cached[number]}
+                found = np.stack([np.frombuffer(e[f.TAPS].bytes_list.value[number], "<f2") for e in feature])
+                np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=2**-10, atol=1e-5)
+
+
+def test_examples_with_taps_have_neither_photo_nor_mask_and_the_test_split_none_of_them(with_taps):
+    for split, rows in with_taps[0].examples.items():
+        for example in rows:
+            names = set(example.features.feature)
+            assert not names & {f.IMAGE, f.MASK, f.ACTIVATIONS, f.BOUNDARY}
+            assert f.MASK_IDS in names
+            assert ({f.TAPS, f.TAP_NAMES} <= names) == (split != "test")
+
+
+def test_taps_are_looked_up_too(with_taps):
+    first, second = with_taps
+    assert first.counts == (31, 0)
+    assert second.counts == (0, 31)
+    assert first.records == second.records
+
+
+def test_taps_that_take_more_space_than_allowed_are_not_kept_and_the_note_says_so(generate, homes, with_mask):
+    budget = {**DECODER, "cache_gigabytes": 1e-5}
+    found = generate(homes, example_of=with_mask, **budget, augmentation=MIRROR)
+    assert "the taps of 16 photos take 0.00 GB, more than training.decoder.cache_gigabytes (1e-05)" in found.note["cut"]
+    assert all(f.TAPS not in e.features.feature for rows in found.examples.values() for e in rows)
+    assert all(f.MASK_IDS in e.features.feature for rows in found.examples.values() for e in rows)

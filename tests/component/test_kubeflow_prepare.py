@@ -16,6 +16,7 @@ import yaml
 from ml_metadata.proto import metadata_store_pb2
 
 from deploy import data_folders, local
+from deploy.beam_arguments import BEAM_STEPS, LOCAL
 from deploy.display import ConsoleDisplay
 from deploy.kubeflow import prepare as preparing
 from deploy.kubeflow.compiler import Cluster
@@ -197,6 +198,23 @@ def test_the_plan_says_what_all_tasks_will_do(place, config, nodes):
         "pipeline.pb",
         "plan.json",
     ]
+
+
+def test_arguments_for_beam_are_in_the_plan_and_in_no_cache_key(place, photos, nodes):
+    engine = ["--runner=FnApiRunner", "--direct_num_workers=3"]
+    overrides = [f"runtime.beam_pipeline_args={json.dumps(engine)}", "runtime.beam_steps=[Transform]"]
+    given = load_config(NAME, overrides, [str(photos)])
+    plan = prepare(given, place.root, "run-1", place.address, nodes)
+    assert plan.beam_args["Transform"] == [*engine, "--sdk_container_image=warmstart"]
+    assert plan.beam_args["StatisticsGen"] == list(LOCAL)
+    assert set(plan.beam_args) == set(BEAM_STEPS) & set(nodes)
+    # TFX makes its cache keys of what is in the compiled pipeline.
+    compiled = (place.root.reports / "run-1" / PIPELINE_FILE).read_bytes()
+    assert b"direct_num_workers" not in compiled
+    assert b"FnApiRunner" not in compiled
+    wrong = load_config(NAME, ["runtime.beam_pipeline_args=[--runner=FlinkRuner]"], [str(photos)])
+    with pytest.raises(BadInput, match="did you mean 'FlinkRunner'"):
+        prepare(wrong, place.root, "run-2", place.address, nodes)
 
 
 def test_made_again_for_the_same_run_nothing_changes(place, config, nodes):

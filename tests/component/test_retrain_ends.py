@@ -18,6 +18,7 @@ from samples.sample_photos import write_sample_photos
 from schemas.errors import BadInput
 from schemas.release import Release
 from schemas.summary import ProductionSummary, Summary
+from tests.end_to_end.commands import fill, small_disk
 
 NOTHING_NEW = "nothing is new: the model has already been trained on these photos"
 TELL = "import os, sys; open(sys.argv[1], 'a').write(os.environ['WARMSTART_STATUS'] + ': ' + sys.stdin.read() + '\\0')"
@@ -194,6 +195,24 @@ def test_a_disk_that_takes_nothing_does_not_keep_the_notifier_from_being_called(
     assert (done.status, done.exit_code) == ("failed", 1)
     assert len(nights.notified) == 1
     assert any("retrain.jsonl cannot be written" in note for note in done.notes)
+
+
+def test_a_disk_that_was_filled_to_the_last_byte_still_takes_the_line_of_the_call(photos, tmp_path, monkeypatch):
+    with small_disk(tmp_path / "disk", 8) as disk:
+        nights = Night(disk, photos, monkeypatch)
+        nights.told = tmp_path / "told"
+        nights.why_not = ""
+
+        def run(config, root, display):
+            fill(disk)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(night.local, "run", run)
+        done = nights.retrain()
+        assert (done.status, done.exit_code, done.notes) == ("failed", 1, ())
+        [line] = nights.lines
+        assert "no space is left on the disk of the root (" in line["reason"]
+        assert not (nights.root.folder / ".reserve").exists()
 
 
 def test_a_notifier_that_fails_is_a_note(nights):

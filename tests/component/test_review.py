@@ -69,7 +69,7 @@ def root(tmp_path) -> Root:
     config = load_config("image_folder", ["data.window=2"], [f"{tmp_path}/photos/span-{{SPAN:3}}"])
     (folder / CONFIG_FILE).write_text(dump_config(config))
     (folder / SUMMARY_FILE).write_text(
-        json.dumps({"run_id": folder.name, "status": "pushed", "reason": "", "production": {}})
+        json.dumps({"schema_version": 1, "run_id": folder.name, "status": "pushed", "reason": "", "production": {}})
     )
     of_cat = {"dataset": "image_folder", "span": "7", "split": "train", "content_hash": CAT, "label": "cat"}
     listed = [

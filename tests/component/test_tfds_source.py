@@ -10,6 +10,10 @@ import pytest
 from PIL import Image
 
 from components.example_gen import layouts, tfds_source
+from components.example_gen.found_photos import FolderRules
+from components.example_gen.mask_classes import TRIMAPS
+from components.example_gen.masks import read_mask
+from components.example_gen.photo import PhotoFacts
 from schemas.errors import BadInput
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -113,6 +117,19 @@ def test_oxford_keeps_its_names_and_official_splits(oxford):
         ("american_bulldog", "dog", "american_bulldog"),
         ("pug", "dog", "pug"),
     ]
+
+
+def test_masks_come_as_the_bytes_of_their_trimaps(oxford):
+    shards = tfds_source.list_shards(oxford, "oxford_iiit_pet", masks=True)
+    read = [pair for shard in shards for pair in tfds_source.read_shard(shard)]
+    assert sorted(photo_bytes for _, photo_bytes in read) == sorted(drawn(i) for i in range(7))
+    facts = PhotoFacts("JPEG", 24, 16, "RGB", 1, "")
+    for photo, _ in read:
+        mask = read_mask(photo.mask_bytes, photo.mask_name, TRIMAPS, facts, 10**6)
+        assert (photo.mask_name, mask.pixels) == ("segmentation_mask", {0: 16 * 24})
+    assert {photo.mask_bytes for photo, _ in read_tfds(oxford, "oxford_iiit_pet")} == {b""}
+    found = layouts.find_photos(oxford, "oxford_iiit_pet", FolderRules(masks=True))
+    assert (found.layout, found.mask_classes) == ("tfds", TRIMAPS)
 
 
 def test_shards_are_small_values_that_count_and_share_out_the_photos(oxford):

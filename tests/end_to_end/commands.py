@@ -21,6 +21,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 # Short, but the real pipeline; with the real backbone, unless the fixture `small` is given too.
 QUICK = [
+    "--set=image.size=160",
+    "--set=training.fine_tuning.strategy=top",
     "--set=training.feature_extraction.epochs=20",
     "--set=training.fine_tuning.epochs=1",
     "--set=serving.golden_photos=8",

@@ -40,5 +40,10 @@ def shaded(sample, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small(tiny_backbone) -> list[str]:
     """Settings of a run in which next to no time goes into the backbone."""
-    settings = [f"backbone.handle={tiny_backbone}", "image.size=32", "training.feature_extraction.learning_rate=0.05"]
+    settings = [
+        f"backbone.handle={tiny_backbone}",
+        "image.size=32",
+        "training.feature_extraction.learning_rate=0.05",
+        "training.fine_tuning.strategy=top",
+    ]
     return [f"--set={setting}" for setting in settings]

@@ -25,6 +25,7 @@ SETTINGS = [
     "image.size=32",
     "training.feature_extraction.epochs=20",
     "training.fine_tuning.epochs=2",
+    "training.fine_tuning.strategy=top",
     "serving.golden_photos=8",
     "release.minimum_accuracy=0",
     "release.minimum_test_photos=0",

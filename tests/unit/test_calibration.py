@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.evaluator.metrics import expected_calibration_error
+from components.trainer.calibrated_loss import CalibratedLogLoss
 from components.trainer.calibration import GREATEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, log_loss
 
 
@@ -108,3 +109,26 @@ def test_what_cannot_be_fitted_is_refused(logits, found):
     logits = np.array(logits, np.float32)
     with pytest.raises(ValueError, match=f"needs finite logits of at least one example; found {found}$"):
         fit_temperature(logits, np.zeros(len(logits), int))
+
+
+@pytest.mark.parametrize(("examples", "temperature"), [(400, 0.3), (400, 1.0), (400, 3.0), (5, 20.0)])
+def test_the_metric_is_the_loss_at_the_fitted_temperature_whatever_the_batches(examples, temperature):
+    logits, classes = drawn(5, examples, temperature)
+    expected = log_loss(logits, classes, fit_temperature(logits, classes))
+    metric = CalibratedLogLoss()
+    for batch in (examples, 32):
+        metric.reset_state()
+        for start in range(0, examples, batch):
+            metric.update_state(classes[start : start + batch], logits[start : start + batch])
+        assert float(metric.result()) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_metric_does_not_hold_it_against_a_model_that_it_is_too_sure():
+    logits, classes = drawn(6, 400, 1.0)
+    results = []
+    for factor in (1, 4):
+        metric = CalibratedLogLoss()
+        metric.update_state(classes, factor * logits)
+        results.append(float(metric.result()))
+    assert results[1] == pytest.approx(results[0], rel=0.01)
+    assert log_loss(4 * logits, classes, 1.0) > 1.5 * log_loss(logits, classes, 1.0)

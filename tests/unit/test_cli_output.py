@@ -112,6 +112,25 @@ def shown_on_a_terminal(*arguments: str, **more: str) -> str:
     return read.decode()
 
 
+def test_of_masks_the_screen_has_mean_iou_and_the_iou_of_each_class():
+    measured = {"value": 0.734, "low": 0.71, "high": 0.76}
+    classes = {"pet": 0.816, "background": 0.9, "border": 0.48}
+    of_masks = {
+        **MODEL,
+        "mean_iou": measured,
+        "accuracy": {"value": 0.895, "low": 0.88, "high": 0.91},
+        "per_class": {label: {"examples": 54, "iou": {**measured, "value": iou}} for label, iou in classes.items()},
+    }
+    stream = io.StringIO()
+    models = {"feature_extraction": of_masks, "fine_tuned": of_masks}
+    ConsoleDisplay(stream).closing(from_json(Summary, {**SUMMARY, "models": models}), Path("reports"))
+    text = " ".join(stream.getvalue().split())
+    assert "the models on 54 test photos, the mean IoU over 3 classes" in text
+    assert "model mean IoU pixel accuracy log loss calibration epoch" in text
+    assert "feature extraction 73.4% (71.0 to 76.0) 89.5% (88.0 to 91.0)" in text
+    assert "classes IoU of feature extraction: border 48.0%, pet 81.6%, background 90.0%" in text
+
+
 @pytest.mark.parametrize("more", [{}, {"FORCE_COLOR": "1", "COLUMNS": "40", "TTY_COMPATIBLE": "1"}])
 def test_a_file_gets_a_line_a_step_and_no_sign_of_control(tmp_path, more):
     text = shown_in_a_file(tmp_path, **more)

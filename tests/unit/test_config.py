@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from components.example_gen.photo_rules import PhotoRules
 from pipeline.config import Config, FineTuningConfig, all_keys, dump_config, known_configs, load_config
+from pipeline.config.loading import read_dumped_config
 from schemas.errors import BadInput
 
 REPOSITORY = Path(__file__).parents[2]
@@ -85,6 +86,24 @@ def test_values_of_a_file_arrive_and_the_rest_has_its_default():
     assert config.training.fine_tuning.patience == FineTuningConfig().patience
     merged = load_config(str(FILES / "valid" / "anchors_and_merges.yaml")).training
     assert (merged.feature_extraction.epochs, merged.fine_tuning.epochs, merged.fine_tuning.patience) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size"),
+    [
+        ([], 224),
+        (["backbone.handle=efficientnet_lite1"], 240),
+        (["backbone.handle=efficientnet_lite2"], 260),
+        (["backbone.handle=https://example.org/vector"], 224),
+        (["backbone.handle=efficientnet_lite2", "image.size=160"], 160),
+        (["backbone.handle=efficientnet_lite2", "image.antialias=true"], 260),
+    ],
+)
+def test_images_are_as_large_as_the_backbone_was_published_for(overrides, size, tmp_path):
+    config = load_config(MINIMAL, overrides)
+    assert config.image.size == size
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert read_dumped_config(tmp_path / "config.yaml") == config
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_known_layout_is_recognised_and_said(sample, folder, looks_like):
     Path("wrapped").mkdir()
     Path("sample", folder).rename(Path("wrapped", folder))
     assert chosen("wrapped") == (folder, folder, [f"wrapped looks like {looks_like}"])
+
+
+def test_photos_with_masks_are_recognised_and_said(sample):
+    images, trimaps = Path("sample/oxford_iiit_pet/images"), Path("sample/oxford_iiit_pet/annotations/trimaps")
+    for inside in (Path("cutouts"), Path("cutouts/train")):
+        inside.mkdir()
+        shutil.copytree(images, inside / "images")
+        shutil.copytree(trimaps, inside / "masks")
+        said = ["cutouts looks like photos with masks; using --config image_masks"]
+        assert chosen("cutouts") == ("image_masks", "image_masks", said)
+        shutil.rmtree(inside / "images")
+        shutil.rmtree(inside / "masks")
+    # Its trimaps alone do not make the data set of breeds one of masks.
+    assert chosen("sample/oxford_iiit_pet")[0] == "oxford_iiit_pet"
 
 
 def test_a_configuration_that_is_named_is_not_questioned(sample):

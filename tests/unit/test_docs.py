@@ -39,7 +39,7 @@ def test_another_page_would_be_noticed(tmp_path, monkeypatch, capsys):
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
     page = tmp_path / "configuration.md"
-    page.write_text(page.read_text().replace("160", "224"))
+    page.write_text(page.read_text().replace("224", "160"))
     capsys.readouterr()
     assert generate.main(["--check"]) == 1
     assert capsys.readouterr().out.startswith("docs/configuration.md is not what `make docs` writes")
@@ -66,7 +66,7 @@ def test_every_key_of_the_configuration_is_there_with_a_description():
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("image.size", "whole number, 32 to 1,024; default `160`."),
+        ("image.size", "whole number, 32 to 1,024; default `224`."),
         ("training.fine_tuning.learning_rate", "number, above 0, at most 10, or empty; default empty."),
         ("training.head.dropout", "number, at least 0, below 1; default `0.2`."),
         ("task.label", "`label` or `species`; default `label`."),

@@ -58,6 +58,28 @@ def test_on_this_machine_nothing_fails(root):
     assert exit_code(list(checks.values())) == 0
 
 
+def test_an_engine_for_beam_is_looked_at_where_one_is_named(root):
+    def beam(arguments: str, *more: str) -> Check | None:
+        overrides = (f"runtime.beam_pipeline_args={arguments}", *more) if arguments else ()
+        return examined(config="cats_vs_dogs", root=str(root.folder), overrides=overrides).get("Apache Beam")
+
+    assert beam("") is None
+    here = beam("[--direct_num_workers=2]", "runtime.beam_steps=[Transform]")
+    assert here == Check("Apache Beam", "ok", "DirectRunner, for Transform")
+    flink = beam("[--runner=FlinkRunner]")
+    assert flink is not None
+    assert flink.state == "fail"
+    assert "no environment_type for FlinkRunner" in flink.found
+    assert flink.todo.startswith("add --environment_type=EXTERNAL")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        gone = beam(f"[--runner=FlinkRunner, --environment_type=EXTERNAL, '--environment_config={at}']")
+        assert gone is not None
+        assert "where nothing listens" in gone.found
+        assert gone.todo == "start it, or correct the address"
+
+
 def test_it_changes_nothing(root):
     def everything() -> list[str]:
         return sorted(str(path) for path in root.folder.parents[1].rglob("*"))
@@ -85,7 +107,7 @@ def test_too_little_memory_fails_and_scarce_memory_is_a_warning(tmp_path, monkey
     monkeypatch.setattr(memory, "LIMITS", ())
     assert doctor._memory(None).state == "warn", "unknown"
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  900000 kB\n")
-    assert_fails(doctor._memory(None), "0.9 GB available", "1.7 GB needed", "32 photos of 160 pixels")
+    assert_fails(doctor._memory(None), "0.9 GB available", "1.7 GB needed", "32 photos of 224 pixels")
     (tmp_path / "meminfo").write_text("MemAvailable:  2000000 kB\n")
     assert doctor._memory(None).state == "warn"
     (tmp_path / "meminfo").write_text("MemAvailable:  8000000 kB\n")

@@ -20,7 +20,7 @@ FULL_SIZE = "image.size=224"
 
 
 def config(*overrides: str) -> Config:
-    return load_config("cats_vs_dogs", list(overrides), ["photos"])
+    return load_config("cats_vs_dogs", ["image.size=160", *overrides], ["photos"])
 
 
 def summary(
@@ -96,6 +96,9 @@ def test_labels_that_may_be_wrong_are_to_be_reviewed(suspects, photos):
     [step] = next_steps(summary(), config(FULL_SIZE), AGAIN, suspected_labels=suspects)
     assert "Suspected wrong labels" in step.action
     assert step.reason == f"the labels of {photos} may be wrong, and 10.0% of the test photos are answered wrongly"
+    command = "warmstart serve --review run --root runs/x"
+    [step] = next_steps(summary(), config(FULL_SIZE), AGAIN, suspects, command)
+    assert step.action == command
 
 
 def test_where_every_tenth_label_is_suspected_it_is_the_model_that_is_wrong():
@@ -182,3 +185,28 @@ def test_every_setting_is_one_that_the_configuration_takes(difference, photos_to
     for action in actions(found, config("training.fine_tuning.epochs=20")):
         if "=" in action:
             assert config("training.fine_tuning.epochs=20", action) != config("training.fine_tuning.epochs=20")
+
+
+# ---- masks
+
+
+def of_masks(**more: Any) -> Summary:
+    """A run of masks in which two masks are doubtful."""
+    found = to_json(summary(**more))
+    measured = {"value": 0.72, "low": 0.7, "high": 0.74}
+    for model in found["models"].values():
+        model |= {"mean_iou": measured, "per_class": {label: {"examples": 9} for label in ("pet", "border", "rest")}}
+    return from_json(Summary, found)
+
+
+def test_of_masks_larger_images_and_doubtful_masks_are_suggested_by_the_mean_iou():
+    settings = load_config("oxford_iiit_pet_masks", [], ["photos"])
+    steps = next_steps(of_masks(accuracy=1.0), settings, AGAIN, 2)
+    assert [step.action for step in steps][:2] == [
+        f"{AGAIN} --set image.size=224",
+        'review the photos listed under "Suspected wrong masks" on the page of this run, and run again',
+    ]
+    assert "with which masks get finer" in steps[0].reason
+    for step in steps[:2]:
+        assert step.reason.endswith("the mean IoU over 3 classes is 72.0%")
+    assert steps[1].reason.startswith("the masks of 2 photos may be wrong")

@@ -61,7 +61,8 @@ function choicesOf(item) {
   for (const label of others) {
     if (label === keeps) continue;
     const key = few ? String(labels.indexOf(label) + 1) : "";
-    choices.push({ text: `Change to ${label}`, key, send: change(label), label, proposed: label === item.proposal });
+    const words = keeps === null ? `It is ${label}` : `Change to ${label}`;
+    choices.push({ text: words, key, send: change(label), label, proposed: label === item.proposal });
   }
   choices.push({ text: "Drop", key: "d", send: { decision: "drop" }, label: "" });
   return choices;
@@ -101,7 +102,8 @@ function card(photo, title, lines, choices, decided, said, act, undo) {
   for (const choice of choices) {
     const button = element("button", choice.text);
     button.type = "button";
-    if (choice.key) button.append(" ", element("kbd", choice.key.toUpperCase()));
+    const key = choice.proposed ? "c" : choice.key;
+    if (key) button.append(" ", element("kbd", key.toUpperCase()));
     button.setAttribute("aria-pressed", String(decided !== null && decided === choice.label));
     button.addEventListener("click", () => act(choice.send));
     buttons.append(button);
@@ -125,8 +127,10 @@ function onKey(event, box, choices, act, undo) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select, input")) return;
   const key = event.key.toLowerCase();
   const choice = choices.find((one) => one.key === key) || (key === "c" && choices.find((one) => one.proposed));
-  if (choice) act(choice.send);
-  else if (key === "u" && undo) undo();
+  if (choice) {
+    act(choice.send);
+    box.nextElementSibling?.focus(); // whoever types ahead means the next photo
+  } else if (key === "u" && undo) undo();
   else if (key === "o" && box.querySelector("select")) box.querySelector("select").focus();
   else if (key === "arrowdown" || key === "j") box.nextElementSibling?.focus();
   else if (key === "arrowup" || key === "i") box.previousElementSibling?.focus();
@@ -215,7 +219,7 @@ async function makeSpan() {
   collected = collected.filter((photo) => photo.new_label === null);
   byId("collected").replaceChildren(...collected.map(cardOfCollected));
   showCollected();
-  byId("collected-status").textContent = `${answer.photos} photos are now the span ${answer.folder}.`;
+  byId("collected-status").textContent = `${answer.photos} ${answer.photos === 1 ? "photo is" : "photos are"} now the span ${answer.folder}.`;
 }
 
 function start(told) {
