@@ -196,6 +196,11 @@ def _model(
         served = ServedModel.of_production(name or place.pipeline_name(), place.serving_folder())
     else:
         served = ServedModel.of_folder(name or "model", Path(str(folder)))
+    if collection is not None and "probabilities" not in served.current.outputs():
+        raise BadInput(
+            f"--collect was given, but the model in {served.current.folder} gives masks and no class for each photo; "
+            "leave it out, or serve a model trained with task.kind: classification"
+        )
     version = served.current.number
     application = Application(served, limits, on_loopback, output.note, collection, token)
     return application, {"name": served.name, "version": version}, f"{served.name}, version {version}"
