@@ -66,7 +66,6 @@ class _ReadFile(beam.DoFn):
 
 def write_splits(collections: Mapping[str, beam.PCollection], examples: Artifact, splits: Sequence[str]) -> None:
     """Writes one collection of serialised examples a split as gzipped TFRecord, and says so in the artifact."""
-    fileio.makedirs(examples.uri)
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")

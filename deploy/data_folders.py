@@ -19,6 +19,7 @@ from deploy.root import ROOTS_FOLDER, Root, shown
 from deploy.window import find_window
 from pipeline.config import CompletenessOfSpans, Config
 from schemas.errors import BadInput
+from schemas.features import SEGMENTATION
 from schemas.words import and_more
 
 
@@ -61,11 +62,14 @@ class DataSurvey:
 def default_root(config: Config) -> Root:
     """The root of a run without --root: `runs/` and the name of the folder of photos.
 
-    So two data sets have two roots, and neither replaces the other's production. A root named after the configuration,
-    as older versions created it, remains in use until there is one named after the data.
+    So two data sets have two roots, and neither replaces the other's production; nor do breeds and masks of one data
+    set. A root named after the configuration, as older versions created it, remains in use until there is one named
+    after the data.
     """
     names = [_name_of(source or "") for source in config.data.sources.values()]
-    of_data = Root(Path(ROOTS_FOLDER) / "+".join(filter(None, names))) if any(names) else None
+    also_classified = config.task.kind == SEGMENTATION and "image_masks" not in config.data.sources
+    name = "+".join(filter(None, names)) + ("-masks" if also_classified else "")
+    of_data = Root(Path(ROOTS_FOLDER) / name) if any(names) else None
     of_config = Root(Path(ROOTS_FOLDER) / config.name)
     return of_config if of_data is None or (of_config.exists() and not of_data.exists()) else of_data
 

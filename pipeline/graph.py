@@ -168,8 +168,7 @@ def embed(nodes: Nodes, config: Config, places: Places, ingested: IngestNodes) -
             disable_statistics=True,
         )
     )
-    transform_graph = transform.outputs["transform_graph"]
-    backbone = config.backbone.handle
+    transform_graph, backbone = transform.outputs["transform_graph"], config.backbone.handle
     augmentation, fine = config.training.augmentation, config.training.fine_tuning
     views = {**augmentation.model_dump(exclude={"mode"}), "seed": config.training.seed}
     if augmentation.mode == "mirror":

@@ -243,12 +243,12 @@ def choose_strategy(training_photos: int, classes: int, frozen_accuracy: float) 
         (False, True): "feature_extraction",
         (False, False): "top",
         (True, True): "top",
-        (True, False): "all",
+        (True, False): "top",
     }[much, similar]
     why = (
         f"{strategy}: {photos_per_class:,.0f} training photos per class are {'much' if much else 'little'} data "
         f"(much: at least {MUCH_PHOTOS_PER_CLASS:,}). Frozen features remove {error_removed:.1%} of the error of "
         f"guessing (accuracy {frozen_accuracy:.1%} over {classes} classes), so the task is "
-        f"{'similar to' if similar else 'different from'} ImageNet (similar: at least {SIMILAR_ERROR_REMOVED:.0%})."
+        f"{'similar to' if similar else 'different from'} ImageNet (similar: at least {SIMILAR_ERROR_REMOVED:.0%})"
     )
     return Choice(strategy, similar, why)

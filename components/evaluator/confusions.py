@@ -47,7 +47,7 @@ def class_shares(confusions: np.ndarray) -> dict[str, np.ndarray]:
     own, given = confusions.sum(axis=-1), confusions.sum(axis=-2)
     there = own > 0
     return {
-        "iou": _ratio(hits, own + given - hits, there),
+        "iou": iou(confusions),
         "precision": _ratio(hits, given, given > 0),
         "recall": _ratio(hits, own, there),
         "f1": _ratio(2 * hits, own + given, there),
@@ -56,12 +56,16 @@ def class_shares(confusions: np.ndarray) -> dict[str, np.ndarray]:
 
 def iou(confusions: np.ndarray) -> np.ndarray:
     """Intersection over union of each class, float64 [..., classes]; NaN for a class that is not in the truth."""
-    return class_shares(confusions)["iou"]
+    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
+    own = confusions.sum(axis=-1)
+    return _ratio(hits, own + confusions.sum(axis=-2) - hits, own > 0)
 
 
 def mean_iou(confusions: np.ndarray) -> np.ndarray:
     """Mean IoU over the classes in the truth, float64 [...]; each confusion has at least one counted pixel."""
-    return np.nanmean(iou(confusions), axis=-1)
+    found = iou(confusions)
+    there = ~np.isnan(found)
+    return np.where(there, found, 0).sum(axis=-1) / there.sum(axis=-1)
 
 
 def pixel_accuracy(confusions: np.ndarray) -> np.ndarray:

@@ -199,7 +199,7 @@ class _ToExample(beam.DoFn):
         total: int,
         mask_classes: Mapping[str, MaskClasses],
         corrections: Corrections,
-        output: str,
+        photo_list: str,
     ):
         """
         Args:
@@ -208,13 +208,13 @@ class _ToExample(beam.DoFn):
           total: number of photos; 0: unknown.
           mask_classes: data set -> what its masks hold; empty for classification.
           corrections: of labels.
-          output: folder of the examples.
+          photo_list: a file that every worker must see.
         """
-        self._settings, self._buckets, self._total, self._output = settings, buckets, total, output
+        self._settings, self._buckets, self._total, self._photo_list = settings, buckets, total, photo_list
         self._mask_classes, self._corrections = mask_classes, corrections
 
     def setup(self):
-        require_shared(self._output)
+        require_shared(self._photo_list)
         self._counter = progress.Counter("photos read", self._total)
 
     def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
@@ -308,9 +308,9 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
                 | "ToExample"
-                >> beam.ParDo(
-                    _ToExample(settings, buckets, total, mask_classes, corrections, examples.uri)
-                ).with_outputs(*buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED)
+                >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes, corrections, photo_list)).with_outputs(
+                    *buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED
+                )
             )
             write_splits(outputs, examples, list(buckets))
             _ = (

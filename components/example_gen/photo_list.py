@@ -11,6 +11,7 @@ from tfx.dsl.io import fileio
 
 from components.beam_records import runs_here
 from components.example_gen.found_photos import Photo
+from components.shared_folder import require_shared
 
 
 def write_photo_list(photos: Iterable[Photo], file: str) -> str:
@@ -39,6 +40,7 @@ class _ReadList(beam.DoFn):
     """File of `write_photo_list` -> its photos."""
 
     def process(self, file: str) -> Iterator[Photo]:
+        require_shared(file)
         with fileio.open(file, "r") as lines:
             for line in lines:
                 yield Photo(**json.loads(line))

@@ -872,6 +872,9 @@ class FewNumbers:
 
     classes: np.ndarray
 
+    def __len__(self):
+        return len(self.classes)
+
     def steps(self, batch_size):
         return math.ceil(len(self.classes) / batch_size)
 

@@ -96,6 +96,27 @@ def test_every_step_is_done_and_the_photos_and_models_are_those_of_a_local_run(l
             assert summary["models"][name][metric]["value"] == pytest.approx(model[metric]["value"], abs=1e-5), name
 
 
+def test_every_worker_did_some_of_the_work(request, ran):
+    """A bundle of a worker is a file of its own."""
+    workers = request.node.callspec.params["ran"]
+    for step, key in (("ImageExampleGen", "examples"), ("FeatureVectorGen", "feature_vectors")):
+        assert len(list((ran[0].output(step, key) / "Split-train").iterdir())) >= workers
+
+
+def test_a_worker_without_the_volume_says_so(shaded, small, tmp_path):
+    if ENGINE_ARGS:
+        pytest.skip("what the workers of this engine see is not ours to arrange")
+    root = tmp_path / "root"
+    root.mkdir()
+    with beam_engine(1, hidden=root) as arguments:
+        settings = [*small, f"--set=runtime.beam_pipeline_args={json.dumps(arguments)}"]
+        code, output, summary = run(shaded, root, *settings, "--to=ImageExampleGen")
+    assert code == 2, output
+    assert summary["status"] == "stopped"
+    assert summary["reason"].startswith("a worker of Apache Beam on ")
+    assert summary["reason"].endswith("; mount the volume of the root folder on every worker, at the same path")
+
+
 @pytest.mark.parametrize("split", ["train", "eval", "test"])
 def test_the_examples_are_the_same(local, ran, split):
     def counted(which: Ran) -> Counter[bytes]:

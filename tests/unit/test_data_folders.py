@@ -28,6 +28,9 @@ def here(tmp_path, monkeypatch):
         ("cats_vs_dogs", ["/photos/{YYYY}-{MM}-{DD}"], "photos"),
         ("oxford_iiit_pet", ["gs://bucket/pets/"], "pets"),
         ("species", ["cats_vs_dogs=/a/cats", "oxford_iiit_pet=/b/pets"], "cats+pets"),
+        # Of the same folder as the breeds, but another model.
+        ("oxford_iiit_pet_masks", ["/photos/pets"], "pets-masks"),
+        ("image_masks", ["/photos/cutouts"], "cutouts"),
     ],
 )
 def test_the_root_is_named_after_the_data(here, config, data, name):
@@ -97,6 +100,21 @@ def test_a_span_may_have_one_class_of_those_that_production_knows(here, root):
     photos(here / "span-2", "rose")
     with pytest.raises(BadInput, match="these photos show rose"):
         refuse_other_classes(config, root, survey_data(config))
+
+
+def test_masks_are_compared_with_production_by_the_classes_of_their_list(here, root):
+    for name in ("images/a.jpg", "masks/a.png"):
+        (here / "cutouts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "cutouts" / name).write_bytes(b"a picture by its name")
+    config = load_config("image_masks", data=["cutouts"])
+    survey = survey_data(config)
+    assert survey.classes is None
+    refuse_other_classes(config, root, survey)  # only reading the masks tells
+    (here / "cutouts" / "classes.txt").write_text("background\nleaf\n")
+    survey = survey_data(config)
+    assert survey.classes == {"background", "leaf"}
+    with pytest.raises(BadInput, match=r"knows cat, dog, but these photos show background, leaf, so the two cannot be"):
+        refuse_other_classes(config, root, survey)
 
 
 def test_a_first_run_and_an_unknown_model_are_not_in_the_way(here, root):

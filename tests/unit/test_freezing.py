@@ -297,10 +297,10 @@ def test_two_ways_at_once():
         (1999, 2, 0.98, "feature_extraction"),
         (2000, 2, 0.98, "top"),
         (1999, 2, 0.89, "top"),
-        (2000, 2, 0.89, "all"),
+        (2000, 2, 0.89, "top"),
         (2000, 2, 0.9, "top"),  # exactly 80 % of a guess's error
         (36_999, 37, 0.81, "feature_extraction"),
-        (37_000, 37, 0.8, "all"),  # 79.4 % of a guess's error: a guess is right in one of 37
+        (37_000, 37, 0.8, "top"),  # 79.4 % of a guess's error: a guess is right in one of 37
         (37_000, 37, 0.81, "top"),
         (100, 2, 0.3, "top"),  # worse than a guess
     ],
@@ -315,12 +315,12 @@ def test_auto_gives_its_numbers():
     assert choose_strategy(18_000, 2, 0.976).why == (
         "top: 9,000 training photos per class are much data (much: at least 1,000). Frozen features remove 95.2% "
         "of the error of guessing (accuracy 97.6% over 2 classes), so the task is similar to ImageNet (similar: at "
-        "least 80%)."
+        "least 80%)"
     )
     assert choose_strategy(707, 37, 0.5).why == (
         "top: 19 training photos per class are little data (much: at least 1,000). Frozen features remove 48.6% "
         "of the error of guessing (accuracy 50.0% over 37 classes), so the task is different from ImageNet (similar: "
-        "at least 80%)."
+        "at least 80%)"
     )
 
 

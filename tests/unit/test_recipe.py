@@ -34,7 +34,7 @@ def test_far_from_imagenet_half_of_the_kernels_learn_at_the_rate_of_phase_one():
     assert why == (
         "far from ImageNet: 353 training photos per class are little data (much: at least 1,000). Frozen features "
         "remove 49.3% of the error of guessing (accuracy 62.0% over 4 classes), so the task is different from ImageNet "
-        "(similar: at least 80%)."
+        "(similar: at least 80%)"
     )
 
 
