@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,8 @@ _FORMATS = ("PNG", "BMP", "TIFF")
 _SAVE_AS_PNG = "save the mask as a PNG."
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _BITS_PER_SAMPLE = 258
-_UNKNOWN = 256
+# Of a mask in colours, so that it takes no more memory than its photo.
+_PIXELS_AT_ONCE = 2**18
 _SHOWN_COLOURS = 5
 
 
@@ -236,37 +238,52 @@ def _ids(pixels: _Pixels, name: str, classes: MaskClasses) -> np.ndarray:
 
 
 def _ids_of_values(values: np.ndarray, name: str, classes: MaskClasses) -> np.ndarray:
-    table = np.full(65536, _UNKNOWN, np.uint16)
-    table[list(classes.ids)] = list(classes.ids.values())
-    ids = table[values]
-    unknown = ids == _UNKNOWN
-    if not unknown.any():
-        return ids.astype(np.uint8)
-    counts = np.bincount(values[unknown])
-    value = int(counts.argmax())
-    present, known = set(np.unique(values).tolist()) - {IGNORE}, set(classes.ids) - {IGNORE}
+    counts = np.bincount(values.ravel())
+    present = set(np.flatnonzero(counts).tolist())
+    unknown = sorted(present - set(classes.ids))
+    if not unknown:
+        table = np.full(IGNORE + 1, IGNORE, np.uint8)
+        table[list(classes.ids)] = list(classes.ids.values())
+        return table[values]
+    value = max(unknown, key=lambda each: counts[each])
+    known = set(classes.ids) - {IGNORE}
     # The classic mistake: ids that count from 1.
-    hint = "subtract 1 from every value, or " if 0 in known and max(present) == len(known) and 0 not in present else ""
+    from_one = 0 in known and 0 not in present and max(present - {IGNORE}) == len(known)
+    hint = "subtract 1 from every value, or " if from_one else ""
     raise photo.PhotoRejected(
         "mask_unknown_value",
-        f"has a mask, {name}, with the value {value} in {counts.max() / values.size:.1%} of its pixels; expected "
+        f"has a mask, {name}, with the value {value} in {counts[value] / values.size:.1%} of its pixels; expected "
         f"{list_names(classes)}, or 255 for pixels to leave out; {hint}correct the mask or "
         f"{classes.listed_in or 'the other masks'}.",
     )
 
 
 def _ids_of_colours(colours: np.ndarray, name: str, classes: MaskClasses) -> np.ndarray:
-    red, green, blue = (colours[..., channel].astype(np.uint32) for channel in range(3))
-    keys, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
-    known = {colour.red << 16 | colour.green << 8 | colour.blue: number for colour, number in classes.colours.items()}
-    found = [known.get(int(key), _UNKNOWN) for key in keys]
-    if _UNKNOWN not in found:
-        return np.array(found, np.uint8)[inverse].reshape(colours.shape[:2])
-    counts = np.bincount(inverse.ravel()) * (np.array(found) == _UNKNOWN)
-    key = int(keys[counts.argmax()])
+    listed = sorted((_packed(np.array(colour)).item(), number) for colour, number in classes.colours.items())
+    known = np.array([key for key, _ in listed], np.uint32)
+    numbers = np.array([number for _, number in listed], np.uint8)
+    ids = np.empty(colours.shape[:2], np.uint8)
+    unknown: Counter[int] = Counter()
+    rows = max(1, _PIXELS_AT_ONCE // colours.shape[1])
+    for start in range(0, len(colours), rows):
+        packed = _packed(colours[start : start + rows])
+        at = np.minimum(np.searchsorted(known, packed), len(known) - 1)
+        ids[start : start + rows] = numbers[at]
+        others = packed[known[at] != packed]
+        if others.size:
+            unknown.update(dict(zip(*(each.tolist() for each in np.unique(others, return_counts=True)), strict=True)))
+    if not unknown:
+        return ids
+    [(colour, count)] = unknown.most_common(1)
     raise photo.PhotoRejected(
         "mask_unknown_value",
-        f"has a mask, {name}, with the colour {key >> 16},{key >> 8 & 255},{key & 255} in "
-        f"{counts.max() / inverse.size:.1%} of its pixels, which {classes.listed_in} does not list; add the colour "
-        "there, or save the mask without smoothed edges.",
+        f"has a mask, {name}, with the colour {colour >> 16},{colour >> 8 & 255},{colour & 255} in "
+        f"{count / ids.size:.1%} of its pixels, which {classes.listed_in} does not list; add the colour there, or save "
+        "the mask without smoothed edges.",
     )
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """uint32: red, green and blue of each pixel in one number."""
+    wide = colours.astype(np.uint32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]

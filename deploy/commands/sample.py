@@ -39,7 +39,7 @@ def sample(folder: Path, photos: int, seed: int, as_json: bool) -> None:
         raise BadInput(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
     drawn = {
         "cats_vs_dogs": (summary.cats_vs_dogs_photos, "photos in cat/ and dog/"),
-        "oxford_iiit_pet": (summary.oxford_iiit_pet_photos, "photos of 6 breeds"),
+        "oxford_iiit_pet": (summary.oxford_iiit_pet_photos, "photos of 6 breeds, with trimaps"),
     }
     odd = len(summary.odd_files) + len(summary.broken_files)
     if as_json:

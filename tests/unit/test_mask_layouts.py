@@ -1,8 +1,11 @@
 """Which mask belongs to which photo, in the layouts that programs write."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.example_gen import layouts
 from components.example_gen.found_photos import FolderContents, FolderRules
@@ -274,3 +277,34 @@ def test_the_overview_of_classes_is_as_it_was(tmp_path):
     write(tmp_path, "cat/a.jpg", "dog/b.jpg")
     found = find(tmp_path, "image_folder", FolderRules())
     assert not {"masks", "mask_classes"} & set(make_overview("photos", "image_folder", found).as_dict())
+
+
+FOLDERS = (
+    "",
+    "images",
+    "masks",
+    "train/images",
+    "train/masks",
+    "images/train",
+    "gtFine",
+    "SegmentationObject",
+    "other",
+)
+NAMES = ("a.jpg", "a.png", "b.jpg", "b_mask.png", "b_seg.png", "a_gtFine_color.png", "a_gtFine_labelIds.png", "c.txt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.tuples(st.sampled_from(FOLDERS), st.sampled_from(NAMES)), min_size=1, max_size=12))
+def test_no_file_is_lost_in_silence(names):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        paths = {f"{folder}/{name}".lstrip("/") for folder, name in names}
+        write(root, *paths)
+        try:
+            found = find(root)
+        except BadInput:
+            return
+        told = [*found.rejected, *found.left_out]
+        listed = {file.file_name for file in told} | {name for pair in pairs(found).items() for name in pair}
+        assert {path for path in paths - listed if not any(path in file.detail for file in told)} == set()
+        assert len(set(pairs(found).values())) == len(found.photos), "a mask belongs to one photo"
