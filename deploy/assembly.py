@@ -5,6 +5,7 @@ Assembling it imports every component, and so TensorFlow and Beam. So `KeptPipel
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -151,10 +152,11 @@ class KeptPipelines:
             return pipeline_pb2.Pipeline.FromString(content)
         with quick_start.importing():
             pipeline = compile_pipeline(given.assemble())
-        folder.mkdir(exist_ok=True)
-        for old in sorted(folder.glob("*.pb"), key=lambda path: path.stat().st_mtime)[: 1 - _MOST_KEPT]:
-            old.unlink()
-        write_whole(file, seal(pipeline.SerializeToString(deterministic=True), key))
+        with contextlib.suppress(OSError):  # such as a full disk: then it is compiled again
+            folder.mkdir(exist_ok=True)
+            for old in sorted(folder.glob("*.pb"), key=lambda path: path.stat().st_mtime)[: 1 - _MOST_KEPT]:
+                old.unlink()
+            write_whole(file, seal(pipeline.SerializeToString(deterministic=True), key))
         return pipeline
 
     def prepare_next(self) -> None:

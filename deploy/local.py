@@ -171,7 +171,10 @@ def _run_locked(
     again = shlex.join(["warmstart", "run", "--config", shown(folder / CONFIG_FILE), "--root", shown(root.folder)])
     summary = run_summary.write_results(summary, folder, config, nodes, again, root.findings)
     if pipelines and summary.status == "pushed":
-        pipelines.prepare_next()
+        try:
+            pipelines.prepare_next()
+        except Exception:  # the run has ended, and the next one compiles it
+            traceback.print_exc()
     try:
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, for example; the previous copy stays

@@ -11,18 +11,21 @@ from types import ModuleType
 
 TIMEOUT_SECONDS = 600
 # Ends with its parent (PR_SET_PDEATHSIG of prctl is 1), which may have died by now. Imports, waits for a program and
-# its arguments, and is that program.
+# its arguments, takes its name (PR_SET_NAME is 15), and is that program.
 _START = """
 import json, os, runpy, signal, sys
 parent, *modules = sys.argv[1:]
+tell = lambda *what: None
 if sys.platform == "linux":
     import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    tell = ctypes.CDLL(None).prctl
+tell(1, signal.SIGKILL)
 if os.getppid() != int(parent):
     sys.exit("the process that started this one has ended")
 for module in modules:
     __import__(module)
 sys.argv = json.loads(sys.stdin.readline())
+tell(15, os.path.basename(sys.argv[0]).encode())
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 _waiting: list[subprocess.Popen] = []

@@ -82,6 +82,13 @@ def test_a_process_that_was_prepared_is_the_next_one_alone(program, tmp_path):
         assert (imported, number == str(waiting.pid)) == (str(is_that_one), is_that_one)
 
 
+def test_it_takes_the_name_of_the_program(program, tmp_path):
+    fresh_process.prepare()
+    text = "import sys\nname = open('/proc/self/comm').read().strip()\nopen(sys.argv[1], 'w').write(name)\n"
+    fresh_process.run(program(text), str(tmp_path / "name"))
+    assert (tmp_path / "name").read_text() == "program.py"
+
+
 def test_a_prepared_process_that_was_killed_is_replaced(program, tmp_path):
     fresh_process.prepare()
     [waiting] = fresh_process._waiting
