@@ -98,5 +98,5 @@ setup(
             "onnx>=1.18; python_version >= '3.11'",
         ],
     },
-    entry_points={"console_scripts": ["warmstart=deploy.cli:main"]},
+    entry_points={"console_scripts": ["warmstart=deploy.cli:start"]},
 )

@@ -9,13 +9,15 @@ Tasks near ImageNet and far from it are made of real photos, the folders `petima
     cats_vs_dogs     cats and dogs, a small set
     oxford_iiit_pet  37 breeds, a small set
 
-Each run is a whole `warmstart run` in a process of its own, by each recipe with each seed. A recipe is a list of
+Each run is a `warmstart run` in a process of its own, by each recipe with each seed. A recipe is a list of
 settings, `--recipe "NAME: KEY=VALUE KEY=VALUE"`; without one the defaults are run. Each seed turns and cuts other
-photos. Runs on the same photos share a root, and so the steps up to FeatureVectorGen: the seconds of different recipes
-can only be compared with `--fresh`.
+photos. Runs on the same photos share a root, and so the steps up to FeatureVectorGen, and they end when the model is
+chosen. Only with `--fresh` is each a whole run of its own, whose seconds can be compared.
 
-Accuracy and log loss are means over the seeds on the test photos. Behind the difference of the log losses is a 95%
-interval of the mean (Student's t over the seeds).
+Accuracy and log loss are means over the seeds on the test photos, of feature extraction ("frozen") and fine-tuning.
+Behind the fine-tuned accuracy are the lowest and the highest, and behind the difference of the log losses is a 95%
+interval of their mean (Student's t over the seeds). `wins` counts how often ModelSelector chose fine-tuning, `epochs`
+are those that it kept.
 """
 
 from __future__ import annotations
@@ -98,12 +100,12 @@ def make_task(task: Task, photos: Path, folder: Path, count: int, seed: int) -> 
         changed.save(folder / label / f"{file.parent.name}-{file.name}", quality=95)
 
 
-def run(task: Task, photos: Path, root: Path, settings: list[str], seed: int) -> dict[str, Any]:
-    """A whole run: its summary, with `wall` and `processor`, the seconds that it took."""
+def run(task: Task, photos: Path, root: Path, settings: list[str], seed: int, *more: str) -> dict[str, Any]:
+    """The summary of a run, with `wall` and `processor`, the seconds that it took; `more` are arguments of the run."""
     splits = zip(("train", "eval", "test"), task.splits or (), strict=False)
     every = [f"training.seed={seed}", *(f"data.splits.{name}={share}" for name, share in splits), *settings]
     command = [sys.executable, "-m", "deploy.cli", "run", "--config", task.config, "--data", str(photos)]
-    command += ["--root", str(root), "--json", *(f"--set={setting}" for setting in every)]
+    command += ["--root", str(root), "--json", *more, *(f"--set={setting}" for setting in every)]
     began, processor = time.perf_counter(), _processor_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):  # 3: nothing was pushed, by verdict
@@ -118,10 +120,10 @@ def _processor_seconds() -> float:
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float, float]:
-    """The mean, and a 95% interval of the mean of more such values; of one value it is infinite."""
+    """The mean, and a 95% interval of the mean of more such values; of one value it is that value."""
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return mean, float("-inf"), float("inf")
+        return mean, mean, mean
     half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     return mean, mean - half, mean + half
 
@@ -133,16 +135,17 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
         return [each["models"][model][metric]["value"] for each in runs]
 
     accuracies = [of(model, "accuracy") for model in ("feature_extraction", "fine_tuned")]
-    losses = [of(model, "log_loss") for model in ("feature_extraction", "fine_tuned")]
+    losses = [of(model, "loss") for model in ("feature_extraction", "fine_tuned")]
     difference, low, high = mean_and_interval([after - before for before, after in zip(*losses, strict=True)])
     won = sum(each["winner"] == "fine_tuned" for each in runs)
     epochs = sorted(each["models"]["fine_tuned"]["training"]["best_epoch"] for each in runs)
     cells = [
         name,
-        *(f"{100 * statistics.fmean(values):.1f}%" for values in accuracies),
-        f"{100 * min(accuracies[1]):.1f}% to {100 * max(accuracies[1]):.1f}%",
+        f"{100 * statistics.fmean(accuracies[0]):.1f}%",
+        f"{100 * statistics.fmean(accuracies[1]):.1f}%"
+        + (f" ({100 * min(accuracies[1]):.1f} to {100 * max(accuracies[1]):.1f})" if len(runs) > 1 else ""),
         *(f"{statistics.fmean(values):.3f}" for values in losses),
-        f"{difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        f"{difference:+.4f}" + (f" ({low:+.4f} to {high:+.4f})" if len(runs) > 1 else ""),
         f"{won} of {len(runs)}",
         ", ".join(map(str, epochs)),
         f"{statistics.fmean(each['processor'] for each in runs):.0f}",
@@ -151,10 +154,7 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-_HEAD = (
-    "recipe", "feature extraction", "fine-tuned", "lowest to highest", "log loss before", "log loss after",
-    "difference", "fine-tuned wins", "epochs kept", "processor s", "wall s",
-)  # fmt: skip
+_HEAD = ("recipe", "frozen", "fine-tuned", "loss frozen", "tuned", "difference", "wins", "epochs", "CPU s", "wall s")
 
 
 def main() -> None:
@@ -179,8 +179,10 @@ def main() -> None:
                     make_task(task, source, photos, arguments.count, seed)
                 for recipe, settings in recipes.items():
                     root = Path(folder, f"root-{seed}-{recipe}" if arguments.fresh else f"root-{photos.name}")
-                    results[recipe].append(run(task, photos, root, settings, seed))
-                    print(f"run with seed {seed} of {name}: {row(recipe, results[recipe][-1:])}", flush=True)
+                    more = () if arguments.fresh else ("--to", "ModelSelector")
+                    results[recipe].append(run(task, photos, root, settings, seed, *more))
+                    number, all_runs = sum(map(len, results.values())), len(recipes) * len(arguments.seeds)
+                    print(f"run {number} of {all_runs}: {name}, {row(recipe, results[recipe][-1:])}", flush=True)
         counts = results[next(iter(recipes))][0]["data"]["accepted"]
         print(f"\n### {name}: {' / '.join(str(counts[s]) for s in ('train', 'eval', 'test'))} photos\n")
         print(f"| {' | '.join(_HEAD)} |\n|{'---|' * len(_HEAD)}")

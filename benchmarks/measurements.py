@@ -37,6 +37,7 @@ CONFIGURATIONS = {
 BENCHMARKS = {
     "step_times": "",
     "accuracy_table": "--data cats_vs_dogs={cats_vs_dogs} --data oxford_iiit_pet={oxford_iiit_pet}",
+    "fine_tuning_defaults": "--photos {petimages_180}/..",
     "side_by_side": "--data {cats_vs_dogs}",
     "peak_memory": "--data {cats_vs_dogs}",
     "evaluation_cost": "--data {cats_vs_dogs}",
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "nothing_to_do": "",
     "node_start": "--repeat 2",
 }
+_IN_MARKDOWN = ("accuracy_table", "fine_tuning_defaults")
 _COLUMNS = 118
 _EXIT_NOT_PUSHED = 3
 
@@ -80,7 +82,7 @@ def measure(part: str, photos: Path) -> str | None:
         return None
     arguments = BENCHMARKS[part].format(**folders).split()
     output = re.sub(r"^(run|turn) \d+ of .*\n", "", _python(f"benchmarks.{part}", *arguments), flags=re.MULTILINE)
-    return output.strip() if part == "accuracy_table" else fenced(output)
+    return output.strip() if part in _IN_MARKDOWN else fenced(output)
 
 
 def demo() -> str:

@@ -107,7 +107,7 @@ def _timed(*arguments: str) -> tuple[Cost, str]:
 def _ready(side: str) -> None:
     from deploy import quick_start
 
-    if quick_start.import_launcher(hide=side == "quick") != (side == "quick"):
+    if quick_start.import_launcher(defer=side == "quick") != (side == "quick"):
         sys.exit(f"the {side} start was another")
     print(time.time(), time.process_time())
     quick_start.finish(0)
@@ -149,7 +149,7 @@ def _launch(side: str, folder: Path, run: str, node: str) -> None:
     """Does what a process for one node does."""
     from deploy import quick_start
 
-    quick_start.import_launcher(hide=side == "quick")
+    quick_start.import_launcher(defer=side == "quick")
     from tfx.proto.orchestration import pipeline_pb2
 
     from deploy.metadata_address import connection_config

@@ -1,4 +1,4 @@
-"""SavedModels that several steps ask: where these run in one process, each is loaded once."""
+"""SavedModels that several steps ask: where these run in one process, each is loaded once, or not at all."""
 
 from __future__ import annotations
 
@@ -20,9 +20,20 @@ def load_model(folder: str) -> Any:
     with _lock:
         if folder not in _loaded:
             _loaded[folder] = tf.saved_model.load(folder)
-            while len(_loaded) > _MOST:
-                del _loaded[next(iter(_loaded))]
+            _keep_few()
         return _loaded[folder]
+
+
+def _keep_few() -> None:
+    while len(_loaded) > _MOST:
+        del _loaded[next(iter(_loaded))]
+
+
+def remember_model(folder: str, model: Any) -> None:
+    """Keeps a model that was just exported to a folder, as if it had been loaded from there."""
+    with _lock:
+        _loaded[folder] = model
+        _keep_few()
 
 
 def forget_models(folders: Iterable[str]) -> None:

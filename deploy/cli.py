@@ -103,5 +103,19 @@ def main(quiet: bool, verbose: bool) -> None:
     output.set_loudness("quiet" if quiet else "verbose" if verbose else "normal")
 
 
+def start() -> None:
+    """The program `warmstart`. It ends without tearing down what TensorFlow has built, which would take long."""
+    try:
+        main()
+    except SystemExit as end:
+        if "tensorflow" not in sys.modules:
+            raise
+        from deploy import quick_start
+
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        quick_start.finish(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+
+
 if __name__ == "__main__":
-    main()
+    start()

@@ -11,7 +11,6 @@ of the photo (28 MB at 160 pixels); other backbones differ.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -26,7 +25,7 @@ from pathlib import Path
 import filelock
 
 from components.backbone import registry
-from deploy import beam_arguments, installed, metadata_file, systemd
+from deploy import beam_arguments, installed, memory, metadata_file, systemd
 from deploy.checks import Check
 from deploy.data_folders import default_root, survey_data
 from deploy.disks import bytes_of_run, nearest_existing
@@ -42,15 +41,6 @@ _BYTES_A_PIXEL = 1100
 _LEAST_DISK_BYTES, _ENOUGH_DISK_BYTES = 1 * _GIGABYTE, 5 * _GIGABYTE
 # Stands for photos whose folder was not given.
 _NOWHERE = "/no-photos-given"
-_MEMORY = Path("/proc/meminfo")
-# (limit, used) of this container, as cgroups of version 2 and of version 1 have it.
-_MEMORY_LIMITS = tuple(
-    (Path("/sys/fs/cgroup", limit), Path("/sys/fs/cgroup", used))
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    )
-)
 _AS_THE_USER = "run this as the user that runs the pipeline"
 _CRON_FOLDERS = (Path("/etc/cron.d"), Path("/var/spool/cron"))
 
@@ -132,12 +122,12 @@ def _memory(config: Config | None) -> Check:
     batch = training.batch_size
     whole = training.fine_tuning.strategy == "all" or training.augmentation.mode == "online"
     needed = _RUN_BYTES + (_BYTES_A_PIXEL * batch * size**2 if whole else 0)
-    available = _available_memory()
+    available = memory.available()
     if available is None:
         return Check(
             "memory",
             "warn",
-            f"{_MEMORY} does not say how much is available",
+            f"{memory.MEMORY_FILE} does not say how much is available",
             f"make sure that {_size(needed)} are free",
         )
     of = f"batches of {batch} photos of {size} pixels"
@@ -148,18 +138,6 @@ def _memory(config: Config | None) -> Check:
     if available < 1.5 * needed:
         return Check("memory", "warn", found, "it may be enough; close other programs")
     return Check("memory", "ok", found)
-
-
-def _available_memory() -> float | None:
-    """Bytes that a process can still allocate within the machine and this container; None: unknown."""
-    found = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = dict(line.split(":", 1) for line in _MEMORY.read_text(encoding="ascii").splitlines() if ":" in line)
-        found.append(float(lines.get("MemAvailable", "").split()[0]) * 1024)
-    for limit, used in _MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # `max`: no limit
-            found.append(max(0.0, float(limit.read_text()) - float(used.read_text())))
-    return min(found) if found else None
 
 
 def _cores() -> Check:

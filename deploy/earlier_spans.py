@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration.pipeline import Pipeline
+from tfx.proto.orchestration import pipeline_pb2
 
 from components.artifacts import Verdict
 from components.drift_gate import THRESHOLDS_PROPERTY, VECTORS_PROPERTY
@@ -52,17 +52,17 @@ def assemble_with_window(
     config: Config,
     store: metadata_store.MetadataStore,
     run_id: str,
-    assemble: Callable[..., Pipeline],
+    assemble: Callable[..., pipeline_pb2.Pipeline],
     connection_config: Any,
     said: Callable[[str], None],
-) -> tuple[Pipeline, WindowSummary | None]:
+) -> tuple[pipeline_pb2.Pipeline, WindowSummary | None]:
     """Assembles the pipeline of a run; with `data.window`, first ingests the earlier spans that are not ingested yet.
 
     Args:
       config: configuration of the run.
       store: ML Metadata.
       run_id: name of the run; span 7 is ingested for it in the run `<run_id>-span-7`.
-      assemble: makes a pipeline from a configuration and the keyword `earlier`.
+      assemble: makes a compiled pipeline from a configuration and the keyword `earlier`.
       connection_config: connection to ML Metadata.
       said: called with a sentence on every span that is ingested, left out or not complete.
 
@@ -112,7 +112,7 @@ def assemble_with_window(
 
 
 def _ingest(
-    pipeline: Pipeline, runner: LocalRunner, store: metadata_store.MetadataStore, thresholds: str
+    pipeline: pipeline_pb2.Pipeline, runner: LocalRunner, store: metadata_store.MetadataStore, thresholds: str
 ) -> dict[str, run_record.NodeRun]:
     """Runs a pipeline up to the vectors of the span, and up to DriftGate unless that has judged them before.
 
@@ -120,7 +120,7 @@ def _ingest(
       BadInput: a gate stopped the span.
     """
     runner.run_nodes(pipeline, to_node=INGESTED)
-    nodes = run_record.read_run(store, pipeline.pipeline_info.pipeline_name, runner.run_id)
+    nodes = run_record.read_run(store, pipeline.pipeline_info.id, runner.run_id)
     vectors = nodes[INGESTED].outputs["feature_vectors"][0].uri
     same = [vectors, *_of_same_photos(store, nodes["ImageExampleGen"].outputs["examples"][0].id)]
     if not (verdict := _judged(store, same, thresholds)):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import gc
 import os
 import shlex
 import signal
@@ -90,7 +88,7 @@ def run(
         metadata_file.refuse_damaged(root.metadata)
         started = time.time()
         display.node_started(_STARTING)
-        quick_start.import_launcher()  # it may restart the process, so it comes before anything is written
+        quick_start.import_launcher()
         folder = root.reports / run_id
         folder.mkdir(parents=True)
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
@@ -117,40 +115,32 @@ def _run_locked(
     status, reason = "", ""
     graph: dict[str, list[str]] = {}
     reserve = Reserve(folder)
-    store = before = runner = window = None
-    # Slow imports, after everything that can be refused without them. They create hardly any garbage to collect.
-    gc.disable()
-    quick_start.import_for_executors()
+    store = before = runner = window = pipelines = None
+    # Slow imports, after everything that can be refused without them.
     from ml_metadata.metadata_store import metadata_store
     from tfx.orchestration import metadata
 
     from deploy import run_summary
-    from deploy.assembly import assemble
+    from deploy.assembly import KeptPipelines, upstream
     from deploy.earlier_spans import assemble_with_window
     from deploy.local_runner import LocalRunner
     from pipeline import run_record
-    from pipeline.graph import upstream
 
-    gc.freeze()
-    gc.enable()
     try:
         before = root.production_version()
         set_aside_unknown(root, run_id)
         connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
         store = metadata_store.MetadataStore(connection)
         _tidy_up_after_killed_runs(config.name, root, run_id, store)
-        display.node_ended(_STARTING, "complete", time.time() - started)
-
-        assembled = functools.partial(
-            assemble,
-            root=root,
-            sources=(survey.sources, survey.further),
-            store=store,
-            connection_config=connection,
-            force_push=force_push,
-        )
         pinned = corrections.pin(config, root)
-        pipeline, window = assemble_with_window(pinned, store, run_id, assembled, connection, display.note)
+        pipelines = KeptPipelines(root, (survey.sources, survey.further), store, connection, force_push)
+        try:
+            if config.data.window is None:
+                pipelines(pinned)  # where it is not kept, this is what takes long
+        finally:
+            display.node_ended(_STARTING, "complete", time.time() - started)
+
+        pipeline, window = assemble_with_window(pinned, store, run_id, pipelines, connection, display.note)
         graph = upstream(pipeline)
         progress.listen(display.node_progress)
         runner = LocalRunner(run_id, display, beam_args=beam_arguments.of_steps(config.runtime))
@@ -179,7 +169,12 @@ def _run_locked(
         summary = run_summary.summarise(replace(ended, skipped=()), status or "failed", reason)
     summary = replace(summary, duration_seconds=round(time.time() - started, 1))
     again = shlex.join(["warmstart", "run", "--config", shown(folder / CONFIG_FILE), "--root", shown(root.folder)])
-    summary = run_summary.write_results(summary, folder, config, nodes, again)
+    summary = run_summary.write_results(summary, folder, config, nodes, again, root.findings)
+    if pipelines and summary.status == "pushed":
+        try:
+            pipelines.prepare_next()
+        except Exception:  # the run has ended, and the next one compiles it
+            traceback.print_exc()
     try:
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, for example; the previous copy stays

@@ -11,15 +11,21 @@ from absl import logging
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
-from tfx.orchestration.pipeline import Pipeline, RunOptions
 from tfx.orchestration.portable import partial_run_utils, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from components.servable_check import fresh_process
+from deploy import memory, quick_start
 from deploy.beam_arguments import LOCAL
 from deploy.beam_operator import executor_operators
 from deploy.node_launch import SKIPPED, launch_node
 from schemas.errors import BadInput
 from schemas.words import did_you_mean
+
+# The step that asks a fresh process about the model, and steps before it during which that process can get ready.
+_CHECK, _BEFORE_CHECK = "ServableCheck", ("FeatureExtraction", "FineTuning", "Predictions")
+# Available memory that a process with TensorFlow leaves enough of.
+_ENOUGH_BYTES = 2e9
 
 
 class LocalRunner(local_dag_runner.LocalDagRunner):
@@ -52,23 +58,30 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         self.skipped: set[str] = set()
         self._beam_args = beam_args or {}
 
-    def run_nodes(self, pipeline: Pipeline, from_node: str | None = None, to_node: str | None = None) -> None:
-        """Runs the pipeline, or the part from one node to another.
+    def run_nodes(
+        self, pipeline: pipeline_pb2.Pipeline, from_node: str | None = None, to_node: str | None = None
+    ) -> None:
+        """Runs a compiled pipeline, or the part from one node to another.
 
         Raises:
           BadInput: there is no such node, or no earlier run that has the outputs of the skipped nodes.
           NodeFailed: the inputs of a node could not be resolved.
           Exception: the error of a node.
         """
-        known = [component.id for component in pipeline.components]
+        known = [node.pipeline_node.node_info.id for node in pipeline.nodes]
         for node in (from_node, to_node):
             if node is not None and node not in known:
                 raise BadInput(f"unknown step {node!r}{did_you_mean(node, known)}; the steps are {', '.join(known)}")
         logging.set_verbosity(std_logging.INFO)
         options = None
         if from_node or to_node:
-            options = RunOptions(from_nodes=[from_node] if from_node else None, to_nodes=[to_node] if to_node else None)
-        self.run(pipeline, run_options=options)
+            options = pipeline_pb2.RunOptions()
+            options.partial_run.from_nodes.extend([from_node] if from_node else [])
+            options.partial_run.to_nodes.extend([to_node] if to_node else [])
+            options.partial_run.snapshot_settings.latest_pipeline_run_strategy.SetInParent()
+        of_this_run = pipeline_pb2.Pipeline()
+        of_this_run.CopyFrom(pipeline)
+        self.run_with_ir(of_this_run, options)
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         """Overrides LocalDagRunner.run_with_ir()."""
@@ -90,12 +103,16 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                 )
             except (LookupError, ValueError) as error:
                 raise BadInput(f"this part of the pipeline cannot run on its own: {error}") from error
-        for node in pipeline.nodes:
-            pipeline_node = node.pipeline_node
-            if not pipeline_node.execution_options.HasField("skip"):
-                self._launch(pipeline, pipeline_node, connection_config)
+        nodes = [node.pipeline_node for node in pipeline.nodes]
+        wanted = [node for node in nodes if not node.execution_options.HasField("skip")]
+        checks = any(node.node_info.id == _CHECK for node in wanted)
+        try:
+            for node in wanted:
+                self._launch(pipeline, node, connection_config, checks and node.node_info.id in _BEFORE_CHECK)
+        finally:
+            fresh_process.forget()
 
-    def _launch(self, pipeline, pipeline_node, connection_config) -> None:
+    def _launch(self, pipeline, pipeline_node, connection_config, prepares_check) -> None:
         node_id = pipeline_node.node_info.id
         self._display.node_started(node_id)
         start = time.time()
@@ -109,8 +126,11 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                         raise BadInput(
                             "no earlier run has the results of the skipped steps; run the whole pipeline first"
                         ) from error
-            operators = executor_operators(self._beam_args.get(node_id, LOCAL))
-            state = launch_node(pipeline, node_id, connection_config, {"custom_executor_operators": operators})
+            operators = quick_start.late_operators(
+                executor_operators(self._beam_args.get(node_id, LOCAL)),
+                _prepare_check if prepares_check else lambda: None,
+            )
+            state = launch_node(pipeline, node_id, connection_config, operators)
             if state == SKIPPED:
                 self.skipped.add(node_id)
         except BadInput:
@@ -118,3 +138,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             raise
         finally:
             self._display.node_ended(node_id, state, time.time() - start)
+
+
+def _prepare_check() -> None:
+    """Starts ServableCheck's process, which imports TensorFlow on another core while this one trains."""
+    if (memory.available() or 0) >= _ENOUGH_BYTES:
+        fresh_process.prepare("numpy", "tensorflow")

@@ -5,10 +5,11 @@ The result goes to standard output. Errors, notes and, with `--json`, progress g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TextIO
 
 import click
@@ -47,6 +48,19 @@ def note(text: str) -> None:
 def document(content: Any) -> None:
     """Prints the JSON document of a command on standard output."""
     click.echo(json.dumps(content, indent=2))
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says on a terminal what takes a while, as long as it does."""
+    shown = _loudness != "quiet" and sys.stderr.isatty()
+    if shown:
+        click.echo(f"{what} ...", nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo(f"\r{' ' * (len(what) + 4)}\r", nl=False, err=True)
 
 
 def counter(total: int, what: str) -> Callable[[int], None]:

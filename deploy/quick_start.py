@@ -1,120 +1,129 @@
-"""Imports TFX's launcher without what only executors need, so that a process for one node starts quickly.
+"""Defers the imports of TensorFlow and Apache Beam until something of them is used, so that a command starts quickly.
 
-A process that runs every node starts sooner too, because it imports only those components of TFX that its pipeline has
-(`import_for_executors()`).
+TFX's core imports both, and every component of TFX, which takes many seconds. A step that comes from the cache uses
+none of them, and neither does a whole run of cached steps. So `import_launcher()` imports the core while the packages
+in DEFERRED are stand-ins: modules without content that run the package's own code once an attribute of it, or one of
+its submodules, is asked for. From then on they are the packages. No class exists twice, and whoever asks early only
+loses time.
 
-A plain import of `tfx.orchestration.portable.launcher` also imports tensorflow, apache_beam and every component of TFX.
-That takes many seconds, which a cached or skipped node wastes. TFX's core, the package `ml-pipelines-sdk`, also works
-without tensorflow and apache_beam. So `import_launcher()` hides them while it imports the core, replaces the package
-`tfx.components` by a stand-in, and then stops hiding: whatever is imported later is real.
-
-What the core concluded from their absence is corrected at once, and no class exists twice:
-
-- `tfx.dsl.components.base.base_beam_executor` has `beam = None`: it gets a stand-in that imports the real module
-  when it is used.
-- `tfx.dsl.io.plugins.tensorflow_gfile` has not registered TensorFlow's files: it does when a path with a scheme, such
-  as `gs://`, is used, or once a driver or an executor has imported tensorflow. Until then TFX's own plugin reads local
-  files.
-- `tfx.dsl.input_resolution.strategies.span_range_strategy` takes its own copy of a constant of `tfx.components`, of the
-  same value.
-- `tfx.orchestration.portable.beam_executor_operator` lacks a type for an annotation, and `tfx.utils.doc_controls`
-  decorators for TensorFlow's documentation generator: nothing is lost.
-
-If anything else notices their absence, or fails, the process restarts with a plain import, which is slow but safe.
-`tests/component/test_quick_start.py` has a test for every assumption about TFX.
+What TFX's core concludes meanwhile is corrected once the code has run (`_correct`). Until then TFX's own plugin reads
+local files instead of TensorFlow's. `tests/component/test_quick_start.py` has a test for every assumption about TFX.
 """
 
 from __future__ import annotations
 
 import ast
 import atexit
+import contextlib
 import functools
-import importlib
+import gc
 import importlib.abc
 import importlib.machinery
-import inspect
+import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
-
-from absl import logging
 
 import components  # noqa: F401  (settings that TensorFlow reads on import, whoever imports it)
 
 # If this is set to anything, every import is a plain one.
 PLAIN_START_VARIABLE = "WARMSTART_PLAIN_START"
 
-# The third needs tensorflow, but only one of its constants is used; hidden, it does not import numpy for nothing.
-HIDDEN = ("tensorflow", "apache_beam", "tfx.components.example_gen.utils")
-# Modules of TFX that work without them, as explained above.
-KNOWN_TO_GO_ON = frozenset(
-    {
-        "tfx.dsl.components.base.base_beam_executor",
-        "tfx.dsl.input_resolution.strategies.span_range_strategy",
-        "tfx.dsl.io.plugins.tensorflow_gfile",
-        "tfx.orchestration.portable.beam_executor_operator",
-        "tfx.utils.doc_controls",
-    }
-)
 _COMPONENTS = "tfx.components"
+# Package -> those parts that need nothing of the package's own code: messages, marks for documentation, components.
+DEFERRED: dict[str, tuple[str, ...]] = {
+    "tensorflow": ("tensorflow.core", "tensorflow.tools"),
+    "apache_beam": (),
+    "tensorflow_data_validation": ("tensorflow_data_validation.anomalies",),
+    "tensorflow_model_analysis": ("tensorflow_model_analysis.proto",),
+    "docker": (),
+    _COMPONENTS: (_COMPONENTS,),
+}
+# Priorities of file systems; TFX's own are above 0, and the lowest is asked first.
+_LOCAL_FILES, _TENSORFLOW_FILES = -1, -2
+# As many bring so many objects that a collection must not look at them again and again.
+_MANY_MODULES = 200
+
+
+class _Pipeline:
+    """In the place of `apache_beam.Pipeline`, which TFX's core asks for only to annotate with it."""
 
 
 @functools.cache
-def import_launcher(hide: bool = True) -> bool:
+def import_launcher(defer: bool = True) -> bool:
     """Imports TFX's launcher and what else a node needs; call it before anything else of TFX is imported.
 
     Afterwards imports such as `from tfx.orchestration.portable import launcher` are free. Create launchers with
     `late_operators()`, or they import their executors when they are created.
 
     Args:
-      hide: hide tensorflow and apache_beam; False: import everything at once, as TFX does. Everything is also imported
-        if the environment variable WARMSTART_PLAIN_START is set, or if tensorflow or apache_beam is already imported.
+      defer: defer the imports of DEFERRED; False: import everything at once, as TFX does. That is also done if the
+        environment variable WARMSTART_PLAIN_START is set, or if one of them is already imported.
 
     Returns:
-      whether tensorflow and apache_beam were left out.
+      whether they are deferred.
     """
-    loaded = [name for name in HIDDEN if name in sys.modules]
-    if not hide or loaded or os.environ.get(PLAIN_START_VARIABLE):
+    if not defer or os.environ.get(PLAIN_START_VARIABLE) or any(name in sys.modules for name in DEFERRED):
         _import_core()
         return False
-    try:
-        _import_core_hiding()
-        _mend()
-    except Exception as error:  # whatever it is, a plain start does not meet it, or shows it as it is
-        _start_again_plainly(f"{type(error).__name__}: {error}")
+    sys.meta_path.insert(0, _finder)
+    import apache_beam
+    import tensorflow_model_analysis
+    from tensorflow_model_analysis.proto import config_pb2
+
+    # What the core asks for at once, as annotations and as the type of a parameter.
+    vars(apache_beam)["Pipeline"] = _Pipeline
+    vars(tensorflow_model_analysis)["sdk"] = SimpleNamespace(EvalConfig=config_pb2.EvalConfig)
+    _import_core()
+    del vars(apache_beam)["Pipeline"], vars(tensorflow_model_analysis)["sdk"]
+    from tfx.dsl.io import filesystem_registry
+    from tfx.dsl.io.plugins.local import LocalFilesystem
+
+    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(LocalFilesystem, _LOCAL_FILES)
     return True
 
 
-def import_for_executors() -> None:
-    """Completes `import_launcher()` in a process that will run executors; afterwards anything may be imported.
+def deferred() -> list[str]:
+    """The packages of DEFERRED whose own code has not run; empty after a plain start."""
+    return [name for name, loader in _finder.loaders.items() if not loader.started]
 
-    It still avoids the package `tfx.components` as a whole, and with it the clients of Kubernetes and Keras Tuner.
-    """
-    if import_launcher():
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Imports of executors within it are quicker: they create hardly any garbage, so none is looked for."""
+    import_launcher()
+    modules = len(sys.modules)
+    gc.disable()
+    try:
         _run_code_of_components()
-        import tensorflow  # noqa: F401
+        yield
+    finally:
+        if len(sys.modules) > modules + _MANY_MODULES:
+            gc.freeze()
+        gc.enable()
 
-        _register_tensorflow_files()
 
-
-def late_operators(executor_operators: Mapping[Any, Any] | None = None) -> dict[str, dict[Any, Callable[..., Any]]]:
+def late_operators(
+    executor_operators: Mapping[Any, Any] | None = None, before: Callable[[], None] = lambda: None
+) -> dict[str, dict[Any, Callable[..., Any]]]:
     """Keyword arguments for `Launcher` that make it import a driver or an executor only to run it.
 
     TFX's own operators import it when the launcher is created, so a cached node would import it for nothing.
 
     Args:
       executor_operators: operators to use instead of TFX's own (`beam_operator.executor_operators`).
+      before: called before an executor is imported and run.
     """
     from tfx.orchestration.portable import launcher
 
     operators = {**launcher.DEFAULT_EXECUTOR_OPERATORS, **(executor_operators or {})}
     return {
         "custom_executor_operators": {
-            spec: functools.partial(_LateExecutor, operator) for spec, operator in operators.items()
+            spec: functools.partial(_LateExecutor, operator, before) for spec, operator in operators.items()
         },
         "custom_driver_operators": {
             spec: functools.partial(_LateDriver, operator)
@@ -142,69 +151,47 @@ def _import_core() -> None:
     import tfx.orchestration.metadata
     import tfx.orchestration.portable.launcher
     import tfx.orchestration.portable.runtime_parameter_utils
-    import tfx.proto.orchestration.pipeline_pb2  # noqa: F401
+    import tfx.proto.orchestration.pipeline_pb2
+    import tfx.types.standard_component_specs  # noqa: F401
     from ml_metadata.metadata_store import metadata_store  # noqa: F401
+    from tfx.dsl.component.experimental import decorators  # noqa: F401
 
     # TFX makes classes of its own for artifact types whose classes it does not see when it resolves inputs.
     import components.artifacts  # noqa: F401
 
 
-def _import_core_hiding() -> None:
-    """Imports the core while HIDDEN is hidden.
-
-    Raises:
-      ImportError: it cannot do without one of them.
-      RuntimeError: a module works without one of them that is not known to.
-    """
-    hiding = _HidingFinder()
-    sys.meta_path.insert(0, hiding)
-    try:
-        _import_core()
-    finally:
-        sys.meta_path.remove(hiding)
-    for name, importing in hiding.missed:
-        # The innermost module that is still there caught the error: those within it failed with it.
-        went_on = next((module for module in importing if module in sys.modules), "")
-        if went_on not in KNOWN_TO_GO_ON:
-            raise RuntimeError(f"{went_on} works without {name}, which is not among the known cases")
-
-
-class _HidingFinder(importlib.abc.MetaPathFinder):
-    """Hides HIDDEN, and turns `tfx.components` into a package whose code runs on demand.
-
-    missed: what was asked for in vain, and the modules that were being imported then, innermost first.
-    """
+class _DeferringFinder(importlib.abc.MetaPathFinder):
+    """Finds the packages in DEFERRED as stand-ins, and makes them real before one of their submodules is imported."""
 
     def __init__(self) -> None:
-        self.missed: list[tuple[str, list[str]]] = []
+        self.loaders: dict[str, _DeferringLoader] = {}
 
     def find_spec(self, fullname, path=None, target=None):
         """Overrides MetaPathFinder.find_spec()."""
-        if fullname in HIDDEN:
-            self.missed.append((fullname, _importing_modules()))
-            raise ModuleNotFoundError(f"{fullname} is hidden while TFX's launcher is imported", name=fullname)
-        if fullname != _COMPONENTS:
+        if fullname in DEFERRED:
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            if spec is not None and spec.loader is not None:
+                spec.loader = self.loaders[fullname] = _DeferringLoader(spec.loader)
+            return spec
+        package = fullname.rpartition(".")[0]
+        if package not in self.loaders or fullname.startswith(DEFERRED[package]):
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _OnDemandLoader(spec.loader)
-        return spec
+        if not self.loaders[package].run(sys.modules[package]):
+            return None
+        if fullname in sys.modules:  # the package itself has imported it meanwhile
+            return importlib.util.spec_from_loader(fullname, _Imported(sys.modules[fullname]))
+        return importlib.machinery.PathFinder.find_spec(fullname, sys.modules[package].__path__)
 
 
-def _importing_modules() -> list[str]:
-    """Names of the modules whose code is running, innermost first, without those that do the importing."""
-    names, frame = [], inspect.currentframe()
-    while frame is not None:
-        names.append(frame.f_globals.get("__name__", ""))
-        frame = frame.f_back
-    return [name for name in names if name != __name__ and "importlib" not in name]
+_finder = _DeferringFinder()
 
 
-class _OnDemandLoader(importlib.abc.Loader):
+class _DeferringLoader(importlib.abc.Loader):
     """Loads a package without running its code, which runs once a missing name is looked up in it (PEP 562)."""
 
     def __init__(self, loader: Any):
-        self._loader, self._started, self._lock = loader, False, threading.RLock()
+        self._loader, self._lock = loader, threading.RLock()
+        self.started = False
 
     def exec_module(self, module: ModuleType) -> None:
         """Overrides Loader.exec_module()."""
@@ -212,71 +199,55 @@ class _OnDemandLoader(importlib.abc.Loader):
         module.__spec__.loader = module.__loader__ = self._loader
         vars(module)["__getattr__"] = functools.partial(self._find, module)
 
-    def _find(self, module: ModuleType, name: str) -> Any:
-        # Names such as __wrapped__ are asked for by whoever looks a module over.
-        is_special = name.startswith("__") and name != "__all__"
+    def run(self, module: ModuleType) -> bool:
+        """Runs the package's code, unless it has run or is running; says whether it did."""
         with self._lock:
-            if not self._started and not is_special:
-                self._started = True
-                try:
-                    self._loader.exec_module(module)
-                except BaseException:
-                    self._started = False  # whoever asks next gets the error too
-                    raise
-            if name in vars(module):
-                return vars(module)[name]
+            if self.started:
+                return False
+            self.started = True
+            try:
+                self._loader.exec_module(module)
+            except BaseException:
+                self.started = False  # whoever asks next gets the error too
+                raise
+            _correct(module)
+            return True
+
+    def _find(self, module: ModuleType, name: str) -> Any:
+        if name == "__all__" or not name.startswith("__"):  # __wrapped__ is asked for by whoever looks a module over
+            self.run(module)
+        if name in vars(module):
+            return vars(module)[name]
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
 
-def _mend() -> None:
-    """Corrects what the core concluded from the absence of HIDDEN."""
-    from tfx.dsl.components.base import base_beam_executor
-    from tfx.dsl.io import filesystem_registry
-    from tfx.dsl.io.plugins import tensorflow_gfile
+class _Imported(importlib.abc.Loader):
+    """Gives a module that is there, as it is."""
 
-    if base_beam_executor.beam is not None or tensorflow_gfile.TensorflowFilesystem is not None:
-        raise RuntimeError("TFX found what was hidden")
-    base_beam_executor.beam = _LateBeam()
-    # Any priority behind that of TensorFlow's files, which take over when they are registered.
-    filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(_RemoteFiles, priority=1000, use_as_fallback=True)
+    def __init__(self, module: ModuleType):
+        self._module, self._spec = module, module.__spec__
 
+    def create_module(self, spec):
+        """Overrides Loader.create_module()."""
+        return self._module
 
-class _LateBeam:
-    """A stand-in for the module `apache_beam` that imports it when it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        import apache_beam
-
-        return getattr(apache_beam, name)
+    def exec_module(self, module: ModuleType) -> None:
+        """Overrides Loader.exec_module()."""
+        module.__spec__ = self._spec
 
 
-class _TensorflowFiles(type):
-    def __getattr__(cls, name: str) -> Any:
-        return getattr(_register_tensorflow_files(), name)
+def _correct(package: ModuleType) -> None:
+    """Leaves TFX's core as if the package had been imported at once."""
+    if package.__name__ == "apache_beam":
+        for module in list(sys.modules.values()):
+            if getattr(module, "__dict__", {}).get("_BeamPipeline") is _Pipeline:
+                vars(module)["_BeamPipeline"] = package.Pipeline
+    elif package.__name__ == "tensorflow":
+        from tfx.dsl.io import filesystem_registry
+        from tfx.dsl.io.plugins.tensorflow_gfile import TensorflowFilesystem
 
-
-class _RemoteFiles(metaclass=_TensorflowFiles):
-    """TensorFlow's file systems except the local one; TensorFlow is imported when one is used."""
-
-    SUPPORTED_SCHEMES = ()
-
-
-def _register_tensorflow_files() -> Any:
-    """Registers TFX's file system that uses TensorFlow, which takes precedence for local files too."""
-    from tfx.dsl.io.plugins import tensorflow_gfile
-
-    if tensorflow_gfile.TensorflowFilesystem is None:
-        importlib.reload(tensorflow_gfile)
-    return tensorflow_gfile.TensorflowFilesystem
-
-
-def _make_operator(operator_class: Callable[..., Any], *arguments: Any) -> Any:
-    """An operator of TFX, which imports its driver or executor, with TFX in the state of a plain process."""
-    _run_code_of_components()
-    operator = operator_class(*arguments)
-    if "tensorflow" in sys.modules:
-        _register_tensorflow_files()
-    return operator
+        registry = filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY
+        registry.register(TensorflowFilesystem, _TENSORFLOW_FILES, use_as_fallback=True)
 
 
 def _run_code_of_components() -> None:
@@ -301,11 +272,24 @@ def only_exports(source: str) -> bool:
     )
 
 
+def _make_operator(operator_class: Callable[..., Any], *arguments: Any) -> Any:
+    """An operator of TFX, which imports its driver or executor."""
+    with importing():
+        return operator_class(*arguments)
+
+
 class _LateExecutor:
     """A stand-in for the operator of an executor, which is created only to run."""
 
-    def __init__(self, operator_class: Callable[..., Any], executor_spec: Any, platform_config: Any = None):
+    def __init__(
+        self,
+        operator_class: Callable[..., Any],
+        before: Callable[[], None],
+        executor_spec: Any,
+        platform_config: Any = None,
+    ):
         self._make = functools.partial(_make_operator, operator_class, executor_spec, platform_config)
+        self._before = before
         self._watcher_address: str | None = None
 
     def with_execution_watcher(self, execution_watcher_address: str) -> _LateExecutor:
@@ -313,6 +297,7 @@ class _LateExecutor:
         return self
 
     def run_executor(self, execution_info: Any) -> Any:
+        self._before()
         operator = self._make()
         if self._watcher_address is not None:
             operator.with_execution_watcher(self._watcher_address)
@@ -327,15 +312,3 @@ class _LateDriver:
 
     def run_driver(self, execution_info: Any) -> Any:
         return self._make().run_driver(execution_info)
-
-
-def _start_again_plainly(reason: str) -> NoReturn:
-    """Replaces this process by one that runs the same command with plain imports.
-
-    Modules that were imported in part, or without what they need, cannot be taken back with certainty.
-    """
-    logging.warning("TFX could not be started quickly (%s); starting again, and slowly", reason)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.environ[PLAIN_START_VARIABLE] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -64,6 +64,8 @@ class Root:
       vectors: feature vectors by content hash.
       resume: state of interrupted trainings.
       set_aside: outputs of steps that ML Metadata no longer knows.
+      compiled: compiled pipelines.
+      findings: the file with the findings of the latest run.
     """
 
     def __init__(self, folder: str | Path):
@@ -75,6 +77,8 @@ class Root:
         self.vectors = self.folder / "vectors"
         self.resume = self.folder / "resume"
         self.set_aside = self.folder / "set-aside"
+        self.compiled = self.folder / ".compiled"
+        self.findings = self.folder / ".findings"
 
     def prepare(self, pipeline_name: str) -> None:
         """Creates the folder.

@@ -17,14 +17,15 @@ from tfx.types import Artifact
 from tfx.utils import path_utils
 
 from components.example_gen.report import read_keys
+from components.example_gen.settings import PHOTOS_KEY
 from components.example_gen.span_pattern import parse_pattern
 from components.report import findings
 from components.report import summary as report
-from components.report.finding_list import FindingList, SpanOfRun
+from components.report.finding_list import SpanOfRun
 from components.report.page import write_page, write_plain_page
 from components.verdict import read_verdict
 from components.whole_file import write_whole
-from deploy import corrections
+from deploy import corrections, kept_findings
 from deploy.next_steps import next_steps
 from deploy.root import CONFIG_FILE, Root, shown
 from pipeline import run_record
@@ -63,8 +64,6 @@ _PACKAGES = (
     "numpy",
     "pillow",
 )
-# Parameter of ImageExampleGen: `components.example_gen.executor.PHOTOS_KEY`, which is slow to import with Beam.
-PHOTOS_PARAMETER = "photos"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Run:
     nodes: Mapping[str, NodeRun] = field(default_factory=dict)
     """Node -> what ML Metadata knows about it."""
     graph: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Node -> the nodes that it waits for (`pipeline.graph.upstream`), in the order of the graph."""
+    """Node -> the nodes that it waits for (`deploy.assembly.upstream`), in the order of the graph."""
     before: str | None = None
     """Version in production before the run; None: there was none."""
     skipped: Collection[str] = ()
@@ -261,6 +260,7 @@ def write_results(
     config: Config | None = None,
     nodes: Mapping[str, NodeRun] | None = None,
     again: str = "",
+    kept: Path | None = None,
 ) -> Summary:
     """Writes `summary.json`, the findings and the page into the run's folder; returns the summary with the next steps.
 
@@ -270,14 +270,15 @@ def write_results(
       config: configuration of the run; None: it cannot be read.
       nodes: what ML Metadata knows about the run, from which the page gets photos, curves and findings; None: nothing.
       again: a command that does this run again; empty if none is known.
+      kept: file that keeps the findings for a run with the same outputs; None: they are not kept.
     """
     report.write_summary(summary, folder)
     found: dict[str, Any] = {}
     if config and nodes:
         try:
-            outputs, listed = outputs_of(config, nodes, summary), FindingList()
-            found = findings.find(outputs, config.training.seed, listed)
-            _write_findings(listed.findings(summary.run_id, outputs.labels), folder, found["problems"])
+            outputs = outputs_of(config, nodes, summary)
+            found, listed = kept_findings.find(outputs, config.training.seed, summary.run_id, kept)
+            _write_findings(listed, folder, found["problems"])
         except (Exception, KeyboardInterrupt) as error:  # the run has ended, and still gets a page
             traceback.print_exc()
             found = {"problems": [f"the findings could not be computed: {with_kind(error)}"]}
@@ -347,7 +348,7 @@ def outputs_of(config: Config, nodes: Mapping[str, NodeRun], summary: Summary) -
     models = {model: output(node_id, "model") for model, node_id in {**_TRAINERS, "ensemble": "Ensemble"}.items()}
     example_gen = nodes.get("ImageExampleGen")
     of_all = summary.window.data if summary.window and summary.window.data else summary.data
-    told = example_gen.parameters.get(PHOTOS_PARAMETER, "") if example_gen else ""
+    told = example_gen.parameters.get(PHOTOS_KEY, "") if example_gen else ""
     return findings.RunOutputs(
         photos=output("Window", "window_photos") or output("ImageExampleGen", "examples"),
         of_masks=config.mask_size > 0,

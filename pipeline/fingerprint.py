@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def code_fingerprint(module: str) -> str:
         digest.update(f"{path.relative_to(_ROOT)}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def fingerprint_of_everything() -> str:
+    """Hash of all our sources that a compiled pipeline may depend on, and of the versions of the libraries."""
+    digest = hashlib.sha256()
+    for library in _LIBRARIES:
+        digest.update(f"{library} {_version(library)}\n".encode())
+    for package in (*_OWN_PACKAGES, "pipeline", "deploy"):
+        for folder, folders, names in os.walk(_ROOT / package):
+            folders.sort()
+            for name in sorted(names):
+                if name.endswith((".py", ".pbtxt", ".yaml")):
+                    path = os.path.join(folder, name)
+                    digest.update(f"{os.path.relpath(path, _ROOT)}\n".encode())
+                    with open(path, "rb") as file:
+                        digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _version(library: str) -> str:

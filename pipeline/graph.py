@@ -490,11 +490,6 @@ def publish(nodes: Nodes, config: Config, places: Places, judgement: Judgement, 
         )
 
 
-def upstream(pipeline: Pipeline) -> dict[str, list[str]]:
-    """Id of a node -> ids of the nodes that it waits for, in the order of the graph."""
-    return {node.id: sorted(waited_for.id for waited_for in node.upstream_nodes) for node in pipeline.components}
-
-
 def _made_by(node: BaseNode, output: str) -> channel.Channel:
     """The outputs of a node in all runs of this pipeline."""
     return channel.Channel(type=node.outputs[output].type, producer_component_id=node.id, output_key=output)

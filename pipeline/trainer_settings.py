@@ -71,6 +71,7 @@ def trainer_settings(config: Config, places: Places) -> TrainerSettings:
             unfreeze=unfreezing(config),
             unfreeze_far=unfreezing_far(config),
             epochs=most_epochs(config),
+            calibrated_choice=training.calibrate,
             epochs_by_task=fine.epochs is None,
             learning_rate=training.fine_tuning_rate,
             rate_by_task=fine.learning_rate is None,

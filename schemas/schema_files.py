@@ -6,8 +6,8 @@ The values of `label` are the classes, in the order of the model's outputs; for 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO, Any
 
-import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -25,13 +25,13 @@ def curated_schema_file(name: str) -> str:
 
 def read_schema(path: str) -> schema_pb2.Schema:
     """Reads a schema from a `.pbtxt` file."""
-    with tf.io.gfile.GFile(path) as file:
+    with _open(path, "r") as file:
         return text_format.Parse(file.read(), schema_pb2.Schema())
 
 
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
     """Writes a schema as a `.pbtxt` file."""
-    with tf.io.gfile.GFile(path, "w") as file:
+    with _open(path, "w") as file:
         file.write(text_format.MessageToString(schema))
 
 
@@ -64,3 +64,11 @@ def task_kind(schema: schema_pb2.Schema) -> str:
 def classes(schema: schema_pb2.Schema, kind: str) -> list[str]:
     """Names of the model's outputs, in order: those of the pixels for `segmentation`, else those of the photos."""
     return mask_classes(schema) if kind == SEGMENTATION else labels(schema)
+
+
+def _open(path: str, mode: str) -> IO[Any]:
+    if "://" not in path:
+        return open(path, mode, encoding="utf-8")
+    import tensorflow as tf
+
+    return tf.io.gfile.GFile(path, mode)

@@ -142,19 +142,18 @@ def _serve(address: str) -> None:
 def _import_everything() -> None:
     from deploy import quick_start
 
-    quick_start.import_launcher()
-    quick_start.import_for_executors()
-    import components
-    import deploy.assembly
-    import deploy.earlier_spans
-    import deploy.local_runner
-    import deploy.run_summary  # noqa: F401
-    import pipeline.graph  # noqa: F401
+    with quick_start.importing():
+        import components
+        import deploy.assembly
+        import deploy.earlier_spans
+        import deploy.local_runner
+        import deploy.run_summary  # noqa: F401
+        import pipeline.graph  # noqa: F401
 
-    for name in _OF_NODES:
-        importlib.import_module(name)
-    for about in pkgutil.walk_packages(components.__path__, "components."):
-        importlib.import_module(about.name)
+        for name in _OF_NODES:
+            importlib.import_module(name)
+        for about in pkgutil.walk_packages(components.__path__, "components."):
+            importlib.import_module(about.name)
 
 
 def _reap() -> None:

@@ -6,6 +6,7 @@ only the part above. The boundary is the last dominator (see `dominators`) that 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from components.backbone.dominators import dominators, from_images, where_it_is_made
 from components.backbone.flat_graph import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
+from components.backbone.registry import cache_folder
 from schemas.words import first_line
 
 PROBE_IMAGES = 3
@@ -24,8 +26,7 @@ _DRAWS = 4
 LARGEST_DIFFERENCE = 1e-5  # relative to the largest value, if that is above 1
 LARGEST_GRADIENT_DIFFERENCE = 1e-3  # relative to the largest value of the variable's gradient
 
-# Digests of graphs and of where they were cut, of which the parts were found to equal the whole.
-_checked: set[bytes] = set()
+_CHECKED_FOLDER = "checked-cuts"
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,15 @@ def _cut(module: Any, learning: Collection[str], image_size: int) -> Cut:
     above = in_order(flat.nodes, [flat.vectors], stop={node_of(boundary)})
     top_variables = {id(flat.reads[name]): flat.reads[name] for name in above if name in flat.reads}
     parts = Cut(boundary, shape, bottom, top, list(top_variables.values()))
-    # Two steps of a run in one process cut the same module, and the check takes most of the time.
+    # The check takes most of the time, and two steps of every run cut the same module.
     nodes = [node.SerializeToString(deterministic=True) for node in flat.nodes.values()]
-    of = hashlib.sha256(repr((nodes, boundary, sorted(learning), image_size)).encode()).digest()
-    if flat.custom_gradients or of not in _checked:
+    of = hashlib.sha256(repr((tf.__version__, nodes, boundary, sorted(learning), image_size)).encode()).hexdigest()
+    checked = cache_folder() / _CHECKED_FOLDER / of
+    if flat.custom_gradients or not checked.exists():
         _check(parts, module, [v for v in parts.top_variables if v.name in learning], image_size)
-        _checked.add(of)
+        with contextlib.suppress(OSError):  # a cache that is full or absent only costs time
+            checked.parent.mkdir(parents=True, exist_ok=True)
+            checked.touch()
     return parts
 
 

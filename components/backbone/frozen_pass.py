@@ -28,6 +28,26 @@ _BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
 
 @dataclass(frozen=True)
+class FoldedGraph:
+    """A graph without variables, which can be written to a file."""
+
+    graph: graph_pb2.GraphDef
+    images: str  # tensor
+    outputs: list[str]  # tensors: the vectors, and with a module in two parts the activations
+    several: bool  # whether the activations are a tuple
+
+    def function(self, image_size: int) -> Callable:
+        """`FrozenPass.call`."""
+
+        @tf.function(input_signature=[_images_spec(image_size)], autograph=False)
+        def call(batch):
+            vectors, *rest = tf.graph_util.import_graph_def(self.graph, {self.images: batch}, self.outputs, name="")
+            return vectors, tuple(rest) if self.several else (*rest, None)[0]
+
+        return call
+
+
+@dataclass(frozen=True)
 class FrozenPass:
     """The vectors of images, and with a module in two parts the activations between them, in one pass."""
 
@@ -35,8 +55,13 @@ class FrozenPass:
     """A `tf.function` of images, float32 [batch, size, size, 3], range [0, 1]. Returns vectors, float32
     [batch, width], and activations: of a cut float32 [batch, *cut.shape]; of a pyramid a tuple of its cached tensors;
     without either None."""
-    folded: bool
     note: str  # one sentence for people on what was folded, or why nothing was
+    graph: FoldedGraph | None = None
+    """What `call` runs; None: nothing was folded, and it runs the module."""
+
+    @property
+    def folded(self) -> bool:
+        return self.graph is not None
 
 
 class _CannotFold(Exception):
@@ -113,7 +138,11 @@ def _fold_batch_norms(nodes: dict[str, node_def_pb2.NodeDef]) -> int:
     return folded
 
 
-def _folded(plain: tf.types.experimental.ConcreteFunction, images_spec: tf.TensorSpec) -> tuple[Callable, int]:
+def _images_spec(image_size: int) -> tf.TensorSpec:
+    return tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
+
+
+def _folded(plain: tf.types.experimental.ConcreteFunction) -> tuple[FoldedGraph, int]:
     """`plain` with its variables frozen and batch normalisation folded, and how many were."""
     frozen = convert_variables_to_constants_v2(plain)
     graph_def = frozen.graph.as_graph_def()
@@ -128,13 +157,7 @@ def _folded(plain: tf.types.experimental.ConcreteFunction, images_spec: tf.Tenso
     graph = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
     graph.node.extend(nodes[name] for name in in_order(nodes, outputs))
     _, activations = plain.structured_outputs
-
-    @tf.function(input_signature=[images_spec], autograph=False)
-    def call(batch):
-        vectors, *rest = tf.graph_util.import_graph_def(graph, {images: batch}, outputs, name="")
-        return vectors, tuple(rest) if isinstance(activations, tuple) else (*rest, None)[0]
-
-    return call, count
+    return FoldedGraph(graph, images, outputs, isinstance(activations, tuple)), count
 
 
 def _largest_difference(got: tuple, expected: tuple) -> float:
@@ -153,9 +176,8 @@ def build(module: Any, image_size: int, parts: Cut | Pyramid | None = None) -> F
       image_size: height and width of the images, in pixels.
       parts: `module` in two parts for images of that size; None for no activations.
     """
-    images_spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, name="images")
 
-    @tf.function(input_signature=[images_spec], autograph=False)
+    @tf.function(input_signature=[_images_spec(image_size)], autograph=False)
     def plain(images):
         if parts is None:
             return module(images, training=False), None
@@ -165,17 +187,15 @@ def build(module: Any, image_size: int, parts: Cut | Pyramid | None = None) -> F
         return parts.top(activations), activations
 
     try:
-        call, count = _folded(plain.get_concrete_function(), images_spec)
+        graph, count = _folded(plain.get_concrete_function())
+        call = graph.function(image_size)
         probe = tf.random.stateless_uniform([PROBE_IMAGES, image_size, image_size, 3], seed=[4, 5])
         difference = _largest_difference(call(probe), plain(probe))
         if difference > LARGEST_DIFFERENCE:
             raise _CannotFold(f"the folded values differ by up to {difference:.0e}")
     except _CannotFold as reason:
-        return FrozenPass(plain, False, f"batch normalisation is not folded: {reason}")
+        return FrozenPass(plain, f"batch normalisation is not folded: {reason}")
     except Exception as error:  # TensorFlow answers a graph that it cannot freeze with many kinds of errors.
-        return FrozenPass(
-            plain, False, f"batch normalisation is not folded: {type(error).__name__}: {first_line(error)}"
-        )
-    return FrozenPass(
-        call, True, f"{count} batch normalisations folded into convolutions (largest difference {difference:.0e})"
-    )
+        return FrozenPass(plain, f"batch normalisation is not folded: {type(error).__name__}: {first_line(error)}")
+    note = f"{count} batch normalisations folded into convolutions (largest difference {difference:.0e})"
+    return FrozenPass(call, note, graph)

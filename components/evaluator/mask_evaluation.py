@@ -10,7 +10,7 @@ import numpy as np
 
 from components.evaluator import confusions as of_pixels
 from components.evaluator.mean_iou import MeanIoU, class_interval, mean_interval
-from components.evaluator.metrics import percentile_interval, resampled
+from components.evaluator.metrics import LARGEST_LOSS, percentile_interval, resampled
 from components.task.judging import IntervalSettings
 
 _SHARES = ("iou", "precision", "recall", "f1")
@@ -62,7 +62,7 @@ def evaluate(
         "mean_iou": asdict(mean_iou),
         "photo_mean_iou": asdict(mean_interval(of_pixels.mean_iou(confusions), level, 1.0)),
         "accuracy": asdict(mean_interval(of_pixels.pixel_accuracy(confusions), level, 1.0)),
-        "loss": asdict(mean_interval(pixel_losses, level)),
+        "loss": asdict(mean_interval(pixel_losses, level, LARGEST_LOSS)),
         "calibration_error": _calibration_error(confidence_gaps, settings),
         "per_class": {
             label: {

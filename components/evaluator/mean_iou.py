@@ -120,17 +120,19 @@ def class_interval(scores: np.ndarray, share: str, index: int, confidence: float
     return _share(value, alone, confidence)
 
 
-def mean_interval(values: np.ndarray, confidence: float, high: float = np.inf) -> Interval:
-    """The mean of one number a photo with its t interval, which is the jackknife's of a mean.
+def mean_interval(values: np.ndarray, confidence: float, highest: float) -> Interval:
+    """The mean of one number a photo with its t interval, which is the jackknife's of a mean. One photo shows nothing.
 
     Args:
       values: float [photos], at least 0; at least one.
       confidence: level of the interval.
-      high: the largest possible value.
+      highest: the largest possible value.
     """
     value = float(np.mean(values))
-    half = _half_width(np.std(values, ddof=1) / np.sqrt(len(values)), len(values), confidence) if len(values) > 1 else 0
-    return Interval(value=value, low=max(0.0, value - half), high=min(high, value + half))
+    if len(values) < 2:
+        return Interval(value=value, low=0.0, high=max(value, highest))
+    half = _half_width(float(np.std(values, ddof=1) / np.sqrt(len(values))), len(values), confidence)
+    return Interval(value=value, low=max(0.0, value - half), high=min(highest, value + half))
 
 
 def _share(value: float, alone: np.ndarray, confidence: float) -> Interval:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BINS = 15
 TOP = 3
 SMALLEST_PROBABILITY = 1e-7  # that a loss is computed of; smaller ones count as this
+LARGEST_LOSS = -math.log(SMALLEST_PROBABILITY)
 # How many numbers of drawn sets are in memory at a time: 16 MB.
 _NUMBERS_AT_A_TIME = 2**21
 

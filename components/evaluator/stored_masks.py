@@ -24,6 +24,7 @@ from tfx.types import Artifact
 
 from components.evaluator import confusions, mask_evaluation
 from components.evaluator.mean_iou import MeanIoU, mean_interval
+from components.evaluator.metrics import LARGEST_LOSS
 from components.evaluator.stored_predictions import CANDIDATES, PRODUCTION, Photos, photos_of
 from components.model_selector.paired_comparison import SAME_WITHIN
 from components.records import read_examples, split_files, text
@@ -102,7 +103,8 @@ class StoredMasks(Photos):
         differences = self.pixel_losses[candidate] - self.pixel_losses[baseline]
         difference, photos = float(np.mean(differences)), len(differences)
         if photos < 2:
-            return LossComparison(difference=difference, low=-np.inf, high=np.inf, confidence=confidence)
+            low, high = -LARGEST_LOSS, LARGEST_LOSS  # one photo shows nothing
+            return LossComparison(difference=difference, low=low, high=high, confidence=confidence)
         error = float(np.std(differences, ddof=1) / np.sqrt(photos))
         half = float(stats.t.ppf((1 + confidence) / 2, photos - 1)) * error
         return LossComparison(

@@ -7,12 +7,9 @@ folder trees of any layout. Reference: https://www.tensorflow.org/tfx/guide/exam
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
-from pathlib import Path
 
 from tfx.components.example_gen import utils
 from tfx.components.example_gen.component import FileBasedExampleGen
-from tfx.components.example_gen.driver import Driver
 from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import channel, standard_artifacts, standard_component_specs
@@ -20,56 +17,12 @@ from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from components.artifacts import IngestReport
 from components.example_gen import spans
-from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
+from components.example_gen.driver import ImageExampleGenDriver, SpanSettings, input_base
+from components.example_gen.executor import ImageExampleGenExecutor
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
-from components.example_gen.settings import IngestSettings
-from schemas.corrections import fingerprint_of, read_corrections, with_corrections
+from components.example_gen.settings import PHOTOS_KEY
 from schemas.features import CONTENT_HASH, SPLITS
-
-
-@dataclass(frozen=True)
-class SpanSettings(IngestSettings):
-    """The settings of the driver: sources may be patterns here, which it resolves to folders for the executor."""
-
-    span: int | None = None
-    """Number of the requested span; None for the latest."""
-    settle_seconds: float = spans.SETTLE_SECONDS
-
-
-class ImageExampleGenDriver(Driver):
-    """Chooses the span's folder for each source, and fingerprints every file in it.
-
-    Both are part of the cache key and of the executor's input, so that exactly the spans that are new or have changed
-    are read. Corrections of labels are part of both too. A span that was requested and the same span found as the
-    latest are one execution. Span and version are written to the examples, where TFX's resolvers look for them.
-    """
-
-    def resolve_exec_properties(self, exec_properties, pipeline_info, component_info):
-        del pipeline_info, component_info
-        settings = SpanSettings.from_json(exec_properties[PHOTOS_KEY])
-        rules = settings.folder_rules
-        span = spans.resolve_sources(
-            settings.sources,
-            settings.span,
-            success_file=rules.success_file,
-            settle_seconds=settings.settle_seconds,
-        )
-        corrections = fingerprint_of(read_corrections(Path(settings.corrections))) if settings.corrections else ""
-        path = settings.corrections if corrections else ""  # a file that changes nothing is none
-        found = IngestSettings(span.folders, settings.label_from, settings.rules, rules, path, corrections)
-        exec_properties[PHOTOS_KEY] = found.to_json()
-        exec_properties[standard_component_specs.INPUT_BASE_KEY] = _input_base(span.folders)
-        fingerprint = spans.fingerprint(span, rules.success_file)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = with_corrections(fingerprint, corrections)
-        exec_properties[utils.SPAN_PROPERTY_NAME] = span.number
-        exec_properties[utils.VERSION_PROPERTY_NAME] = span.version
-        return exec_properties
-
-
-def _input_base(sources: dict[str, str]) -> str:
-    """TFX requires one folder; nothing reads it."""
-    return sorted(sources.values())[0]
 
 
 class ImageExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
@@ -137,7 +90,7 @@ class ImageExampleGen(FileBasedExampleGen):
             settle_seconds=settle_seconds,
         )
         spec = ImageExampleGenSpec(
-            input_base=_input_base(sources),
+            input_base=input_base(sources),
             input_config=utils.make_default_input_config(),
             output_config=example_gen_pb2.Output(split_config=split_config),
             custom_config=None,

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import tensorflow as tf
@@ -43,13 +44,14 @@ from components.example_gen.report import (
     read_photos,
     write_report,
 )
-from components.example_gen.settings import IngestSettings
+from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import remove_photos
 from components.shared_folder import require_shared
 from schemas import features as f
 from schemas.words import on_one_line
 
-PHOTOS_KEY = "photos"
+# Photos in a batch, and how many of them are decoded at once: each may be large.
+_BATCH, _DECODERS = 16, 4
 
 
 def choose_split(content_hash: str, official_split: str, buckets: dict[str, int], group: str = "") -> str:
@@ -189,8 +191,18 @@ class _ReadShard(beam.DoFn):
         yield from tfds_source.read_shard(shard)
 
 
+class _Photo(NamedTuple):
+    """A photo that is to be read."""
+
+    found: Photo
+    file_bytes: bytes
+    content_hash: str
+    split: str
+    label: str
+
+
 class _ToExample(beam.DoFn):
-    """(Photo, bytes) -> serialised example, tagged with its split, or a rejection."""
+    """Batch of (Photo, bytes) -> serialised examples, tagged with their splits, or rejections, in the same order."""
 
     def __init__(
         self,
@@ -216,27 +228,43 @@ class _ToExample(beam.DoFn):
     def setup(self):
         require_shared(self._photo_list)
         self._counter = progress.Counter("photos read", self._total)
+        # Decoders work without the interpreter's lock.
+        self._pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, _DECODERS))
 
-    def process(self, element: tuple[Photo, bytes]) -> Iterable[Any]:
-        found, file_bytes = element
-        self._counter.add()
-        label = _label(found, self._settings.label_from)
-        # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
-        content_hash = hashlib.sha256(file_bytes).hexdigest()
-        split = choose_split(content_hash, found.official_split, self._buckets, found.group)
-        if content_hash in self._corrections.by_hash:
-            line = self._corrections.line(found, content_hash, split, label)
-            yield beam.pvalue.TaggedOutput(CORRECTED, json.dumps(line))
-            corrected = self._corrections.corrected(found, content_hash, self._settings.label_from)
-            if corrected is None:
-                return
-            found, label = corrected, _label(corrected, self._settings.label_from)
+    def teardown(self):
+        self._pool.shutdown()
+
+    def process(self, batch: list[tuple[Photo, bytes]]) -> Iterable[Any]:
+        photos: list[_Photo] = []
+        for found, file_bytes in batch:
+            # Of the file, not of what it was converted to: another version of Pillow must not change a photo's split.
+            content_hash = hashlib.sha256(file_bytes).hexdigest()
+            label = _label(found, self._settings.label_from)
+            split = choose_split(content_hash, found.official_split, self._buckets, found.group)
+            corrected: Photo | None = found
+            if content_hash in self._corrections.by_hash:
+                line = self._corrections.line(found, content_hash, split, label)
+                yield beam.pvalue.TaggedOutput(CORRECTED, json.dumps(line))
+                corrected = self._corrections.corrected(found, content_hash, self._settings.label_from)
+            if corrected is not None:
+                label = _label(corrected, self._settings.label_from)
+                photos.append(_Photo(corrected, file_bytes, content_hash, split, label))
+        for photo, read in zip(photos, self._pool.map(self._read, photos), strict=True):
+            if isinstance(read, PhotoRejected):
+                yield _rejected(photo.found, read, self._settings.label_from, photo.content_hash)
+            else:
+                yield from self._outputs(photo, *read)
+        self._counter.add(len(batch))
+
+    def _read(self, photo: _Photo) -> tuple[ReadPhoto, Mask | None, list[str]] | PhotoRejected:
         try:
-            read = read_photo(file_bytes, self._settings.rules)
-            mask, classes = self._mask(found, read)
+            read = read_photo(photo.file_bytes, self._settings.rules)
+            return read, *self._mask(photo.found, read)
         except PhotoRejected as rejected:
-            yield _rejected(found, rejected, self._settings.label_from, content_hash)
-            return
+            return rejected
+
+    def _outputs(self, photo: _Photo, read: ReadPhoto, mask: Mask | None, classes: list[str]) -> Iterable[Any]:
+        found, _, content_hash, split, label = photo
         example = make_example(found, read, content_hash, label, mask, classes)
         mask_hash, pixels = (mask.content_hash, sorted(mask.pixels.items())) if mask else ("", [])
         identity = copies.identity(content_hash, label, split, mask_hash)
@@ -307,6 +335,7 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
             outputs = (
                 (from_files["photos"], from_shards)
                 | "Flatten" >> beam.Flatten()
+                | "Batch" >> beam.BatchElements(_BATCH, _BATCH)
                 | "ToExample"
                 >> beam.ParDo(_ToExample(settings, buckets, total, mask_classes, corrections, photo_list)).with_outputs(
                     *buckets, REJECTED, FACTS, KEYS, CONVERTED, CORRECTED

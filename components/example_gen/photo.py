@@ -6,6 +6,8 @@ is smaller than the canvas come out in that picture's size. So Pillow decodes ev
 and the two pictures are compared.
 """
 
+from __future__ import annotations
+
 import functools
 import io
 import re
@@ -380,7 +382,7 @@ def _truncated(image_format: str) -> PhotoRejected:
 def _tensorflow_function() -> tf.types.experimental.GenericFunction:
     """Traced once: eager calls of the many small ops would take longer than the photo itself."""
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([3], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([3], tf.uint8)], autograph=False)
     def decode(photo_bytes: tf.Tensor, background: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return image_ops.decode_image(photo_bytes, background), image_ops.exif_orientation(photo_bytes)
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules
 
+# The parameter of ImageExampleGen that holds them.
+PHOTOS_KEY = "photos"
 Rules = TypeVar("Rules", PhotoRules, FolderRules)
 S = TypeVar("S", bound="IngestSettings")
 

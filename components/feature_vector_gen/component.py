@@ -26,7 +26,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from components import progress
-from components.backbone import feature_vector, freezing, frozen_pass
+from components.backbone import feature_vector, freezing, frozen_pass, kept_pass
 from components.backbone.cut import Cut, cut
 from components.backbone.flat_graph import CannotCut
 from components.backbone.pyramid import Pyramid, usable_pyramid
@@ -71,6 +71,7 @@ def _load_pass(
     unfreezing: Unfreezing | None,
     strides: tuple[int, ...] | None = None,
     instead: Unfreezing | None = None,
+    key: str = "",
 ) -> _Pass:
     """Loads and checks a backbone, once per process, although Beam asks for it several times.
 
@@ -81,11 +82,17 @@ def _load_pass(
       strides: of the taps to keep for a decoder; None: there is no decoder, and activations at the freeze boundary are
         kept instead; empty: there is one, but nothing is kept.
       instead: the same as `unfreezing`, for a cut higher up if there is none by that, or its activations are too large.
+      key: of everything that the pass follows from, under which it is found next time; empty: it is not.
     """
+    kept: Kept
+    if key and strides is None and (found := kept_pass.read(key, image_size)):
+        run, facts = found
+        kept = KeptActivations(facts["boundary"], tuple(facts["shape"])) if facts["boundary"] else NothingKept()
+        return _Pass(run, kept, facts["cut_note"], facts["width"])
     module = feature_vector.load(module_path, image_size)
     learning = _learning(module, unfreezing)
     parts: Cut | Pyramid | None = None
-    kept: Kept = NothingKept()
+    kept = NothingKept()
     note = "no activations are kept"
     if strides:
         parts = usable_pyramid(module, module_path, image_size, strides, later_learning=learning)
@@ -94,10 +101,14 @@ def _load_pass(
         note = f"taps of strides {cells}; {kept.size('train') / 1000:.0f} kB per photo"
     elif strides is None:
         parts, note = _first_cut(module, image_size, filter(None, (learning, _learning(module, instead))))
-        kept = KeptActivations(parts) if parts else kept
+        kept = KeptActivations(parts.boundary, parts.shape) if parts else kept
     run = frozen_pass.build(module, image_size, parts)
     vectors, _ = run.call(tf.zeros([1, image_size, image_size, 3]))
-    return _Pass(run, kept, note, vectors.shape[1])
+    width = vectors.shape[1]
+    if key and strides is None:
+        boundary, shape = (parts.boundary, parts.shape) if isinstance(parts, Cut) else ("", ())
+        kept_pass.write(key, run, {"boundary": boundary, "shape": shape, "cut_note": note, "width": width})
+    return _Pass(run, kept, note, width)
 
 
 def _learning(module: Any, unfreezing: Unfreezing | None) -> list[str]:
@@ -339,8 +350,11 @@ def FeatureVectorGen(
     if strides is not None:
         kept, space = _affordable(tuple(strides), cache_gigabytes, wanted, examples, views, bool(store))
         wanted = (*wanted, kept)
-    elif unfreeze_instead is not None:
-        wanted = (*wanted, None, Unfreezing(**unfreeze_instead))
+    else:
+        decides = [backbone_fingerprint, image_size, unfreeze, unfreeze_instead, code]
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+        instead = None if unfreeze_instead is None else Unfreezing(**unfreeze_instead)
+        wanted = (*wanted, None, instead, key)
     loaded = _load_pass(*wanted)
     if store:
         decides = [

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from components.backbone.cut import Cut
 from components.backbone.pyramid import Pyramid
 from schemas import features as f
 from schemas.errors import BadInput
@@ -62,11 +61,14 @@ def _halves(tensor: tf.Tensor, remedy: str) -> np.ndarray:
 class KeptActivations:
     """Activations at the boundary of a cut."""
 
-    cut: Cut
+    boundary: str
+    """Of the cut."""
+    shape: tuple[int, ...]
+    """Of one photo's activations."""
 
     @property
     def names(self) -> str:
-        return self.cut.boundary
+        return self.boundary
 
     @staticmethod
     def _precision(split: str) -> type[np.floating]:
@@ -74,7 +76,7 @@ class KeptActivations:
         return np.float16 if split == "train" else np.float32
 
     def size(self, split: str) -> int:
-        return np.dtype(self._precision(split)).itemsize * math.prod(self.cut.shape)
+        return np.dtype(self._precision(split)).itemsize * math.prod(self.shape)
 
     def values(self, activations: Any, splits: Sequence[str]) -> list[bytes]:
         halves = _halves(activations, "set training.fine_tuning.from_activations=false")
@@ -84,7 +86,7 @@ class KeptActivations:
     def add(self, example: tf.train.Example, value: bytes) -> None:
         feature = example.features.feature
         feature[f.ACTIVATIONS].bytes_list.value.append(value)
-        feature[f.BOUNDARY].bytes_list.value.append(self.cut.boundary.encode())
+        feature[f.BOUNDARY].bytes_list.value.append(self.boundary.encode())
 
 
 @dataclass(frozen=True)

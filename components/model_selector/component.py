@@ -7,11 +7,11 @@ from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import Artifact, standard_artifacts
-from tfx.utils import io_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_answers import read_answers
 from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED
+from components.linked_copy import copy_folder
 from components.model_selector.paired_comparison import (
     Guard,
     compare_guarded,
@@ -160,7 +160,7 @@ def ModelSelector(
         **asdict(comparison),
     )
     write_verdict(verdict.uri, selected)
-    io_utils.copy_dir(models[winner].uri, model.uri)
+    copy_folder(models[winner].uri, model.uri)
 
 
 def _pixel_classes(schema: Artifact | None, guard: Guard) -> list[str]:

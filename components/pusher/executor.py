@@ -10,8 +10,9 @@ from tfx.components.util import model_utils
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import Artifact, artifact_utils
-from tfx.utils import io_utils, path_utils, proto_utils
+from tfx.utils import path_utils, proto_utils
 
+from components.linked_copy import copy_folder
 from components.serving_folder.files import model_identity
 from components.serving_folder.folder import ServingFolder
 from components.serving_folder.results import ALREADY_IN_PRODUCTION, PUSHED
@@ -72,7 +73,7 @@ class AtomicPusherExecutor(Executor):
         serving = ServingFolder(destination.filesystem.base_directory)
         expected = release.compared_with if release else serving.production()
 
-        io_utils.copy_dir(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
+        copy_folder(model_folder, pushed_model.uri)  # before production changes: here the disk may be full
         identity = model_identity(trained)
         run_id = self._context.pipeline_run_id
         result = serving.push(model_folder, identity, release or Release(), expected, run_id, settings.force_push)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tfx.types import Artifact
 
 from components.example_gen.perceptual_hash import bits
-from components.records import read_records, split_files
+from components.records import read_examples, split_files, text
 from components.report.near_duplicates import alike, signs_of
 from schemas import features as f
 
 _BATCH = 512
-_SPEC: dict[str, Any] = {
-    f.CONTENT_HASH: tf.io.FixedLenFeature([], tf.string),
-    f.PERCEPTUAL_HASH: tf.io.FixedLenFeature([], tf.string, ""),  # a span of an older version has none
-    f.FEATURE_VECTOR: tf.io.FixedLenSequenceFeature([], tf.float32, True),
-    f.VIEW: tf.io.FixedLenFeature([], tf.int64, 0),
-}
 
 
 def find_look_alikes(vectors: Artifact) -> set[str]:
@@ -48,9 +42,17 @@ def find_look_alikes(vectors: Artifact) -> set[str]:
 
 def _photos(vectors: Artifact, split: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Content hashes, signs and vectors of a few photos at a time; not of their augmented views."""
-    records = read_records(split_files(vectors, split)).batch(_BATCH)
-    for batch in records.map(lambda records: tf.io.parse_example(records, _SPEC)).as_numpy_iterator():
-        rows = batch[f.VIEW] == 0
-        hashes = np.array([each.decode() for each in batch[f.CONTENT_HASH][rows]], object)
-        signs = signs_of([bits(each.decode()) for each in batch[f.PERCEPTUAL_HASH][rows]])
-        yield hashes, signs.reshape(len(hashes), -1), batch[f.FEATURE_VECTOR][rows]
+    photos = (
+        # A span of an older version has no perceptual hashes.
+        (
+            text(e, f.CONTENT_HASH),
+            text(e, f.PERCEPTUAL_HASH) if f.PERCEPTUAL_HASH in e.features.feature else "",
+            np.array(e.features.feature[f.FEATURE_VECTOR].float_list.value, np.float32),
+        )
+        for e in read_examples(split_files(vectors, split))
+        if not any(e.features.feature[f.VIEW].int64_list.value)
+    )
+    while some := list(itertools.islice(photos, _BATCH)):
+        hashes, perceptual_hashes, values = zip(*some, strict=True)
+        signs = signs_of([bits(each) for each in perceptual_hashes])
+        yield np.array(hashes, object), signs.reshape(len(hashes), -1), np.stack(values)

@@ -35,7 +35,7 @@ from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
 from components.report.masks import MaskRun, compare_masks
 from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.task.judging import IntervalSettings
-from components.trainer.loop import HISTORY_FILE
+from components.trainer import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
 from schemas.verdicts import DriftVerdict, ServableVerdict
@@ -152,7 +152,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
         if run.of_masks
         else part("the comparison of the models", _comparison, run, run.predictions, album),
         "cost": {
-            "nodes": {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()},
+            "nodes": cost_of_nodes(run),
             "models": part("the sizes of the models", _model_costs, run),
         },
     }
@@ -172,6 +172,11 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     if mistakes:
         part("the heat maps of the worst mistakes", _draw_heat_maps, mistakes, run.models[run.winner or ""], album)
     return {**found, "problems": problems}
+
+
+def cost_of_nodes(run: RunOutputs) -> dict[str, Any]:
+    """Node -> `peak_megabytes`."""
+    return {node: {"peak_megabytes": peak} for node, peak in run.peaks.items()}
 
 
 class _Subset:

@@ -17,7 +17,7 @@ from components.evaluator.stored_answers import read_answers
 from components.example_gen.report import read_corrected, read_report
 from components.feature_vector_gen import PASS_FILE
 from components.task.judging import IntervalSettings
-from components.trainer.loop import HISTORY_FILE
+from components.trainer import HISTORY_FILE
 from components.whole_file import write_whole
 from schemas import schema_files
 from schemas.json_records import from_json, to_json

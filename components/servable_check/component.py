@@ -10,11 +10,12 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_answers import read_expected
 from components.example_gen.photo_rules import read_rules
+from components.linked_copy import copy_folder
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, golden, judgement, probe, warmup
@@ -84,7 +85,7 @@ def ServableCheck(
     )
 
     folder = path_utils.stamped_model_path(blessing.uri)
-    io_utils.copy_dir(path_utils.serving_model_path(model.uri), folder)
+    copy_folder(path_utils.serving_model_path(model.uri), folder)
     original = photos[golden.choose_original(photos)]
     warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
     model_exports.convert(folder, exports)

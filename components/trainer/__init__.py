@@ -8,3 +8,6 @@
 - `warm_start` copies variables by name
 - `serving_model` exports the whole model, photo in and probabilities out
 """
+
+# In the folder of a training run: the learning curves.
+HISTORY_FILE = "training.json"

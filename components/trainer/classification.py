@@ -15,6 +15,7 @@ from components.backbone.cut import Cut, cut
 from components.backbone.flat_graph import CannotCut
 from components.backbone.layer import FeatureVector, TopOfBackbone
 from components.legacy_keras import tf_keras
+from components.loaded_models import remember_model
 from components.records import read_examples, text
 from components.task.training import ACTIVATIONS, PHOTOS, VECTORS, Inputs
 from components.trainer import recipe, serving_model, warm_start
@@ -117,8 +118,8 @@ class Classification:
             return Classifier(start, logits)
         settings = phase.settings
         weights = loss_weights(settings, train_data.classes, len(phase.labels))
-        # The first phase's head is far from too sure at its best epoch.
-        calibrated = settings.calibrate and isinstance(settings, FineTuningSettings)
+        # The first phase's head is never much too sure.
+        calibrated = isinstance(settings, FineTuningSettings) and settings.calibrated_choice
         return Classifier(start, logits, class_weights=weights, calibrated=calibrated)
 
     def to_calibrate(
@@ -137,7 +138,7 @@ class Classification:
             backbone, head = serving_model.on_one_device(phase.module_path, backbone, head, new_head)
         parts = trained.inputs.parts
         frozen = trained.inputs.kind == VECTORS or trained.is_frozen
-        serving_model.export(
+        served = serving_model.export(
             folder,
             phase.transform,
             backbone,
@@ -148,6 +149,7 @@ class Classification:
             cached="vectors" if frozen else parts if isinstance(parts, Cut) else None,
             rules=settings.photo_rules,
         )
+        remember_model(folder, served)  # the steps that follow in this process need not load it
 
 
 def _cached_cut(module: Any, learning: Sequence[str], settings: FineTuningSettings, cached: str) -> Cut:

@@ -19,13 +19,13 @@ from tfx.dsl.io import fileio
 from components import progress
 from components.legacy_keras import tf_keras
 from components.sealed import seal, unseal
+from components.trainer import HISTORY_FILE
 from components.trainer.devices import even_batch_size
 from components.trainer.model import NOT_FINITE, Classifier
 from components.trainer.optimization import OpenStages, make_optimizer
 from components.trainer.settings import TrainingSettings
 from components.trainer.training_data import TrainingData
 
-HISTORY_FILE = "training.json"
 # TensorBoard's default.
 _SMOOTHING = 0.6
 # A step of a head takes less time than Keras takes to call for it.

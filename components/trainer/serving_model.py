@@ -148,7 +148,7 @@ def export(
     abstain_below: float = 0.0,
     cached: Cut | Literal["vectors"] | None = None,
     rules: PhotoRules = PhotoRules(),  # noqa: B008  (it cannot be changed)
-) -> None:
+) -> ServedModel:
     """Writes a `ServedModel` to `folder`, and beside it, for people and programs, its class names and what it takes.
 
     Args:
@@ -161,6 +161,9 @@ def export(
       cached: what stored values it can answer from: `vectors`, where the backbone is the published one; activations at
         a cut below which it is; None: from photos only.
       rules: by which the photos that it learnt from were read.
+
+    Returns:
+      The model, with `signatures` as it has them when it is loaded again.
     """
     served = ServedModel(transform, backbone, head, labels, temperature, abstain_below, cached)
     names = ("serving_default", "serve_examples", "transform_features", "feature_vector")
@@ -168,3 +171,5 @@ def export(
     write_labels(folder, labels)
     with fileio.open(os.path.join(folder, INPUT_FILE), "w") as file:
         file.write(as_json(rules))
+    served.signatures = {name: getattr(served, name).get_concrete_function() for name in names}
+    return served

@@ -134,6 +134,8 @@ class FineTuningSettings(PhaseSettings):
     unfreeze_far: Unfreezing | None = None
     """What `auto` unfreezes instead in a task that is far from ImageNet, and activations are cached below; None with
     another strategy, or for masks."""
+    calibrated_choice: bool = False
+    """Whether the best epoch is the one whose loss is lowest after calibration, instead of before it."""
     epochs_by_task: bool = False
     """Whether `recipe` chooses the epochs; `epochs` is then the most that it may choose."""
     rate_by_task: bool = False

@@ -5,6 +5,8 @@ state, no `py_function`. They expect photos that `photo.inspect_photo` accepts; 
 fail with `InvalidArgumentError`, while `exif_orientation` never fails.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import tensorflow as tf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -70,12 +72,16 @@ def predict(
         refuse_overlap({f"the photos in {name}": name for name in images if Path(name).is_dir()}, {"the masks": masks})
         refuse_same_stem(files, masks)
 
-    quiet_libraries()
-    from components.whole_file import write_whole
-    from deploy import prediction
-    from deploy.collection import Collection, CollectionLimits
+    if not (csv_file or collect or masks):
+        _refuse_absent(files, as_json)
 
-    loaded = prediction.Model(folder)
+    quiet_libraries()
+    with output.waiting("loading the model"):
+        from components.whole_file import write_whole
+        from deploy import prediction
+        from deploy.collection import Collection, CollectionLimits
+
+        loaded = prediction.Model(folder)
     writer = None
     if loaded.gives_masks and (csv_file or collect):
         raise BadInput(
@@ -116,3 +122,17 @@ def predict(
     if failed:
         click.echo(f"{len(answers) - len(failed)} of {len(answers)} files were answered", err=True)
         sys.exit(2)
+
+
+def _refuse_absent(files: list[str], as_json: bool) -> None:
+    """Ends the command if none of the files exists, with what `prediction.predict` says of them, but at once."""
+    if any(os.path.lexists(file) for file in files):
+        return
+    errors = [f"{file} cannot be read: {os.strerror(errno.ENOENT)}." for file in files]
+    if as_json:
+        found = zip(files, errors, strict=True)
+        output.document([{"file": file, "reason": "unreadable", "error": error} for file, error in found])
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    click.echo(f"0 of {len(files)} files were answered", err=True)
+    sys.exit(2)

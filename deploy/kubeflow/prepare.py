@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import tempfile
@@ -10,7 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.servable_check.packages import require_packages
 from components.whole_file import write_whole
@@ -25,6 +24,9 @@ from deploy.overlap import refuse_pattern
 from deploy.root import CONFIG_FILE, Root
 from pipeline.config import Config, dump_config, load_config
 from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from tfx.proto.orchestration import pipeline_pb2
 
 _BINDING = "warmstart_root"
 _WAIT_FOR_OTHERS_SECONDS = 600.0
@@ -102,18 +104,21 @@ def prepare(
     with root.node_lock(PREPARE, _WAIT_FOR_OTHERS_SECONDS):
         bind(root, config.name, store, metadata)
 
-    from deploy.assembly import assemble, compile_pipeline
+    from deploy.assembly import assemble, compile_pipeline, fill_in, upstream
     from deploy.earlier_spans import assemble_with_window
-    from pipeline.graph import upstream
+    from pipeline.places import EarlierSpans
 
     began, before = time.time(), root.production_version()
-    assembled = functools.partial(
-        assemble, root=root, sources=sources, store=store, artifacts=artifacts, force_push=force_push
-    )
+
+    def compiled(config: Config, earlier: EarlierSpans | None = None) -> pipeline_pb2.Pipeline:
+        return compile_pipeline(
+            assemble(config, root, sources, store, artifacts=artifacts, force_push=force_push, earlier=earlier)
+        )
+
     pinned = corrections.pin(config, root)
-    made, window = assemble_with_window(pinned, store, run_id, assembled, connection_config(metadata), print)
-    pipeline = compile_pipeline(made, run_id)
-    nodes = upstream(made)
+    pipeline, window = assemble_with_window(pinned, store, run_id, compiled, connection_config(metadata), print)
+    fill_in(pipeline, run_id)
+    nodes = upstream(pipeline)
     if sorted(nodes) != sorted(expected_nodes):
         more, fewer = sorted({*nodes} - {*expected_nodes}), sorted({*expected_nodes} - {*nodes})
         raise BadInput(

@@ -162,7 +162,9 @@ class Config(Section):
         """Which of the backbone's tensors are stored for the decoder: parameters of FeatureVectorGen."""
         if not self.mask_size:
             return {}
-        return self.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
+        stored = self.training.decoder.model_dump(include={"strides", "cache_gigabytes"})
+        # Photos that change in every epoch are never read from there.
+        return stored | ({"cache_gigabytes": 0.0} if self.training.augmentation.mode == "online" else {})
 
     @property
     def floor(self) -> float:

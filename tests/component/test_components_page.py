@@ -63,12 +63,13 @@ def test_each_section_says_what_fails_and_what_it_costs(nodes):
 
 
 def test_the_pages_of_the_tests_have_the_dependencies_of_the_graph():
-    from pipeline.graph import make_pipeline, upstream
+    from deploy.assembly import compile_pipeline, upstream
+    from pipeline.graph import make_pipeline
     from pipeline.places import Places
 
     config = load_config("cats_vs_dogs", [], ["/photos"])
     made = make_pipeline(config, Places("/artifacts", "/serving"), {"cats_vs_dogs": "/photos"}, {}, None, [])
-    assert upstream(made) == UPSTREAM
+    assert upstream(compile_pipeline(made)) == UPSTREAM
 
 
 def test_the_steps_that_an_engine_may_run_are_those_on_beam(nodes):

@@ -17,10 +17,10 @@ from tfx.utils import proto_utils
 
 from components.artifacts import IngestReport
 from components.example_gen import found_photos, layouts
-from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
+from components.example_gen.executor import ImageExampleGenExecutor
 from components.example_gen.photo_rules import PhotoRules
 from components.example_gen.report import read_keys, read_report
-from components.example_gen.settings import IngestSettings
+from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import read_examples, remove_photos, split_files, text
 from schemas import features as f
 from schemas.features import SPLITS

@@ -69,6 +69,12 @@ def inception_network() -> tf_keras.Model:
     return tf_keras.Model(images, layers.GlobalAveragePooling2D()(x))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """No check was made before the test."""
+    monkeypatch.setattr(cut_module, "cache_folder", lambda: tmp_path / "cache")
+
+
 @pytest.fixture(scope="module")
 def residual(tmp_path_factory) -> str:
     return saved(residual_network(), tmp_path_factory.mktemp("residual"))
@@ -345,14 +351,14 @@ def test_a_gradient_that_is_not_the_formulas_is_refused():
         cut(Module(behind=reversed_gradient), ["top:0"], SIZE)
 
 
-def test_the_same_cut_is_checked_once_and_one_that_was_refused_again(inception, monkeypatch):
+def test_the_same_cut_is_checked_once_and_one_that_was_refused_again(inception, monkeypatch, tmp_path):
     checked = []
     check = cut_module._check
     monkeypatch.setattr(cut_module, "_check", lambda *given: checked.append(given[0].boundary) or check(*given))
-    monkeypatch.setattr(cut_module, "_checked", set())
     learning = [v.name for v in hub.load(inception).trainable_variables if v.name.startswith("top_conv")]
     boundaries = {cut(hub.load(inception), learning, SIZE).boundary for _ in range(2)}
     assert [boundaries] == [{boundary} for boundary in checked]
+    assert len(list((tmp_path / "cache" / "checked-cuts").iterdir())) == 1
     for _ in range(2):
         with pytest.raises(CannotCut, match="no gradient reaches"):
             cut(Module(behind=tf.stop_gradient), ["top:0"], SIZE)

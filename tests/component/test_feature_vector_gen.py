@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ import tensorflow as tf
 import tensorflow_hub as hub
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.backbone import frozen_pass
+from components.backbone import frozen_pass, kept_pass
 from components.backbone.cut import cut
 from components.backbone.layer import FeatureVector
 from components.backbone.pyramid import build_pyramid
+from components.backbone.unfreezing import Unfreezing
 from components.feature_vector_gen import component, store
 from components.feature_vector_gen.store import VectorStore
 from components.records import read_examples, split_files, text
@@ -77,6 +79,8 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
     traced_once = functools.partial(tf.function, input_signature=[tf.TensorSpec([None], tf.string)])
     load_graph = functools.cache(lambda uri: traced_once(load_transform(uri)))
 
+    cache = tmp_path_factory.mktemp("cache")
+
     def run(
         photos,
         stored="",
@@ -117,6 +121,7 @@ def generate(tmp_path_factory, make_example, write_records, transform_graph, tin
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(component, "_BATCH", 8)  # so that there are several, and one of two splits
             patch.setattr(component, "_load_pass", listening)
+            patch.setattr(kept_pass, "cache_folder", lambda: cache)
             patch.setattr(component, "load_transform", load)
             component.FeatureVectorGen.EXECUTOR_SPEC.executor_class._FUNCTION(
                 examples=examples,
@@ -553,6 +558,48 @@ def test_a_value_whose_writing_was_cut_short_is_never_seen(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         stored.put(HASHES[0], 0, b"other")
     assert VectorStore(str(tmp_path)).get(HASHES[0], 0, 5) == before
+
+
+def test_a_pass_that_is_kept_is_read_again_and_gives_the_same(tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_pass, "cache_folder", lambda: tmp_path)
+    load = component._load_pass.__wrapped__
+    given = (tiny_backbone, 16, Unfreezing(**UNFREEZE), None, None)
+    made = load(*given, "a key")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(component.feature_vector, "load", None)  # it must not be called
+        found = load(*given, "a key")
+    assert (found.kept, found.cut_note, found.width, found.run.note) == (
+        made.kept, made.cut_note, made.width, made.run.note
+    )  # fmt: skip
+    images = tf.random.stateless_uniform([3, 16, 16, 3], seed=[1, 2])
+    for ours, theirs in zip(found.run.call(images), made.run.call(images), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("damage", ["another key", "cut off", "absent"])
+def test_a_kept_pass_that_is_not_as_it_was_written_is_made_again(tiny_backbone, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(kept_pass, "cache_folder", lambda: tmp_path)
+    load = component._load_pass.__wrapped__
+    load(tiny_backbone, 16, None, None, None, "a key")
+    [file] = (tmp_path / "frozen-passes").iterdir()
+    if damage == "another key":
+        file.rename(file.with_name("another key"[:16]))
+    elif damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        file.unlink()
+    assert kept_pass.read("another key" if damage == "another key" else "a key", 16) is None
+    assert load(tiny_backbone, 16, None, None, None, "a key").run.folded
+    assert kept_pass.read("a key", 16) is not None
+
+
+def test_only_the_passes_that_were_used_last_are_kept(tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_pass, "cache_folder", lambda: tmp_path)
+    run = frozen_pass.build(hub.load(tiny_backbone), 16)
+    for number in range(6):
+        kept_pass.write(f"key {number}", run, {})
+        os.utime(tmp_path / "frozen-passes" / f"key {number}", (number, number))
+    assert sorted(file.name for file in (tmp_path / "frozen-passes").iterdir()) == [f"key {i}" for i in range(2, 6)]
 
 
 # Masks

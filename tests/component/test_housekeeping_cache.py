@@ -19,6 +19,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import channel, standard_artifacts
 
+from deploy.assembly import compile_pipeline
 from deploy.housekeeping import CleaningResult, clean
 from deploy.local_runner import LocalRunner
 from deploy.root import Root
@@ -110,7 +111,7 @@ class Small:
         report = self.root.reports / run_id
         report.mkdir()
         try:
-            LocalRunner(run_id, Display()).run_nodes(pipeline, from_node)
+            LocalRunner(run_id, Display()).run_nodes(compile_pipeline(pipeline), from_node)
         except RuntimeError:
             assert fails
         nodes = run_record.read_run(self.store(), NAME, run_id)

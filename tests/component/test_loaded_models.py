@@ -8,7 +8,7 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 import pytest
 import tensorflow as tf
 
-from components.loaded_models import forget_models, load_model
+from components.loaded_models import forget_models, load_model, remember_model
 
 
 @pytest.fixture
@@ -47,3 +47,12 @@ def test_of_many_the_last_three_are_kept(folders, loaded):
     for folder in (*folders, *folders[1:], folders[0]):
         load_model(folder)
     assert loaded == [*folders, folders[0]]
+
+
+def test_a_model_that_was_just_exported_is_not_loaded(folders, loaded):
+    exported = object()
+    remember_model(folders[0], exported)
+    assert load_model(folders[0]) is exported
+    assert loaded == []
+    forget_models(folders[:1])
+    assert load_model(folders[0]) is not exported

@@ -420,3 +420,13 @@ def test_a_model_of_the_other_task_in_production_cannot_be_compared(gate):
     assert not found["released"]
     assert "set release.incomparable=floors" in found["text"]
     assert gate(BETTER, state=OTHER_SIGNATURE, incomparable="floors")["released"]
+
+
+def test_one_photo_shows_nothing_and_every_number_can_be_written(written):
+    stored = read_answers(written(test=rows_of({FEATURE_EXTRACTION: GOOD, FINE_TUNED: BETTER}, 1)), "test")
+    found = stored.evaluate(FINE_TUNED, CLASSES, SETTINGS)
+    assert (found["mean_iou"]["low"], found["mean_iou"]["high"]) == (0, 1)
+    loss = stored.compare_losses(FINE_TUNED, FEATURE_EXTRACTION, 0.95)
+    assert loss.low < -10
+    assert loss.high > 10
+    json.dumps([found, vars(loss)], allow_nan=False)

@@ -11,6 +11,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 
 from deploy import peak_memory
+from deploy.assembly import compile_pipeline
 from deploy.local_runner import LocalRunner
 from pipeline.run_record import CACHED, COMPLETE, read_run
 
@@ -68,7 +69,7 @@ def run(tmp_path):
             metadata_connection_config=connection,
             enable_cache=True,
         )
-        LocalRunner(run_id, Silent()).run_nodes(pipeline)
+        LocalRunner(run_id, Silent()).run_nodes(compile_pipeline(pipeline))
         with metadata.Metadata(connection) as handle:
             return read_run(handle.store, "meals", run_id)
 

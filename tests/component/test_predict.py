@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -360,3 +361,17 @@ def test_photos_that_the_model_is_not_sure_of_are_copied(photos, calibrated_mode
     assert f"{len(unsure)} of {len(unsure)} photos that the model is not sure of were copied" in said
     _, _, said = predict("photos", "--model", calibrated_model, "--collect", tmp_path / "unsure")
     assert f"0 of {len(unsure)} photos" in said
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_photos_that_are_all_absent_are_told_before_anything_slow(exported_model, monkeypatch, as_json):
+    monkeypatch.setitem(sys.modules, "deploy.prediction", None)  # so that it cannot be imported
+    code, out, err = predict("absent.jpg", "--model", str(exported_model), *(["--json"] if as_json else []))
+    sentence = "absent.jpg cannot be read: No such file or directory."
+    assert code == 2
+    assert err.splitlines() == [f"error: {sentence}", "0 of 1 files were answered"]
+    assert (
+        out == ""
+        if not as_json
+        else json.loads(out) == [{"file": "absent.jpg", "reason": "unreadable", "error": sentence}]
+    )

@@ -13,7 +13,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import PRODUCTION, read_predictions
-from components.release_gate import production
+from components.release_gate import examination
 from components.release_gate.production import ProductionPredictions
 from components.serving_folder.files import model_identity
 from schemas import schema_files
@@ -26,7 +26,7 @@ LABELS = ["cat", "dog"]
 
 def examine(*given) -> dict:
     """What is found, as it is written."""
-    return to_json(production.examine(*given))
+    return to_json(examination.examine(*given))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,13 @@ def run(tmp_path, exported_model, drawn_photos, make_example, write_records, cur
         executor(context).Do(
             {"examples": [artifacts["photos"]], "schema": [artifacts["schema"]], "model": [artifacts["model"]]},
             {"predictions": [artifacts["predictions"]], "standing": [artifacts["standing"]]},
-            {"production_model": str(production_model), "production_identity": identity, "code": ""},
+            {
+                "production_model": str(production_model),
+                "production_identity": identity,
+                "code": "",
+                "asked_twice": 0,
+                "tolerance": 0.0,
+            },
         )
         return verdict_in(artifacts["standing"].uri), artifacts["predictions"]
 

@@ -18,7 +18,6 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
-from components.example_gen.executor import PHOTOS_KEY
 from components.report import findings
 from components.report.page import PAGE_FILE
 from components.verdict import write_verdict
@@ -60,10 +59,6 @@ def left(tmp_path, curated_schema):
 def summarised(config: Config, nodes: dict[str, NodeRun], root: Root, reason: str = "a test") -> Summary:
     ended = run_summary.Run("run", root, config, {}, dict.fromkeys(nodes, ()))
     return replace(run_summary.summarise(ended, "failed", reason), duration_seconds=1.0)
-
-
-def test_the_parameter_is_the_one_that_the_executor_reads():
-    assert run_summary.PHOTOS_PARAMETER == PHOTOS_KEY
 
 
 def test_each_output_is_found_at_its_node(config, left, tmp_path):

@@ -568,6 +568,17 @@ def test_strategies(run, base, strategy, learns, trained_on):
 
 @pytest.mark.slow
 @pytest.mark.release
+def test_the_loss_after_calibration_chooses_the_epoch_where_that_is_set(run, base):
+    trained = run(fine_tuning, PHASE_TWO.replaced(calibrated_choice=True), base.folder)
+    losses = [epoch["calibrated_eval_loss"] for epoch in trained.history["epochs"]]
+    best = trained.history["best_epoch"]
+    assert best == 0 or losses[best - 1] == min(losses)
+    for epoch in trained.history["epochs"]:
+        assert epoch["calibrated_eval_loss"] <= epoch["eval_loss"] + 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.release
 def test_auto_says_what_it_chose_and_why(run, base):
     trained = run(fine_tuning, PHASE_TWO.replaced(strategy="auto", epochs=1), base.folder)
     assert trained.history["strategy"] in ("feature_extraction", "top")  # 15 photos are little

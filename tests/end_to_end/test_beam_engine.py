@@ -20,7 +20,12 @@ import pytest
 from tests.beam_engine import beam_engine
 from tests.end_to_end.commands import STEPS, run, states
 
-pytestmark = [pytest.mark.slow, pytest.mark.release]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.release,
+    # Not seen to pass yet, so no other target starts it.
+    pytest.mark.skipif("ENGINE_ARGS" not in os.environ, reason="make test-engine starts it"),
+]
 
 ENGINE_ARGS = os.environ.get("ENGINE_ARGS", "").split()
 WORKERS = [2] if ENGINE_ARGS else [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -190,12 +191,14 @@ def test_mornings(mornings):
 
 def kill_the_probe(root: Path, ended: threading.Event) -> None:
     """Kills the first fresh process that asks a model of this root."""
+    # The process gets its name when it is asked, and has the temporary folder of the run.
+    of_root = f"warmstart-{hashlib.sha256(os.fsencode(root)).hexdigest()[:10]}-".encode()
     while not ended.is_set():
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                command = process.read_bytes()
-                if b"servable_check/probe.py" in command and os.fsencode(root) in command:
-                    os.kill(int(process.parent.name), signal.SIGKILL)
+                name = (process / "comm").read_text().strip()
+                if name == "probe.py" and of_root in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
                     return
         time.sleep(0.05)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy import data_folders, local, output
+from deploy import cli, data_folders, local, output
 from deploy.cli import main
 from deploy.display import ConsoleDisplay
 from deploy.root import Root
@@ -378,20 +378,6 @@ def test_a_run_hands_these_sentences_to_its_display(tmp_path, monkeypatch):
     assert told.read_text().startswith(f"  {tmp_path}/span-3 is not read yet: it changed ")
 
 
-def test_a_run_that_starts_again_plainly_has_written_nothing_and_holds_nothing(tmp_path, monkeypatch):
-    from deploy import quick_start
-    from pipeline.config import load_config
-
-    write_sample_photos(tmp_path, photos=24, seed=1)
-    config = load_config("cats_vs_dogs", [], [str(tmp_path / "cats_vs_dogs")])
-    root = Root(tmp_path / "root")
-    monkeypatch.setattr(quick_start, "import_launcher", lambda: pytest.exit("as execv ends a process"))
-    with (tmp_path / "told.txt").open("w") as stream, pytest.raises(pytest.exit.Exception):
-        local.run(config, root, ConsoleDisplay(stream))
-    assert list(root.reports.iterdir()) == []
-    assert not root.is_active()
-
-
 # ---- completion
 
 
@@ -461,3 +447,24 @@ def test_help_imports_nothing_slow():
     loaded = done.stdout.splitlines()[-1]
     slow = ("tensorflow", "tfx", "kfp", "rich", "pydantic", "numpy", "yaml", "matplotlib", "jinja2", "sqlite3")
     assert [name for name in slow if f"'{name}'" in loaded] == []
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 3), (None, 0), ("error: no", 1)])
+def test_the_program_ends_without_tearing_tensorflow_down(monkeypatch, capsys, code, expected):
+    from deploy import quick_start
+
+    def end(given):
+        raise SystemExit(given)
+
+    ended = []
+    monkeypatch.setattr(cli, "main", lambda: end(code))
+    monkeypatch.setattr(quick_start, "finish", ended.append)
+    monkeypatch.setitem(sys.modules, "tensorflow", object())
+    cli.start()
+    assert ended == [expected]
+    assert capsys.readouterr().err == ("error: no\n" if code == "error: no" else "")
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    with pytest.raises(SystemExit) as raised:
+        cli.start()
+    assert raised.value.code == code
+    assert len(ended) == 1

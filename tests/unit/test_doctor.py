@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from components.backbone import registry
 from components.serving_folder.files import model_identity
-from deploy import doctor, installed, systemd
+from deploy import doctor, installed, memory, systemd
 from deploy.checks import Check, exit_code
 from deploy.cli import main
 from deploy.doctor import DoctorOptions
@@ -103,8 +103,8 @@ def test_a_batch_that_no_machine_holds_fails():
 
 
 def test_too_little_memory_fails_and_scarce_memory_is_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(doctor, "_MEMORY_LIMITS", ())
+    monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "LIMITS", ())
     assert doctor._memory(None).state == "warn", "unknown"
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:  900000 kB\n")
     assert_fails(doctor._memory(None), "0.9 GB available", "1.7 GB needed", "32 photos of 224 pixels")
@@ -116,7 +116,7 @@ def test_too_little_memory_fails_and_scarce_memory_is_a_warning(tmp_path, monkey
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(doctor, "_MEMORY_LIMITS", ((limit, used),))
+    monkeypatch.setattr(memory, "LIMITS", ((limit, used),))
     limit.write_text("1500000000\n")
     used.write_text("300000000\n")
     assert_fails(doctor._memory(None), "1.2 GB available")

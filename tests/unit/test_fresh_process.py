@@ -70,6 +70,44 @@ def test_a_process_ends_with_its_parent_even_if_that_is_killed(program, tmp_path
     _wait_until(lambda: not _runs(child))
 
 
+def test_a_process_that_was_prepared_is_the_next_one_alone(program, tmp_path):
+    text = "import os, sys\nprint('colorsys' in sys.modules, os.getpid(), file=open(sys.argv[1], 'w'))\n"
+    fresh_process.prepare("colorsys")
+    [waiting] = fresh_process._waiting
+    fresh_process.prepare("colorsys")
+    assert fresh_process._waiting == [waiting]
+    for name, is_that_one in (("first", True), ("second", False)):
+        fresh_process.run(program(text), str(tmp_path / name))
+        imported, number = (tmp_path / name).read_text().split()
+        assert (imported, number == str(waiting.pid)) == (str(is_that_one), is_that_one)
+
+
+def test_it_takes_the_name_of_the_program(program, tmp_path):
+    fresh_process.prepare()
+    text = "import sys\nname = open('/proc/self/comm').read().strip()\nopen(sys.argv[1], 'w').write(name)\n"
+    fresh_process.run(program(text), str(tmp_path / "name"))
+    assert (tmp_path / "name").read_text() == "program.py"
+
+
+def test_a_prepared_process_that_was_killed_is_replaced(program, tmp_path):
+    fresh_process.prepare()
+    [waiting] = fresh_process._waiting
+    waiting.kill()
+    waiting.wait()
+    fresh_process.run(program("import sys\nopen(sys.argv[1], 'w').close()\n"), str(tmp_path / "ran"))
+    assert (tmp_path / "ran").exists()
+    assert not fresh_process._waiting
+
+
+def test_a_prepared_process_that_nobody_needs_ends():
+    fresh_process.prepare()
+    [waiting] = fresh_process._waiting
+    fresh_process.forget()
+    assert not _runs(waiting.pid)
+    assert not fresh_process._waiting
+    fresh_process.forget()
+
+
 def _runs(process):
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]

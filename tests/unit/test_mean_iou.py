@@ -168,8 +168,8 @@ def test_intervals_of_a_model_hold_its_value_and_stay_within_0_and_1():
     assert class_interval(right, "iou", 0, 0.95).low == 1
     assert MeanIoU(3).interval(scores[:0], 0.95) is None
     assert mean_interval(np.array([0.2, 0.4]), 0.95, 1.0).low == 0
-    one = MeanIoU(3).interval(scores[:1], 0.95)
-    assert (one.low, one.high) == (0, 1)
+    for one in (MeanIoU(3).interval(scores[:1], 0.95), mean_interval(np.array([0.2]), 0.95, 1.0)):
+        assert (one.low, one.high) == (0, 1)
 
 
 def test_a_guarded_class_is_lost_although_the_mean_gains():

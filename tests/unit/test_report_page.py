@@ -461,7 +461,7 @@ def test_the_page_of_a_run_of_masks_stands_alone(labels, tmp_path):
 def test_every_number_of_a_run_of_masks_says_how_it_is_counted(tmp_path):
     found = page(*mask_run(TRIMAP), tmp_path)
     assert "73.4 % mean IoU 63.4 % to 78.4 %, mean of 3 classes, on 54 test photos" in found.text
-    assert "The mean is over 3 classes (pet, background, border)" in found.text
+    assert "The mean is over 3 classes ( pet, background, border )" in found.text
     assert "Masks are compared at 160 x 160 pixels." in found.text
     assert "border counted as pet" in found.text
     assert "pixel accuracy" in found.text
