@@ -19,6 +19,7 @@ WITH_TFX = [
     "apache-beam",
     "keras-tuner",
     "ml-metadata",
+    "grpcio",
     "numpy",
     "packaging",
     "protobuf",

@@ -9,7 +9,8 @@ from tfx.utils import io_utils
 
 
 def copy_folder(source: str, target: str) -> None:
-    """Copies the files of a folder, and of the folders in it, to a new folder. Never for a folder in production.
+    """Copies the files of a folder, and of the folders in it, to another, which is removed first. Never for a folder in
+    production.
 
     On one disk the copies are hard links, which take no space: a new file in one of the folders is in that one alone,
     and a file that is replaced stays as it is in the other.
@@ -17,7 +18,8 @@ def copy_folder(source: str, target: str) -> None:
     if "://" in source or "://" in target:
         io_utils.copy_dir(source, target)
         return
-    shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)  # of a try that failed
+    shutil.copytree(source, target, copy_function=_link_or_copy)
 
 
 def _link_or_copy(source: str, target: str) -> None:

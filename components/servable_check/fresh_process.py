@@ -23,7 +23,7 @@ tell(1, signal.SIGKILL)
 if os.getppid() != int(parent):
     sys.exit("the process that started this one has ended")
 for module in modules:
-    __import__(module)
+    exec('import ' + module)
 sys.argv = json.loads(sys.stdin.readline())
 tell(15, os.path.basename(sys.argv[0]).encode())
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -46,7 +46,7 @@ def test_the_same_outputs_are_looked_at_once(outputs, asked, tmp_path):
     first = kept_findings.find(outputs, 7, "run", file)
     assert kept_findings.find(outputs, 7, "run", file) == first
     assert kept_findings.find(outputs, 7, "later", file)[1] == replace(first[1], run_id="later")
-    assert first[1].counts == {"mistake": 1}
+    assert {kind: count for kind, count in first[1].counts.items() if count} == {"mistake": 1}
     assert len(asked.told) == 1
 
 

@@ -185,7 +185,7 @@ def test_the_plan_says_what_all_tasks_will_do(place, config, nodes):
     assert plan == read_plan(place.root.reports / "run-1")
     assert list(plan.nodes) == nodes
     assert plan.nodes["Pusher"] == ["ModelSelector", "ReleaseGate", "ServableCheck"]
-    assert plan == Plan(NAME, plan.nodes, plan.began, None, str(place.root.artifacts))
+    assert plan == Plan(NAME, plan.nodes, plan.began, None, str(place.root.artifacts), beam_args=plan.beam_args)
     assert before <= plan.began <= time.time()
     pipeline = read_pipeline(place, "run-1")
     assert [node.pipeline_node.node_info.id for node in pipeline.nodes] == nodes

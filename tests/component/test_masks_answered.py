@@ -19,7 +19,8 @@ from components.evaluator.stored_answers import read_answers, read_expected
 from components.evaluator.stored_masks import StoredMasks
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.records import read_examples, split_files
-from components.release_gate.production import ProductionPredictions, examine
+from components.release_gate.examination import examine
+from components.release_gate.production import ProductionPredictions
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 from schemas import schema_files
@@ -118,6 +119,7 @@ def test_production_answers_at_the_new_size_and_in_the_new_order(run, exported_s
     write_labels(str(turned), ["border", "pet", "background"])
     outputs = {"predictions": standard_artifacts.Examples, "standing": Verdict}
     parameters = {"production_model": str(turned), "production_identity": "x", "mask_size": 2 * SIZE}
+    parameters |= {"asked_twice": 0, "tolerance": 0.0}
     made = run(ProductionPredictions, {"model": exported_segmenter}, outputs, parameters)
     standing = verdict_in(made["standing"].uri)
     assert (standing["state"], standing["labels"]) == ("comparable", ["border", "pet", "background"])

@@ -325,8 +325,10 @@ def test_progress_is_shown_on_a_terminal_for_many_photos(photos, cut_model, monk
     arguments = [*["photos/a/00.jpg"] * 48, "--model", cut_model(abstains=False)]
     assert predict(*arguments)[2] == ""  # not on a terminal
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
-    assert predict(*arguments)[2] == "\r32 of 48 photos answered\r48 of 48 photos answered\n"
-    assert predict("photos/a/00.jpg", *arguments[-2:])[2] == ""
+    loading = "loading the model ..."
+    loading += f"\r{' ' * len(loading)}\r"
+    assert predict(*arguments)[2] == f"{loading}\r32 of 48 photos answered\r48 of 48 photos answered\n"
+    assert predict("photos/a/00.jpg", *arguments[-2:])[2] == loading
 
 
 def test_answers_go_into_a_file_for_spreadsheets(photos, exported_model, tmp_path):

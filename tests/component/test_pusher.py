@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import json_format
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
-from tfx.utils import io_utils
 
+from components import linked_copy
 from components.pusher.executor import AtomicPusherExecutor, PushSettings
 from components.serving_folder import folder as serving_folder
 from components.serving_folder.files import model_identity
@@ -202,7 +202,7 @@ def test_a_copy_that_fails_half_way_leaves_no_version(push, serving, monkeypatch
         if full == "serving":
             patch.setattr(serving_folder.os, "fsync", no_space)
         else:
-            patch.setattr(io_utils, "copy_dir", no_space)
+            patch.setattr(linked_copy.shutil, "copytree", no_space)
         with pytest.raises(OSError, match="No space left on device"):
             push()
     assert serving.versions() == []

@@ -59,15 +59,19 @@ def stamped(exported_model, photos, tmp_path_factory):
 
 
 def test_the_right_model_is_servable_and_the_process_had_nothing_of_ours(stamped, photos, expected, monkeypatch):
-    run, processes = subprocess.run, []
+    errors = []
 
-    def run_with_import_times(command, **options):
-        assert command[1] == "-I", "the process must not see the working folder, nor PYTHONPATH"
-        done = run([command[0], "-X", "importtime", *command[1:]], **options)
-        processes.append(done)
-        return done
+    class WithImportTimes(subprocess.Popen):
+        def __init__(self, command, **options):
+            assert command[1] == "-I", "the process must not see the working folder, nor PYTHONPATH"
+            super().__init__([command[0], "-X", "importtime", *command[1:]], **options)
 
-    monkeypatch.setattr(subprocess, "run", run_with_import_times)
+        def communicate(self, *arguments):
+            told = super().communicate(*arguments)
+            errors.append(told[1])
+            return told
+
+    monkeypatch.setattr(subprocess, "Popen", WithImportTimes)
     findings = to_json(component.check(stamped, photos, expected, TOLERANCE, Limits(600, 1e6, 1e6, 1e6)))
     assert findings["servable"], findings["text"]
     assert findings["golden_photos"] == len(photos)
@@ -83,8 +87,8 @@ def test_the_right_model_is_servable_and_the_process_had_nothing_of_ours(stamped
     assert f"on {len(photos)} photos the probabilities differ by at most" in findings["text"]
     assert findings["text"].endswith("within 1e-05")
 
-    [process] = processes
-    lines = [line for line in process.stderr.splitlines() if line.startswith("import time:")]
+    [told] = errors
+    lines = [line for line in told.splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert {"numpy", "tensorflow"} <= imported
     foreign = {"components", "schemas", "pipeline", "deploy", "tfx", "tfx_bsl", "tensorflow_transform", "apache_beam"}
@@ -142,10 +146,10 @@ def test_what_cannot_be_loaded_fails_the_check_with_the_last_line_of_the_process
 
 
 def test_a_process_that_hangs_decides_nothing(monkeypatch, tmp_path, photos, expected):
-    def never_ends(command, timeout, **options):
-        raise subprocess.TimeoutExpired(command, timeout)
+    def never_ends(process, given, timeout):
+        raise subprocess.TimeoutExpired(process.args, timeout)
 
-    monkeypatch.setattr(subprocess, "run", never_ends)
+    monkeypatch.setattr(subprocess.Popen, "communicate", never_ends)
     with pytest.raises(fresh_process.ProcessHangs, match=r"^a fresh process did not answer within 600 s; nothing is "):
         component.check(str(tmp_path), photos, expected, TOLERANCE)
 

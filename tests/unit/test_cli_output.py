@@ -404,7 +404,7 @@ def test_bash_completes_commands_options_and_configurations(tmp_path):
     assert completed(tmp_path, "rollb") == ["rollback"]
     assert completed(tmp_path, "kubeflow", "schedule", "d") == ["delete"]
     assert completed(tmp_path, "run", "--fo") == ["--force-push"]
-    assert completed(tmp_path, "run", "--config", "ox") == ["oxford_iiit_pet"]
+    assert completed(tmp_path, "run", "--config", "ox") == ["oxford_iiit_pet", "oxford_iiit_pet_masks"]
     assert completed(tmp_path, "completion", "f") == ["fish"]
 
 

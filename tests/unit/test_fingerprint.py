@@ -101,6 +101,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
                 "components.transform.preprocessing",
                 "components.example_gen.executor",
                 "components.servable_check.component",
+                *TRAINERS,
             },
         ),
         ("components/transform/graph.py", READS_TRANSFORM),
@@ -112,10 +113,13 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
             "components/example_gen/photo_rules.py",
             {
                 *TRAINS,
+                "components.data_gate.component",
                 "components.ensemble.component",
                 "components.example_gen.executor",
+                "components.release_gate.component",
                 "components.servable_check.component",
                 "components.transform.preprocessing",
+                "components.window.component",
             },
         ),
         ("components/backbone/unfreezing.py", {"components.feature_vector_gen.component", *TRAINS}),
@@ -126,6 +130,9 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         (
             "components/model_selector/paired_comparison.py",
             {
+                "components.evaluator.eval_config",
+                "components.evaluator.predictions",
+                "components.servable_check.component",
                 "components.model_selector.component",
                 "components.release_gate.component",
                 "components.release_gate.production",
@@ -137,6 +144,8 @@ def test_a_copy_elsewhere_has_the_same_fingerprints(tmp_path, monkeypatch):
         (
             "components/evaluator/metrics.py",
             {
+                "components.evaluator.predictions",
+                "components.servable_check.component",
                 "components.evaluator.eval_config",
                 "components.model_selector.component",
                 "components.release_gate.component",

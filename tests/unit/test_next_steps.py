@@ -200,7 +200,7 @@ def of_masks(**more: Any) -> Summary:
 
 
 def test_of_masks_larger_images_and_doubtful_masks_are_suggested_by_the_mean_iou():
-    settings = load_config("oxford_iiit_pet_masks", [], ["photos"])
+    settings = load_config("oxford_iiit_pet_masks", ["image.size=160"], ["photos"])
     steps = next_steps(of_masks(accuracy=1.0), settings, AGAIN, 2)
     assert [step.action for step in steps][:2] == [
         f"{AGAIN} --set image.size=224",
