@@ -85,34 +85,21 @@ def retrain(config: Config, root: Root, display: local.Display) -> RetrainResult
     except BadInput as error:  # the root belongs to another pipeline; nothing is written there
         raise _told(config, root, None, error) from None
     room = None
-    with contextlib.suppress(OSError):  # the disk is full already: the call says so
-        room = local.Reserve(root.folder, _ROOM_FOR_THE_LINE)
-    try:
-        return _call(config, root, display, room)
-    finally:
-        if room:
-            room.release()
-
-
-def _call(config: Config, root: Root, display: local.Display, room: local.Reserve | None) -> RetrainResult:
-    """Looks, runs and logs; `room` is for the line in the log, whatever the run and its page took."""
     try:
         if root.is_active():
             done = RetrainResult(_SKIPPED, f"another run is active in {root.folder}", 0)
         else:
+            with contextlib.suppress(OSError):  # the disk is full already: the call says so
+                room = local.Reserve(root.folder, _ROOM_FOR_THE_LINE)
             done = _look_and_run(config, root, display)
     except BadInput as error:
         summary = _write_report(config, root, _STOPPED, str(error))
-        if room:
-            room.release()
-        _log(root, RetrainResult(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary))
+        _log(root, RetrainResult(_STOPPED, str(error), EXIT_CODES[_STOPPED], summary=summary), room)
         raise _told(config, root, summary, error) from None
     except Exception as error:  # whatever it is, somebody must hear of it
         traceback.print_exc()
         done = _failed(config, root, failure(error, root))
-    if room:
-        room.release()
-    problem = _log(root, done)
+    problem = _log(root, done, room)
     return replace(done, notes=(*done.notes, problem)) if problem else done
 
 
@@ -267,8 +254,12 @@ def _refusals_in_a_row(root: Root) -> int:
     return refused
 
 
-def _log(root: Root, done: RetrainResult) -> str:
+def _log(root: Root, done: RetrainResult, room: local.Reserve | None) -> str:
     """Logs the call, so that nights in which nothing happened are on record too.
+
+    Args:
+      root, done: the root and how the call ended.
+      room: kept on the disk for the line, whatever the run and its page took; None: nothing was kept.
 
     Returns:
       what went wrong; empty: nothing.
@@ -280,6 +271,8 @@ def _log(root: Root, done: RetrainResult) -> str:
         "exit_code": done.exit_code,
         "run_id": done.summary.run_id if done.summary else None,
     }
+    if room:
+        room.release()
     try:
         with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -215,6 +215,22 @@ def test_a_disk_that_was_filled_to_the_last_byte_still_takes_the_line_of_the_cal
         assert not (nights.root.folder / ".reserve").exists()
 
 
+def test_a_second_call_leaves_the_room_for_the_line_of_the_first(nights, monkeypatch):
+    kept = nights.root.folder / ".reserve"
+    nights.why_not = ""
+
+    def run(config, root, display):
+        monkeypatch.setattr(Root, "is_active", lambda self: True)
+        assert nights.retrain().status == "skipped"
+        assert kept.stat().st_size > 0
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(night.local, "run", run)
+    assert nights.retrain().status == "failed"
+    assert [line["status"] for line in nights.lines] == ["skipped", "failed"]
+    assert not kept.exists()
+
+
 def test_a_notifier_that_fails_is_a_note(nights):
     (nights.served / "saved_model.pb").unlink()
     nights.settings = ["notify.command=[sh, -c, 'echo no mail today; exit 3']"]
