@@ -48,17 +48,13 @@ class FeatureVector(hub.KerasLayer):
         return super().call(inputs, training=False)
 
 
-class TopOfBackbone(tf_keras.layers.Layer):
-    """What lies above the freeze boundary of a module, and reads the module's own variables.
+class _ReadsModule(tf_keras.layers.Layer):
+    """A layer that reads a module's own variables, of which those named in `learning` learn."""
 
-    Input: float16 or float32 [batch, ...], the activations at the boundary. Output: float32 [batch, width].
-    """
-
-    def __init__(self, cut: Cut, learning: Collection[str], **kwargs):
+    def __init__(self, variables: Collection[tf.Variable], learning: Collection[str], **kwargs):
         super().__init__(**kwargs)
-        self._top = cut.top
-        self._learning = [v for v in cut.top_variables if v.name in learning]
-        self._frozen = [v for v in cut.top_variables if v.name not in learning]
+        self._learning = [v for v in variables if v.name in learning]
+        self._frozen = [v for v in variables if v.name not in learning]
 
     @property
     def trainable_weights(self):
@@ -68,12 +64,23 @@ class TopOfBackbone(tf_keras.layers.Layer):
     def non_trainable_weights(self):
         return self._frozen
 
+
+class TopOfBackbone(_ReadsModule):
+    """What lies above the freeze boundary of a module, and reads the module's own variables.
+
+    Input: float16 or float32 [batch, ...], the activations at the boundary. Output: float32 [batch, width].
+    """
+
+    def __init__(self, cut: Cut, learning: Collection[str], **kwargs):
+        super().__init__(cut.top_variables, learning, **kwargs)
+        self._top = cut.top
+
     def call(self, inputs, training=None):
         del training
         return self._top(tf.cast(inputs, tf.float32))
 
 
-class Encoder(tf_keras.layers.Layer):
+class Encoder(_ReadsModule):
     """A module's wide tensors at several resolutions, of which only the chosen variables learn.
 
     Input: float32 [batch, size, size, 3], range [0, 1]. Output: a list, float32 [batch, cells, cells, channels] each,
@@ -87,19 +94,9 @@ class Encoder(tf_keras.layers.Layer):
           pyramid: of the module.
           learning: names of the module's variables that learn; empty freezes all.
         """
-        super().__init__(**kwargs)
+        super().__init__(module.variables, learning, **kwargs)
         self.resolved_object = module
         self.pyramid = pyramid
-        self._learns = [v for v in module.variables if v.name in learning]
-        self._stays = [v for v in module.variables if v.name not in learning]
-
-    @property
-    def trainable_weights(self):
-        return self._learns
-
-    @property
-    def non_trainable_weights(self):
-        return self._stays
 
     def call(self, inputs, training=None):
         del training
@@ -119,7 +116,7 @@ class FoldedEncoder(tf_keras.layers.Layer):
         return list(self._top(*cached))
 
 
-class TopOfEncoder(tf_keras.layers.Layer):
+class TopOfEncoder(_ReadsModule):
     """What lies above the cached tensors of a pyramid, and reads the module's own variables.
 
     Input: a list of each of `pyramid.cached`, float16 or float32 [batch, cells, cells, channels]. Output: as of
@@ -127,18 +124,8 @@ class TopOfEncoder(tf_keras.layers.Layer):
     """
 
     def __init__(self, pyramid: Pyramid, learning: Collection[str] = (), **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(pyramid.top_variables, learning, **kwargs)
         self._top = pyramid.top
-        self._learning = [v for v in pyramid.top_variables if v.name in learning]
-        self._frozen = [v for v in pyramid.top_variables if v.name not in learning]
-
-    @property
-    def trainable_weights(self):
-        return self._learning
-
-    @property
-    def non_trainable_weights(self):
-        return self._frozen
 
     def call(self, inputs, training=None):
         del training

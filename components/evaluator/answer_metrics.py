@@ -33,26 +33,17 @@ from components.evaluator.metrics import (
     log_loss,
     per_class_ratios,
 )
+from components.evaluator.one_pass_metric import OnePassMetric
 
 
-class AnswerMetrics(metric_types.Metric):
+class AnswerMetrics(OnePassMetric):
     """The metrics above; `EvalConfig` names it by its class and module.
 
     `code`, a fingerprint, changes nothing but the configuration, and so Evaluator's cache key.
     """
 
     def __init__(self, name: str = "answer_metrics", code: str = ""):
-        super().__init__(metric_util.merge_per_key_computations(_computations), name=name, code=code)
-
-
-def _computations(
-    name: str, code: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
-) -> metric_types.MetricComputations:
-    del code
-    key = metric_types.MetricKey(
-        name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
-    )
-    return [metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=_Combiner(key))]
+        super().__init__(_Combiner, name, code)
 
 
 @dataclass

@@ -21,9 +21,10 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
 from components.evaluator import confusions
+from components.evaluator.one_pass_metric import OnePassMetric
 
 
-class MaskMetrics(metric_types.Metric):
+class MaskMetrics(OnePassMetric):
     """The metrics above; `EvalConfig` names it by its class and module.
 
     Its thresholds are those of `mean_iou`, whose name it has. `code`, a fingerprint, changes nothing but the
@@ -31,17 +32,7 @@ class MaskMetrics(metric_types.Metric):
     """
 
     def __init__(self, name: str = "mean_iou", code: str = ""):
-        super().__init__(metric_util.merge_per_key_computations(_computations), name=name, code=code)
-
-
-def _computations(
-    name: str, code: str, model_name: str = "", output_name: str = "", example_weighted: bool = False
-) -> metric_types.MetricComputations:
-    del code
-    key = metric_types.MetricKey(
-        name=name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
-    )
-    return [metric_types.MetricComputation(keys=[key], preprocessors=None, combiner=_Combiner(key))]
+        super().__init__(_Combiner, name, code)
 
 
 @dataclass
