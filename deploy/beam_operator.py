@@ -38,6 +38,9 @@ class BeamOperator(beam_executor_operator.BeamExecutorOperator):
         Raises:
           BadInput: a worker in another process raised it, and the runner passed it on as text.
         """
+        from deploy.quick_beam import make_beam_quick
+
+        make_beam_quick()
         try:
             return super().run_executor(execution_info, make_beam_pipeline_fn)
         except RuntimeError as error:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components import loaded_models
+
 # The graph without function calls, of which a cut is two parts.
 from components.backbone.flat_graph import CannotCut, FlatGraph, data_inputs, flatten, in_order, node_of
 from components.transform import image_ops
@@ -175,7 +177,7 @@ def load_model(folder: str) -> ExplainedModel:
         found = "it has no saved_model.pb" if os.path.isdir(folder) else "it is not a folder"
         raise BadInput(f"{folder} is not a SavedModel: {found}; expected the folder of a model that warmstart exported")
     try:
-        model = tf.saved_model.load(folder)
+        model = loaded_models.load_model(folder)
     except Exception as error:  # damaged graphs and variables fail in many ways
         raise BadInput(f"the model in {folder} is damaged and cannot be loaded ({first_line(error)[:200]})") from None
     signatures = getattr(model, "signatures", {})

@@ -71,7 +71,8 @@ def _train(phase: Phase[FineTuningSettings]) -> TrainedPhase:
         "trained_on": inputs.note,
         "warm_start": {"source": start.note, "step_zero": proof, **asdict(start.matches)},
     }
-    return TrainedPhase(model, eval_data, backbone, head, inputs, history)
+    unchanged = own_source if own_source.has_values([*module.variables, *head.variables], labels) else None
+    return TrainedPhase(model, eval_data, backbone, head, inputs, history, unchanged=unchanged)
 
 
 @dataclass(frozen=True)

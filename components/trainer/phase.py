@@ -15,6 +15,7 @@ from components.trainer.devices import Devices
 from components.trainer.model import Classifier
 from components.trainer.settings import PhaseSettings
 from components.trainer.training_data import Photos, StoredRows, TrainingData, read_photos, read_rows
+from components.trainer.warm_start import Source
 from components.transform.augmentation import Augmentation
 from schemas import features as f
 
@@ -84,3 +85,5 @@ class TrainedPhase:
     """From `loop.train`, with entries added by the phase."""
     is_frozen: bool = False
     """Whether the backbone is the published one."""
+    unchanged: Source | None = None
+    """The run's own model of the phase before, if this one has the same values: no epoch was better than the start."""

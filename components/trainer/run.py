@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,8 @@ from tfx.dsl.io import fileio
 
 from components.backbone import feature_vector
 from components.legacy_keras import tf_keras
+from components.linked_copy import copy_folder
+from components.loaded_models import remember_model
 from components.records import matching_files
 from components.task.training import TrainingTask
 from components.trainer import calibration, loop
@@ -25,6 +28,7 @@ from components.transform.graph import load_transform
 from schemas import features as f
 from schemas import schema_files
 
+_SAME_TEMPERATURE = 1e-3
 P = TypeVar("P", bound=PhaseSettings)
 
 TASKS: dict[str, TrainingTask] = {f.CLASSIFICATION: Classification(), f.SEGMENTATION: Segmentation()}
@@ -67,8 +71,18 @@ def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]
         )
         trained = train(phase)
         calibrated = calibration.calibrate(trained.model, trained.eval_data, settings)
+    # Stored activations are rounded, and so is a temperature that is fitted from them.
+    same = trained.unchanged
+    if same is not None and not math.isclose(calibrated["temperature"], same.temperature, rel_tol=_SAME_TEMPERATURE):
+        same = None
+    if same is not None:
+        calibrated["temperature"] = same.temperature
     history = {**trained.history, "devices": devices.note, "calibration": calibrated}
     loop.write_history(history, fn_args.model_run_dir)
-    task.export(fn_args.serving_model_dir, phase, trained, calibrated["temperature"])
+    if same is None:
+        task.export(fn_args.serving_model_dir, phase, trained, calibrated["temperature"])
+    else:
+        copy_folder(same.folder, fn_args.serving_model_dir)
+        remember_model(fn_args.serving_model_dir, same.model)
     if resume_file and fileio.exists(resume_file):
         fileio.remove(resume_file)

@@ -53,6 +53,15 @@ class Source:
     temperature: float = 1.0
     """The model divides its logits by this."""
 
+    def has_values(self, variables: Sequence[tf.Variable], labels: Sequence[str]) -> bool:
+        """Whether these are all of its variables, value by value, of a model with these classes."""
+        values = {v.name: v.numpy() for v in variables}
+        return (
+            self.labels == list(labels)
+            and values.keys() == self.values.keys()
+            and all(np.array_equal(values[name], value) for name, value in self.values.items())
+        )
+
 
 @dataclass(frozen=True)
 class Matches:

@@ -24,6 +24,7 @@ from components.example_gen.settings import PHOTOS_KEY, IngestSettings
 from components.records import read_examples, remove_photos, split_files, text
 from schemas import features as f
 from schemas.features import SPLITS
+from tests.in_process import IN_PROCESS
 
 
 def photo(seed: int) -> bytes:
@@ -54,9 +55,7 @@ def ingest(tmp_path):
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in SPLITS]
         output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
         settings = IngestSettings({dataset: str(source)}, "label", PhotoRules(min_side=1, max_pixels=10**6))
-        context = BaseBeamExecutor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(out / "temp"), unique_id="1"
-        )
+        context = BaseBeamExecutor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(out / "temp"), unique_id="1")
         ImageExampleGenExecutor(context).Do(
             {},
             {"examples": [examples], "ingest_report": [report]},

@@ -35,6 +35,7 @@ from schemas import features as f
 from schemas.corrections import Correction, corrections_csv, fingerprint_of, read_corrections
 from schemas.errors import BadInput
 from schemas.features import SPLITS
+from tests.in_process import IN_PROCESS
 
 RULES = PhotoRules(min_side=1, max_pixels=10**6)
 
@@ -78,9 +79,7 @@ def ingest(folder: Path, out: Path, corrections: str = "", claimed: str | None =
     settings = IngestSettings(
         {"image_folder": str(folder)}, "label", RULES, corrections=corrections, corrections_fingerprint=given
     )
-    context = BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(out / "temp"), unique_id="1"
-    )
+    context = BaseBeamExecutor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(out / "temp"), unique_id="1")
     ImageExampleGenExecutor(context).Do(
         {},
         {"examples": [examples], "ingest_report": [report]},

@@ -23,6 +23,7 @@ from components.servable_check.component import check
 from components.trainer import serving_model, warm_start
 from components.transform.graph import load_transform
 from deploy.display import _models_table
+from tests.in_process import IN_PROCESS
 
 LABELS = ("cat", "dog")
 ABSTAIN_BELOW, SECOND_TEMPERATURE = 0.75, 1.5
@@ -250,9 +251,7 @@ def predict(tmp_path_factory, first_model, second_model, drawn_photos, make_exam
         if with_ensemble:
             inputs["ensemble"] = [model_artifact(folder / "is not looked into")]
         executor = Predictions.EXECUTOR_SPEC.executor_class
-        context = executor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "temp"), unique_id="1"
-        )
+        context = executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(folder / "temp"), unique_id="1")
         executor(context).Do(inputs, {"predictions": [predictions]}, {"code": ""})
         return predictions
 

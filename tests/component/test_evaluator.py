@@ -31,6 +31,7 @@ from components.evaluator.stored_predictions import (
     read_predictions,
 )
 from schemas import features as f
+from tests.in_process import IN_PROCESS
 
 LABELS = ("cat", "dog")
 EXAMPLES = 8  # four cats, then four dogs
@@ -73,9 +74,7 @@ def evaluator(tmp_path, write_records):
         artifacts["examples"].split_names = artifact_utils.encode_split_names(["eval", "test"])
         write_records(tmp_path / "examples" / "Split-eval", eval_rows)
         write_records(tmp_path / "examples" / "Split-test", test_rows)
-        Executor(
-            Executor.Context(beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1")
-        ).Do(
+        Executor(Executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(tmp_path / "temp"), unique_id="1")).Do(
             {name: [artifacts[name]] for name in ("examples", "model", "baseline_model") if name not in without},
             {name: [artifacts[name]] for name in ("evaluation", "blessing")},
             {

@@ -36,6 +36,7 @@ from pipeline.graph import make_pipeline
 from pipeline.places import Places
 from schemas import features as f
 from schemas.errors import BadInput
+from tests.in_process import IN_PROCESS
 
 PATTERNS = [
     "span-{SPAN}",
@@ -261,7 +262,7 @@ class Runs:
                 components=[example_gen, window],
                 enable_cache=True,
                 metadata_connection_config=self._connection,
-                beam_pipeline_args=["--runner=FnApiRunner", "--setup_file=unused"],
+                beam_pipeline_args=IN_PROCESS,
             )
         )
         return self._read_back()

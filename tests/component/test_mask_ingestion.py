@@ -27,6 +27,7 @@ from components.records import read_examples, split_files, text
 from schemas import features as f
 from schemas.errors import BadInput
 from schemas.features import SPLITS
+from tests.in_process import IN_PROCESS
 
 WIDTH, HEIGHT = 24, 20
 
@@ -76,9 +77,7 @@ def run_ingestion(out: Path, source: Path, dataset: str = "image_masks"):
     output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
     rules = PhotoRules(min_side=1, max_pixels=10**6)
     settings = IngestSettings({dataset: str(source)}, "label", rules, FolderRules(masks=True))
-    context = BaseBeamExecutor.Context(
-        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(out / "temp"), unique_id="1"
-    )
+    context = BaseBeamExecutor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(out / "temp"), unique_id="1")
     ImageExampleGenExecutor(context).Do(
         {},
         {"examples": [examples], "ingest_report": [report]},

@@ -33,6 +33,7 @@ from schemas import schema_files
 from schemas.json_records import from_json
 from schemas.summary import ModelSummary
 from schemas.verdicts import ProductionStanding
+from tests.in_process import IN_PROCESS
 from tests.masks import CLASSES, damaged, drawn_mask, mask_prediction
 from tests.verdicts import selection_of, verdict_in
 
@@ -146,7 +147,7 @@ def evaluate(written, tmp_path):
             artifact.uri = str(tmp_path / name)
         config = make_eval_config(minimum, gain, ["species"], "code", f.SEGMENTATION)
         executor = Executor(
-            Executor.Context(beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1")
+            Executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(tmp_path / "temp"), unique_id="1")
         )
         executor.Do(
             {

@@ -25,6 +25,7 @@ from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 from schemas import schema_files
 from schemas.labels import write_labels
+from tests.in_process import IN_PROCESS
 from tests.verdicts import verdict_in
 
 LABELS = ["pet", "background", "border"]
@@ -74,9 +75,7 @@ def run(tmp_path, write_records, with_masks):
             shutil.copytree(model, tmp_path / name / "Format-Serving")
             inputs[name] = artifact(name, standard_artifacts.Model)
         executor = component.EXECUTOR_SPEC.executor_class
-        context = executor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1"
-        )
+        context = executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(tmp_path / "temp"), unique_id="1")
         executor(context).Do(
             inputs, {name: artifact(name, kind) for name, kind in outputs.items()}, {"code": "", **parameters}
         )

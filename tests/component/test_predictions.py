@@ -24,6 +24,7 @@ from components.evaluator.stored_predictions import (
 from components.records import read_examples, split_files
 from schemas import features as f
 from schemas import schema_files
+from tests.in_process import IN_PROCESS
 
 
 def artifact(kind, folder, splits=None):
@@ -64,9 +65,7 @@ def predict(tmp_path, exported_model, write_records, curated_schema):
             inputs["vectors"] = [artifact(standard_artifacts.Examples, tmp_path / "stored", list(stored))]
         predictions = artifact(standard_artifacts.Examples, tmp_path / "predictions")
         executor = Predictions.EXECUTOR_SPEC.executor_class
-        context = executor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1"
-        )
+        context = executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(tmp_path / "temp"), unique_id="1")
         executor(context).Do(inputs, {"predictions": [predictions]}, {"code": "", **parameters})
         return predictions
 

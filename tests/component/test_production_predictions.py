@@ -19,6 +19,7 @@ from components.serving_folder.files import model_identity
 from schemas import schema_files
 from schemas.json_records import to_json
 from schemas.labels import LABELS_FILE
+from tests.in_process import IN_PROCESS
 from tests.verdicts import verdict_in
 
 LABELS = ["cat", "dog"]
@@ -63,9 +64,7 @@ def run(tmp_path, exported_model, drawn_photos, make_example, write_records, cur
             artifacts[name].uri = str(tmp_path / name)
         artifacts["photos"].split_names = artifact_utils.encode_split_names(["train", "eval", "test"])
         executor = ProductionPredictions.EXECUTOR_SPEC.executor_class
-        context = executor.Context(
-            beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(tmp_path / "temp"), unique_id="1"
-        )
+        context = executor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(tmp_path / "temp"), unique_id="1")
         executor(context).Do(
             {"examples": [artifacts["photos"]], "schema": [artifacts["schema"]], "model": [artifacts["model"]]},
             {"predictions": [artifacts["predictions"]], "standing": [artifacts["standing"]]},
