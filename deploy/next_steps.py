@@ -92,7 +92,7 @@ def _of_training(training: TrainingSummary, summary: Summary, config: Config) ->
     overfitted = training.epochs - training.best_epoch >= _EPOCHS_OF_OVERFITTING
     if overfitted and config.training.augmentation.mode == "none":
         since = f"after epoch {training.best_epoch}" if training.best_epoch else "from the start"
-        reason = f"the eval loss of fine-tuning did not improve {since}, in {training.epochs} epochs"
+        reason = f"fine-tuning got no better on the eval photos {since}, in {training.epochs} epochs"
         found.append(("training.augmentation.mode=views", f"{reason}, and augmented copies of the photos delay that"))
     return found
 

@@ -55,7 +55,7 @@ class _State:
     """
 
     epochs: list[dict[str, float]]
-    best_loss: float
+    least_badness: float
     best_epoch: int
     variables: list[np.ndarray]
     best: list[np.ndarray]
@@ -69,7 +69,7 @@ class _State:
             for name in ("variables", "best", "optimizer", "generators")
             for i, value in enumerate(getattr(self, name))
         }
-        facts = json.dumps({"epochs": self.epochs, "best_loss": self.best_loss, "best_epoch": self.best_epoch})
+        facts = json.dumps({"epochs": self.epochs, "least_badness": self.least_badness, "best_epoch": self.best_epoch})
         buffer = io.BytesIO()
         np.savez(buffer, facts=np.array(facts), **lists)
         with fileio.open(path + ".new", "wb") as file:
@@ -92,22 +92,22 @@ class _State:
 
 
 class _KeepBest(tf_keras.callbacks.Callback):
-    """Ends training after `patience` epochs without a better eval loss, and restores the best weights.
+    """Ends training after `patience` epochs that are no better on the eval split, and restores the best weights.
 
     The weights before the first epoch count too, so training never makes the model worse on the eval split. After each
     epoch, the state to resume from is written to `resume_file`.
     """
 
-    def __init__(self, initial_loss: float, patience: int, resume_file: str | None):
+    def __init__(self, initial_badness: float, patience: int, resume_file: str | None):
         super().__init__()
-        self.best_loss, self.best_epoch = initial_loss, 0
+        self.least_badness, self.best_epoch = initial_badness, 0
         self.epochs: list[dict[str, float]] = []
         self._best: list[np.ndarray] = []
         self._patience, self._resume_file = patience, resume_file
 
     def restore(self, state: _State) -> None:
         """Resumes from `state`; the model and its optimizer must be built."""
-        self.epochs, self.best_loss, self.best_epoch = state.epochs, state.best_loss, state.best_epoch
+        self.epochs, self.least_badness, self.best_epoch = state.epochs, state.least_badness, state.best_epoch
         self._best = state.best
         for variables, values in (
             (self.model.trainable_variables, state.variables),
@@ -129,14 +129,14 @@ class _KeepBest(tf_keras.callbacks.Callback):
         rate = tf_keras.backend.get_value(self.model.optimizer.learning_rate)
         curves = {ours: float(logs[keras]) for keras, ours in _NAMES.items() if keras in logs}
         self.epochs.append({**curves, "learning_rate": float(rate)})
-        loss = float(logs[f"val_{self.model.chosen_by}"])
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, epoch + 1
+        badness = self.model.badness(logs, "val_")
+        if badness < self.least_badness:
+            self.least_badness, self.best_epoch = badness, epoch + 1
             self._best = _values(self.model.trainable_variables)
         if self._resume_file:
             _State(
                 self.epochs,
-                self.best_loss,
+                self.least_badness,
                 self.best_epoch,
                 _values(self.model.trainable_variables),
                 self._best,
@@ -229,7 +229,7 @@ def train(
     )
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
-    keep_best = _KeepBest(before[model.chosen_by], settings.patience, resume_file)
+    keep_best = _KeepBest(model.badness(before), settings.patience, resume_file)
     keep_best.set_model(model)
     first, clock = 0, _Progress(epochs)
     if resume_file and fileio.exists(resume_file):

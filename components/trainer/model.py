@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -74,6 +75,12 @@ class Classifier(tf_keras.Model):
 
     # The score on the eval split that chooses the best epoch: a smoothed cross-entropy is no measure of a model.
     chosen_by = "log_loss"
+    more_is_better = False
+
+    def badness(self, scores: Mapping[str, float], prefix: str = "") -> float:
+        """The less the better: what chooses the best epoch, from Keras' scores, whose names begin with `prefix`."""
+        score = float(scores[f"{prefix}{self.chosen_by}"])
+        return -score if self.more_is_better else score
 
     def objective(self, label_smoothing: float) -> tuple[tf_keras.losses.Loss, list[Any]]:
         """The loss, and the metrics `accuracy`, `log_loss` and what else there is, for `compile`."""

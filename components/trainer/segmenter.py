@@ -145,8 +145,10 @@ class Segmenter(Classifier):
       pixel_weights: of the pixels of each class in the loss, or None.
     """
 
-    # The Dice term makes pixels too sure, so their cross-entropy rises while the masks still get better.
-    chosen_by = "loss"
+    # What the verdict is about. The loss is lowest long before the masks are at their best: pixels get too sure, and
+    # that is mended afterwards, by the temperature.
+    chosen_by = "mean_iou"
+    more_is_better = True
 
     def __init__(self, *args, classes: int, dice: bool, pixel_weights: Sequence[float] | None = None, **kwargs):
         super().__init__(*args, **kwargs)

@@ -203,6 +203,7 @@ def test_feature_extraction_learns_masks_and_leaves_the_backbone_as_it_was(base,
     best = history["epochs"][history["best_epoch"] - 1]
     assert best["eval_loss"] < history["before"]["eval_loss"] - 0.1
     assert best["eval_mean_iou"] > history["before"]["eval_mean_iou"]
+    assert best["eval_mean_iou"] == max(epoch["eval_mean_iou"] for epoch in history["epochs"])
     assert set(best) == {
         *("train_loss", "train_accuracy", "train_mean_iou"),
         *("eval_loss", "eval_accuracy", "eval_mean_iou", "learning_rate"),

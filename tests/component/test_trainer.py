@@ -659,6 +659,9 @@ def test_no_epochs_of_fine_tuning_give_a_model_that_answers_as_its_base(run, bas
         answers(unchanged.folder, drawn_photos)[0], answers(base.folder, drawn_photos)[0], atol=1e-6
     )
     assert (unchanged.history["epochs"], unchanged.history["best_epoch"]) == ([], 0)
+    assert unchanged.history["calibration"]["temperature"] == pytest.approx(base.history["calibration"]["temperature"])
+    graphs = [Path(trained.folder, "saved_model.pb") for trained in (base, unchanged)]
+    assert graphs[0].samefile(graphs[1]), "the same model is not exported again"
 
 
 @pytest.mark.slow
