@@ -685,14 +685,14 @@ import tensorflow as tf
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from tfx.components.trainer.fn_args_utils import FnArgs
-from components.trainer import devices, feature_extraction, fine_tuning, phase
+from components.trainer import devices, feature_extraction, fine_tuning, run
 
 @contextlib.contextmanager
-def two_devices(mixed_precision):
+def two_devices(mixed_precision, one_device):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     yield devices.Devices(strategy, False, "2 devices")
 
-phase.training_devices = two_devices
+run.training_devices = two_devices
 module = {"one": feature_extraction, "two": fine_tuning}[sys.argv[1]]
 module.run_fn(FnArgs(**json.loads(sys.argv[2])))
 """
