@@ -4,7 +4,7 @@ DIR holds one folder a class. From its photos 2,000 are made by cropping (for ti
 benchmark mean nothing; `benchmarks.accuracy_table` compares them on photos as they are). Then the plain script
 (`benchmarks/plain_keras.py`, written as TensorFlow's transfer-learning tutorial) and `warmstart run` take turns, each
 in a new process, each with the same photos, backbone, boundary, epochs, batch size and rates. Last, the frozen pass
-alone, both sides in this process.
+alone, the two sides in turn, each in a process of its own. The plain side has TensorFlow as it comes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.more_photos import make_photos
 
 BACKBONE, IMAGE_SIZE, BATCH_SIZE = "efficientnet_lite0", 160, 32
-_PASSES, _PASS_BATCHES = 9, 8
+_PASSES, _PASS_BATCHES, _PASS_TURNS = 5, 8, 3
+# What `components` sets, as TensorFlow has it by itself.
+_PLAIN = {"TF_CPU_ALLOCATOR_USE_BFC": "false"}
 
 
 def main() -> None:
@@ -69,7 +72,7 @@ def plain_script(photos: Path, epochs: int) -> dict[str, float]:
     """Runs the plain script in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.plain_keras", str(photos), "--backbone", BACKBONE]
     command += ["--epochs", str(epochs), "--fine-tuning-epochs", str(epochs)]
-    output, seconds = run_command(command)
+    output, seconds = run_command(command, _PLAIN)
     result: dict[str, Any] = json.loads(output[output.index("{") :])
     return _times(result["feature_extraction"]["epoch_seconds"], result["fine_tuning"]["epoch_seconds"], seconds)
 
@@ -96,38 +99,19 @@ def warmstart_run(photos: Path, root: Path, epochs: int) -> dict[str, float]:
 
 def frozen_passes() -> tuple[float, float]:
     """Seconds of a batch through the frozen backbone: hub.KerasLayer, and FeatureVectorGen's pass with activations."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no notes on the processor between the numbers
-    import tensorflow as tf
-    import tensorflow_hub as hub
-
-    from components.backbone import cut, feature_vector, freezing, frozen_pass, registry
-
-    module_path = str(feature_vector.resolve(BACKBONE))
-    plain = tf.function(hub.KerasLayer(module_path, trainable=False))
-    module = hub.load(module_path)
-    learning = freezing.learning_variables(
-        [v.name for v in module.trainable_variables],
-        [v.name for v in module.variables],
-        "top",
-        default_pattern=registry.BACKBONES[BACKBONE].unfreeze,
-    )
-    ours = frozen_pass.build(module, IMAGE_SIZE, cut.cut(module, learning, IMAGE_SIZE)).call
-    images = tf.random.stateless_uniform([BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3], [1, 2])
-
-    def seconds(function) -> float:
-        start = time.perf_counter()
-        for _ in range(_PASS_BATCHES):
-            function(images)
-        return (time.perf_counter() - start) / _PASS_BATCHES
-
-    seconds(plain), seconds(ours)
-    pairs = [(seconds(plain), seconds(ours)) for _ in range(_PASSES)]
-    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(_PASS_TURNS):
+        for side, found in seconds.items():
+            command = [sys.executable, "-m", "benchmarks.frozen_pass_time", side, BACKBONE, str(IMAGE_SIZE)]
+            output, _ = run_command([*command, str(_PASSES), str(_PASS_BATCHES)], _PLAIN if side == "plain" else {})
+            found.append(float(output))
+    return statistics.median(seconds["plain"]), statistics.median(seconds["ours"])
 
 
-def run_command(command: list[str]) -> tuple[str, float]:
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_command(command: list[str], environment: Mapping[str, str] | None = None) -> tuple[str, float]:
+    """What a program prints, and the seconds of its process, with further variables of its environment."""
+    start, variables = time.perf_counter(), {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode not in (0, 3):  # 3: the run ended and pushed nothing, by verdict
         sys.exit(done.stdout + done.stderr)
     return done.stdout, time.perf_counter() - start
