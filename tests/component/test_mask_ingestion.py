@@ -1,5 +1,6 @@
 """ImageExampleGen with masks: what an example holds, each reason for a rejection, and what counts as new data."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -25,6 +26,7 @@ from components.example_gen.settings import IngestSettings
 from components.example_gen.spans import fingerprint, resolve_sources
 from components.records import read_examples, split_files, text
 from schemas import features as f
+from schemas.corrections import Correction, corrections_csv, fingerprint_of, read_corrections
 from schemas.errors import BadInput
 from schemas.features import SPLITS
 
@@ -67,15 +69,16 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def run_ingestion(out: Path, source: Path, dataset: str = "image_masks"):
+def run_ingestion(out: Path, source: Path, dataset: str = "image_masks", corrections: str = ""):
     """Runs the step on a folder; gives its two artifacts."""
+    known = fingerprint_of(read_corrections(Path(corrections))) if corrections else ""
     examples, report = standard_artifacts.Examples(), IngestReport()
     examples.uri, report.uri = str(out / "examples"), str(out / "report")
     buckets = zip(SPLITS, (3, 1, 1), strict=True)
     splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=n) for name, n in buckets]
     output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
     rules = PhotoRules(min_side=1, max_pixels=10**6)
-    settings = IngestSettings({dataset: str(source)}, "label", rules, FolderRules(masks=True))
+    settings = IngestSettings({dataset: str(source)}, "label", rules, FolderRules(masks=True), corrections, known)
     context = BaseBeamExecutor.Context(
         beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(out / "temp"), unique_id="1"
     )
@@ -230,6 +233,23 @@ def test_a_corrected_mask_is_new_data_and_its_photo_keeps_its_split(ingested, tm
     example = all_examples(then.examples)["images/11.jpg"]
     assert changed == text(example, f.CONTENT_HASH)
     assert np.array_equal(mask_of(example), corrected)
+
+
+def test_a_dropped_photo_goes_with_its_mask(ingested, tmp_path):
+    before = read_report(ingested.report.uri)[0]
+    content_hash = hashlib.sha256(photo(7)).hexdigest()
+    file = tmp_path / "corrections.csv"
+    file.write_bytes(corrections_csv([Correction(content_hash=content_hash, file_name="images/7.jpg")]))
+    examples, report = run_ingestion(tmp_path / "out", ingested.folder, corrections=str(file))
+    assert set(all_examples(ingested.examples)) - set(all_examples(examples)) == {"images/7.jpg"}
+    counts, rejected = read_report(report.uri)
+    assert rejected == []
+    assert counts["corrections"] == {"changed": 0, "dropped": 1, "unmatched": {}}
+    pixels = {
+        name: sum(of_class["pixels"] for of_split in told["masks"]["splits"].values() for of_class in of_split.values())
+        for name, told in (("before", before), ("after", counts))
+    }
+    assert pixels["before"] - pixels["after"] == WIDTH * (HEIGHT - 1)  # one row of each mask does not count
 
 
 def test_masks_of_black_and_white_have_two_classes(folder, tmp_path):
