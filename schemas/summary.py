@@ -101,6 +101,8 @@ class DataSummary:
     """One sentence for each thing that the user should know."""
     pixel_classes: dict[str, dict[str, PixelClass]] | None = field(default=None, metadata=OPTIONAL)
     """Of masks: split -> class -> what there is of it, in the order of the ids."""
+    ignored_classes: list[str] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: the classes whose pixels are not counted, by `task.ignore`; None: there are none."""
     corrections: CorrectionsSummary | None = field(default=None, metadata=OPTIONAL)
     """None without `data.corrections`."""
 

@@ -12,6 +12,7 @@ from components.evaluator import confusions
 from components.evaluator.metrics import BINS, SMALLEST_PROBABILITY, calibration_bins
 from components.evaluator.stored_masks import (
     COUNTED_PIXELS,
+    IGNORED_CLASSES,
     confidence_gaps_key,
     confusion_key,
     ids_png,
@@ -53,10 +54,11 @@ class MaskAnswers:
 
     Args:
       classes: how many classes the pixels have.
+      ignored: names of those that are not counted beside them.
     """
 
-    def __init__(self, classes: int):
-        self._classes = classes
+    def __init__(self, classes: int, ignored: Sequence[str] = ()):
+        self._classes, self._ignored = classes, [name.encode("utf-8", "surrogateescape") for name in ignored]
 
     def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
         """Adds the answers to the examples, and takes their masks out.
@@ -73,6 +75,8 @@ class MaskAnswers:
             del feature[f.MASK]
             true, counted = truth[i], truth[i] < self._classes
             feature[COUNTED_PIXELS].int64_list.value.append(int(counted.sum()))
+            if self._ignored:
+                feature[IGNORED_CLASSES].bytes_list.value.extend(self._ignored)
             for name, probabilities in answers.items():
                 answered = np.argmax(probabilities[i], axis=-1)
                 loss, gaps = _losses(probabilities[i][counted], true[counted], answered[counted])

@@ -196,6 +196,7 @@ def store_answers(
     known_from: Sequence[str] = (),
     stored: StoredInputs | None = None,
     ask_for_masks: AskForMasks | None = None,
+    ignored: Sequence[str] = (),
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
 
@@ -214,6 +215,7 @@ def store_answers(
       known_from: files of examples whose photos are left out.
       stored: of the same photos, or None.
       ask_for_masks: asks for a class for each pixel; None: the models give a class for each photo.
+      ignored: names of the pixels' classes that are not counted.
 
     Raises:
       BadInput: a photo's label is not among `labels`.
@@ -222,7 +224,7 @@ def store_answers(
     ask: Callable[[Any, Sequence[bytes]], np.ndarray] = _of_photos
     kept: Answers = LabelAnswers(labels)
     if ask_for_masks is not None:
-        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels))
+        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels), ignored)
     elif stored is not None and stored.answers_alike(models, examples, splits):
         source, ask, batch, how = stored.vectors, _of_stored, _STORED_BATCH, STORED
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
@@ -301,4 +303,5 @@ def Predictions(
         known_from,
         StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
         AskForMasks() if kind == f.SEGMENTATION else None,
+        schema_files.ignored_classes(read_schema),
     )

@@ -3,6 +3,7 @@
 | feature                   | dtype                     | value                                                        |
 |---------------------------|---------------------------|--------------------------------------------------------------|
 | `counted_pixels`          | int64                     | pixels at the model's size that the mask does not ignore     |
+| `ignored_classes`         | bytes [...]               | names of the classes that are ignored; absent without any    |
 | `<model>_confusion`       | int64 [classes * classes] | of these pixels: row the true class, column the answered one |
 | `<model>_pixel_loss`      | float32                   | their mean natural-log loss                                  |
 | `<model>_confidence_gaps` | float32 [15]              | their mean confidence minus the share that is right, by bin  |
@@ -33,6 +34,7 @@ from schemas import features as f
 from schemas.verdicts import LossComparison
 
 COUNTED_PIXELS = "counted_pixels"
+IGNORED_CLASSES = "ignored_classes"
 
 
 def confusion_key(model: str) -> str:
@@ -58,18 +60,19 @@ class StoredMasks(Photos):
     Photos of which no pixel is counted at the model's size are left out: they say nothing.
 
     confusions: model -> int64 [photos, classes, classes]. pixel_losses: model -> float64 [photos]. confidence_gaps:
-    model -> float64 [photos, 15].
+    model -> float64 [photos, 15]. ignored: classes whose pixels are not counted.
     """
 
     confusions: dict[str, np.ndarray]
     pixel_losses: dict[str, np.ndarray]
     confidence_gaps: dict[str, np.ndarray]
+    ignored: tuple[str, ...] = ()
     # What is served are ids, on which the probabilities have no bearing beyond the likeliest class.
     loss_decides = False
 
     @property
     def measure(self) -> MeanIoU:
-        return MeanIoU(next(iter(self.confusions.values())).shape[-1])
+        return MeanIoU(next(iter(self.confusions.values())).shape[-1], self.ignored)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -156,7 +159,14 @@ def of_examples(rows: Sequence[tf.train.Example]) -> StoredMasks:
         confusions={model: matrices(confusion_key(model)) for model in models if rows},
         pixel_losses={model: numbers(pixel_loss_key(model))[:, 0] for model in models if rows},
         confidence_gaps={model: numbers(confidence_gaps_key(model)) for model in models if rows},
+        ignored=_ignored(rows[0]) if rows else (),
     )
+
+
+def _ignored(row: tf.train.Example) -> tuple[str, ...]:
+    feature = row.features.feature
+    stored = feature[IGNORED_CLASSES].bytes_list.value if IGNORED_CLASSES in feature else []
+    return tuple(name.decode("utf-8", "replace") for name in stored)
 
 
 def read_mask_ids(

@@ -82,7 +82,8 @@ def read_mask(mask_bytes: bytes, name: str, classes: MaskClasses, facts: photo.P
     if set(present) == {IGNORE}:
         raise photo.PhotoRejected(
             "mask_all_ignored",
-            f"has a mask, {name}, of which every pixel is left out (value 255), so nothing can be learnt from it; "
+            f"has a mask, {name}, of which every pixel is left out (value 255"
+            f"{', or a class of task.ignore' if classes.ignored else ''}), so nothing can be learnt from it; "
             "label a part of the photo, or remove both files.",
         )
     height, width = ids.shape

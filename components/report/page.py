@@ -144,6 +144,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         mask_size=flat(summary.config or {}).get("image.size"),
         m_classes=_classes_of_masks(models, masks) if of_masks else [],
         pixel_labels=_pixel_labels(summary.data),
+        ignored=((of_window or summary.data or DataSummary()).ignored_classes or []),
         curve_key="mean_iou" if of_masks else "accuracy",
         curve_name="mean IoU" if of_masks else "accuracy",
         model_cost=(findings.get("cost") or {}).get("models") or {},

@@ -64,8 +64,9 @@ def run(tmp_path, write_records, with_masks):
         for split in ("eval", "test"):
             write_records(tmp_path / "photos" / f"Split-{split}", with_masks)
         (tmp_path / "schema").mkdir()
-        curated = schema_files.curated_schema_file("oxford_iiit_pet_masks")
-        shutil.copy(curated, tmp_path / "schema" / schema_files.SCHEMA_FILE)
+        schema = schema_files.read_schema(schema_files.curated_schema_file("oxford_iiit_pet_masks"))
+        schema_files.mask_classes_feature(schema).annotation.tag.append("rug")
+        schema_files.write_schema(schema, str(tmp_path / "schema" / schema_files.SCHEMA_FILE))
         inputs = {
             "examples": artifact("photos", standard_artifacts.Examples, ["eval", "test"]),
             "schema": artifact("schema", standard_artifacts.Schema),
@@ -94,6 +95,7 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
     stored = read_answers(predictions, "test")
     assert isinstance(stored, StoredMasks)
     assert len(stored.keys) == 5  # of one nothing is counted
+    assert stored.measure.name == "mean IoU of three classes without rug"
     photos = {e.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode(): e for e in with_masks}
     for name, model in models.items():
         asked = tf.saved_model.load(model).signatures["probabilities"]
