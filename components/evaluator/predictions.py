@@ -143,8 +143,10 @@ class _Unknown(beam.DoFn):
 class Answers(Protocol):
     """How the answers of a task are stored: `LabelAnswers`, `MaskAnswers`."""
 
-    def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
-        """Adds the answers, model -> probabilities [photos, ...], to the examples."""
+    def store(
+        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
+    ) -> None:
+        """Adds the answers, model -> probabilities [photos, ...], to the examples; `splits` are those of the photos."""
 
 
 class _Answer(beam.DoFn):
@@ -172,7 +174,7 @@ class _Answer(beam.DoFn):
         if self._with_ensemble:
             answers[ENSEMBLE] = np.mean(list(answers.values()), axis=0)
         examples = [tf.train.Example.FromString(record) for record in records]
-        self._answers.store(examples, answers)
+        self._answers.store(examples, answers, [split for split, _ in batch])
         for (split, _), example in zip(batch, examples, strict=True):
             feature = example.features.feature
             width, height = (feature[side].int64_list.value[0] for side in (f.WIDTH, f.HEIGHT))

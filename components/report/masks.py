@@ -153,7 +153,7 @@ def _suspects(run: MaskRun) -> list[SuspectedMask]:
 def _suspected(stored: StoredMasks, row: int, split: str, model: str, labels: Sequence[str]) -> SuspectedMask:
     shares = confusions.scaled(stored.confusions[model][row])
     elsewhere = np.where(np.eye(len(labels), dtype=bool), 0, shares)
-    true, answered = np.unravel_index(int(elsewhere.argmax()), shares.shape)
+    true, answered = divmod(int(elsewhere.argmax()), len(labels))
     return SuspectedMask(
         split=split,
         row=row,
