@@ -261,9 +261,7 @@ def test_a_class_that_is_not_counted_is_255_in_every_mask(folder, tmp_path, list
 
 
 def test_an_unknown_class_to_leave_out_stops_before_anything_is_written(folder, tmp_path):
-    with pytest.raises(
-        BadInput, match=r"task.ignore has 'cat', .*expected one of class_0, class_1 and class_2, or an id"
-    ):
+    with pytest.raises(BadInput, match=r"task.ignore has 'cat', .*expected one of class_0, class_1, class_2, or an id"):
         run_ingestion(tmp_path / "out", folder, ignore=("cat",))
     assert not (tmp_path / "out" / "examples").exists()
 

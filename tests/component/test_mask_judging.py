@@ -97,7 +97,7 @@ def test_what_is_stored_is_read_back_each_photo_once(written):
     assert stored.measure.name == "mean IoU of three classes"
     for row in rows:
         row.features.feature[IGNORED_CLASSES].bytes_list.value.extend([b"rug", "Köter".encode()])
-    assert read_answers(written(test=rows), "test").measure.name == "mean IoU of three classes without rug and Köter"
+    assert read_answers(written(test=rows), "test").measure.name == "mean IoU of three classes without rug, Köter"
     assert {value: rows.tolist() for value, rows in stored.rows_by_value("species").items()} == {
         "cat": [1, 2, 4],
         "dog": [0, 3],

@@ -157,9 +157,9 @@ def test_classes_that_are_not_counted_become_255_and_the_ids_of_the_others_close
     ("ignore", "says"),
     [
         (["borders"], "has 'borders', which is no class of the masks; did you mean 'border'; expected one of pet, "),
-        (["3"], "task.ignore has '3', .*pet, background and border, or an id from 0 to 2"),
+        (["3"], "task.ignore has '3', .*pet, background, border, or an id from 0 to 2"),
         (["-1"], "task.ignore has '-1', which is no class"),
-        (["pet", "2"], r"leaves 1 of the 3 classes of the masks \(pet, background and border\); expected at least two"),
+        (["pet", "2"], r"leaves 1 of the 3 classes of the masks \(pet, background, border\); expected at least two"),
     ],
 )
 def test_classes_that_cannot_be_left_out(ignore, says):
