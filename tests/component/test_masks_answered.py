@@ -99,7 +99,8 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
     assert stored.measure.name == "mean IoU of three classes without rug"
     photos = {e.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode(): e for e in with_masks}
     for name, model in models.items():
-        asked = tf.saved_model.load(model).signatures["probabilities"]
+        signatures = tf.saved_model.load(model).signatures
+        asked, served = signatures["probabilities"], signatures["serving_default"]
         ids = read_expected(predictions, "test", name, stored.keys)
         assert ids.shape == (5, SIZE, SIZE)
         for i, key in enumerate(stored.keys):
@@ -115,7 +116,6 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
             gaps = probabilities.max(axis=-1).mean() - np.mean(ids[i] == true)
             assert stored.confidence_gaps[name][i].sum() == pytest.approx(gaps, abs=1e-5)
             # What is served, at the photo's own size.
-            served = tf.saved_model.load(model).signatures["serving_default"]
             [png] = served(image_bytes=tf.constant([feature[f.IMAGE].bytes_list.value[0]]))["mask_png_bytes"].numpy()
             own = confusions.count(png_ids(feature[f.MASK].bytes_list.value[0]), png_ids(png), 3)
             np.testing.assert_allclose(stored.own_confusions[name][i], own, atol=2)  # pixels between two classes

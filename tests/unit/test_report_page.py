@@ -473,7 +473,7 @@ def test_of_masks_the_page_says_which_classes_are_not_counted(tmp_path):
     summary["data"]["ignored_classes"] = ["border", "<b>"]
     found = page(summary, findings, tmp_path)
     stands_alone(found)
-    assert "mean of 2 classes, without border, <b> , on 54 test photos" in found.text
+    assert "mean of 2 classes, without border, <b>, on 54 test photos" in found.text
     assert "as are those of border, <b> ( task.ignore )" in found.text
 
 
