@@ -58,7 +58,7 @@ def warmstart_run(data: Path, root: Path, image_size: int) -> tuple[dict[str, An
     command = [sys.executable, "-m", "deploy.cli", "run", "--config", "oxford_iiit_pet_masks", "--data", str(data)]
     _, seconds = run_command([*command, "--root", str(root), "--set", f"image.size={image_size}"])
     history = json.loads(next(root.glob("artifacts/FeatureExtraction/model_run/*/training.json")).read_text())
-    summary = json.loads(next(root.glob("runs/*/summary.json")).read_text())
+    summary = json.loads(next(root.glob("reports/*/summary.json")).read_text())
     winner = summary["models"][summary["winner"]]
     return {"epochs": history["epoch_seconds"], "mean_iou": winner["mean_iou"]["value"]}, seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -143,24 +143,38 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
 
 
 def refuse_other_classes(config: Config, root: Root, survey: DataSurvey) -> None:
-    """Checks before training that the model in production knows the classes of the photos.
+    """Checks before training that the model in production is of the same task, and knows the classes of the photos.
 
     Raises:
-      BadInput: it was trained on other classes, so that no model could be compared with it.
+      BadInput: it is of the other task, or was trained on other classes, so that no model could be compared with it.
     """
     version = root.production_version()
-    if version is None or survey.classes is None or config.release.incomparable != "refuse":
+    if version is None or config.release.incomparable != "refuse":
         return
     manifest = root.serving_folder().manifest(int(version))
-    known = (manifest.labels if manifest else None) or ()
-    common = survey.classes.intersection(known)
+    known = set((manifest.labels if manifest else None) or ())
+    if manifest and manifest.metrics and ("mean_iou" in manifest.metrics) != bool(config.mask_size):
+        its, ours = ("photo", "pixel") if config.mask_size else ("pixel", "photo")
+        classes = f" ({and_more(sorted(known), 5)})" if known else ""
+        differ = f"gives a class for each {its}{classes}, but this run learns one for each {ours}"
+    elif known and survey.classes is not None and not _are_comparable(config, survey, known):
+        show = "these masks have" if config.mask_size else "these photos show"
+        differ = f"knows {and_more(sorted(known), 5)}, but {show} {and_more(sorted(survey.classes), 5)}"
+    else:
+        return
+    raise BadInput(
+        f"the model in production in {root.folder} {differ}, so the two cannot be compared; give these photos a root "
+        "of their own with --root, or set release.incomparable=floors to replace the model anyway"
+    )
+
+
+def _are_comparable(config: Config, survey: DataSurvey, known: Set[str]) -> bool:
+    """Whether ReleaseGate could compare models of these classes with one that knows others."""
+    assert survey.classes is not None
+    if config.mask_size and survey.whole:  # a pixel of an unknown class would be wrong whatever is answered
+        return survey.classes == known
     # A span may have a single class, and belongs to this root if production knows it.
-    if known and len(common) < (2 if survey.whole else 1):
-        raise BadInput(
-            f"the model in production in {root.folder} knows {and_more(sorted(known), 5)}, but these photos show "
-            f"{and_more(sorted(survey.classes), 5)}, so the two cannot be compared; give these photos a root of "
-            "their own with --root, or set release.incomparable=floors to replace the model anyway"
-        )
+    return len(survey.classes & known) >= (2 if survey.whole else 1)
 
 
 def _resolve(

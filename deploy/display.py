@@ -32,8 +32,8 @@ _WORDS = {
 _LINE_EVERY_SECONDS = 15.0
 # Of what is written to no terminal: no table is cut off, and no line broken.
 _WIDTH_OF_A_FILE = 200
-# Classes of the pixels that are listed.
-_MOST_CLASSES = 8
+# Classes of the pixels that are listed, and of those that are not counted.
+_MOST_CLASSES, _MOST_IGNORED = 8, 3
 
 
 def make_console(stream: TextIO) -> Console:
@@ -145,7 +145,8 @@ class ConsoleDisplay:
             out.print(f"[bold]drift[/]    {escape(drift.text)}")
         if models := summary.models:
             out.print()
-            out.print(_models_table(models, summary.winner))
+            of_all = window.data if window and window.data else data
+            out.print(_models_table(models, summary.winner, of_all.ignored_classes if of_all else None))
             if classes := _classes(models, summary.winner):
                 out.print(f"[bold]classes[/]  {escape(classes)}")
             if training := models["fine_tuned"].training:
@@ -201,12 +202,13 @@ def _further(models: dict[str, ModelSummary], winner: str | None) -> str:
     return f"{spelled(name)}: accuracy {', '.join(reached)}"
 
 
-def _models_table(models: dict[str, ModelSummary], winner: str | None) -> Table:
+def _models_table(models: dict[str, ModelSummary], winner: str | None, ignored: list[str] | None) -> Table:
     first = next(iter(models.values()))
     title = f"the models on {first.examples} test photos"
     names = ["accuracy", "log loss", "calibration"]
     if first.mean_iou:
-        title += f", the mean IoU over {len(first.per_class)} classes"
+        without = f" without {and_more(ignored, _MOST_IGNORED)}" if ignored else ""
+        title += f", the mean IoU over {len(first.per_class)} classes{escape(without)}"
         names = ["mean IoU", "pixel accuracy", "log loss", "calibration"]
     table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in ("model", *names, "epoch", ""):

@@ -29,7 +29,7 @@ def next_steps(
       config: of the run.
       again: a command that does this run again; empty: none is known.
       suspected_labels: photos whose label or mask is perhaps wrong.
-      review: a command that shows the photos with labels; empty: none is known.
+      review: a command that shows these photos; empty: none is known.
     """
     winner = (summary.models or {}).get(summary.winner or "")
     if winner is None or winner.score.value >= 1:
@@ -54,9 +54,7 @@ def next_steps(
         which = "1 photo" if suspected_labels == 1 else f"{suspected_labels:,} photos"
         what = "masks" if winner.mean_iou else "labels"
         on_page = f'review the photos listed under "Suspected wrong {what}" on the page of this run, and run again'
-        # Masks are looked at on the page: they have no label to change.
-        action = on_page if winner.mean_iou or not review else review
-        steps.append(NextStep(action=action, reason=f"the {what} of {which} may be wrong, and {wrong}"))
+        steps.append(NextStep(action=review or on_page, reason=f"the {what} of {which} may be wrong, and {wrong}"))
     if photos_to_show := _photos_to_show(summary):
         needed, found = photos_to_show
         reason = f"the gain of fine-tuning was not shown on {found:,} eval photos; about {needed:,} would show it"

@@ -6,7 +6,7 @@ Imports neither TensorFlow nor TFX: a rollback must not keep anybody waiting.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
@@ -14,7 +14,6 @@ from components.report.history import History, PastRun
 from components.serving_folder.manifest import ROLLBACK, PastVersion
 from deploy.root import Root, shown
 from schemas.errors import BadInput
-from schemas.release import Interval
 from schemas.run_end import SUMMARY_FILE, read_summary_file
 from schemas.words import spelled, with_kind
 
@@ -78,7 +77,7 @@ def history_text(found: History, root: Root) -> str:
             _minutes(version.pushed_at),
             _what(version),
             _spaced(version.winner),
-            _score(version.metrics or {}),
+            _score(version),
             version.state + (", pinned" if version.pinned else ""),
         ]
         for version in found.versions
@@ -137,12 +136,14 @@ def _spaced(name: str | None) -> str:
     return spelled(name or "")
 
 
-def _score(metrics: Mapping[str, Interval | None]) -> str:
-    """The mean IoU of masks, else the accuracy."""
+def _score(version: PastVersion) -> str:
+    """The mean IoU of masks, with the number of classes, else the accuracy."""
+    metrics = version.metrics or {}
     reached = metrics.get("mean_iou") or metrics.get("accuracy")
     if reached is None:
         return ""
-    return f"{reached.value:.1%} ({100 * reached.low:.1f} to {100 * reached.high:.1f})"
+    classes = f" of {len(version.labels)} classes" if metrics.get("mean_iou") and version.labels else ""
+    return f"{reached.value:.1%} ({100 * reached.low:.1f} to {100 * reached.high:.1f}){classes}"
 
 
 def _points(difference: float | None, interval: list[float] | None) -> str:

@@ -22,13 +22,23 @@ CLOSE = 0.2
 
 SUSPECTED_LABEL = "suspected_label"
 CONTRADICTORY_LABEL = "contradictory_label"
+SUSPECTED_MASK = "suspected_mask"
 NEAR_DUPLICATE = "near_duplicate"
 MISTAKE = "mistake"
 LOW_CONFIDENCE = "low_confidence"
 FAR_PHOTO = "far_photo"
 REJECTED = "rejected"
 # In the order of the files.
-KINDS = (CONTRADICTORY_LABEL, SUSPECTED_LABEL, MISTAKE, LOW_CONFIDENCE, NEAR_DUPLICATE, FAR_PHOTO, REJECTED)
+KINDS = (
+    CONTRADICTORY_LABEL,
+    SUSPECTED_LABEL,
+    SUSPECTED_MASK,
+    MISTAKE,
+    LOW_CONFIDENCE,
+    NEAR_DUPLICATE,
+    FAR_PHOTO,
+    REJECTED,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +74,7 @@ class Findings:
     schema_version: int = SCHEMA_VERSION
     run_id: str
     labels: list[str] = field(default_factory=list)
-    """The classes of the run, in the order of their indices."""
+    """The classes of the run, in the order of their indices; of masks those of the pixels."""
     counts: dict[str, int] = field(default_factory=dict)
     """Kind -> number found, which may be more than are listed."""
     findings: list[Finding] = field(default_factory=list)

@@ -1,6 +1,7 @@
 """Reading and writing schemas.
 
-The values of `label` are the classes, in the order of the model's outputs; for segmentation those of `mask_classes`.
+The values of `label` are the classes, in the order of the model's outputs; for segmentation those of `mask_classes`,
+whose tags are the classes that are not counted.
 """
 
 from __future__ import annotations
@@ -54,6 +55,12 @@ def mask_classes(schema: schema_pb2.Schema) -> list[str]:
     """Names of the pixels' classes, in the order of their ids; empty where the schema leaves them open or has none."""
     feature = mask_classes_feature(schema)
     return list(feature.string_domain.value) if feature else []
+
+
+def ignored_classes(schema: schema_pb2.Schema) -> list[str]:
+    """Names of the pixels' classes that are not counted, by `task.ignore`."""
+    feature = mask_classes_feature(schema)
+    return list(feature.annotation.tag) if feature else []
 
 
 def task_kind(schema: schema_pb2.Schema) -> str:

@@ -101,6 +101,8 @@ class DataSummary:
     """One sentence for each thing that the user should know."""
     pixel_classes: dict[str, dict[str, PixelClass]] | None = field(default=None, metadata=OPTIONAL)
     """Of masks: split -> class -> what there is of it, in the order of the ids."""
+    ignored_classes: list[str] | None = field(default=None, metadata=OPTIONAL)
+    """Of masks: the classes whose pixels are not counted, by `task.ignore`; None: there are none."""
     corrections: CorrectionsSummary | None = field(default=None, metadata=OPTIONAL)
     """None without `data.corrections`."""
 
@@ -262,7 +264,9 @@ class ModelSummary:
     split: str = "test"
     examples: int | None = None
     mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
-    """Over the classes of `per_class`, from all photos together."""
+    """Over the classes of `per_class`, from all photos together, at the size that the model works at."""
+    own_size_mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
+    """The same of the masks as they are served: at the photos' own size, the longer side at most 1,024 pixels."""
     photo_mean_iou: Interval | None = field(default=None, metadata=OPTIONAL)
     """Mean over the photos of each one's own mean IoU."""
     accuracy: Interval

@@ -56,12 +56,14 @@ def DataGate(
 
 
 def schema_of_run(curated_schema_file: str, report: dict[str, Any]) -> schema_pb2.Schema:
-    """The curated schema; if it leaves the classes open, they are filled in from the report."""
+    """The curated schema with the classes of the report where it leaves them open, or where some are not counted."""
     run_schema = schema_files.read_schema(curated_schema_file)
     of_masks = schema_files.mask_classes_feature(run_schema)
     if of_masks is not None:
-        if not of_masks.string_domain.value:
-            of_masks.string_domain.value.extend(report["masks"]["classes"])
+        ignored = report["masks"].get("ignored", [])
+        if ignored or not of_masks.string_domain.value:
+            of_masks.string_domain.value[:] = report["masks"]["classes"]
+        of_masks.annotation.tag.extend(ignored)
     elif not schema_files.labels(run_schema):
         found = sorted({label for counts in report["splits"].values() for label in counts})
         refuse_twins(found)  # those of one folder differ, but spans are from different days and machines

@@ -65,7 +65,11 @@ def find_mask_notes(report: dict[str, Any], whole: bool = True) -> list[str]:
     ignored = sum(masks["ignored_pixels"].values())
     if ignored:
         counted = sum(counts["pixels"] for of_split in by_split.values() for counts in of_split.values())
-        notes.append(f"{ignored / (ignored + counted):.1%} of the pixels of the masks are not counted (value 255)")
+        # A report of an older version names no classes that are not counted.
+        why = (
+            f"value 255, and by task.ignore {_listed(left_out)}" if (left_out := masks.get("ignored")) else "value 255"
+        )
+        notes.append(f"{ignored / (ignored + counted):.1%} of the pixels of the masks are not counted ({why})")
     return notes
 
 

@@ -24,12 +24,15 @@ class LabelAnswers:
         self._labels = labels
         self._index = {label: i for i, label in enumerate(labels)}
 
-    def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
+    def store(
+        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
+    ) -> None:
         """Adds the answers to the examples.
 
         Args:
           examples: photos.
           answers: model -> probabilities, float32 [photos, classes].
+          splits: of the photos; it does not matter here.
 
         Raises:
           BadInput: a photo's label is not among the models' classes.

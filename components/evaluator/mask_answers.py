@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from components.evaluator import confusions
 from components.evaluator.metrics import BINS, SMALLEST_PROBABILITY, calibration_bins
 from components.evaluator.stored_masks import (
     COUNTED_PIXELS,
+    IGNORED_CLASSES,
     confidence_gaps_key,
     confusion_key,
     ids_png,
     mask_key,
+    own_confusion_key,
     pixel_loss_key,
+    png_ids,
 )
-from components.transform.mask_ops import masks_to_ids
+from components.transform.mask_ops import ids_at_size, masks_to_ids
 from schemas import features as f
 
 # 150 classes at 224 pixels are 30 MB a photo.
 BATCH = 8
+# The longer side of a photo at its own size, pixels: a photo of 12 million pixels takes a second.
+_LONGEST_SIDE = 1024
+_SMALLEST = 1e-30  # probability with a logarithm
 
 
 class AskForMasks:
@@ -53,17 +61,21 @@ class MaskAnswers:
 
     Args:
       classes: how many classes the pixels have.
+      ignored: names of those that are not counted beside them.
     """
 
-    def __init__(self, classes: int):
-        self._classes = classes
+    def __init__(self, classes: int, ignored: Sequence[str] = ()):
+        self._classes, self._ignored = classes, [name.encode("utf-8", "surrogateescape") for name in ignored]
 
-    def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
+    def store(
+        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
+    ) -> None:
         """Adds the answers to the examples, and takes their masks out.
 
         Args:
           examples: photos with masks.
           answers: model -> probabilities, float32 [photos, size, size, classes].
+          splits: of the photos; those of the test split are also judged at their own size.
         """
         size = next(iter(answers.values())).shape[1]
         masks = [example.features.feature[f.MASK].bytes_list.value[0] for example in examples]
@@ -73,7 +85,13 @@ class MaskAnswers:
             del feature[f.MASK]
             true, counted = truth[i], truth[i] < self._classes
             feature[COUNTED_PIXELS].int64_list.value.append(int(counted.sum()))
+            if self._ignored:
+                feature[IGNORED_CLASSES].bytes_list.value.extend(self._ignored)
+            own_truth = _at_most(png_ids(masks[i]), _LONGEST_SIDE) if splits[i] == "test" else None
             for name, probabilities in answers.items():
+                if own_truth is not None:
+                    own = confusions.count(own_truth, _as_served(probabilities[i], *own_truth.shape), self._classes)
+                    feature[own_confusion_key(name)].int64_list.value.extend(own.ravel())
                 answered = np.argmax(probabilities[i], axis=-1)
                 loss, gaps = _losses(probabilities[i][counted], true[counted], answered[counted])
                 confusion = confusions.count(true, answered, self._classes)
@@ -92,3 +110,29 @@ def _losses(probabilities: np.ndarray, true: np.ndarray, answered: np.ndarray) -
     confidence = probabilities[rows, answered].astype(np.float64)
     gaps = np.bincount(calibration_bins(confidence), confidence - (answered == true), BINS)
     return float(-np.log(of_truth).mean()), gaps / len(true)
+
+
+def _at_most(ids: np.ndarray, side: int) -> np.ndarray:
+    """The mask, its longer side at most `side` pixels, by nearest neighbour."""
+    height, width = ids.shape
+    if max(height, width) <= side:
+        return ids
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+
+
+def _as_served(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The ids that the model serves for a photo of this size, uint8 [height, width].
+
+    Logarithms of probabilities are the logits but for a factor and one number a pixel, which change no largest class.
+    """
+    size, _, classes = probabilities.shape
+    logits = np.log(np.maximum(probabilities, _SMALLEST))
+    return _enlarge(size, classes)(tf.constant(logits), height, width).numpy()
+
+
+@functools.lru_cache
+def _enlarge(size: int, classes: int) -> Callable[..., tf.Tensor]:
+    sides = [tf.TensorSpec([], tf.int32)] * 2
+    return tf.function(ids_at_size, input_signature=[tf.TensorSpec([size, size, classes], tf.float32), *sides])

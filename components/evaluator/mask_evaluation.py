@@ -22,6 +22,7 @@ def evaluate(
     confidence_gaps: np.ndarray,
     labels: Sequence[str],
     settings: IntervalSettings,
+    own_confusions: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Metrics of one model, each with its interval. Every photo weighs the same, see `evaluator/confusions.py`.
 
@@ -34,11 +35,13 @@ def evaluate(
       confidence_gaps: mean confidence minus share of right answers in each photo, by bin, float [photos, 15].
       labels: the classes of the pixels.
       settings: of the intervals.
+      own_confusions: as `confusions`, at the photos' own size; None: they are not known.
 
     Returns:
       Ready for JSON; every metric is `value`, `low` and `high`, or None where it is undefined.
-      `mean_iou`; `photo_mean_iou`: mean over the photos of each one's own mean IoU; `accuracy`: share of the pixels
-      that are answered rightly; `loss`: natural-log, of a pixel; `calibration_error`: of a pixel;
+      `mean_iou`; `own_size_mean_iou`: the same at the photos' own size; `photo_mean_iou`: mean over the photos of each
+      one's own mean IoU; `accuracy`: share of the pixels that are answered rightly; `loss`: natural-log, of a pixel;
+      `calibration_error`: of a pixel;
       `per_class`: label -> `examples` (photos that have the class), `iou`, `precision`, `recall`, `f1` of its pixels;
       `confusion_matrix`: pixels by true class (row) and answered class (column), at the model's size.
 
@@ -56,10 +59,16 @@ def evaluate(
         found = class_interval(scores, name, index, level)
         return asdict(found) if found else None
 
-    mean_iou = MeanIoU(len(labels)).interval(scores, level)
+    measure = MeanIoU(len(labels))
+    mean_iou = measure.interval(scores, level)
     assert mean_iou is not None
+    own = None
+    if own_confusions is not None:
+        counted = own_confusions[own_confusions.any(axis=(1, 2))]
+        own = measure.interval(of_pixels.scaled(counted), level)
     return {
         "mean_iou": asdict(mean_iou),
+        "own_size_mean_iou": asdict(own) if own else None,
         "photo_mean_iou": asdict(mean_interval(of_pixels.mean_iou(confusions), level, 1.0)),
         "accuracy": asdict(mean_interval(of_pixels.pixel_accuracy(confusions), level, 1.0)),
         "loss": asdict(mean_interval(pixel_losses, level, LARGEST_LOSS)),

@@ -13,12 +13,14 @@ They are defined as in `components.evaluator.confusions`. Only sums are kept, so
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.metrics import metric_types
 
 from components.evaluator import confusions
 from components.evaluator.one_pass_metric import OnePassMetric
@@ -48,6 +50,28 @@ class _SliceSums:
     """Sum of the photos' shares of right pixels."""
 
 
+class _OnePhoto(NamedTuple):
+    score: np.ndarray
+    """The scaled confusion, float64 [classes, classes]."""
+    mean_iou: float
+    accuracy: float
+
+
+@functools.lru_cache(maxsize=8)
+def _count(confusion: bytes) -> _OnePhoto | None:
+    """What a photo adds to each of its slices, which come one after another; None: everything in it is ignored.
+
+    Args:
+      confusion: float64 [classes * classes].
+    """
+    flat = np.frombuffer(confusion, np.float64)
+    if not flat.any():
+        return None
+    classes = round(np.sqrt(flat.size))
+    [score] = confusions.scaled(flat.reshape(1, classes, classes))
+    return _OnePhoto(score, float(confusions.mean_iou(score)), float(confusions.pixel_accuracy(score)))
+
+
 class _Combiner(beam.CombineFn):
     def __init__(self, key: metric_types.MetricKey):
         self._key = key
@@ -56,20 +80,14 @@ class _Combiner(beam.CombineFn):
         return _SliceSums()
 
     def add_input(self, seen: _SliceSums, element: metric_types.StandardMetricInputs) -> _SliceSums:
-        _, flat, _ = next(
-            metric_util.to_label_prediction_example_weight(
-                element, model_name=self._key.model_name, output_name=self._key.output_name, flatten=False
-            )
-        )
-        classes = round(np.sqrt(flat.size))
-        confusion = flat.reshape(1, classes, classes).astype(np.float64)
-        if not confusion.any():  # everything is ignored
+        flat = element.get_predictions(self._key.model_name or None, self._key.output_name or None)
+        photo = _count(np.asarray(flat, np.float64).tobytes())
+        if photo is None:
             return seen
-        [score] = confusions.scaled(confusion)
         seen.photos += 1
-        seen.scores = score if seen.scores is None else seen.scores + score
-        seen.mean_iou += float(confusions.mean_iou(score))
-        seen.accuracy += float(confusions.pixel_accuracy(score))
+        seen.scores = photo.score if seen.scores is None else seen.scores + photo.score
+        seen.mean_iou += photo.mean_iou
+        seen.accuracy += photo.accuracy
         return seen
 
     def merge_accumulators(self, accumulators: Iterable[_SliceSums]) -> _SliceSums:

@@ -22,7 +22,9 @@ from scipy import stats
 from components.evaluator import confusions
 from schemas.release import Interval
 from schemas.verdicts import Comparison
+from schemas.words import and_more
 
+_MOST_NAMED = 2
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -31,13 +33,16 @@ class MeanIoU:
     """See `components.task.judging.Measure`; scores are float64 [photos, classes, classes]."""
 
     classes: int
+    ignored: tuple[str, ...] = ()
+    """Classes whose pixels are not counted."""
     key = "mean_iou"
 
     @property
     def name(self) -> str:
-        """With its convention: over how many classes it is the mean."""
+        """With its convention: over how many classes it is the mean, and which ones are not counted."""
         number = _NUMBERS[self.classes] if self.classes < len(_NUMBERS) else str(self.classes)
-        return f"mean IoU of {number} classes"
+        without = f" without {and_more(list(self.ignored), _MOST_NAMED)}" if self.ignored else ""
+        return f"mean IoU of {number} classes{without}"
 
     @property
     def prefix(self) -> str:

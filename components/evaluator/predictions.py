@@ -143,8 +143,10 @@ class _Unknown(beam.DoFn):
 class Answers(Protocol):
     """How the answers of a task are stored: `LabelAnswers`, `MaskAnswers`."""
 
-    def store(self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray]) -> None:
-        """Adds the answers, model -> probabilities [photos, ...], to the examples."""
+    def store(
+        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
+    ) -> None:
+        """Adds the answers, model -> probabilities [photos, ...], to the examples; `splits` are those of the photos."""
 
 
 class _Answer(beam.DoFn):
@@ -172,7 +174,7 @@ class _Answer(beam.DoFn):
         if self._with_ensemble:
             answers[ENSEMBLE] = np.mean(list(answers.values()), axis=0)
         examples = [tf.train.Example.FromString(record) for record in records]
-        self._answers.store(examples, answers)
+        self._answers.store(examples, answers, [split for split, _ in batch])
         for (split, _), example in zip(batch, examples, strict=True):
             feature = example.features.feature
             width, height = (feature[side].int64_list.value[0] for side in (f.WIDTH, f.HEIGHT))
@@ -196,6 +198,7 @@ def store_answers(
     known_from: Sequence[str] = (),
     stored: StoredInputs | None = None,
     ask_for_masks: AskForMasks | None = None,
+    ignored: Sequence[str] = (),
 ) -> None:
     """Asks the models about splits of `examples` and writes their answers to `predictions`.
 
@@ -214,6 +217,7 @@ def store_answers(
       known_from: files of examples whose photos are left out.
       stored: of the same photos, or None.
       ask_for_masks: asks for a class for each pixel; None: the models give a class for each photo.
+      ignored: names of the pixels' classes that are not counted.
 
     Raises:
       BadInput: a photo's label is not among `labels`.
@@ -222,7 +226,7 @@ def store_answers(
     ask: Callable[[Any, Sequence[bytes]], np.ndarray] = _of_photos
     kept: Answers = LabelAnswers(labels)
     if ask_for_masks is not None:
-        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels))
+        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels), ignored)
     elif stored is not None and stored.answers_alike(models, examples, splits):
         source, ask, batch, how = stored.vectors, _of_stored, _STORED_BATCH, STORED
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)
@@ -301,4 +305,5 @@ def Predictions(
         known_from,
         StoredInputs(vectors, asked_twice, tolerance) if vectors is not None else None,
         AskForMasks() if kind == f.SEGMENTATION else None,
+        schema_files.ignored_classes(read_schema),
     )

@@ -3,17 +3,20 @@
 | feature                   | dtype                     | value                                                        |
 |---------------------------|---------------------------|--------------------------------------------------------------|
 | `counted_pixels`          | int64                     | pixels at the model's size that the mask does not ignore     |
+| `ignored_classes`         | bytes [...]               | names of the classes that are ignored; absent without any    |
 | `<model>_confusion`       | int64 [classes * classes] | of these pixels: row the true class, column the answered one |
 | `<model>_pixel_loss`      | float32                   | their mean natural-log loss                                  |
 | `<model>_confidence_gaps` | float32 [15]              | their mean confidence minus the share that is right, by bin  |
 | `<model>_mask`            | bytes                     | PNG of the answered ids, grey, at the model's size           |
+| `<model>_own_confusion`   | int64 [classes * classes] | as `<model>_confusion`, at the photo's own size, of which    |
+|                           |                           | the longer side counts as at most 1,024; in `test` only      |
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,10 +36,15 @@ from schemas import features as f
 from schemas.verdicts import LossComparison
 
 COUNTED_PIXELS = "counted_pixels"
+IGNORED_CLASSES = "ignored_classes"
 
 
 def confusion_key(model: str) -> str:
     return f"{model}_confusion"
+
+
+def own_confusion_key(model: str) -> str:
+    return f"{model}_own_confusion"
 
 
 def pixel_loss_key(model: str) -> str:
@@ -58,18 +66,21 @@ class StoredMasks(Photos):
     Photos of which no pixel is counted at the model's size are left out: they say nothing.
 
     confusions: model -> int64 [photos, classes, classes]. pixel_losses: model -> float64 [photos]. confidence_gaps:
-    model -> float64 [photos, 15].
+    model -> float64 [photos, 15]. ignored: classes whose pixels are not counted. own_confusions: as confusions, at the
+    photos' own size; empty where they are not stored.
     """
 
     confusions: dict[str, np.ndarray]
     pixel_losses: dict[str, np.ndarray]
     confidence_gaps: dict[str, np.ndarray]
+    ignored: tuple[str, ...] = ()
+    own_confusions: dict[str, np.ndarray] = field(default_factory=dict)
     # What is served are ids, on which the probabilities have no bearing beyond the likeliest class.
     loss_decides = False
 
     @property
     def measure(self) -> MeanIoU:
-        return MeanIoU(next(iter(self.confusions.values())).shape[-1])
+        return MeanIoU(next(iter(self.confusions.values())).shape[-1], self.ignored)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -115,7 +126,12 @@ class StoredMasks(Photos):
         self, model: str, labels: Sequence[str], settings: IntervalSettings, abstain_below: float = 0.0
     ) -> dict[str, Any]:
         return mask_evaluation.evaluate(
-            self.confusions[model], self.pixel_losses[model], self.confidence_gaps[model], labels, settings
+            self.confusions[model],
+            self.pixel_losses[model],
+            self.confidence_gaps[model],
+            labels,
+            settings,
+            self.own_confusions.get(model),
         )
 
     def describe_slice(self, model: str, rows: np.ndarray, confidence: float) -> dict[str, Any]:
@@ -156,7 +172,19 @@ def of_examples(rows: Sequence[tf.train.Example]) -> StoredMasks:
         confusions={model: matrices(confusion_key(model)) for model in models if rows},
         pixel_losses={model: numbers(pixel_loss_key(model))[:, 0] for model in models if rows},
         confidence_gaps={model: numbers(confidence_gaps_key(model)) for model in models if rows},
+        ignored=_ignored(rows[0]) if rows else (),
+        own_confusions={
+            model: matrices(own_confusion_key(model))
+            for model in models
+            if rows and all(own_confusion_key(model) in e.features.feature for e in rows)
+        },
     )
+
+
+def _ignored(row: tf.train.Example) -> tuple[str, ...]:
+    feature = row.features.feature
+    stored = feature[IGNORED_CLASSES].bytes_list.value if IGNORED_CLASSES in feature else []
+    return tuple(name.decode("utf-8", "replace") for name in stored)
 
 
 def read_mask_ids(

@@ -372,4 +372,5 @@ class ImageExampleGenExecutor(BaseExampleGenExecutor):
                     photo_list = write_photo_list(contents.photos, os.path.join(report_uri, PARTS, PHOTO_LIST))
                     mask_scan.write_values(pipeline, photo_list, settings.rules, prefix)
                 values = mask_scan.values_found(read_lines(prefix))
-                contents.mask_classes = classes_from_values(values, settings.sources[dataset])
+                classes = classes_from_values(values, settings.sources[dataset])
+                contents.mask_classes = classes.without(settings.folder_rules.ignore)

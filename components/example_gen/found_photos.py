@@ -39,6 +39,11 @@ class FolderRules:
     name up to the first separator) or `column:NAME` (a column of the table). Empty: every photo stands alone."""
     masks: bool = False
     """Whether each photo needs a mask; Oxford-IIIT Pets' trimaps are passed over without it."""
+    ignore: tuple[str, ...] = ()
+    """Names or ids of the classes of masks that are not counted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ignore", tuple(self.ignore))  # a list, where it was read from JSON
 
 
 DEFAULT_RULES = FolderRules()

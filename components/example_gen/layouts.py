@@ -69,7 +69,8 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
 
     Raises:
       BadInput: the folder cannot be read, its layout is not one of `dataset`, it contains no photos, the class folders
-        are ambiguous, two class names look the same, or a list is missing, malformed or contradictory.
+        are ambiguous, two class names look the same, a list is missing, malformed or contradictory, or there is no such
+        class to ignore.
     """
     if dataset not in DATASETS:
         raise BadInput(f"Unknown dataset {dataset!r}; expected one of {', '.join(DATASETS)}.")
@@ -83,7 +84,7 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
         )
     folder = PhotoFolder(root, dataset, rules.success_file)
     if _is_tfds(folder):
-        return FolderContents(TFDS, [], [], mask_classes=TRIMAPS if rules.masks else None)
+        return FolderContents(TFDS, [], [], mask_classes=TRIMAPS.without(rules.ignore) if rules.masks else None)
     if not folder.candidates:
         raise _no_photo(folder)
     find = {
@@ -95,6 +96,8 @@ def find_photos(root: str, dataset: str, rules: FolderRules = DEFAULT_RULES) -> 
     found = find(folder, rules)
     if not found.photos:
         raise _no_photo(folder)
+    if found.mask_classes:
+        found.mask_classes = found.mask_classes.without(rules.ignore)
     refuse_twins(found.classes)
     for files in (found.photos, found.rejected, found.left_out):
         files.sort(key=lambda file: file.file_name)

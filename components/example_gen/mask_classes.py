@@ -8,21 +8,22 @@
 | no list                 | the values 0, 1, 2 ... that the masks hold, as `class_0`, `class_1` ...; masks of    |
 |                         | only 0 and 255 are read as two classes                                               |
 
-The value 255 is a pixel that is not counted, except in masks of only 0 and 255 without a list.
+The value 255 is a pixel that is not counted, except in masks of only 0 and 255 without a list. `task.ignore` names
+classes whose pixels are not counted either; the ids of the others close up.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from components.example_gen.photo_folder import PhotoFolder, read_bytes, split_path
 from components.example_gen.photo_rules import Colour
 from schemas.class_names import class_name, refuse_twins
 from schemas.errors import BadInput
 from schemas.features import IGNORE
-from schemas.words import and_more
+from schemas.words import and_more, did_you_mean
 
 LABEL_MAP, CLASS_LIST = "labelmap.txt", "classes.txt"
 # The edge of an object in Pascal VOC's masks.
@@ -48,6 +49,46 @@ class MaskClasses:
     """Colour in a mask -> id of the class, or 255; empty: no colours are known."""
     notes: tuple[str, ...] = ()
     """Sentences on how the masks were read that the user should know."""
+    ignored: tuple[str, ...] = ()
+    """Classes whose pixels are read as 255, in the order of their ids before; none of `names`."""
+
+    def without(self, ignore: Sequence[str]) -> MaskClasses:
+        """The same masks, of which some classes are not counted.
+
+        Args:
+          ignore: names of classes, or their ids; a name that is a number comes first.
+
+        Raises:
+          BadInput: there is no such class, or fewer than two are left.
+        """
+        if not ignore:
+            return self
+        gone = {self._id_of(wanted) for wanted in ignore}
+        left = [number for number in range(len(self.names)) if number not in gone]
+        if len(left) < 2:
+            raise BadInput(
+                f"task.ignore leaves {len(left)} of the {len(self.names)} classes of the masks "
+                f"({and_more(list(self.names), _SHOWN_VALUES)}); expected at least two"
+            )
+        new = {number: place for place, number in enumerate(left)}
+        return replace(
+            self,
+            names=tuple(self.names[number] for number in left),
+            ids={value: new.get(number, IGNORE) for value, number in self.ids.items()},
+            colours={colour: new.get(number, IGNORE) for colour, number in self.colours.items()},
+            ignored=tuple(self.names[number] for number in sorted(gone)),
+        )
+
+    def _id_of(self, wanted: str) -> int:
+        if wanted in self.names:
+            return self.names.index(wanted)
+        if wanted.isdecimal() and int(wanted) < len(self.names):
+            return int(wanted)
+        near = did_you_mean(wanted, self.names).removesuffix("?")
+        raise BadInput(
+            f"task.ignore has {wanted!r}, which is no class of the masks{near}; expected one of "
+            f"{and_more(list(self.names), _SHOWN_VALUES)}, or an id from 0 to {len(self.names) - 1}"
+        )
 
     def names_of(self, ids: Iterable[int]) -> list[str]:
         """Names of the classes with these ids; 255 has none."""

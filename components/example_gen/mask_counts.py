@@ -9,17 +9,20 @@ from components.example_gen.copies import Key
 from schemas.features import IGNORE, SPLITS
 
 
-def count_masks(keys: Iterable[Key], classes: Sequence[str], notes: Sequence[str] = ()) -> dict[str, Any]:
+def count_masks(
+    keys: Iterable[Key], classes: Sequence[str], notes: Sequence[str] = (), ignored: Sequence[str] = ()
+) -> dict[str, Any]:
     """Counts the masks of photos.
 
     Args:
       keys: the photos.
       classes: names of the classes, in the order of their ids.
       notes: sentences on how the masks were read.
+      ignored: names of the classes that are not counted.
 
     Returns:
       `classes`; `splits`: split -> class -> `photos` that show it and their `pixels` of it; `ignored_pixels`: split ->
-      pixels that are not counted; `notes`.
+      pixels that are not counted; `notes`; `ignored`.
     """
     counts: dict[str, dict[int, list[int]]] = {split: {} for split in SPLITS}
     for key in keys:
@@ -39,4 +42,5 @@ def count_masks(keys: Iterable[Key], classes: Sequence[str], notes: Sequence[str
         },
         "ignored_pixels": {split: of_split.get(IGNORE, [0, 0])[1] for split, of_split in counts.items()},
         "notes": list(notes),
+        "ignored": list(ignored),
     }

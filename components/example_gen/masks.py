@@ -82,7 +82,8 @@ def read_mask(mask_bytes: bytes, name: str, classes: MaskClasses, facts: photo.P
     if set(present) == {IGNORE}:
         raise photo.PhotoRejected(
             "mask_all_ignored",
-            f"has a mask, {name}, of which every pixel is left out (value 255), so nothing can be learnt from it; "
+            f"has a mask, {name}, of which every pixel is left out (value 255"
+            f"{', or a class of task.ignore' if classes.ignored else ''}), so nothing can be learnt from it; "
             "label a part of the photo, or remove both files.",
         )
     height, width = ids.shape
@@ -141,7 +142,8 @@ def _check_format(mask_bytes: bytes, name: str) -> None:
     except photo.PhotoRejected as rejected:
         file_format = rejected.convertible
         if not file_format:
-            raise photo.PhotoRejected("mask_unreadable", f"has a mask, {name}, that {rejected.detail}") from None
+            what = rejected.detail.rpartition("; ")[0]  # what follows is about photos
+            raise photo.PhotoRejected("mask_unreadable", f"has a mask, {name}, that {what}; {_SAVE_AS_PNG}") from None
     if file_format not in _FORMATS:
         why = "is lossy" if file_format != "GIF" else "may number the classes anew"
         raise _not_lossless(name, f"{file_format}, which {why}")

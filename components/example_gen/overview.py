@@ -59,10 +59,12 @@ class Overview:
     """Whether the photos have masks, which give the classes."""
     mask_classes: tuple[str, ...] | None = None
     """Classes of the pixels, in the order of their ids; None if there are no masks, or only reading them tells."""
+    ignored_classes: tuple[str, ...] = ()
+    """Classes of the pixels that are not counted."""
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        of_masks = () if self.masks else ("masks", "mask_classes")
+        of_masks = () if self.masks else ("masks", "mask_classes", "ignored_classes")
         return {name: value for name, value in asdict(self).items() if name not in of_masks}
 
     def lines(self) -> list[str]:
@@ -86,7 +88,8 @@ class Overview:
             return ", whose values give the classes"
         classes = f"{len(self.mask_classes)} {'class' if len(self.mask_classes) == 1 else 'classes'}"
         by = "" if self.labels_from in ("folders", "masks") else f", by {self.labels_from}"
-        return f" of {classes}{by} ({and_more(self.mask_classes, _MOST_CLASSES)})"
+        without = f"; without {and_more(self.ignored_classes, _MOST_CLASSES)}" if self.ignored_classes else ""
+        return f" of {classes}{by} ({and_more(self.mask_classes, _MOST_CLASSES)}{without})"
 
     def _further_lines(self) -> list[str]:
         """Lines for the splits, and for each kind of file that is not read."""
@@ -147,6 +150,7 @@ def make_overview(
         () if masks else tuple(sorted(set(counts) - learnt)),
         masks,
         found.mask_classes.names if found.mask_classes else None,
+        found.mask_classes.ignored if found.mask_classes else (),
     )
 
 

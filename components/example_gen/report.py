@@ -90,7 +90,9 @@ def write_report(
     keys = sorted(photo.key for photo in read_photos(report_uri) if photo[:3] not in gone)
     for one in found.values():
         if one.mask_classes:
-            report["masks"] = count_masks(keys, one.mask_classes.names, one.mask_classes.notes)
+            report["masks"] = count_masks(
+                keys, one.mask_classes.names, one.mask_classes.notes, one.mask_classes.ignored
+            )
     write_counts(report_uri, report, rejected, keys, left_out, corrected)
     fileio.rmtree(parts)
 

@@ -29,6 +29,7 @@ from schemas.findings import (
     NEAR_DUPLICATE,
     REJECTED,
     SUSPECTED_LABEL,
+    SUSPECTED_MASK,
     Finding,
     Findings,
 )
@@ -50,6 +51,18 @@ class SeenPhoto(NamedTuple):
     split: str
     path: str
     label: str
+
+
+class SuspectedMask(NamedTuple):
+    """A photo whose mask every model contradicts; the rest is about the model that does so least."""
+
+    split: str
+    row: int  # of the split's stored answers
+    loss: float  # natural-log, of a pixel
+    model: str
+    wrong: float  # share of the pixels that are answered otherwise
+    label: str  # the most frequent pair of classes among these
+    answer: str
 
 
 class SpanOfRun(NamedTuple):
@@ -87,6 +100,17 @@ class FindingList:
                 probability=suspect.probability,
                 detail=f"{photo.path} is labelled {photo.label!r}, but a model that has not seen it takes it for "
                 f"{proposal!r} ({suspect.probability:.0%} against {suspect.of_label:.0%}).",
+            )
+
+    def add_suspected_masks(self, suspects: Iterable[tuple[SeenPhoto, SuspectedMask]]) -> None:
+        """Adds all suspected masks, most urgent first."""
+        for photo, suspect in suspects:
+            self._add(
+                SUSPECTED_MASK,
+                photo,
+                detail=f"the mask of {photo.path} is far from what every model answers: {spelled(suspect.model)} gives "
+                f"{suspect.wrong:.0%} of its pixels another class, most of them {suspect.answer!r} in place of "
+                f"{suspect.label!r}.",
             )
 
     def add_pairs(self, pairs: Iterable[tuple[SeenPhoto, SeenPhoto, Pair]], found: int) -> None:

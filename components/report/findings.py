@@ -94,7 +94,7 @@ class RunOutputs:
     corrected: Sequence[CorrectedPhoto] = ()
     """The photos that corrections are about, the last corrected first, as in the summary."""
     confirmed: Collection[str] = ()
-    """Content hashes of photos whose labels somebody has confirmed; they are not suspected again."""
+    """Content hashes of photos whose labels were confirmed; neither these nor their masks are suspected again."""
 
 
 def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
         },
     }
     if run.of_masks:
-        found["masks"] = part("the comparison of the masks", _masks, run, run.predictions, album)
+        found["masks"] = part("the comparison of the masks", _masks, run, run.predictions, album, every)
     if run.corrected:
         model = None if run.of_masks else run.models.get(run.winner or "")
         asked = part("the answers for corrected photos", corrected_photos.ask, run.corrected, run.photos, model)
@@ -385,7 +385,7 @@ def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[st
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
 
 
-def _masks(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+def _masks(run: RunOutputs, predictions: Artifact, album: Album, listed: FindingList) -> dict[str, Any]:
     stored = {split: read_answers(predictions, split) for split in ("eval", "test")}
     production = read_answers(run.production_predictions, "test") if run.production_predictions else None
     of_masks = {split: each for split, each in stored.items() if isinstance(each, StoredMasks)}
@@ -397,8 +397,10 @@ def _masks(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, An
             settings=IntervalSettings(**run.intervals),
             winner=run.winner,
             production=production if isinstance(production, StoredMasks) else None,
+            confirmed=run.confirmed,
         ),
         album,
+        listed,
     )
 
 

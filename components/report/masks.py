@@ -5,7 +5,7 @@ Masks and photos of those that are shown are drawn in the album's one pass, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from components.evaluator.stored_masks import StoredMasks, png_ids, read_mask_id
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.overlays import drawing
 from components.overlays.palette import colour_name, hex_colour
+from components.report.finding_list import FindingList, SeenPhoto, SuspectedMask
 from components.report.thumbnails import Album, small_jpeg, small_photo
 from components.task.judging import IntervalSettings
 from schemas import features as f
@@ -49,6 +50,8 @@ class MaskRun:
     winner: str | None = None
     production: StoredMasks | None = None
     """Answers of the model in production to the test split; None if it cannot be compared."""
+    confirmed: Collection[str] = ()
+    """Content hashes of photos that somebody has confirmed; their masks are not suspected again."""
 
 
 @dataclass
@@ -60,12 +63,13 @@ class _Shown:
     entry: dict[str, Any] = field(default_factory=dict)
 
 
-def compare_masks(run: MaskRun, album: Album) -> dict[str, Any]:
+def compare_masks(run: MaskRun, album: Album, listed: FindingList) -> dict[str, Any]:
     """The part `masks` of the findings (`components.report.findings`).
 
     Args:
       run: what is compared.
       album: collects the photos that are shown.
+      listed: gets every mask that is suspected.
 
     Returns:
       `labels`, `legend` (label, colour or None, name of the colour), `models`; `production`: metrics of the model in
@@ -76,7 +80,8 @@ def compare_masks(run: MaskRun, album: Album) -> dict[str, Any]:
     stored, labels = run.stored["test"], run.labels
     photo_scores = {model: confusions.mean_iou(found) for model, found in stored.confusions.items()}
     worst_of = run.winner if run.winner in photo_scores else next(iter(photo_scores))
-    suspects = _suspects(run.stored)
+    suspects = _suspects(run)
+    listed.add_suspected_masks((_seen(run, each.split, each.row), each) for each in suspects)
     shown = {
         **_won_and_lost(photo_scores, stored),
         "worst": [
@@ -84,8 +89,8 @@ def compare_masks(run: MaskRun, album: Album) -> dict[str, Any]:
             for row in np.argsort(photo_scores[worst_of], kind="stable")[:MOST_SHOWN]
         ],
         "suspected": [
-            (_Shown(split, row), f"loss of a pixel {loss:.2f} with the better model")
-            for loss, split, row in suspects[:MOST_SUSPECTED]
+            (_Shown(each.split, each.row), f"{_percent(each.wrong)} of its pixels are answered otherwise")
+            for each in suspects[:MOST_SUSPECTED]
         ],
     }
     entries = {
@@ -122,24 +127,47 @@ def _won_and_lost(scores: Mapping[str, np.ndarray], stored: StoredMasks) -> dict
     return {"won": told(order[gains[order] > 0]), "lost": told(order[::-1][gains[order[::-1]] < 0])}
 
 
-def _suspects(stored: Mapping[str, StoredMasks]) -> list[tuple[float, str, int]]:
-    """Photos whose mask every model contradicts: loss, split and row, largest loss first.
+def _suspects(run: MaskRun) -> list[SuspectedMask]:
+    """Photos whose mask every model contradicts, the largest loss first.
 
     No model has trained on the eval and test splits. A loss is suspicious if it is further above the upper quartile
     than three times the distance of the quartiles (Tukey 1977, "Exploratory Data Analysis", far out).
     """
-    losses = {split: np.min(list(each.pixel_losses.values()), axis=0) for split, each in stored.items() if each.keys}
+    losses = {split: np.stack([*each.pixel_losses.values()]) for split, each in run.stored.items() if each.keys}
     if not losses:
         return []
-    low, high = np.quantile(np.concatenate(list(losses.values())), [0.25, 0.75])
+    smallest = {split: of_split.min(axis=0) for split, of_split in losses.items()}
+    low, high = np.quantile(np.concatenate([*smallest.values()]), [0.25, 0.75])
     limit = high + 3 * (high - low)
-    found = [
-        (float(loss), split, row)
-        for split, of_split in losses.items()
-        for row, loss in enumerate(of_split)
-        if loss > limit
-    ]
-    return sorted(found, key=lambda each: (-each[0], each[1], each[2]))
+    found = []
+    for split, of_split in smallest.items():
+        stored = run.stored[split]
+        for row in np.flatnonzero(of_split > limit):
+            if stored.keys[row] in run.confirmed:
+                continue
+            better = [*stored.pixel_losses][int(losses[split][:, row].argmin())]
+            found.append(_suspected(stored, int(row), split, better, run.labels))
+    return sorted(found, key=lambda each: (-each.loss, each.split, each.row))
+
+
+def _suspected(stored: StoredMasks, row: int, split: str, model: str, labels: Sequence[str]) -> SuspectedMask:
+    shares = confusions.scaled(stored.confusions[model][row])
+    elsewhere = np.where(np.eye(len(labels), dtype=bool), 0, shares)
+    true, answered = divmod(int(elsewhere.argmax()), len(labels))
+    return SuspectedMask(
+        split=split,
+        row=row,
+        loss=float(stored.pixel_losses[model][row]),
+        model=model,
+        wrong=float(elsewhere.sum()),
+        label=labels[true],
+        answer=labels[answered],
+    )
+
+
+def _seen(run: MaskRun, split: str, row: int) -> SeenPhoto:
+    stored = run.stored[split]
+    return SeenPhoto(stored.keys[row], split, stored.file_names[row], stored.slices[f.LABEL][row])
 
 
 def _entry(one: _Shown, said: str, run: MaskRun, album: Album) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _MOST_FILES, _MOST_ROWS, _MOST_CLASSES, _MOST_EPOCHS = 50, 60, 60, 200
 _MOST_PHOTOS = {"worst": 12, "disagreements": 24, "suspected": 20, "pairs": 20, "confused": 15, "corrected": 24}
 _METRICS = {
     "mean_iou": "mean IoU",
+    "own_size_mean_iou": "mean IoU at the photos' own size",
     "photo_mean_iou": "mean IoU of a photo",
     "accuracy": "accuracy",
     "top_3_accuracy": "top-3 accuracy",
@@ -45,7 +46,10 @@ _METRICS = {
     "loss": "loss (nats)",
     "calibration_error": "calibration error (points)",
 }
-_IN_PERCENT = ("mean_iou", "photo_mean_iou", "iou", "accuracy", "top_3_accuracy", "calibration_error")
+_IN_PERCENT = (
+    *("mean_iou", "own_size_mean_iou", "photo_mean_iou", "iou"),
+    *("accuracy", "top_3_accuracy", "calibration_error"),
+)
 _VERDICTS = {"verdict": "choice", "release": "release", "servable": "serving"}
 _PHASES = {"feature_extraction": "feature extraction", "fine_tuned": "fine-tuning"}
 _FINDINGS = {
@@ -144,6 +148,7 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         mask_size=flat(summary.config or {}).get("image.size"),
         m_classes=_classes_of_masks(models, masks) if of_masks else [],
         pixel_labels=_pixel_labels(summary.data),
+        ignored=((of_window or summary.data or DataSummary()).ignored_classes or []),
         curve_key="mean_iou" if of_masks else "accuracy",
         curve_name="mean IoU" if of_masks else "accuracy",
         model_cost=(findings.get("cost") or {}).get("models") or {},

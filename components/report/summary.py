@@ -54,6 +54,7 @@ def describe_data(ingest_report_uri: str, whole: bool = True) -> DataSummary:
         left_out=report.get("left_out", {}),
         notes=find_notes(report, rejected, whole),
         pixel_classes=_pixel_classes(report["masks"]["splits"]) if "masks" in report else None,
+        ignored_classes=report.get("masks", {}).get("ignored") or None,
         corrections=_corrections(ingest_report_uri, report),
     )
 

@@ -87,7 +87,8 @@ def ServableCheck(
     folder = path_utils.stamped_model_path(blessing.uri)
     copy_folder(path_utils.serving_model_path(model.uri), folder)
     original = photos[golden.choose_original(photos)]
-    warmup.write_requests(folder, golden.make_kinds(original, read_rules(folder).colour)[golden.TINY])
+    tiny = golden.make_kinds(original, read_rules(folder).colour)[golden.TINY]
+    warmup.write_requests(folder, tiny, judging_of(expected, tolerance).of_masks)
     model_exports.convert(folder, exports)
     findings = check(folder, photos, expected, tolerance, limits, exports, export_tolerance)
     write_verdict(verdict.uri, findings)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from components.records import count_records, read_examples, read_records
-from components.trainer.training_data import NO_EXAMPLE, SHUFFLED_PHOTOS
-from components.transform.augmentation import Augmentation, augment, seeds_for
+from components.records import count_records, read_examples
+from components.trainer.training_data import NO_EXAMPLE, ReadPhotos
+from components.transform.augmentation import Augmentation
 from components.transform.mask_ops import augment_masks, masks_to_ids
 from schemas import features as f
 from schemas.errors import BadInput
@@ -131,18 +131,13 @@ def read_taps(
     )
 
 
-@dataclass(frozen=True)
-class MaskPhotos:
-    """The photos and masks of a split, decoded as they are read; with an augmentation both change in every epoch.
+@dataclass(frozen=True, kw_only=True)
+class MaskPhotos(ReadPhotos):
+    """The photos of a split with their masks, which move as the photos do."""
 
-    The order in each epoch depends on that of the records in the files, which a distributed Beam runner may change.
-    """
-
-    files: list[str]
-    transform: Callable[[tf.Tensor], tf.Tensor]
     size: int
     photos: int
-    augmentation: Augmentation | None = None
+    _target_feature = f.MASK
 
     def __len__(self) -> int:
         return self.photos
@@ -153,35 +148,11 @@ class MaskPhotos:
         ids = np.concatenate([batch.ravel() for _, batch, _ in self.in_order(32).as_numpy_iterator()])
         return ids[ids != f.IGNORE]
 
-    def steps(self, batch_size: int) -> int:
-        return math.ceil(len(self) / batch_size)
+    def _targets(self, given: tf.Tensor) -> tf.Tensor:
+        return masks_to_ids(given, self.size)
 
-    def epochs(self, batch_size: int, seed: int, first: int, last: int) -> tf.data.Dataset:
-        def one_epoch(epoch):
-            drawn = tf.random.stateless_uniform([], [tf.cast(seed, tf.int64), epoch], None, None, tf.int64)
-            records = read_records(self.files).shuffle(SHUFFLED_PHOTOS, seed=drawn)
-            return records.batch(batch_size).map(lambda batch: (epoch, batch))
-
-        def decode(epoch, records):
-            images, ids, names, hashes = self._parse(records)
-            if self.augmentation is not None:
-                seeds = seeds_for(hashes, epoch, seed)
-                images, ids = augment(images, seeds, self.augmentation), augment_masks(ids, seeds, self.augmentation)
-            return images, ids, names
-
-        batches = tf.data.Dataset.range(first, last).flat_map(one_epoch)
-        return batches.map(decode, num_parallel_calls=2).prefetch(2)
-
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
-        batches = read_records(self.files).batch(batch_size)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(self.steps(batch_size)))
-        return batches.map(lambda records: self._parse(records)[:3], num_parallel_calls=2).prefetch(2)
-
-    def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        names = (f.IMAGE, f.MASK, f.FILE_NAME, f.CONTENT_HASH)
-        examples = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
-        ids = masks_to_ids(examples[f.MASK], self.size)
-        return self.transform(examples[f.IMAGE]), ids, examples[f.FILE_NAME], examples[f.CONTENT_HASH]
+    def _augmented_targets(self, targets: tf.Tensor, seeds: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+        return augment_masks(targets, seeds, augmentation)
 
 
 def read_mask_photos(
@@ -198,4 +169,4 @@ def read_mask_photos(
     photos = count_records(files)
     if not photos:
         raise BadInput(NO_EXAMPLE)
-    return MaskPhotos(files, transform, size, photos, augmentation)
+    return MaskPhotos(files=files, transform=transform, size=size, photos=photos, augmentation=augmentation)

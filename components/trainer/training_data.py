@@ -22,7 +22,7 @@ from schemas import features as f
 from schemas.errors import BadInput
 
 _READ_BATCH = 256
-SHUFFLED_PHOTOS = 2048
+_SHUFFLED_PHOTOS = 2048
 _EVAL_VECTORS = 1024
 NO_EXAMPLE = "there are no examples to train or evaluate on; expected some in each split: add photos"
 
@@ -141,36 +141,48 @@ def read_rows(
     )
 
 
-@dataclass(frozen=True)
-class Photos:
-    """The photos of a split, decoded as they are read; with an augmentation they look different in every epoch.
+@dataclass(frozen=True, kw_only=True)
+class ReadPhotos:
+    """The base of photos that are decoded as they are read; with an augmentation they change in every epoch.
 
     The order in each epoch depends on that of the records in the files, which a distributed Beam runner may change.
     """
 
     files: list[str]
     transform: Callable[[tf.Tensor], tf.Tensor]
-    labels: list[str]
-    classes: np.ndarray
     augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
-        return len(self.classes)
+        raise NotImplementedError
+
+    def _targets(self, given: tf.Tensor) -> tf.Tensor:
+        """What is learnt of each photo, from the values of the feature `_target_feature`, string [batch]."""
+        raise NotImplementedError
+
+    @property
+    def _target_feature(self) -> str:
+        raise NotImplementedError
+
+    def _augmented_targets(self, targets: tf.Tensor, seeds: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+        """The targets of photos that are changed with these seeds."""
+        return targets
 
     def steps(self, batch_size: int) -> int:
-        return math.ceil(len(self.classes) / batch_size)
+        return math.ceil(len(self) / batch_size)
 
     def epochs(self, batch_size: int, seed: int, first: int, last: int) -> tf.data.Dataset:
         def one_epoch(epoch):
             drawn = tf.random.stateless_uniform([], [tf.cast(seed, tf.int64), epoch], None, None, tf.int64)
-            records = read_records(self.files).shuffle(SHUFFLED_PHOTOS, seed=drawn)
+            records = read_records(self.files).shuffle(_SHUFFLED_PHOTOS, seed=drawn)
             return records.batch(batch_size).map(lambda batch: (epoch, batch))
 
         def decode(epoch, records):
-            images, classes, names, hashes = self._parse(records)
+            images, targets, names, hashes = self._parse(records)
             if self.augmentation is not None:
-                images = augment(images, seeds_for(hashes, epoch, seed), self.augmentation)
-            return images, classes, names
+                seeds = seeds_for(hashes, epoch, seed)
+                images = augment(images, seeds, self.augmentation)
+                targets = self._augmented_targets(targets, seeds, self.augmentation)
+            return images, targets, names
 
         batches = tf.data.Dataset.range(first, last).flat_map(one_epoch)
         return batches.map(decode, num_parallel_calls=2).prefetch(2)
@@ -181,13 +193,28 @@ class Photos:
         return batches.map(lambda records: self._parse(records)[:3], num_parallel_calls=2).prefetch(2)
 
     def _parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        names = (f.IMAGE, f.LABEL, f.FILE_NAME, f.CONTENT_HASH)
+        names = (f.IMAGE, self._target_feature, f.FILE_NAME, f.CONTENT_HASH)
         examples = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([], tf.string) for name in names})
+        images, targets = self.transform(examples[f.IMAGE]), self._targets(examples[self._target_feature])
+        return images, targets, examples[f.FILE_NAME], examples[f.CONTENT_HASH]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos(ReadPhotos):
+    """The photos of a split with their classes."""
+
+    labels: list[str]
+    classes: np.ndarray
+    _target_feature = f.LABEL
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def _targets(self, given: tf.Tensor) -> tf.Tensor:
         index = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(self.labels, tf.range(len(self.labels), dtype=tf.int64)), -1
         )
-        classes = index.lookup(examples[f.LABEL])
-        return self.transform(examples[f.IMAGE]), classes, examples[f.FILE_NAME], examples[f.CONTENT_HASH]
+        return index.lookup(given)
 
 
 def read_photos(
@@ -203,7 +230,7 @@ def read_photos(
     classes = np.array([index[label] for batch in batches.as_numpy_iterator() for label in batch], np.int64)
     if not len(classes):
         raise BadInput(NO_EXAMPLE)
-    return Photos(files, transform, labels, classes, augmentation)
+    return Photos(files=files, transform=transform, labels=labels, classes=classes, augmentation=augmentation)
 
 
 def example_files(files: list[str], feature: str) -> list[str]:

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from components.transform.augmentation import Augmentation, draw, transforms
 
+# Numbers that the logits of one strip of a mask may have: what is in memory at once does not grow with the photo.
+_STRIP_VALUES = 2**21
+
 
 def masks_to_ids(png: tf.Tensor, size: int) -> tf.Tensor:
     """The masks of a batch of photos at the model's size.
@@ -55,3 +58,38 @@ def augment_masks(ids: tf.Tensor, seeds: tf.Tensor, settings: Augmentation) -> t
         fill_value=0.0,
     )
     return tf.ensure_shape(moved[..., 0], ids.shape)
+
+
+def ids_at_size(logits: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """The likeliest class of each pixel of a photo: logits resized bilinearly, then the largest one.
+
+    The result is made in strips of rows, so that the resized logits of a large photo are never in memory together.
+
+    Args:
+      logits: float32 [size, size, classes], at most 255 classes.
+      height, width: of the photo, pixels.
+
+    Returns:
+      uint8 [height, width].
+    """
+    size, classes = logits.shape[0], logits.shape[-1]
+    rows = tf.clip_by_value(_STRIP_VALUES // (width * classes), 1, height)
+
+    def strip(first: tf.Tensor) -> tf.Tensor:
+        # Pixels are counted from their centres, as in tf.image.resize.
+        places = (tf.cast(first + tf.range(rows), tf.float32) + 0.5) * (size / tf.cast(height, tf.float32)) - 0.5
+        lower = tf.floor(places)
+        share = (places - lower)[:, tf.newaxis, tf.newaxis]
+        above, below = (
+            tf.gather(logits, tf.clip_by_value(tf.cast(lower, tf.int32) + step, 0, size - 1)) for step in (0, 1)
+        )
+        wide = tf.image.resize(above + (below - above) * share, [rows, width], "bilinear")
+        return tf.cast(tf.argmax(wide, axis=-1, output_type=tf.int32), tf.uint8)
+
+    strips = tf.map_fn(
+        strip,
+        tf.range(0, height, rows),
+        fn_output_signature=tf.TensorSpec([None, None], tf.uint8),
+        parallel_iterations=1,
+    )
+    return tf.reshape(strips, [-1, width])[:height]

@@ -150,7 +150,8 @@ def merge_reports(
     }
     if of_masks := {span: report["masks"] for span, report in reports.items() if "masks" in report}:
         notes = dict.fromkeys(note for span in sorted(of_masks) for note in of_masks[span]["notes"])
-        merged["masks"] = count_masks(keys, _classes_of_all(of_masks), list(notes))
+        newest = of_masks[max(of_masks)]
+        merged["masks"] = count_masks(keys, _classes_of_all(of_masks), list(notes), newest.get("ignored", []))
     return merged, keys
 
 

@@ -120,6 +120,7 @@ class ReviewApplication:
                 "name": reviewed.config.name,
                 "run": reviewed.run_id,
                 "labels": reviewed.decisions.labels,
+                "of_masks": bool(reviewed.config.mask_size),
                 "file": str(reviewed.decisions.file),
                 "command": reviewed.command,
                 "found": len(reviewed.items),

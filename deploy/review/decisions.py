@@ -82,6 +82,8 @@ class Decisions:
         return decided
 
     def _correction(self, item: Item, kind: Kind, label: str, known: Correction | None) -> Correction:
+        if kind == "keep" and not item.labels:
+            raise DecisionError(f"{item.path} has no label to keep; leave it as it is, or drop the photo.")
         if kind == "keep" and len(item.labels) != 1:
             raise DecisionError(f"{item.path} is in several classes; choose one of them, or drop the photo.")
         if kind == "change" and label not in self.labels and label not in item.labels:

@@ -1,4 +1,7 @@
-"""Pictures of photos by the content of their files: from the folder of photos, or else from a run's examples."""
+"""Pictures of photos by the content of their files: from the folder of photos, or else from a run's examples.
+
+A photo whose mask is suspected is shown with its mask over it, both from the examples.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,21 @@ import io
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 from PIL import Image
 
+from components.evaluator.stored_masks import png_ids
 from components.example_gen import spans
 from components.example_gen.conversion import read_photo
 from components.example_gen.photo import PhotoRejected, orientation_of, to_rgb, upright
+from components.overlays import drawing
 from deploy.review.items import Item
 from pipeline.config import Config
 from schemas import features as f
 from schemas.errors import BadInput
+from schemas.findings import SUSPECTED_MASK
 
 SIDE = 480  # pixels, of the longer side
 _QUALITY = 80
@@ -31,15 +37,27 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 class PhotoFinder:
     """Finds pictures. A file whose content is not the one that is asked for is never shown."""
 
-    def __init__(self, config: Config, items: Iterable[Item], examples: Callable[[], Sequence[str]]):
+    def __init__(
+        self,
+        config: Config,
+        items: Sequence[Item],
+        examples: Callable[[], Sequence[str]],
+        mask_classes: Sequence[str] = (),
+    ):
         """
         Args:
           config: configuration of the run, which says where the photos are.
           items: the photos.
-          examples: gives the folders of the run's examples; called once, and only if a file is not where it was.
+          examples: gives the folders of the run's examples; called once, and only if a file is not where it was, or a
+            mask is to be drawn.
+          mask_classes: classes of the pixels in the order of their ids.
         """
         self._config = config
         self._places = {item.content_hash: item.places for item in items}
+        self._mask_classes = mask_classes
+        self._with_mask = {
+            item.content_hash for item in items if any(thing.kind == SUSPECTED_MASK for thing in item.found)
+        }
         self._examples = examples
         self._lock = threading.Lock()
         self._of_examples: dict[str, bytes] | None = None
@@ -50,12 +68,13 @@ class PhotoFinder:
         if content_hash not in self._places:
             return None
         content = self._file(content_hash)
-        if content is not None:
+        if content is not None and content_hash not in self._with_mask:
             return self.small(content)
         with self._lock:  # one pass over the examples finds all that are missing
             if self._of_examples is None:
                 self._of_examples = self._read_examples()
-            return self._of_examples.get(content_hash)
+            found = self._of_examples.get(content_hash)
+        return self.small(content) if found is None and content is not None else found
 
     def _file(self, content_hash: str) -> bytes | None:
         for dataset, span, path in self._places[content_hash]:
@@ -84,16 +103,20 @@ class PhotoFinder:
             return {}
 
     def _read_examples(self) -> dict[str, bytes]:
-        missing = {content_hash for content_hash in self._places if self._file(content_hash) is None}
+        missing = {key for key in self._places if key in self._with_mask or self._file(key) is None}
         found: dict[str, bytes] = {}
         spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (f.CONTENT_HASH, f.IMAGE)}
+        spec[f.MASK] = tf.io.FixedLenFeature([], tf.string, "")
         try:
             for folder in self._examples():
                 for file in sorted(tf.io.gfile.glob(os.path.join(folder, "Split-*", "*"))):
                     for record in tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else ""):
                         example = tf.io.parse_single_example(record, spec)
                         content_hash = example[f.CONTENT_HASH].numpy().decode()
-                        if content_hash in missing and (small := self.small(example[f.IMAGE].numpy())):
+                        if content_hash not in missing:
+                            continue
+                        mask = example[f.MASK].numpy() if content_hash in self._with_mask else b""
+                        if small := self.small(example[f.IMAGE].numpy(), mask):
                             found[content_hash] = small
                             missing.discard(content_hash)
                         if not missing:
@@ -102,8 +125,8 @@ class PhotoFinder:
             traceback.print_exc()
         return found
 
-    def small(self, content: bytes) -> bytes | None:
-        """The picture of a photo's file; None: it cannot be decoded."""
+    def small(self, content: bytes, mask: bytes = b"") -> bytes | None:
+        """The picture of a photo's file, with its mask (a PNG of ids) if there is one; None: it cannot be decoded."""
         try:
             picture = self._decoded(content) or self._decoded(read_photo(content, self._config.photo_rules).photo_bytes)
         except PhotoRejected:
@@ -111,6 +134,8 @@ class PhotoFinder:
         if picture is None:
             return None
         picture.thumbnail((SIDE, SIDE))
+        if mask:
+            picture = drawing.overlay(picture, png_ids(mask), self._mask_classes)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=_QUALITY)
         return buffer.getvalue()

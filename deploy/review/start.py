@@ -65,13 +65,13 @@ def make_review(
     if not file.parent.is_dir():
         raise BadInput(f"{file} cannot be written: there is no folder {file.parent}; choose another with --corrections")
     items = make_items(findings.findings)
-    labels = [] if config.mask_size else findings.labels  # of a model of masks they are not those of photos
-    finder = PhotoFinder(config, items, lambda: _examples(root, folder))
+    of_photos, of_pixels = ([], findings.labels) if config.mask_size else (findings.labels, [])
+    finder = PhotoFinder(config, items, lambda: _examples(root, folder), of_pixels)
     return Reviewed(
         folder.name,
         config,
         items,
-        Decisions(file, who or _user(), labels),
+        Decisions(file, who or _user(), of_photos),
         finder,
         _command(root, folder, config, file),
         collection,

@@ -31,6 +31,7 @@ _OF_CLASSIFICATION = {
     "serving.abstain_below": "masks have no answer to abstain from, so leave it out",
 }
 _OF_SEGMENTATION = {
+    "task.ignore": "photos of a class are left out by removing its folder",
     "release.minimum_mean_iou": "expected release.minimum_accuracy",
     "release.guarded_classes": "classes of photos are guarded by release.guarded_slices: [label]",
 }
@@ -188,7 +189,8 @@ class Config(Section):
     def folder_rules(self) -> FolderRules:
         """The rules by which folders of photos are read."""
         data = self.data
-        return FolderRules(data.success_file, data.labels, data.group, masks=self.task.kind == SEGMENTATION)
+        masks = self.task.kind == SEGMENTATION
+        return FolderRules(data.success_file, data.labels, data.group, masks, tuple(self.task.ignore))
 
 
 def all_keys(section: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> list[str]:

@@ -33,7 +33,20 @@ class TaskConfig(Section):
         description="`label`: the classes of the data set; `species`: cat or dog, for every data set. Segmentation "
         "learns the classes of the masks instead.",
     )
+    ignore: list[str] = Field(
+        [],
+        description="Classes of masks, by name or id (0 is the first class), whose pixels are not counted: not in "
+        "training and not in any metric. `[border]` is the convention of Oxford-IIIT Pets' authors, who call these "
+        "pixels not classified.",
+    )
     schema_name: str = Field(description="Name of the curated schema in schemas/, without .pbtxt.")
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _ids_are_texts(cls, classes: object) -> object:
+        if not isinstance(classes, list):
+            return classes
+        return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in classes]
 
     @field_validator("schema_name")
     @classmethod

@@ -16,6 +16,7 @@ from components.evaluator.stored_answers import read_answers
 from components.evaluator.stored_masks import png_ids
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.overlays.drawing import overlay
+from components.report.finding_list import FindingList
 from components.report.findings import RunOutputs, find
 from schemas import features as f
 from tests.masks import damaged, mask_prediction
@@ -97,6 +98,26 @@ def test_the_right_photos_are_shown_with_all_their_pictures(run, drawn_photos, d
     expected = overlay(photo, png_ids(drawn_mask(drawn_photos[WON])), LABELS)
     assert truth.size == expected.size
     assert np.abs(np.asarray(truth, float) - np.asarray(expected, float)).mean() < 15
+
+
+def test_a_suspected_mask_is_in_the_list_until_somebody_confirms_the_photo(run):
+    from dataclasses import replace
+
+    listed = FindingList()
+    find(run, 1, listed)
+    found = listed.findings("run", LABELS)
+    assert found.counts["suspected_mask"] == 1
+    [one] = [finding for finding in found.findings if finding.kind == "suspected_mask"]
+    assert (one.path, one.split, one.dataset, one.proposal) == (f"{SUSPECTED}.jpg", "eval", "cats_vs_dogs", "")
+    assert one.detail.startswith(
+        f"the mask of {SUSPECTED}.jpg is far from what every model answers: feature extraction gives "
+    )
+    assert one.detail.endswith("of its pixels another class, most of them 'background' in place of 'pet'.")
+
+    again = FindingList()
+    masks = find(replace(run, confirmed={one.content_hash}), 1, again)["masks"]
+    assert masks["suspects"] == 0
+    assert again.findings("run", LABELS).counts["suspected_mask"] == 0
 
 
 def test_the_numbers_beside_them_are_those_of_the_answers(run):

@@ -1,5 +1,6 @@
 """ImageExampleGen with masks: what an example holds, each reason for a rejection, and what counts as new data."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -25,6 +26,7 @@ from components.example_gen.settings import IngestSettings
 from components.example_gen.spans import fingerprint, resolve_sources
 from components.records import read_examples, split_files, text
 from schemas import features as f
+from schemas.corrections import Correction, corrections_csv, fingerprint_of, read_corrections
 from schemas.errors import BadInput
 from schemas.features import SPLITS
 from tests.in_process import IN_PROCESS
@@ -68,15 +70,20 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def run_ingestion(out: Path, source: Path, dataset: str = "image_masks"):
+def run_ingestion(
+    out: Path, source: Path, dataset: str = "image_masks", corrections: str = "", ignore: tuple[str, ...] = ()
+):
     """Runs the step on a folder; gives its two artifacts."""
+    known = fingerprint_of(read_corrections(Path(corrections))) if corrections else ""
     examples, report = standard_artifacts.Examples(), IngestReport()
     examples.uri, report.uri = str(out / "examples"), str(out / "report")
     buckets = zip(SPLITS, (3, 1, 1), strict=True)
     splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=n) for name, n in buckets]
     output = example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits))
     rules = PhotoRules(min_side=1, max_pixels=10**6)
-    settings = IngestSettings({dataset: str(source)}, "label", rules, FolderRules(masks=True))
+    settings = IngestSettings(
+        {dataset: str(source)}, "label", rules, FolderRules(masks=True, ignore=ignore), corrections, known
+    )
     context = BaseBeamExecutor.Context(beam_pipeline_args=IN_PROCESS, tmp_dir=str(out / "temp"), unique_id="1")
     ImageExampleGenExecutor(context).Do(
         {},
@@ -229,6 +236,50 @@ def test_a_corrected_mask_is_new_data_and_its_photo_keeps_its_split(ingested, tm
     example = all_examples(then.examples)["images/11.jpg"]
     assert changed == text(example, f.CONTENT_HASH)
     assert np.array_equal(mask_of(example), corrected)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_class_that_is_not_counted_is_255_in_every_mask(folder, tmp_path, listed):
+    """With a list of classes, and where the masks alone say which there are."""
+    if listed:
+        (folder / "classes.txt").write_text("background\ncat\ndog\n")
+    of_cats = np.ones((HEIGHT, WIDTH), np.uint8)
+    write(folder / "masks" / "5.png", png(of_cats))
+    examples, report = run_ingestion(tmp_path / "out", folder, ignore=("cat" if listed else "class_1",))
+    found, (counts, rejected) = all_examples(examples), read_report(report.uri)
+    assert [(line["file_name"], line["reason"]) for line in rejected] == [("images/5.jpg", "mask_all_ignored")]
+    assert "every pixel is left out (value 255, or a class of task.ignore)" in rejected[0]["detail"]
+    names = ["background", "dog"] if listed else ["class_0", "class_2"]
+    written = ids(0)
+    expected = np.select([written == 0, written == 2], [0, 1], 255)
+    assert np.array_equal(mask_of(found["images/0.jpg"]), expected)
+    assert texts(found["images/0.jpg"], f.MASK_CLASSES) == names
+    masks = counts["masks"]
+    assert (masks["classes"], masks["ignored"]) == (names, ["cat" if listed else "class_1"])
+    assert sum(masks["ignored_pixels"].values()) == sum(int(np.sum(mask_of(one) == 255)) for one in found.values())
+
+
+def test_an_unknown_class_to_leave_out_stops_before_anything_is_written(folder, tmp_path):
+    with pytest.raises(BadInput, match=r"task.ignore has 'cat', .*expected one of class_0, class_1, class_2, or an id"):
+        run_ingestion(tmp_path / "out", folder, ignore=("cat",))
+    assert not (tmp_path / "out" / "examples").exists()
+
+
+def test_a_dropped_photo_goes_with_its_mask(ingested, tmp_path):
+    before = read_report(ingested.report.uri)[0]
+    content_hash = hashlib.sha256(photo(7)).hexdigest()
+    file = tmp_path / "corrections.csv"
+    file.write_bytes(corrections_csv([Correction(content_hash=content_hash, file_name="images/7.jpg")]))
+    examples, report = run_ingestion(tmp_path / "out", ingested.folder, corrections=str(file))
+    assert set(all_examples(ingested.examples)) - set(all_examples(examples)) == {"images/7.jpg"}
+    counts, rejected = read_report(report.uri)
+    assert rejected == []
+    assert counts["corrections"] == {"changed": 0, "dropped": 1, "unmatched": {}}
+    pixels = {
+        name: sum(of_class["pixels"] for of_split in told["masks"]["splits"].values() for of_class in of_split.values())
+        for name, told in (("before", before), ("after", counts))
+    }
+    assert pixels["before"] - pixels["after"] == WIDTH * (HEIGHT - 1)  # one row of each mask does not count
 
 
 def test_masks_of_black_and_white_have_two_classes(folder, tmp_path):

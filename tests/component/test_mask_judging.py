@@ -20,7 +20,7 @@ from components.artifacts import IngestReport, Verdict
 from components.evaluator import confusions
 from components.evaluator.eval_config import make_eval_config
 from components.evaluator.stored_answers import read_answers
-from components.evaluator.stored_masks import read_mask_ids
+from components.evaluator.stored_masks import IGNORED_CLASSES, read_mask_ids
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.model_selector.component import ModelSelector
 from components.release_gate.component import ReleaseGate
@@ -96,6 +96,9 @@ def test_what_is_stored_is_read_back_each_photo_once(written):
     assert stored.file_names == ["0.jpg", "1.jpg", "1 copy.jpg", "3.jpg", "5.jpg"]  # all of the fifth is ignored
     assert stored.models == (FEATURE_EXTRACTION, FINE_TUNED)
     assert stored.measure.name == "mean IoU of three classes"
+    for row in rows:
+        row.features.feature[IGNORED_CLASSES].bytes_list.value.extend([b"rug", "Köter".encode()])
+    assert read_answers(written(test=rows), "test").measure.name == "mean IoU of three classes without rug, Köter"
     assert {value: rows.tolist() for value, rows in stored.rows_by_value("species").items()} == {
         "cat": [1, 2, 4],
         "dog": [0, 3],

@@ -12,15 +12,16 @@ import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import Verdict
-from components.evaluator import confusions
+from components.evaluator import confusions, mask_answers
 from components.evaluator.mask_answers import AskForMasks
 from components.evaluator.predictions import Predictions
 from components.evaluator.stored_answers import read_answers, read_expected
-from components.evaluator.stored_masks import StoredMasks
+from components.evaluator.stored_masks import StoredMasks, ids_png, own_confusion_key, png_ids
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.records import read_examples, split_files
 from components.release_gate.examination import examine
 from components.release_gate.production import ProductionPredictions
+from components.task.judging import IntervalSettings
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 from schemas import schema_files
@@ -65,8 +66,9 @@ def run(tmp_path, write_records, with_masks):
         for split in ("eval", "test"):
             write_records(tmp_path / "photos" / f"Split-{split}", with_masks)
         (tmp_path / "schema").mkdir()
-        curated = schema_files.curated_schema_file("oxford_iiit_pet_masks")
-        shutil.copy(curated, tmp_path / "schema" / schema_files.SCHEMA_FILE)
+        schema = schema_files.read_schema(schema_files.curated_schema_file("oxford_iiit_pet_masks"))
+        schema_files.mask_classes_feature(schema).annotation.tag.append("rug")
+        schema_files.write_schema(schema, str(tmp_path / "schema" / schema_files.SCHEMA_FILE))
         inputs = {
             "examples": artifact("photos", standard_artifacts.Examples, ["eval", "test"]),
             "schema": artifact("schema", standard_artifacts.Schema),
@@ -93,9 +95,11 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
     stored = read_answers(predictions, "test")
     assert isinstance(stored, StoredMasks)
     assert len(stored.keys) == 5  # of one nothing is counted
+    assert stored.measure.name == "mean IoU of three classes without rug"
     photos = {e.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode(): e for e in with_masks}
     for name, model in models.items():
-        asked = tf.saved_model.load(model).signatures["probabilities"]
+        signatures = tf.saved_model.load(model).signatures
+        asked, served = signatures["probabilities"], signatures["serving_default"]
         ids = read_expected(predictions, "test", name, stored.keys)
         assert ids.shape == (5, SIZE, SIZE)
         for i, key in enumerate(stored.keys):
@@ -110,6 +114,28 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
             assert stored.pixel_losses[name][i] == pytest.approx(-np.log(of_truth).mean(), rel=1e-4)
             gaps = probabilities.max(axis=-1).mean() - np.mean(ids[i] == true)
             assert stored.confidence_gaps[name][i].sum() == pytest.approx(gaps, abs=1e-5)
+            # What is served, at the photo's own size.
+            [png] = served(image_bytes=tf.constant([feature[f.IMAGE].bytes_list.value[0]]))["mask_png_bytes"].numpy()
+            own = confusions.count(png_ids(feature[f.MASK].bytes_list.value[0]), png_ids(png), 3)
+            np.testing.assert_allclose(stored.own_confusions[name][i], own, atol=2)  # pixels between two classes
+    assert read_answers(predictions, "eval").own_confusions == {}
+    evaluated = stored.evaluate(FINE_TUNED, LABELS, IntervalSettings(0.95, 100, 1))
+    own_shares = confusions.scaled(stored.own_confusions[FINE_TUNED])
+    assert evaluated["own_size_mean_iou"]["value"] == pytest.approx(stored.measure.value(own_shares))
+    assert evaluated["own_size_mean_iou"]["value"] != evaluated["mean_iou"]["value"]
+
+
+def test_a_large_photo_is_judged_at_1024_pixels(with_masks):
+    ids = np.zeros((3000, 2000), np.uint8)
+    ids[:, 1000:] = 1
+    example = tf.train.Example.FromString(with_masks[0].SerializeToString())
+    example.features.feature[f.MASK].bytes_list.value[:] = [ids_png(ids)]
+    probabilities = np.zeros((1, 8, 8, 3), np.float32)
+    probabilities[:, :, :4, 0] = probabilities[:, :, 4:, 1] = 1
+    mask_answers.MaskAnswers(3).store([example], {FINE_TUNED: probabilities}, ["test"])
+    own = np.array(example.features.feature[own_confusion_key(FINE_TUNED)].int64_list.value).reshape(3, 3)
+    assert own.sum() == 1024 * 683
+    assert np.trace(own) > 0.99 * own.sum()
 
 
 def test_production_answers_at_the_new_size_and_in_the_new_order(run, exported_segmenter, tmp_path):

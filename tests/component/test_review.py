@@ -305,8 +305,56 @@ def test_the_file_of_the_run_s_configuration_is_the_one_that_is_written(root, tm
 
 def test_a_photo_without_a_label_can_be_kept_by_nobody(tmp_path):
     [item] = make_items([Finding(kind="far_photo", path="x", content_hash=CAT)])
-    with pytest.raises(ValueError, match="in several classes"):
+    with pytest.raises(ValueError, match="x has no label to keep; leave it as it is, or drop the photo"):
         Decisions(tmp_path / "c.csv", "", LABELS).decide(item, "keep")
+
+
+# ---- masks
+
+
+def test_a_suspected_mask_is_drawn_over_its_photo_and_dropped_or_kept(
+    root, tmp_path, write_records, make_example, drawn_photos, drawn_mask, monkeypatch
+):
+    drawn, other = drawn_photos[0], drawn_photos[1]
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "a.jpg").write_bytes(drawn.photo_bytes)  # its picture still comes with the mask
+    folder = root.reports / "2026-11-30T10-00-00Z"
+    config = load_config("oxford_iiit_pet_masks", [], [str(tmp_path / "pets")])
+    (folder / CONFIG_FILE).write_text(dump_config(config))
+    suspected = {"kind": "suspected_mask", "dataset": "oxford_iiit_pet", "split": "test", "detail": "far off."}
+    listed = [
+        Finding(**suspected, path="a.jpg", content_hash=hash_of(drawn.photo_bytes), label="pug"),
+        Finding(**suspected, path="b.jpg", content_hash=hash_of(other.photo_bytes)),
+    ]
+    found = Findings(run_id=folder.name, labels=["pet", "background", "border"], findings=listed)
+    (folder / FINDINGS_JSON).write_bytes(findings_json(found))
+    examples = [make_example(each) for each in (drawn, other)]
+    for example, each in zip(examples, (drawn, other), strict=True):
+        example.features.feature["mask"].bytes_list.value.append(drawn_mask(each))
+    write_records(tmp_path / "examples" / "Split-test", examples)
+    monkeypatch.setattr("deploy.review.start._examples", lambda root, folder: [str(tmp_path / "examples")])
+    with page(root) as client:
+        told = client.get("/items").json()
+        assert (told["of_masks"], told["labels"]) == (True, [])
+        picture = Image.open(io.BytesIO(client.get(f"/photo/{hash_of(drawn.photo_bytes)}").content))
+        plain = Image.open(io.BytesIO(drawn.photo_bytes)).convert("RGB")
+        ids = np.array(Image.open(io.BytesIO(drawn_mask(drawn))))
+        difference = np.abs(np.asarray(picture, float) - np.asarray(plain, float)).mean(axis=-1)
+        assert picture.size == plain.size
+        assert difference[ids == 0].mean() > 2 * difference[ids == 1].mean()  # the pet is tinted, not the background
+        decide(client, hash_of(drawn.photo_bytes), "keep")
+        assert decide(client, hash_of(other.photo_bytes), "keep").status_code == 400
+        decide(client, hash_of(other.photo_bytes), "drop")
+    kept, dropped = written(root).values()
+    assert kept.confirms
+    assert dropped.drops
+
+
+def test_the_page_says_that_it_corrects_no_masks(client):
+    assert client.get("/items").json()["of_masks"] is False
+    text = " ".join(client.get("/").text.split())
+    assert '<p id="masks" hidden>Masks are not corrected here: drop a photo whose mask is wrong' in text
+    assert 'byId("masks").hidden = !told.of_masks' in client.get("/review.js").text
 
 
 # ---- collected photos

@@ -13,8 +13,9 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 # isort: split
 import tensorflow as tf
 
-from components.trainer import segmentation_model
-from components.trainer.segmentation_model import ids_at_size, upright_size
+from components.trainer.segmentation_model import upright_size
+from components.transform import mask_ops
+from components.transform.mask_ops import ids_at_size
 from schemas.labels import read_labels
 from tests.conftest import IMAGE_SIZE, MASK_CLASSES
 
@@ -89,7 +90,7 @@ def test_the_classes_lie_beside_the_model(exported_segmenter):
 @pytest.mark.parametrize("size", [(7, 40), (40, 7), (16, 16), (33, 50), (1, 1)])
 @pytest.mark.parametrize("strip_values", [1, 500, 2**21])
 def test_ids_are_the_argmax_of_the_resized_logits_in_strips_of_any_height(monkeypatch, size, strip_values):
-    monkeypatch.setattr(segmentation_model, "_STRIP_VALUES", strip_values)
+    monkeypatch.setattr(mask_ops, "_STRIP_VALUES", strip_values)
     logits = tf.random.stateless_normal([16, 16, 4], [1, 2])
     resized = tf.image.resize(logits, size)
     top = tf.sort(resized, axis=-1)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,79 +12,32 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 # isort: split
 import tensorflow as tf
 import tensorflow_hub as hub
-from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone.pyramid import build_pyramid
 from components.backbone.saved_feature_vector import save_feature_vector
-from components.backbone.unfreezing import Unfreezing
-from components.example_gen.photo_rules import PhotoRules
 from components.legacy_keras import tf_keras
-from components.trainer import feature_extraction, fine_tuning, loop, warm_start
+from components.trainer import feature_extraction, fine_tuning, loop
 from components.trainer.settings import (
     DecoderSettings,
-    FeatureExtractionSettings,
-    FineTuningSettings,
     PhaseSettings,
-    WarmStart,
 )
-from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
 from schemas.schema_files import curated_schema_file
+from tests import trainers
 from tests.conftest import IMAGE_SIZE
+from tests.trainers import LEARNING, TRAIN_PHOTOS, Written, changed_variables, second_phase
 
-TRAIN_PHOTOS, BATCH_SIZE = 15, 4
-LEARNING = "top_conv/kernel:0"
 STRIDES = (2, 4)
-PHASE_ONE = FeatureExtractionSettings(
-    code="code",
+PHASE_ONE = trainers.PHASE_ONE.replaced(
     task="segmentation",
     decoder=DecoderSettings(strides=STRIDES, widths=(12, 8), dice=True),
-    backbone="",  # the fixture `run` knows it
-    backbone_fingerprint="backbone",
-    image_size=IMAGE_SIZE,
-    seed=5,
-    batch_size=BATCH_SIZE,
-    epochs=6,
-    patience=6,
-    optimizer="adam",
     learning_rate=0.02,
-    learning_rate_ratio=1.0,
     schedule="cosine",
-    warmup_fraction=0.0,
-    gradient_clip_norm=None,
-    label_smoothing=0.0,
-    class_weights="none",
-    mixed_precision="auto",
-    hidden_units=0,
-    dropout=0.2,
     augmentation_mode="mirror",
-    augmentation=Augmentation(flip=True, rotation_degrees=10.0, zoom=0.1, scale_jitter=0.2, colour=0.1),
-    warm_start=WarmStart(
-        source="feature_extraction", folder="", fingerprint="", epochs=None, variables=".*", renamed={}
-    ),
-    calibrate=True,
-    abstain_below=0.0,
-    photo_rules=PhotoRules(),
-    resume_folder="",
 )
-PHASE_TWO = FineTuningSettings(
-    **dict(PHASE_ONE.replaced(epochs=3, learning_rate=0.01, learning_rate_ratio=0.1, patience=3)),
-    strategy="top",
-    unfreeze=Unfreezing(pattern="top_conv/"),
-    block_rate=1.0,
-    stages=1,
-    from_activations=True,
-)
-
-
-class Trained(NamedTuple):
-    """What a run of a run_fn wrote."""
-
-    folder: str  # of the exported model
-    history: dict
-    variables: dict[str, np.ndarray]
+PHASE_TWO = second_phase(PHASE_ONE)
 
 
 @pytest.fixture(scope="module")
@@ -153,24 +103,16 @@ def data(tmp_path_factory, drawn_photos, drawn_mask, make_example, write_records
 def run(data, tmp_path_factory, transform_graph, backbone):
     """Runs one of the two run_fns as TFX Trainer does."""
 
-    def run_phase(module, settings: PhaseSettings, base_model=None, folder: Path | None = None) -> Trained:
-        folder = folder or tmp_path_factory.mktemp("trained")
-        kinds = ("vectors", "photos")
-        module.run_fn(
-            FnArgs(
-                train_files=[str(data / kind / "Split-train" / "*") for kind in kinds],
-                eval_files=[str(data / kind / "Split-eval" / "*") for kind in kinds],
-                schema_path=curated_schema_file("oxford_iiit_pet_masks"),
-                transform_graph_path=transform_graph,
-                serving_model_dir=str(folder / "Format-Serving"),
-                model_run_dir=str(folder / "model_run"),
-                base_model=base_model,
-                custom_config=settings.replaced(backbone=backbone).model_dump(),
-            )
+    def run_phase(module, settings: PhaseSettings, base_model=None) -> Written:
+        return trainers.run_phase(
+            module,
+            settings.replaced(backbone=backbone),
+            data,
+            tmp_path_factory.mktemp("trained"),
+            curated_schema_file("oxford_iiit_pet_masks"),
+            transform_graph,
+            base_model=base_model,
         )
-        history = json.loads((folder / "model_run" / "training.json").read_text())
-        exported = str(folder / "Format-Serving")
-        return Trained(exported, history, warm_start.read_source(exported).values)
 
     return run_phase
 
@@ -185,11 +127,6 @@ def base(run):
 def fine_tuned(run, base):
     """Phase two."""
     return run(fine_tuning, PHASE_TWO, base.folder)
-
-
-def changed_variables(before, after):
-    assert before.keys() == after.keys()
-    return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 def of_decoder(variables) -> set[str]:

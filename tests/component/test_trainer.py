@@ -18,69 +18,27 @@ import components  # noqa: F401  (settings that TensorFlow reads on import)
 
 # isort: split
 import tensorflow as tf
-from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.backbone import cut
 from components.backbone.layer import FeatureVector
-from components.backbone.unfreezing import Unfreezing
 from components.ensemble.component import export_ensemble
 from components.evaluator import predictions
-from components.example_gen.photo_rules import PhotoRules
 from components.legacy_keras import tf_keras
 from components.records import matching_files, read_examples
 from components.trainer import calibration, feature_extraction, fine_tuning, loop, warm_start
 from components.trainer.model import Classifier, build_head, make_loss
-from components.trainer.settings import FeatureExtractionSettings, FineTuningSettings, PhaseSettings, WarmStart
+from components.trainer.settings import PhaseSettings
 from components.trainer.training_data import StoredRows, TrainingData
-from components.transform.augmentation import Augmentation
 from components.transform.graph import load_transform
 from schemas import features as f
 from schemas.errors import BadInput
+from tests import trainers
+from tests.trainers import BATCH_SIZE, LEARNING, PHASE_ONE, TRAIN_PHOTOS, changed_variables, second_phase
 
 LABELS = ["cat", "dog"]
-TRAIN_PHOTOS, BATCH_SIZE = 15, 4  # the last batch is of three
 STEPS_PER_EPOCH = math.ceil(TRAIN_PHOTOS / BATCH_SIZE)
-LEARNING = "top_conv/kernel:0"
 HEAD_VARIABLES = {"head/kernel:0", "head/bias:0"}
-PHASE_ONE = FeatureExtractionSettings(
-    code="code",
-    backbone="",  # the fixture `run` knows it
-    backbone_fingerprint="backbone",
-    image_size=16,
-    seed=5,
-    batch_size=BATCH_SIZE,
-    epochs=6,
-    patience=6,
-    optimizer="adam",
-    learning_rate=0.1,
-    learning_rate_ratio=1.0,
-    schedule="constant",
-    warmup_fraction=0.0,
-    gradient_clip_norm=None,
-    label_smoothing=0.0,
-    class_weights="none",
-    mixed_precision="auto",
-    hidden_units=0,
-    dropout=0.2,
-    augmentation_mode="none",
-    augmentation=Augmentation(flip=True, rotation_degrees=10.0, zoom=0.1, scale_jitter=0.2, colour=0.1),
-    warm_start=WarmStart(
-        source="feature_extraction", folder="", fingerprint="", epochs=None, variables=".*", renamed={}
-    ),
-    calibrate=True,
-    abstain_below=0.0,
-    photo_rules=PhotoRules(),
-    resume_folder="",
-)
-PHASE_TWO = FineTuningSettings(
-    **dict(PHASE_ONE.replaced(epochs=3, learning_rate=0.01, learning_rate_ratio=0.1, patience=3)),
-    strategy="top",
-    unfreeze=Unfreezing(pattern="top_conv/"),
-    block_rate=1.0,
-    stages=1,
-    from_activations=True,
-)
-
+PHASE_TWO = second_phase(PHASE_ONE)
 
 KINDS = ("photos", "vectors")
 
@@ -135,22 +93,17 @@ def run(data, tmp_path_factory, curated_schema, transform_graph, tiny_backbone):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "train", listening)
-            module.run_fn(
-                FnArgs(
-                    train_files=[str(data / kind / "Split-train" / "*") for kind in ("vectors", "photos")],
-                    eval_files=[str(data / kind / "Split-eval" / "*") for kind in ("vectors", "photos")],
-                    schema_path=curated_schema,
-                    transform_graph_path=transform_graph,
-                    serving_model_dir=str(folder / "Format-Serving"),
-                    model_run_dir=str(folder / "model_run"),
-                    base_model=base_model,
-                    hyperparameters=hyperparameters,
-                    custom_config=settings.replaced(backbone=tiny_backbone).model_dump(),
-                )
+            written = trainers.run_phase(
+                module,
+                settings.replaced(backbone=tiny_backbone),
+                data,
+                folder,
+                curated_schema,
+                transform_graph,
+                base_model=base_model,
+                hyperparameters=hyperparameters,
             )
-        history = json.loads((folder / "model_run" / "training.json").read_text())
-        exported = str(folder / "Format-Serving")
-        return Trained(exported, history, warm_start.read_source(exported).values, **seen)
+        return Trained(*written, **seen)
 
     return run_phase
 
@@ -198,11 +151,6 @@ def without_times(history):
 
 def cross_entropy(probabilities, classes):
     return float(-np.log(probabilities[np.arange(len(classes)), classes]).mean())
-
-
-def changed_variables(before, after):
-    assert before.keys() == after.keys()
-    return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 # One loss, on logits

@@ -93,6 +93,7 @@ def test_a_proven_gain_in_mean_iou_is_pushed(runs):
         assert np.sum(measured["confusion_matrix"]) == PHOTOS["test"] * 32**2
     winner = summary["models"]["fine_tuned"]
     assert winner["mean_iou"]["value"] > 0.6
+    assert summary["servable"]["warm_up_requests"] == 10  # five signatures, alone and in a batch
     assert summary["release"]["mean_iou"] == winner["mean_iou"]["value"]
     assert "mean IoU" in output
     assert "pixel accuracy" in output

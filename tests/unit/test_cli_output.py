@@ -129,6 +129,10 @@ def test_of_masks_the_screen_has_mean_iou_and_the_iou_of_each_class():
     assert "model mean IoU pixel accuracy log loss calibration epoch" in text
     assert "feature extraction 73.4% (71.0 to 76.0) 89.5% (88.0 to 91.0)" in text
     assert "classes IoU of feature extraction: border 48.0%, pet 81.6%, background 90.0%" in text
+    stream = io.StringIO()
+    told = {**SUMMARY, "models": models, "data": {"ignored_classes": ["[red]rug"]}}
+    ConsoleDisplay(stream).closing(from_json(Summary, told), Path("reports"))
+    assert "the mean IoU over 3 classes without [red]rug" in " ".join(stream.getvalue().split())
 
 
 @pytest.mark.parametrize("more", [{}, {"FORCE_COLOR": "1", "COLUMNS": "40", "TTY_COMPATIBLE": "1"}])

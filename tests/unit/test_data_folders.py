@@ -10,7 +10,7 @@ from deploy.data_folders import default_root, refuse_other_classes, survey_data
 from deploy.root import Root
 from pipeline.config import load_config
 from schemas.errors import BadInput
-from schemas.release import Release
+from schemas.release import Interval, Release
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +113,39 @@ def test_masks_are_compared_with_production_by_the_classes_of_their_list(here, r
     (here / "cutouts" / "classes.txt").write_text("background\nleaf\n")
     survey = survey_data(config)
     assert survey.classes == {"background", "leaf"}
-    with pytest.raises(BadInput, match=r"knows cat, dog, but these photos show background, leaf, so the two cannot be"):
+    with pytest.raises(BadInput, match=r"knows cat, dog, but these masks have background, leaf, so the two cannot be"):
         refuse_other_classes(config, root, survey)
+    (here / "cutouts" / "classes.txt").write_text("dog\ncat\n")
+    refuse_other_classes(config, root, survey_data(config))
+    (here / "cutouts" / "classes.txt").write_text("dog\ncat\nrug\n")
+    with pytest.raises(BadInput, match="these masks have cat, dog, rug"):
+        refuse_other_classes(config, root, survey_data(config))
+    config = load_config("image_masks", ["task.ignore=[rug]"], ["cutouts"])
+    refuse_other_classes(config, root, survey_data(config))
+
+
+@pytest.mark.parametrize("of_masks", [True, False])
+def test_a_model_of_the_other_task_in_production_is_told_before_anything_is_learnt(here, root, of_masks):
+    """Even where it knows the very same classes."""
+    measured = Interval(value=0.9, low=0.8, high=1.0)
+    metrics = {"accuracy": measured, **({"mean_iou": measured} if of_masks else {})}
+    (here / "model" / "saved_model.pb").write_text("another")
+    model, before = here / "model", int(root.production_version())
+    root.serving_folder().push(model, model_identity(model), Release(metrics=metrics), before)
+    for name in ("images/a.jpg", "masks/a.png"):
+        (here / "cutouts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "cutouts" / name).write_bytes(b"a picture by its name")
+    of_photos = load_config("image_folder", data=[str(photos(here / "photos", "cat", "dog"))])
+    cutouts = load_config("image_masks", data=["cutouts"])  # whose classes only reading tells
+    its, ours = ("pixel", "photo") if of_masks else ("photo", "pixel")
+    same, other = (cutouts, of_photos) if of_masks else (of_photos, cutouts)
+    refuse_other_classes(same, root, survey_data(same))
+    with pytest.raises(BadInput) as error:
+        refuse_other_classes(other, root, survey_data(other))
+    assert str(error.value).startswith(
+        f"the model in production in {root.folder} gives a class for each {its} (cat, dog), but this run learns one "
+        f"for each {ours}, so the two cannot be compared; give these photos a root of their own"
+    )
 
 
 def test_a_first_run_and_an_unknown_model_are_not_in_the_way(here, root):

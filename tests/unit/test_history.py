@@ -319,15 +319,18 @@ def test_the_reason_for_a_forced_push_reaches_the_run(root, monkeypatch, tmp_pat
         assert seen.pop("force_push") == expected
 
 
-def test_the_history_of_masks_tells_the_mean_iou(root, push):
+def test_the_history_of_masks_tells_the_mean_iou(root, push, tmp_path):
+    (tmp_path / "model_a" / "assets.extra").mkdir(parents=True)
+    (tmp_path / "model_a" / "assets.extra" / "labels.txt").write_text("pet\nbackground\nborder\n")
     mean_iou = Interval(value=0.734, low=0.71, high=0.76)
-    push("a", metrics={"mean_iou": mean_iou, "accuracy": Interval(value=0.9, low=0.8, high=0.95)})
+    accuracy = Interval(value=0.9, low=0.8, high=0.95)
+    push("a", metrics={"mean_iou": mean_iou, "accuracy": accuracy})
     measured = {"value": 0.734, "low": 0.71, "high": 0.76}
     models = {"fine_tuned": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}, "mean_iou": measured}}
     write_summary(root, "2026-12-01T00-00-00", models=models)
     _, output, _ = warmstart("history")
     assert "mean IoU on test" in output
-    assert "73.4% (71.0 to 76.0)" in output
+    assert "73.4% (71.0 to 76.0) of 3 classes" in output
     _, output, _ = warmstart("history", "--json")
     found = json.loads(output)
     assert found["versions"][0]["metrics"]["mean_iou"] == measured

@@ -10,7 +10,7 @@ from components.example_gen.mask_counts import count_masks
 from components.example_gen.report import read_keys, write_counts
 from components.window.merge import Part, merge_reports
 from schemas.errors import BadInput
-from schemas.schema_files import curated_schema_file, labels, mask_classes
+from schemas.schema_files import curated_schema_file, ignored_classes, labels, mask_classes
 
 CLASSES = ("background", "cat", "dog")
 PETS = ("pet", "background", "border")
@@ -21,10 +21,10 @@ def key(name: str, split: str, *ids: int, mask_hash: str = "m") -> Key:
     return Key(name, split, "", mask_hash, tuple((number, 10) for number in ids))
 
 
-def report(*keys: Key, classes=CLASSES, notes=()) -> dict:
+def report(*keys: Key, classes=CLASSES, notes=(), ignored=()) -> dict:
     splits = {split: {"": sum(each.split == split for each in keys)} for split in ("train", "eval", "test")}
     splits = {split: {label: n for label, n in counts.items() if n} for split, counts in splits.items()}
-    return {"accepted": len(keys), "splits": splits, "masks": count_masks(keys, classes, notes)}
+    return {"accepted": len(keys), "splits": splits, "masks": count_masks(keys, classes, notes, ignored)}
 
 
 FIT = (key("a", "train", 0, 1, 2), key("b", "eval", 0, 1, 2), key("c", "test", 0, 1, 2))
@@ -105,6 +105,20 @@ def test_the_schema_of_a_run_has_the_classes_in_the_order_of_their_ids():
     assert (mask_classes(schema), labels(schema)) == (["zebra", "cat", "ape"], [])
     schema = schema_of_run(curated_schema_file("oxford_iiit_pet_masks"), report(*FIT, classes=PETS))
     assert mask_classes(schema) == list(PETS)
+    assert ignored_classes(schema) == []
+
+
+def test_what_is_not_counted_is_told_and_no_class_of_the_schema():
+    keys = (key("a", "train", 0, 1, 255), key("b", "eval", 0, 1), key("c", "test", 0, 1))
+    counts = report(*keys, classes=("pet", "background"), ignored=["border"])
+    assert find_mask_problems(counts, PETS) == []
+    assert find_notes(counts, []) == [
+        "14.3% of the pixels of the masks are not counted (value 255, and by task.ignore 'border')"
+    ]
+    schema = schema_of_run(curated_schema_file("oxford_iiit_pet_masks"), counts)
+    assert (mask_classes(schema), ignored_classes(schema)) == (["pet", "background"], ["border"])
+    del counts["masks"]["ignored"]  # of an older version
+    assert ignored_classes(schema_of_run(curated_schema_file("image_masks"), counts)) == []
 
 
 def test_keys_are_read_back_as_they_were_written(tmp_path):

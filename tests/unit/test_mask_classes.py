@@ -141,5 +141,31 @@ def test_masks_that_were_not_read_or_do_not_count_have_one_class():
     assert from_values().names == from_values({255}).names == ("class_0",)
 
 
+def test_classes_that_are_not_counted_become_255_and_the_ids_of_the_others_close_up():
+    found = TRIMAPS.without(["border"])
+    assert (found.names, found.ignored) == (("pet", "background"), ("border",))
+    assert found.ids == {1: 0, 2: 1, 3: 255, 255: 255}
+    assert TRIMAPS.without(["1", "1"]).ids == {1: 0, 2: 255, 3: 1, 255: 255}
+    assert TRIMAPS.without([]) is TRIMAPS
+    in_colours = listed(["road", "car", "sky"], "labelmap.txt", {Colour(0, 0, 0): 0, Colour(9, 9, 9): 2, VOC_VOID: 255})
+    assert in_colours.without(["car"]).colours == {Colour(0, 0, 0): 0, Colour(9, 9, 9): 1, VOC_VOID: 255}
+    # A name that looks like an id is a name.
+    assert listed(["2", "1", "0"], "classes.txt").without(["2"]).ignored == ("2",)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "says"),
+    [
+        (["borders"], "has 'borders', which is no class of the masks; did you mean 'border'; expected one of pet, "),
+        (["3"], "task.ignore has '3', .*pet, background, border, or an id from 0 to 2"),
+        (["-1"], "task.ignore has '-1', which is no class"),
+        (["pet", "2"], r"leaves 1 of the 3 classes of the masks \(pet, background, border\); expected at least two"),
+    ],
+)
+def test_classes_that_cannot_be_left_out(ignore, says):
+    with pytest.raises(BadInput, match=says):
+        TRIMAPS.without(ignore)
+
+
 def test_names_are_told_in_the_order_of_ids():
     assert listed(["a", "b", "c"], "classes.txt").names_of([2, 255, 0]) == ["a", "c"]

@@ -271,12 +271,18 @@ def test_the_overview_names_the_classes(tmp_path):
     where = tmp_path / "classes.txt"
     assert overview().lines()[0] == f"photos: 1 photos with masks of 2 classes, by {where} (background, cat)"
     assert overview().as_dict()["mask_classes"] == ("background", "cat")
+    write(tmp_path, **{"classes.txt": "background\ncat\nrug\n"})
+    without = overview(FolderRules(masks=True, ignore=("rug",)))
+    assert without.lines()[0] == f"photos: 1 photos with masks of 2 classes, by {where} (background, cat; without rug)"
+    assert without.as_dict()["ignored_classes"] == ("rug",)
 
 
 def test_the_overview_of_classes_is_as_it_was(tmp_path):
     write(tmp_path, "cat/a.jpg", "dog/b.jpg")
     found = find(tmp_path, "image_folder", FolderRules())
-    assert not {"masks", "mask_classes"} & set(make_overview("photos", "image_folder", found).as_dict())
+    assert not {"masks", "mask_classes", "ignored_classes"} & set(
+        make_overview("photos", "image_folder", found).as_dict()
+    )
 
 
 FOLDERS = (

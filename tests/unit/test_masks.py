@@ -176,8 +176,8 @@ def test_formats_that_change_ids_are_refused(image_format, options, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is empty (0 bytes)"),
-        (b"<html><body>404</body></html>", "is an HTML page"),
+        (b"", "that is empty (0 bytes); save the mask as a PNG."),
+        (b"<html><body>404</body></html>", "that is an HTML page, not an image; save the mask as a PNG."),
         (b"\x00\x05\x16\x07" + bytes(99), "is an AppleDouble sidecar of macOS"),
         (KINDS["grey"][:-30], "that is truncated; copy it again"),
         (KINDS["grey"][:30] + bytes(40), "truncated; copy it again"),

@@ -210,3 +210,5 @@ def test_of_masks_larger_images_and_doubtful_masks_are_suggested_by_the_mean_iou
     for step in steps[:2]:
         assert step.reason.endswith("the mean IoU over 3 classes is 72.0%")
     assert steps[1].reason.startswith("the masks of 2 photos may be wrong")
+    command = "warmstart serve --review run --root runs/x"
+    assert next_steps(of_masks(accuracy=1.0), settings, AGAIN, 2, command)[1].action == command

@@ -468,6 +468,15 @@ def test_every_number_of_a_run_of_masks_says_how_it_is_counted(tmp_path):
     assert "Colours: pet orange, background not tinted, border bluish green" in found.text
 
 
+def test_of_masks_the_page_says_which_classes_are_not_counted(tmp_path):
+    summary, findings = mask_run(["pet", "background"])
+    summary["data"]["ignored_classes"] = ["border", "<b>"]
+    found = page(summary, findings, tmp_path)
+    stands_alone(found)
+    assert "mean of 2 classes, without border, <b>, on 54 test photos" in found.text
+    assert "as are those of border, <b> ( task.ignore )" in found.text
+
+
 def test_of_masks_a_page_is_written_without_findings_or_models_too(tmp_path):
     summary, findings = mask_run(TRIMAP)
     assert "IoU of each class" in page(summary, tmp_path).text

@@ -5,6 +5,7 @@ const MOST_BUTTONS = 9; // classes that have a button and a number each; more ar
 const KINDS = {
   contradictory_label: "in several classes",
   suspected_label: "label suspected",
+  suspected_mask: "mask suspected",
   mistake: "answered wrongly",
   low_confidence: "model not sure",
   near_duplicate: "near-duplicate",
@@ -231,6 +232,7 @@ function start(told) {
   byId("run").textContent = told.run;
   byId("file").textContent = told.file;
   byId("command").textContent = told.command;
+  byId("masks").hidden = !told.of_masks;
   byId("kind").append(new Option(`everything (${items.length})`, ""));
   for (const [kind, words] of Object.entries(KINDS)) {
     const count = items.filter((item) => item.found.some((one) => one.kind === kind)).length;
