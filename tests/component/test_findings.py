@@ -251,6 +251,14 @@ def test_a_confirmed_label_is_not_suspected_again(drawn_run):
     assert listed.findings("a run", LABELS).counts["suspected_label"] == 0
 
 
+def test_the_gallery_has_the_winners_answers_with_pictures(drawn_run):
+    found = find(drawn_run.outputs(), seed=1)["gallery"]
+    assert (found["model"], found["of"], found["wrong"]) == ("fine_tuned", 8, 1)
+    assert [one["wrong"] for one in found["photos"]] == [True] + [False] * 7
+    assert {one["photo"]["split"] for one in found["photos"]} == {"test"}
+    assert all(one["photo"]["thumbnail"].startswith("data:image/jpeg;base64,") for one in found["photos"])
+
+
 def test_models_are_compared_on_the_same_photos(drawn_run):
     comparison = find(drawn_run.outputs(), seed=1)["comparison"]
     models = ["feature_extraction", "fine_tuned", "production"]
