@@ -6,6 +6,7 @@ imports nothing of this project.
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Iterable
 from importlib import metadata
 
@@ -49,7 +50,8 @@ def with_their_needs(names: Iterable[str]) -> set[str]:
 
 def not_needed() -> list[str]:
     """The installed packages that the server does not need, sorted."""
-    installed = {canonicalize_name(one.metadata["Name"]) for one in metadata.distributions()}
+    here = metadata.distributions(path=[sysconfig.get_path("purelib")])
+    installed = {canonicalize_name(one.metadata["Name"]) for one in here}
     return sorted(installed - with_their_needs(IMPORTED) - {_OURS})
 
 

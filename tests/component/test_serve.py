@@ -70,7 +70,7 @@ class Server:
     def ask(self, method: str, path: str, body=None, **headers: str) -> Reply:
         """A request on a connection of its own; a body that is not bytes is sent as JSON."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)) as connection:
             connection.request(method, path, content, {k.replace("_", "-"): v for k, v in headers.items()})
             response = connection.getresponse()
             return Reply(response.status, dict(response.headers), response.read())

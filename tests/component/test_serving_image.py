@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def site(tmp_path_factory) -> Path:
     """A folder with links to the files of the packages that stay in the image."""
     folder = tmp_path_factory.mktemp("site")
     needed = with_their_needs(IMPORTED)
-    for distribution in metadata.distributions():
+    for distribution in metadata.distributions(path=[sysconfig.get_path("purelib")]):
         if canonicalize_name(distribution.metadata["Name"]) not in needed:
             continue
         for file in distribution.files or []:
