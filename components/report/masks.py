@@ -177,7 +177,7 @@ def _draw_when_seen(
     shown: Sequence[_Shown], run: MaskRun, album: Album, models: Sequence[str], mistakes: bool = True
 ) -> None:
     """Has the album draw the truth and the models' answers over the photos, and where the chosen model is wrong."""
-    for split in run.stored:
+    for split in sorted({one.split for one in shown}):
         wanted = [one for one in shown if one.split == split]
         keys = {one.row: run.stored[split].keys[one.row] for one in wanted}
         masks = read_mask_ids(run.predictions, split, models, set(keys.values()))
