@@ -167,6 +167,7 @@ def test_a_run_that_left_nothing_has_no_findings_and_no_problems():
         "data": {"sizes": None, "rejected": [], "near_duplicates": None, "suspected_labels": None},
         "training": {},
         "comparison": None,
+        "gallery": None,
         "cost": {"nodes": {}, "models": {}},
         "problems": [],
     }
