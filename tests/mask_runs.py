@@ -86,6 +86,9 @@ def mask_run(
             "pictures": [{"title": title, "uri": drawn(rng.randrange(99))} for title in titles],
         }
 
+    def answered(one: dict[str, Any]) -> dict[str, Any]:
+        return {**one, "pictures": [drawn for drawn in one["pictures"] if drawn["title"] in ("truth", "fine-tuned")]}
+
     findings["masks"] = {
         "labels": labels,
         "legend": [(label, hex_colour(i, labels), colour_name(i, labels)) for i, label in enumerate(labels)],
@@ -109,7 +112,7 @@ def mask_run(
             "of": 54,
             "low": 14,
             "photos": [
-                {**entry(), "said": f"{50 + i}.0 %", "classes": labels[: 1 + i % len(labels)], "low": i < 2}
+                {**answered(entry()), "said": f"{50 + i}.0 %", "classes": labels[: 1 + i % len(labels)], "low": i < 2}
                 for i in range(6)
             ],
         },
