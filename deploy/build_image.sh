@@ -5,8 +5,10 @@
 #   deploy/build_image.sh                                  with docker, podman or buildah; the base image is pulled
 #   deploy/build_image.sh --tag registry.example.com/ml/warmstart:0.1.0
 #   deploy/build_image.sh --rootfs debootstrap             without any registry: see below
+#   deploy/build_image.sh --target serving                 the image that only runs `warmstart serve`
 #
-#   --tag NAME             what the image is called              [default: warmstart:<version>]
+#   --tag NAME             what the image is called  [default: warmstart:<version>, or warmstart-serving:<version>]
+#   --target serving       builds or tries that image, instead of the pipeline's
 #   --builder NAME         docker, podman or buildah      [default: the first that works; with --rootfs: buildah]
 #   --base IMAGE           another base image                    [default: as in deploy/Dockerfile]
 #   --rootfs debootstrap   makes the base image of Debian 12's packages (needs root and `debootstrap`)
@@ -28,15 +30,16 @@ fail() {
 
 version=$(sed -n 's/^ *version="\(.*\)",$/\1/p' setup.py)
 revision=$(git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
-tag=warmstart:$version builder='' base='' rootfs='' python_prefix='' mirror='' build=yes check=yes
+tag='' target='' builder='' base='' rootfs='' python_prefix='' mirror='' build=yes check=yes
 while [ $# -gt 0 ]; do
   case $1 in
-    --tag | --builder | --base | --rootfs | --python-prefix | --mirror)
+    --tag | --target | --builder | --base | --rootfs | --python-prefix | --mirror)
       [ $# -ge 2 ] || fail "$1 needs a value: deploy/build_image.sh --help"
       ;;
   esac
   case $1 in
     --tag) tag=$2 && shift 2 ;;
+    --target) target=$2 && shift 2 ;;
     --builder) builder=$2 && shift 2 ;;
     --base) base=$2 && shift 2 ;;
     --rootfs) rootfs=$2 && shift 2 ;;
@@ -49,6 +52,11 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+case $target in
+  '') tag=${tag:-warmstart:$version} ;;
+  serving) tag=${tag:-warmstart-serving:$version} ;;
+  *) fail "unknown --target $target: expected serving" ;;
+esac
 case $rootfs in
   '' | debootstrap) ;;
   *) fail "unknown --rootfs $rootfs: expected debootstrap" ;;
@@ -169,6 +177,7 @@ if [ "$build" = yes ]; then
   set -- "$@" --secret "id=pip_conf,src=$scratch/pip_conf"
   [ ! -f "$scratch/ca_bundle" ] || set -- "$@" --secret "id=ca_bundle,src=$scratch/ca_bundle"
   [ -z "$base" ] || set -- "$@" --build-arg "BASE=$base"
+  [ -z "$target" ] || set -- "$@" --target "$target"
   case $builder in
     docker) export DOCKER_BUILDKIT=1 ;;
     podman) set -- "$@" --layers ;;
@@ -218,6 +227,16 @@ refuse() {
 case $user in
   '' | 0 | 0:* | *[!0-9:]*) refuse "runs as user '$user'; expected a number that is not 0" ;;
 esac
+if [ "$target" = serving ]; then
+  # Everything that the server imports is there if it gets as far as to miss the model.
+  said=$(in_image 12345 0 --model=/nowhere 2>&1) && refuse "serves a model that is not there"
+  case $said in
+    *'/nowhere is not a SavedModel'*) ;;
+    *) refuse "cannot serve: $said" ;;
+  esac
+  echo "$tag: $size, user $user, serves read-only as any user"
+  exit 0
+fi
 # shellcheck disable=SC2016
 tools=$(in_image 12345 0 sh -c 'for tool in cc gcc g++ c++ clang make ld as; do command -v "$tool" || true; done')
 [ -z "$tools" ] || refuse "holds build tools: $tools"

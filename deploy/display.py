@@ -128,6 +128,9 @@ class ConsoleDisplay:
         out.print(f"[bold]summary[/]  {escape(shown(folder / 'summary.json'))}  ({summary.duration_seconds:.0f} s)")
         if summary.status == "failed":
             out.print(f"[bold]log[/]      {escape(shown(folder / 'run.log'))}")
+        for step in () if self._quiet else summary.next_steps:
+            out.print(f"[bold]next[/]     {escape(step.action)}")
+            out.print(f"         {escape(step.reason)}")
 
     def _results(self, summary: Summary) -> None:
         out = self.console
@@ -157,9 +160,6 @@ class ConsoleDisplay:
         for name, verdict in verdicts.items():
             if verdict:
                 out.print(f"[bold]{name:<8}[/] {escape(verdict.text)}")
-        for step in summary.next_steps:
-            out.print(f"[bold]try[/]      {escape(step.action)}")
-            out.print(f"         {escape(step.reason)}")
 
     def status(self, status: str, reason: str) -> None:
         """The one line that everybody reads."""

@@ -1,4 +1,4 @@
-"""What may be worth trying after a run, from its own numbers alone."""
+"""What to do after a run: use the model if there is a new one, and what its own numbers say may be worth trying."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ _MOST_SUSPECTED = 0.1
 
 
 def next_steps(
-    summary: Summary, config: Config, again: str = "", suspected_labels: int = 0, review: str = ""
+    summary: Summary, config: Config, again: str = "", suspected_labels: int = 0, review: str = "", serve: str = ""
 ) -> list[NextStep]:
-    """Up to three steps, the most promising first; none where the run measured no models, or made no mistake.
+    """Serving a model that was pushed, and up to three things to try, the most promising first.
+
+    There is nothing to try where the run measured no models, or the winner made no mistake.
 
     Args:
       summary: of the run.
@@ -30,7 +32,16 @@ def next_steps(
       again: a command that does this run again; empty: none is known.
       suspected_labels: photos whose label or mask is perhaps wrong.
       review: a command that shows these photos; empty: none is known.
+      serve: a command that serves what is in production; empty: none is known.
     """
+    tries = _tries(summary, config, again, suspected_labels, review)
+    if summary.status != "pushed" or not serve:
+        return tries
+    return [NextStep(action=serve, reason="answers photos with the new model, in a browser and for programs"), *tries]
+
+
+def _tries(summary: Summary, config: Config, again: str, suspected_labels: int, review: str) -> list[NextStep]:
+    """What the numbers of the run speak for."""
     winner = (summary.models or {}).get(summary.winner or "")
     if winner is None or winner.score.value >= 1:
         return []

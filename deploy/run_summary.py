@@ -286,9 +286,10 @@ def write_results(
     if config:
         suspects = (found.get("data") or {}).get("suspected_labels") or {}
         place = shown(folder.parent.parent)
+        serve = shlex.join(["warmstart", "serve", "--root", place]) if again else ""
         review = shlex.join(["warmstart", "serve", "--review", folder.name, "--root", place]) if again else ""
         suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
-        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected, review))
+        summary = replace(summary, next_steps=next_steps(summary, config, again, suspected, review, serve))
         report.write_summary(summary, folder)
     try:
         write_page(summary, folder, found)

@@ -70,7 +70,7 @@ def mask_run(
             for split in ("train", "eval"):
                 if f"{split}_accuracy" in epoch:
                     epoch[f"{split}_mean_iou"] = epoch[f"{split}_accuracy"] - 0.2
-    findings["data"]["suspected_labels"] = findings["comparison"] = None
+    findings["data"]["suspected_labels"] = findings["comparison"] = findings["gallery"] = None
 
     def entry() -> dict[str, Any]:
         photo = {
@@ -85,6 +85,9 @@ def mask_run(
             "said": "70.1 % before fine-tuning, 81.0 % after",
             "pictures": [{"title": title, "uri": drawn(rng.randrange(99))} for title in titles],
         }
+
+    def answered(one: dict[str, Any]) -> dict[str, Any]:
+        return {**one, "pictures": [drawn for drawn in one["pictures"] if drawn["title"] in ("truth", "fine-tuned")]}
 
     findings["masks"] = {
         "labels": labels,
@@ -104,5 +107,14 @@ def mask_run(
         "shown": {part: [entry() for _ in range(2)] for part in ("won", "lost", "worst", "suspected")},
         "worst_of": "fine_tuned",
         "suspects": 11,
+        "gallery": {
+            "model": "fine_tuned",
+            "of": 54,
+            "low": 14,
+            "photos": [
+                {**answered(entry()), "said": f"{50 + i}.0 %", "classes": labels[: 1 + i % len(labels)], "low": i < 2}
+                for i in range(6)
+            ],
+        },
     }
     return summary, findings

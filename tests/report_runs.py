@@ -228,6 +228,21 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
             "thumbnail": rng.choice([*thumbnails, None]),
         }
 
+    def answered(one: dict[str, Any], place: int) -> dict[str, Any]:
+        """The first four photos are answered wrongly, the fourth to the seventh without being sure."""
+        wrong, unsure, label = place < 4, 3 <= place < 7, labels.index(one["label"])
+        answer = labels[(label + 1) % len(labels)] if wrong else one["label"]
+        return {
+            "photo": {**one, "split": "test"},
+            "classes": sorted({one["label"], answer}),
+            "answer": answer,
+            "probability": 0.41 if unsure else 0.98,
+            "runner_up": labels[(label + 2) % len(labels)],
+            "runner_up_probability": 0.39 if unsure else 0.01,
+            "wrong": wrong,
+            "unsure": unsure,
+        }
+
     def matrix() -> list[list[int]]:
         return [
             [
@@ -389,6 +404,13 @@ def whole_run(labels: list[str], name: str = "photo.jpg", seed: int = 7) -> tupl
                 ]
                 for one in models
             },
+        },
+        "gallery": {
+            "model": "feature_extraction",
+            "of": 1234,
+            "wrong": 9,
+            "unsure": 5,
+            "photos": [answered(photo(), i) for i in range(14)],
         },
         "cost": {
             "nodes": {

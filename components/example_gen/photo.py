@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 from dataclasses import dataclass
 
@@ -335,10 +336,12 @@ def _check_whole(picture: Image.Image) -> None:
     shade = pixels[-1, -1]
     if shade.max() <= _NEARLY_BLACK or shade.min() >= _NEARLY_WHITE:
         return
+    # Nearly every photo ends here, so all of it is compared only afterwards.
+    least = math.ceil(max(_LEAST_FLAT_ROWS, _LEAST_FLAT_SHARE * height))
+    if height < least or (pixels[-least:] != shade).any():
+        return
     is_flat = (pixels == shade).all(axis=(1, 2))
     rows = int(height if is_flat.all() else np.argmin(is_flat[::-1]))
-    if rows < max(_LEAST_FLAT_ROWS, _LEAST_FLAT_SHARE * height):
-        return
     # Chroma is smoothed into the first row or two of a block.
     above = pixels[max(0, height - rows - _BLOCK) : height - rows]
     flat = (above == shade).all(axis=2)

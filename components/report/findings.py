@@ -24,7 +24,7 @@ from tfx.types import Artifact, artifact_utils
 
 from components.evaluator.stored_answers import read_answers
 from components.evaluator.stored_masks import StoredMasks
-from components.evaluator.stored_predictions import read_predictions
+from components.evaluator.stored_predictions import StoredPredictions, read_predictions
 from components.example_gen.perceptual_hash import bits
 from components.example_gen.photo_rules import PhotoRules
 from components.records import read_records, split_files
@@ -32,6 +32,7 @@ from components.report import corrected_photos, near_duplicates, suspected_label
 from components.report.comparison import compare_models
 from components.report.finding_list import MOST_PAIRS as MOST_LISTED_PAIRS
 from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
+from components.report.gallery import gallery
 from components.report.masks import MaskRun, compare_masks
 from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.task.judging import IntervalSettings
@@ -107,10 +108,10 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
 
     Returns:
       `data`: `sizes`, `rejected`, `near_duplicates`, `suspected_labels`; `training`: model -> its history;
-      `comparison`, or `masks` in its place; `cost`: of `nodes` and `models`; and `problems`, one sentence for each part
-      that could not be made. With corrections also `corrected` in `data`, and `corrected`, the `CorrectedPhoto`s with
-      the winner's answers. A part that the run has no outputs for is None. A photo has `name`, `label`, `split` and
-      `thumbnail`, a data URI or None. Each part is described where it is made.
+      `comparison` and `gallery`, or `masks` in their place; `cost`: of `nodes` and `models`; and `problems`, one
+      sentence for each part that could not be made. With corrections also `corrected` in `data`, and `corrected`, the
+      `CorrectedPhoto`s with the winner's answers. A part that the run has no outputs for is None. A photo has `name`,
+      `label`, `split` and `thumbnail`, a data URI or None. Each part is described where it is made.
     """
     problems: list[str] = []
 
@@ -129,6 +130,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
     seen = seen or part("the photos", _look_at_photos, run.photos)
+    answers = None if run.of_masks else part("the stored answers", _test_answers, run.predictions)
     found: dict[str, Any] = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
@@ -148,9 +150,8 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
             model: part(f"the learning curves of {spelled(model)}", _history, folder)
             for model, folder in run.histories.items()
         },
-        "comparison": None
-        if run.of_masks
-        else part("the comparison of the models", _comparison, run, run.predictions, album),
+        "comparison": None if run.of_masks else part("the comparison of the models", _comparison, run, answers, album),
+        "gallery": None if run.of_masks else part("the gallery of the test photos", _gallery, run, answers, album),
         "cost": {
             "nodes": cost_of_nodes(run),
             "models": part("the sizes of the models", _model_costs, run),
@@ -379,10 +380,17 @@ def _history(model_run: str) -> dict[str, Any]:
         return json.loads(file.read())
 
 
-def _comparison(run: RunOutputs, predictions: Artifact, album: Album) -> dict[str, Any]:
+def _test_answers(predictions: Artifact) -> StoredPredictions:
+    return read_predictions(predictions, "test")
+
+
+def _comparison(run: RunOutputs, stored: StoredPredictions, album: Album) -> dict[str, Any]:
     production = read_predictions(run.production_predictions, "test") if run.production_predictions else None
-    stored = read_predictions(predictions, "test")
     return compare_models(stored, run.labels, run.measured, production, run.production_labels, run.intervals, album)
+
+
+def _gallery(run: RunOutputs, stored: StoredPredictions, album: Album) -> dict[str, Any] | None:
+    return gallery(stored, run.labels, run.winner, run.abstain_below, album)
 
 
 def _masks(run: RunOutputs, predictions: Artifact, album: Album, listed: FindingList) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from components.evaluator.stored_masks import StoredMasks, png_ids, read_mask_id
 from components.evaluator.stored_predictions import FEATURE_EXTRACTION, FINE_TUNED, PRODUCTION
 from components.overlays import drawing
 from components.overlays.palette import colour_name, hex_colour
+from components.report import gallery
 from components.report.finding_list import FindingList, SeenPhoto, SuspectedMask
 from components.report.thumbnails import Album, small_jpeg, small_photo
 from components.task.judging import IntervalSettings
@@ -75,7 +76,8 @@ def compare_masks(run: MaskRun, album: Album, listed: FindingList) -> dict[str, 
       `labels`, `legend` (label, colour or None, name of the colour), `models`; `production`: metrics of the model in
       production, or None; `conventions`: name -> model -> mean IoU; `histogram`: `edges`, and `counts` by model, of
       the photos' mean IoU on the test split; `shown`: `won`, `lost`, `worst`, `suspected` -> entries with `photo`,
-      `said` (a sentence) and `pictures` (title and data URI, filled in later); `suspects`: how many masks are doubtful.
+      `said` (a sentence) and `pictures` (title and data URI, filled in later); `suspects`: how many masks are doubtful;
+      `gallery`: see `_gallery`.
     """
     stored, labels = run.stored["test"], run.labels
     photo_scores = {model: confusions.mean_iou(found) for model, found in stored.confusions.items()}
@@ -96,7 +98,7 @@ def compare_masks(run: MaskRun, album: Album, listed: FindingList) -> dict[str, 
     entries = {
         part: [_entry(one, said, run, album) for one, said in chosen] for part, chosen in shown.items() if chosen
     }
-    _draw_when_seen([one for chosen in shown.values() for one, _ in chosen], run, album)
+    _draw_when_seen([one for chosen in shown.values() for one, _ in chosen], run, album, list(stored.models))
     return {
         "labels": list(labels),
         "legend": [(label, hex_colour(i, labels), colour_name(i, labels)) for i, label in enumerate(labels)],
@@ -107,7 +109,28 @@ def compare_masks(run: MaskRun, album: Album, listed: FindingList) -> dict[str, 
         "shown": entries,
         "worst_of": worst_of,
         "suspects": len(suspects),
+        "gallery": _gallery(worst_of, photo_scores[worst_of], run, album),
     }
+
+
+def _gallery(model: str, scores: np.ndarray, run: MaskRun, album: Album) -> dict[str, Any]:
+    """Test photos with their truth and the answer of one model, from the lowest to the highest score.
+
+    Returns:
+      `model`; `of` and `low`: how many photos there are, and in the quarter with the lowest mean IoU; `photos`: entries
+      as in `shown`, and `classes` (those of the truth or of the answer) and `low`.
+    """
+    stored, low = run.stored["test"], gallery.is_low(scores)
+    shown = [_Shown("test", row) for row in gallery.evenly(scores)]
+    photos = []
+    for one in shown:
+        entry = _entry(one, _percent(scores[one.row]), run, album)
+        confusion = stored.confusions[model][one.row]
+        present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+        entry |= {"classes": [run.labels[index] for index in present], "low": bool(low[one.row])}
+        photos.append(entry)
+    _draw_when_seen(shown, run, album, [model], mistakes=False)
+    return {"model": model, "of": len(scores), "low": int(low.sum()), "photos": photos}
 
 
 def _won_and_lost(scores: Mapping[str, np.ndarray], stored: StoredMasks) -> dict[str, list[tuple[_Shown, str]]]:
@@ -178,19 +201,21 @@ def _entry(one: _Shown, said: str, run: MaskRun, album: Album) -> dict[str, Any]
     return one.entry
 
 
-def _draw_when_seen(shown: Sequence[_Shown], run: MaskRun, album: Album) -> None:
-    """Has the album draw truth and answers of the photos over them."""
-    for split, stored in run.stored.items():
+def _draw_when_seen(
+    shown: Sequence[_Shown], run: MaskRun, album: Album, models: Sequence[str], mistakes: bool = True
+) -> None:
+    """Has the album draw the truth and the models' answers over the photos, and where the chosen model is wrong."""
+    for split in sorted({one.split for one in shown}):
         wanted = [one for one in shown if one.split == split]
-        models = list(stored.models)
-        masks = read_mask_ids(run.predictions, split, models, {stored.keys[one.row] for one in wanted})
+        keys = {one.row: run.stored[split].keys[one.row] for one in wanted}
+        masks = read_mask_ids(run.predictions, split, models, set(keys.values()))
         for one in wanted:
-            answers = masks.get(stored.keys[one.row], {})
-            album.draw(one.entry["photo"], _drawing(one.entry, answers, run, album))
+            answers = masks.get(keys[one.row], {})
+            album.draw(one.entry["photo"], _drawing(one.entry, answers, run, album, mistakes))
 
 
 def _drawing(
-    entry: dict[str, Any], answers: Mapping[str, np.ndarray], run: MaskRun, album: Album
+    entry: dict[str, Any], answers: Mapping[str, np.ndarray], run: MaskRun, album: Album, mistakes: bool
 ) -> Callable[[tf.train.Example], None]:
     def draw(example: tf.train.Example) -> None:
         feature = example.features.feature
@@ -202,7 +227,7 @@ def _drawing(
             for title, ids in titled.items()
         ]
         chosen = run.winner if run.winner in answers else next(iter(answers), None)
-        if chosen is not None:
+        if mistakes and chosen is not None:
             wrong = small_jpeg(drawing.mistakes(photo, truth, answers[chosen]))
             pictures.append({"title": f"mistakes of {spelled(chosen)}", "uri": wrong})
         entry["pictures"] = pictures

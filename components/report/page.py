@@ -80,7 +80,9 @@ def write_page(summary: Summary, folder: Path, findings: Mapping[str, Any] | Non
     shown, found = text_only(summary), text_only(findings or {})
     content = _render(shown, found)
     if len(content) > MAXIMUM_BYTES:
-        content = _render(shown, found, pictures=False)
+        content = _render(shown, found, gallery_pictures=False)
+    if len(content) > MAXIMUM_BYTES:
+        content = _render(shown, found, gallery_pictures=False, pictures=False)
     path = folder / PAGE_FILE
     write_whole(path, content)
     return path
@@ -104,11 +106,14 @@ def write_plain_page(summary: Summary, folder: Path, problem: str) -> Path:
     return path
 
 
-def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True) -> bytes:
+def _render(
+    summary: Summary, findings: Mapping[str, Any], *, gallery_pictures: bool = True, pictures: bool = True
+) -> bytes:
     data, training, compared = (_part(findings, part) for part in ("data", "training", "comparison"))
     masks = findings.get("masks")
     models = _models(summary, compared, masks)
     of_masks = any(model.mean_iou for model in models.values()) or masks is not None
+    gallery = masks.get("gallery") if masks else findings.get("gallery")
     order = sorted(models, key=lambda model: (model != summary.winner, list(models).index(model)))
     counts = summary.data.class_counts if summary.data else {}
     of_window = summary.window.data if summary.window else None
@@ -156,6 +161,9 @@ def _render(summary: Summary, findings: Mapping[str, Any], pictures: bool = True
         lineage={key: known for key in ("versions", "data_fingerprint", "lineage") if (known := getattr(summary, key))},
         vectors=to_json(summary.vectors) if summary.vectors else {},
         problems=findings.get("problems") or [],
+        gallery=gallery,
+        gallery_classes=sorted({label for one in gallery["photos"] for label in one["classes"]}) if gallery else [],
+        gallery_pictures=gallery_pictures,
         pictures=pictures,
         most=_MOST_PHOTOS,
         most_rows=_MOST_ROWS,

@@ -28,7 +28,11 @@ TOKEN_VARIABLE = "WARMSTART_TOKEN"
 
 @click.command()
 @root_option
-@click.option("--model", metavar="FOLDER", help="A model's folder, instead of a root folder.")
+@click.option(
+    "--model",
+    metavar="FOLDER",
+    help="A model's folder, or a folder of numbered versions of which the highest is served, instead of a root folder.",
+)
 @click.option("--name", metavar="NAME", help="The model's name in addresses.  [default: the pipeline's, or model]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0: any free port.")
@@ -110,6 +114,7 @@ def serve(
     Examples:
       warmstart serve
       warmstart serve --model exported/model --port 8080
+      warmstart serve --model /mnt/serving --name cats_vs_dogs
       warmstart serve --collect unsure/
       warmstart serve --review latest
       warmstart serve --review latest --collect unsure/
@@ -129,7 +134,7 @@ def serve(
     quiet_libraries()
     from deploy.collection import Collection, CollectionLimits
     from deploy.serve.guard import is_loopback
-    from deploy.serve.server import address, bind, run
+    from deploy.serve.server import address, bind, listen, run
 
     with bind(host, port) as listener:
         on_loopback, url = is_loopback(listener.getsockname()[0]), f"{address(listener)}/"
@@ -152,6 +157,7 @@ def serve(
                 batches=BatchLimits(queued_items=max_queue),
             )
             application, told, what = _model(place, model, name, limits, on_loopback, collection, token)
+        listen(listener)
         if as_json:
             output.document({**told, "url": url})
         else:
@@ -189,11 +195,14 @@ def _model(
     token: str,
 ) -> tuple[Application, dict[str, Any], str]:
     """The model, what programs are told about it, and what people are told."""
+    from components.serving_folder.folder import ServingFolder
     from deploy.serve.application import Application
     from deploy.serve.model import ServedModel
 
     if place is not None:
         served = ServedModel.of_production(name or place.pipeline_name(), place.serving_folder())
+    elif (versions := ServingFolder(Path(str(folder)).absolute())).versions():
+        served = ServedModel.of_production(name or "model", versions)
     else:
         served = ServedModel.of_folder(name or "model", Path(str(folder)))
     if collection is not None and "probabilities" not in served.current.outputs():

@@ -34,7 +34,7 @@ from deploy.serve.answers import answer_of
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
 from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
 from deploy.serve.metrics import Metrics
-from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel
+from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel, is_large
 
 Result = TypeVar("Result")
 Content = TypeVar("Content")
@@ -110,6 +110,8 @@ class Application:
         # TensorFlow computes a batch on all cores, so there is one at a time; photos are read meanwhile.
         self._caller = ThreadPoolExecutor(1, "model")
         self._readers = ThreadPoolExecutor(os.cpu_count() or 1, "reader")
+        # One at a time, and in nobody's way: see `is_large`.
+        self._large_reader = ThreadPoolExecutor(1, "large")
         self._loader = ThreadPoolExecutor(1, "loader")
         self._page = {path: (_PAGE_FOLDER / name).read_bytes() for path, (name, _) in _PAGE_FILES.items()}
         starlette = Starlette(
@@ -313,7 +315,7 @@ class Application:
                 f"The request has {len(photos):,} photos; send at most {self.limits.batches.queued_items} at once.",
             )
         with self._batcher.accept(len(photos)):
-            ready = await asyncio.gather(*(self._read(version.read, photo) for photo in photos), return_exceptions=True)
+            ready = await asyncio.gather(*(self._ready(version, photo) for photo in photos), return_exceptions=True)
             answers = await asyncio.gather(
                 *(
                     self._batcher.answer((version, signature), photo.photo_bytes, photo.pixels)
@@ -345,6 +347,10 @@ class Application:
         version, signature = key
         self._metrics.batch(len(photos))
         return await asyncio.get_running_loop().run_in_executor(self._caller, version.run, signature, photos)
+
+    async def _ready(self, version: ModelVersion, photo: bytes) -> ReadyPhoto:
+        reader = self._large_reader if await self._read(is_large, photo) else self._readers
+        return await asyncio.get_running_loop().run_in_executor(reader, version.read, photo)
 
     async def _read(self, read: Callable[[Content], Result], content: Content) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read, content)
@@ -392,7 +398,7 @@ class Application:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for executor in (self._caller, self._readers, self._loader):
+            for executor in (self._caller, self._readers, self._large_reader, self._loader):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     async def _keep_up(self) -> None:

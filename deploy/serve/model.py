@@ -30,6 +30,7 @@ from deploy.serve.protocol import DEFAULT_SIGNATURE
 from schemas.errors import BadInput
 
 _RETRY_SECONDS = 60
+_LARGE_PIXELS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,18 @@ class ModelVersion:
     def outputs(self) -> dict[str, tuple[np.dtype, list[int]]]:
         """Name -> type and shape of each output of the default signature; -1 stands for any size."""
         return self._model.outputs(DEFAULT_SIGNATURE)
+
+
+def is_large(photo: bytes) -> bool:
+    """Whether reading a file may take hundreds of megabytes and seconds, however few bytes it has.
+
+    Judged by its header; a file without a header that Pillow knows counts as large.
+    """
+    try:
+        with Image.open(io.BytesIO(photo)) as image:
+            return image.width * image.height > _LARGE_PIXELS
+    except Exception:  # Pillow raises a dozen kinds
+        return True
 
 
 def _signature_defs(folder: Path) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def listen(listener: socket.socket) -> None:
+    """Takes connections from now on; they wait until `run` answers them. So who is told the address can use it."""
+    listener.listen(_CONNECTIONS)
+
+
 def address(listener: socket.socket) -> str:
     """`http://host:port` of a socket that is bound."""
     host, port = listener.getsockname()[:2]
@@ -73,6 +78,7 @@ def run(application: Served, listener: socket.socket) -> None:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
+        backlog=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(application.limits.timeout_seconds) + 1,
     )

@@ -18,7 +18,7 @@ from deploy.collection import Collection, CollectionLimits
 from deploy.review.application import ReviewApplication
 from deploy.review.start import make_review
 from deploy.root import CONFIG_FILE, SUMMARY_FILE, Root
-from deploy.serve.server import address, bind, run
+from deploy.serve.server import address, bind, listen, run
 from pipeline.config import dump_config, load_config
 from schemas.findings import FINDINGS_JSON, Finding, Findings, findings_json
 
@@ -69,5 +69,6 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     reviewed = make_review(write_run(place), "latest", who="ann", collection=collect(place))
     with bind("127.0.0.1", 0) as listener:
+        listen(listener)
         print(address(listener), flush=True)
         run(ReviewApplication(reviewed), listener)

@@ -18,7 +18,7 @@ from components.example_gen.conversion import read_photo
 from components.example_gen.photo_rules import PhotoRules
 from deploy.serve.application import Application, Limits
 from deploy.serve.model import ReadyPhoto
-from deploy.serve.server import address, bind, run
+from deploy.serve.server import address, bind, listen, run
 
 LABELS = ["<b>cat</b>", "dog", "hen", "owl", "pig", "rat", "yak"]
 
@@ -73,5 +73,6 @@ class ColourModel:
 
 if __name__ == "__main__":
     with bind("127.0.0.1", 0) as listener:
+        listen(listener)
         print(address(listener), flush=True)
         run(Application(ColourModel(), Limits(body_bytes=200_000)), listener)

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 WIDTHS = (390, 1440)  # pixels
 FEW_VIEWS = ((390, "light"), (1440, "dark"))
-SECTIONS = ["verdict", "steps", "data", "training", "comparison", "cost", "repeat"]
+SECTIONS = ["verdict", "answers", "comparison", "data", "training", "cost", "repeat", "steps", "next"]
 FIXTURES = [
     "cats_and_dogs",
     "breeds",
@@ -37,8 +37,12 @@ FIXTURES = [
     "only_failed_after_the_models",
     "only_skipped",
 ]
+# The names of the tables that are wider than the page; a matrix of many classes has to be.
+CUT = """[...document.querySelectorAll(".scroll")]
+  .filter(part => !part.querySelector(".matrix") && part.scrollWidth > part.clientWidth).map(part => part.ariaLabel)"""
 # Everything that a key can reach must be reached by Tab.
-REACHABLE = ".scroll, summary, input, nav a"
+# Of radio buttons the one that is chosen; the arrow keys reach the others.
+REACHABLE = ".scroll, summary, input:not([type=radio]), input:checked, select, nav a"
 
 
 class Opened(NamedTuple):
@@ -87,6 +91,7 @@ def check(browser: Any, file: Path, sections: list[str], every_view: bool = Fals
         broken = "image => !image.complete || !image.naturalWidth"
         assert page.evaluate(f"[...document.images].filter({broken}).length") == 0
         assert page.evaluate("[...document.images].filter(image => !image.alt).length") == 0
+        assert page.evaluate(CUT) == [], f"tables of {file} are cut at {width} pixels"
         assert page.evaluate("[...document.querySelectorAll('main > section')].map(part => part.id)") == sections
         empty = "part => part.innerText.trim().split('\\n').length < 2"
         assert page.evaluate(f"[...document.querySelectorAll('main > section')].filter({empty}).length") == 0
@@ -169,6 +174,28 @@ def test_a_wide_table_scrolls_by_the_arrow_keys(browser, written):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('.scroll:has(#confusion-1)').scrollLeft > 0")
     page.context.close()
+
+
+def test_the_gallery_is_filtered_by_the_keyboard_and_without_scripts(browser, written):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((written / "cats_and_dogs" / "index.html").as_uri())
+    photos, shown = page.locator(".gallery > ul > li"), page.locator(".gallery > ul > li:visible")
+    assert shown.count() == photos.count() == 14
+    page.locator(".gallery input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    assert shown.count() == 4
+    assert all("wrong: " in text for text in shown.all_inner_texts())
+    page.keyboard.press("ArrowRight")
+    assert shown.count() == 4
+    assert all("unsure: " in text for text in shown.all_inner_texts())
+    page.keyboard.press("ArrowRight")  # round to the first
+    page.keyboard.press("Tab")
+    page.keyboard.type("dog")
+    texts = shown.all_inner_texts()
+    assert 0 < len(texts) < 14
+    assert all("labelled dog" in text or ": dog, " in text for text in texts)
+    context.close()
 
 
 def test_hostile_names_are_text_on_the_screen(browser, written):

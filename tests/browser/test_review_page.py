@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.chromium import serving
+
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser runs these")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make test-browser runs these").Axe
-
-REPOSITORY = Path(__file__).parents[2]
-PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +24,8 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(place) -> Iterator[str]:
-    command = [PYTHON, "-m", "tests.browser.reviewing", str(place)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        address = process.stdout.readline().strip()
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{address}/items")
-                break
-            except urllib.error.URLError:
-                time.sleep(0.05)
+    with serving("tests.browser.reviewing", str(place)) as address:
         yield address
-        process.terminate()
-        assert process.wait(60) == 0
 
 
 @pytest.fixture(params=[(390, "light"), (1440, "dark")], ids=["390 light", "1440 dark"])

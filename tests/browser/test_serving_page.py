@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.browser.chromium import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser runs these")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make test-browser runs these").Axe
@@ -34,28 +33,14 @@ for name, colour in {"red.png": (220, 90, 60), "blue.jpg": (60, 90, 220), "dark.
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    yield from serving()
+    with serving("tests.browser.serving") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def mask_server() -> Iterator[str]:
-    yield from serving("masks")
-
-
-def serving(*arguments: str) -> Iterator[str]:
-    """The address of a server, which ends when the next one is asked for."""
-    command = [PYTHON, "-m", "tests.browser.serving", *arguments]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        address = process.stdout.readline().strip()
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{address}/v2/health/ready")
-                break
-            except urllib.error.URLError:
-                time.sleep(0.05)
+    with serving("tests.browser.serving", "masks") as address:
         yield address
-        process.terminate()
-        assert process.wait(30) == 0
 
 
 @pytest.fixture(scope="module")

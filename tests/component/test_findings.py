@@ -167,6 +167,7 @@ def test_a_run_that_left_nothing_has_no_findings_and_no_problems():
         "data": {"sizes": None, "rejected": [], "near_duplicates": None, "suspected_labels": None},
         "training": {},
         "comparison": None,
+        "gallery": None,
         "cost": {"nodes": {}, "models": {}},
         "problems": [],
     }
@@ -249,6 +250,14 @@ def test_a_confirmed_label_is_not_suspected_again(drawn_run):
     found = find(drawn_run.outputs(confirmed={hash_of(drawn_run, "cat.4.jpg")}), 1, listed)
     assert found["data"]["suspected_labels"]["found"] == 0
     assert listed.findings("a run", LABELS).counts["suspected_label"] == 0
+
+
+def test_the_gallery_has_the_winners_answers_with_pictures(drawn_run):
+    found = find(drawn_run.outputs(), seed=1)["gallery"]
+    assert (found["model"], found["of"], found["wrong"]) == ("fine_tuned", 8, 1)
+    assert [one["wrong"] for one in found["photos"]] == [True] + [False] * 7
+    assert {one["photo"]["split"] for one in found["photos"]} == {"test"}
+    assert all(one["photo"]["thumbnail"].startswith("data:image/jpeg;base64,") for one in found["photos"])
 
 
 def test_models_are_compared_on_the_same_photos(drawn_run):

@@ -93,6 +93,14 @@ def test_the_right_photos_are_shown_with_all_their_pictures(run, drawn_photos, d
             assert one["photo"]["thumbnail"].startswith("data:image/jpeg;base64,")
             titles = [drawn["title"] for drawn in one["pictures"]]
             assert titles == ["truth", "feature extraction", "fine-tuned", "mistakes of fine-tuned"]
+    gallery = masks["gallery"]
+    assert (gallery["model"], gallery["of"]) == (FINE_TUNED, len(SPLITS["test"]))
+    assert gallery["photos"][0]["photo"]["name"] == f"{LOST}.jpg"
+    assert gallery["photos"][-1]["photo"]["name"] == f"{WON}.jpg"
+    assert [one["low"] for one in gallery["photos"]] == sorted((one["low"] for one in gallery["photos"]), reverse=True)
+    for one in gallery["photos"]:
+        assert one["classes"] == [label for label in LABELS if label in one["classes"]]
+        assert [drawn["title"] for drawn in one["pictures"]] == ["truth", "fine-tuned"]
     truth = Image.open(io.BytesIO(base64.b64decode(shown["won"][0]["pictures"][0]["uri"].partition(",")[2])))
     photo = Image.open(io.BytesIO(drawn_photos[WON].photo_bytes)).convert("RGB")
     expected = overlay(photo, png_ids(drawn_mask(drawn_photos[WON])), LABELS)

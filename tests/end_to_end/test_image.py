@@ -47,6 +47,14 @@ def test_the_image_is_built_and_runs_the_pipeline_read_only_as_any_user():
     assert "uid=1000 gid=1000" in done.stdout
 
 
+def test_the_serving_image_is_built_and_serves_read_only_as_any_user():
+    """After the test above, of whose layers this has most."""
+    done = run("--target", "serving", "--rootfs", "debootstrap", "--tag", "warmstart-serving-test:1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    *_, verdict = done.stdout.splitlines()
+    assert re.fullmatch(r"warmstart-serving-test:1: \d.*[MG]B, user 1000:1000, serves read-only as any user", verdict)
+
+
 def test_an_image_that_runs_as_root_is_refused():
     """After the test above, of whose image this is the base."""
     done = run("--check-only", "--tag", BASE)

@@ -13,11 +13,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from components.backbone.registry import BACKBONES, CONVERTER_SOURCES
+from deploy.commands.serve import serve
+from deploy.serve import packages
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -53,6 +56,8 @@ def stages(text: str) -> list[Stage]:
 
 STAGES = {stage.name: stage for stage in stages(DOCKERFILE.read_text(encoding="utf-8"))}
 FINAL = STAGES[""]
+SERVING = STAGES["serving"]
+IMAGES = pytest.mark.parametrize("image", [FINAL, SERVING], ids=["pipeline", "serving"])
 
 
 def copies(stage: Stage) -> list[tuple[list[str], str]]:
@@ -91,34 +96,80 @@ def extra(name: str) -> list[str]:
 # --- the image
 
 
-def test_the_image_runs_as_a_user_who_is_not_root_named_by_number():
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", FINAL.all("USER")[-1])
-    after = [word for word, _ in FINAL.instructions[[word for word, _ in FINAL.instructions].index("USER") :]]
+@IMAGES
+def test_the_image_runs_as_a_user_who_is_not_root_named_by_number(image):
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", image.all("USER")[-1])
+    after = [word for word, _ in image.instructions[[word for word, _ in image.instructions].index("USER") :]]
     assert "RUN" not in after
 
 
-def test_the_image_has_no_build_tools():
-    assert [rest for rest in FINAL.all("RUN") if BUILD_TOOLS.search(rest)] == []
+@IMAGES
+def test_the_image_has_no_build_tools(image):
+    assert [rest for rest in image.all("RUN") if BUILD_TOOLS.search(rest)] == []
     assert [rest for rest in STAGES["environment"].all("RUN") if BUILD_TOOLS.search(rest)] != []
-    assert FINAL.base == "${BASE}"
+    assert image.base == "${BASE}"
 
 
-def test_signals_reach_the_command():
+@IMAGES
+def test_signals_reach_the_command(image):
     for word in ("ENTRYPOINT", "CMD"):
-        [words] = FINAL.all(word)
+        [words] = image.all(word)
         assert isinstance(ast.literal_eval(words), list), "the other form puts a shell in between"
-    assert ast.literal_eval(FINAL.all("ENTRYPOINT")[0])[0] == "tini"
+    assert ast.literal_eval(image.all("ENTRYPOINT")[0])[0] == "tini"
 
 
 def test_every_stage_is_made_of_one_base_with_the_python_of_the_lock():
     [base] = re.findall(r"^ARG BASE=(.*)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
     assert re.fullmatch(r"python:3\.10-slim-\w+", base)
-    assert [stage.base for stage in STAGES.values()] == ["${BASE}", "environment", "environment", "${BASE}"]
+    assert {name: stage.base for name, stage in STAGES.items()} == {
+        "environment": "${BASE}",
+        "backbone": "environment",
+        "project": "environment",
+        "serving-environment": "environment",
+        "serving": "${BASE}",
+        "": "${BASE}",
+    }
+    assert list(STAGES)[-1] == "", "without --target the last one is built"
 
 
-def test_the_working_directory_is_none_that_is_shared():
+@IMAGES
+def test_the_working_directory_is_none_that_is_shared(image):
     """`python -m` looks there for modules first."""
-    assert FINAL.all("WORKDIR") == ["/"]
+    assert image.all("WORKDIR") == ["/"]
+
+
+# --- the image that serves
+
+
+def test_the_serving_image_holds_what_serving_needs_and_starts_the_server():
+    taken = [re.match(r"--from=([\w-]+)", rest)[1] for rest in SERVING.all("COPY")]
+    assert taken == ["serving-environment", "project"]
+    [removal] = STAGES["serving-environment"].all("RUN")
+    [(_, script)] = copies(STAGES["serving-environment"])
+    assert f"python {script} >/build/not_needed" in removal
+    assert "uninstall --yes --quiet --requirement /build/not_needed" in removal
+    words = ast.literal_eval(SERVING.all("ENTRYPOINT")[0])
+    assert words[-2:] == ["warmstart", "serve"]
+    arguments = dict(word.removeprefix("--").split("=") for word in ast.literal_eval(SERVING.all("CMD")[0]))
+    options = {parameter.name: parameter for parameter in serve.params}
+    assert arguments.keys() <= options.keys()
+    assert arguments["host"] == "0.0.0.0"
+    assert SERVING.all("EXPOSE") == [str(options["port"].default)]
+
+
+def test_what_is_taken_out_of_the_serving_image_is_most_of_the_environment():
+    kept = packages.with_their_needs(packages.IMPORTED)
+    gone = set(packages.not_needed())
+    assert {"tensorflow", "starlette", "uvicorn", "pillow", "protobuf", "h11", "keras"} <= kept
+    assert {"tfx", "apache-beam", "ml-metadata", "tensorflow-model-analysis", "pandas", "matplotlib"} <= gone
+    assert not kept & gone
+    assert len(gone) > 3 * len(kept)
+    asked_for = {re.split(r"[<>=; ]", text)[0] for text in _required()}
+    assert set(packages.IMPORTED) <= asked_for
+
+
+def _required() -> list[str]:
+    return [text for text in metadata.requires("warmstart") or [] if "extra ==" not in text]
 
 
 def test_what_changes_often_comes_last():
@@ -295,6 +346,7 @@ def test_the_script_tells_its_options():
         (["--turbo"], "error: unknown argument --turbo: deploy/build_image.sh --help"),
         (["--tag"], "error: --tag needs a value: deploy/build_image.sh --help"),
         (["--builder", "kaniko"], "error: unknown builder kaniko: expected docker, podman or buildah"),
+        (["--target", "training"], "error: unknown --target training: expected serving"),
         (["--rootfs", "tar"], "error: unknown --rootfs tar: expected debootstrap"),
     ],
 )

@@ -22,6 +22,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.commands.serve import serve
 from deploy.kubeflow.compiler import MOUNT, Cluster
 from deploy.metadata_address import PASSWORD_VARIABLE
 from deploy.root import ROOTS_FOLDER, Root
@@ -363,10 +364,11 @@ def test_the_toolbox_has_the_volume_where_the_steps_have_it():
 
 
 def test_the_users_of_the_pods_are_those_of_the_image():
-    [user] = re.findall(r"^USER (.*)$", (KUBERNETES.parent / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    users = re.findall(r"^USER (.*)$", (KUBERNETES.parent / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(users) == 2
     for _, template in pods(as_they_lie_there()):
         context = template["spec"]["securityContext"]
-        assert f"{context['runAsUser']}:{context['runAsGroup']}" == user
+        assert {f"{context['runAsUser']}:{context['runAsGroup']}"} == set(users)
 
 
 @SETS
@@ -455,6 +457,48 @@ def test_kserve_takes_the_place_of_the_deployment(tmp_path):
         "ServiceAccount",
     ]
     assert one(found, "Deployment")["metadata"]["name"] == "warmstart-toolbox"
+
+
+def test_warmstart_serve_takes_the_place_of_tensorflow_serving(tmp_path):
+    components = ["components/network-policy", "components/serve"]
+    found = render(overlay(tmp_path / "mine", {"resources": ["base"], "components": components}))
+    for version in VERSIONS:
+        for document in found:
+            kubernetes_validate.validate(document, version, strict=True)
+    pod = dict(pods(found))["warmstart-serving"]["spec"]
+    assert list(_security_problems(pod)) == []
+    container = serving_container(found)
+    assert container["image"] == f"warmstart-serving:{VERSION}"
+    assert "command" not in container  # the image's entry point
+    # The server takes these arguments, listens where the probes and the Service ask, and answers while it ends.
+    arguments = dict(argument.removeprefix("--").split("=") for argument in container["args"])
+    options = {option.removeprefix("--") for parameter in serve.params for option in parameter.opts}
+    assert arguments.keys() <= options
+    [port] = container["ports"]
+    assert (arguments["host"], arguments["port"]) == ("0.0.0.0", str(port["containerPort"]))
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert probes == [{"path": f"/v2/models/{arguments['name']}/ready", "port": port["name"]}] * 3
+    pre_stop = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert int(arguments["timeout"]) + pre_stop < pod["terminationGracePeriodSeconds"]
+    # Nothing of gRPC is left, and the folder that the pipeline pushes to is read-only.
+    [of_service] = one(found, "Service", "warmstart-serving")["spec"]["ports"]
+    [of_policy] = one(found, "NetworkPolicy", "warmstart-serving")["spec"]["ingress"][0]["ports"]
+    assert of_service["targetPort"] == of_policy["port"] == port["name"]
+    [mounted] = [mount for mount in container["volumeMounts"] if mount["name"] == "warmstart"]
+    assert (mounted["mountPath"], mounted["readOnly"]) == (arguments["model"], True)
+    assert Path(MOUNT, mounted["subPath"]) == Root(f"{MOUNT}/{ROOTS_FOLDER}/{arguments['name']}").serving
+
+
+def test_an_overlay_sets_model_folder_and_image_of_warmstart_serve(tmp_path):
+    content = yaml.safe_load((EXAMPLE / KUSTOMIZATION).read_text(encoding="utf-8"))
+    content["components"].append("../../components/serve")
+    for key in ("resources", "components"):
+        content[key] = [str((EXAMPLE / path).resolve().relative_to(KUBERNETES)) for path in content[key]]
+    container = serving_container(render(overlay(tmp_path / "mine", content)))
+    assert container["image"] == f"registry.example.com/ml/warmstart-serving:{VERSION}"
+    assert container["args"][0] == "--name=oxford_iiit_pet"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/models/oxford_iiit_pet/ready"
+    assert container["volumeMounts"][0]["subPath"] == "runs/oxford_iiit_pet/serving"
 
 
 def test_the_inference_service_is_one_that_kserve_reads():

@@ -61,6 +61,13 @@ def test_a_run_that_says_nothing_suggests_nothing():
     assert actions(summary(), config(FULL_SIZE)) == []
 
 
+def test_a_model_that_was_pushed_can_be_served_first_of_all():
+    serve = "warmstart serve --root runs/pets"
+    assert actions(summary(accuracy=1.0), config(), serve=serve) == [serve]
+    assert actions(summary(), config(), serve=serve) == [serve, "image.size=224"]
+    assert actions(summary(status="not_pushed"), config(), serve=serve) == ["image.size=224"]
+
+
 @pytest.mark.parametrize("found", [summary(models=None), summary(winner=None), summary(accuracy=1.0)])
 def test_without_models_or_without_mistakes_there_is_nothing_to_try(found):
     assert actions(found, config(), suspected_labels=3) == []

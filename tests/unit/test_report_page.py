@@ -24,7 +24,7 @@ from tests.report_runs import BREEDS, HOSTILE, PUSHED, STOPPED, SUMMARIES, drawn
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 # Attributes that make a browser fetch or run something.
 ACTIVE = {"src", "action", "srcset", "data", "poster", "background", "formaction", "ping"}
-SECTIONS = ["verdict", "steps", "data", "training", "comparison", "cost", "repeat"]
+SECTIONS = ["verdict", "answers", "comparison", "data", "training", "cost", "repeat", "steps", "next"]
 
 
 class Page(HTMLParser):
@@ -121,7 +121,7 @@ def test_every_end_of_a_run_has_a_page(summary, tmp_path):
     assert summary["run_id"] in found.title
     assert summary["run_id"] in found.text
     for node in summary["nodes"]:
-        row = found.cells.index(node["id"])
+        row = len(found.cells) - 1 - found.cells[::-1].index(node["id"])  # the table of the steps is the last one
         assert found.cells[row + 1 : row + 3] == [node["state"].replace("_", " "), f"{node['seconds']:.1f}"]
     assert [value for name, value in found.attributes if name == "id" and value in SECTIONS] == SECTIONS
     assert found.tags.count("h2") == len(SECTIONS)
@@ -159,11 +159,12 @@ def test_the_numbers_are_those_of_the_summary(tmp_path):
 
 def test_what_to_try_next_is_on_the_page(tmp_path):
     summary = copy.deepcopy(PUSHED)
-    assert "What to try next" not in page(summary, tmp_path).text
+    assert "suggest nothing to try" in page(summary, tmp_path).text
     summary["next_steps"] = [{"action": f"warmstart run {HOSTILE[0]} --set a=1", "reason": "12.5% are <wrong>"}]
     found = page(summary, tmp_path)
     stands_alone(found)
-    assert "What to try next" in found.text
+    assert "suggest nothing to try" not in found.text
+    assert found.text.rpartition("Next ")[2].startswith("warmstart run ")
     assert f"warmstart run {HOSTILE[0]} --set a=1" in found.text
     assert "12.5% are <wrong>" in found.text
 
@@ -220,13 +221,13 @@ def test_names_that_mean_harm_are_text(name, harmless, tmp_path):
         assert text in found.text
     assert shown in found.title
     assert f"{name} is empty" in found.cells
-    cells = [*found.cells, "the end"]
 
     def beside(text: str) -> list[str]:
-        return [cells[place + 1] for place, cell in enumerate(found.cells) if cell == text]
+        return [found.cells[place + 1] for place, cell in enumerate(found.cells) if cell == text]
 
     words = name.replace("_", " ")  # as models and states are shown
-    assert {words, "7", "the end"} <= {*beside(name)}  # the step, the class, the configuration
+    # The step, the class, and the configuration, after which the table of the steps begins.
+    assert {words, "7", "step"} <= {*beside(name)}
     assert {"0.0", "54"} <= {*beside(words)}  # the state, the model
 
 
@@ -387,6 +388,41 @@ def test_a_picture_that_would_be_fetched_is_none(tmp_path):
     assert "example.org" not in found.source
 
 
+def test_the_gallery_says_what_it_left_out_and_can_be_filtered(tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    found = page(summary, findings, tmp_path)
+    assert "14 of the 1,234 test photos with the answers of feature extraction, mistakes first." in found.text
+    assert "4 of 9 wrong answers are shown, the surest first, and 4 of 5 unsure ones." in found.text
+    for kind in ("all (14)", "wrong (4)", "unsure (4)"):
+        assert kind in found.text
+    classes = [value.split() for name, value in found.attributes if name == "class" and value and "c0" in value]
+    assert [kinds.count("is-wrong") for kinds in classes][:4] == [1, 1, 1, 1]
+    assert classes[3] == ["c0", "c1", "is-wrong", "is-unsure"]
+    style = "".join(found.styles)
+    assert style.count(".gallery:has(option[") == 2
+    findings["gallery"] |= {"of": 14, "wrong": 4, "unsure": 4}
+    all_shown = page(summary, findings, tmp_path).text
+    assert "All 14 test photos with the answers of feature extraction, mistakes first. Show" in all_shown
+    without = page(summary, {**findings, "gallery": None}, tmp_path)
+    assert "Test photos Not looked for." in without.text
+
+
+@pytest.mark.slow
+@pytest.mark.release
+def test_a_page_that_grew_too_large_loses_the_pictures_of_the_gallery_first(tmp_path):
+    summary, findings = whole_run(["cat", "dog"])
+    large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // 10)
+    for one in findings["gallery"]["photos"]:
+        one["photo"]["thumbnail"] = large
+    path = write_page(summary, tmp_path, findings)
+    assert path.stat().st_size < MAXIMUM_BYTES
+    found = Page(path.read_text(encoding="utf-8"))
+    assert "The pictures of this part are left out because the page would have been too large." in found.text
+    assert "The pictures are left out" not in found.text
+    assert "img" in found.tags
+    assert "wrong (4)" in found.text
+
+
 @pytest.mark.slow
 @pytest.mark.release
 def test_a_page_that_grew_too_large_has_no_pictures(tmp_path):
@@ -398,7 +434,7 @@ def test_a_page_that_grew_too_large_has_no_pictures(tmp_path):
     assert path.stat().st_size < MAXIMUM_BYTES
     text = Page(path.read_text(encoding="utf-8")).text
     assert "no picture" in text
-    assert "its pictures are left out" in text
+    assert "The pictures are left out because the page would have been too large." in text
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):
@@ -453,6 +489,8 @@ def test_the_page_of_a_run_of_masks_stands_alone(labels, tmp_path):
     assert "IoU of each class" in found.text
     assert "What fine-tuning won most" in found.text
     assert "Suspected wrong masks" in found.text
+    assert "6 of the 54 test photos with the answers of fine-tuned, from the lowest mean IoU" in found.text
+    assert "the quarter with the lowest mean IoU (2)" in found.text
     assert "11 masks of the eval and test photos are far from what every model answers; the 2 farthest" in found.text
     for absent in ("Suspected wrong labels", "Photos on which the models disagree", "Worst mistakes"):
         assert absent not in found.text
