@@ -108,6 +108,12 @@ class ReleaseConfig(Section):
         description="What to do if the model in production cannot be compared: unreadable, no common labels or another "
         "signature. `refuse`: push nothing; `floors`: decide by the required values above alone.",
     )
+    license: str = Field(
+        "unknown",
+        min_length=1,
+        description="Licence of the models, for their cards: one of Hugging Face's names, such as apache-2.0 or "
+        "cc-by-nc-4.0; `unknown`: not stated.",
+    )
 
 
 class ServingConfig(Section):
