@@ -92,6 +92,8 @@ setup(
         ],
         # kfp brings the last two, in the versions that it takes.
         "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0", "kfp-server-api", "urllib3"],
+        # The client alone; only the server needs the whole of MLflow.
+        "mlflow": ["mlflow-skinny>=3.7,<4", "pandas"],
         "onnx": [
             "tf2onnx>=1.17",
             "onnxruntime>=1.19",

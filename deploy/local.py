@@ -20,6 +20,7 @@ from deploy import beam_arguments, corrections, disks, metadata_file, output, qu
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
+from deploy.tracking import tracker
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput, DataRefused
 
@@ -50,6 +51,8 @@ class RunResult:
     """Folder of the run, below `reports`."""
     exit_code: int
     """Exit code of the command."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what did not work beside the run."""
 
 
 def run(
@@ -75,6 +78,7 @@ def run(
         active.
     """
     require_packages(config.serving.exports)
+    tracker.require_package(config)
     beam_arguments.refuse_wrong(config.runtime)
     check_places(config, root)
     survey = survey_data(config, display.note)
@@ -179,7 +183,8 @@ def _run_locked(
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, for example; the previous copy stays
         traceback.print_exc()
-    return RunResult(summary, folder, EXIT_CODES[summary.status])
+    not_told = tracker.track_run(config, root, run_id)
+    return RunResult(summary, folder, EXIT_CODES[summary.status], (not_told,) if not_told else ())
 
 
 @contextlib.contextmanager

@@ -32,6 +32,8 @@ class Run:
     """The page of the run, for a browser."""
     summary: Summary = field(repr=False)
     """Everything that the run did, as in its `summary.json`."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what did not work beside the run, such as an MLflow server that did not answer."""
 
     @property
     def pushed(self) -> bool:
@@ -86,7 +88,8 @@ def run(
         ended = local.run(begun.config, begun.root, display, from_step, to_step, reason)
         display.closing(ended.summary, ended.folder)
     summary = ended.summary
-    return Run(summary.status, summary.reason, begun.root.folder, ended.folder / "index.html", summary)
+    page = ended.folder / "index.html"
+    return Run(summary.status, summary.reason, begun.root.folder, page, summary, ended.notes)
 
 
 def _folders(photos: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None) -> Sequence[str]:

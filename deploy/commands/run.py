@@ -65,4 +65,6 @@ def run(
         output.document(to_json(result.summary))
     else:
         session.display.closing(result.summary, result.folder)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     sys.exit(result.exit_code)

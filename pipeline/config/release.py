@@ -255,6 +255,30 @@ class NotifyConfig(Section):
         return command
 
 
+class TrackingConfig(Section):
+    """Where else runs and models are recorded."""
+
+    mlflow: str | None = Field(
+        None,
+        pattern=r"^(https?://[^\s]+|databricks(-uc)?(://[^\s]*)?)$",
+        description="Address of an MLflow server that is told about every run, such as http://localhost:5000; empty: "
+        "that of the variable MLFLOW_TRACKING_URI, or none. Needs the extra `mlflow`.",
+    )
+    experiment: str | None = Field(
+        None, min_length=1, description="MLflow's experiment; empty: the name of the configuration."
+    )
+    registered_model: str | None = Field(
+        None,
+        pattern=r"^[^/:'\"]+$",
+        description="Name of the model in MLflow's registry; empty: the name of the configuration.",
+    )
+    alias: str = Field(
+        "production",
+        pattern=r"^[\w-]+$",
+        description="Alias of the registered version that is in production; a push or a rollback moves it.",
+    )
+
+
 class RetentionConfig(Section):
     """How long files that nothing needs are kept (`warmstart clean`)."""
 
