@@ -16,7 +16,7 @@ import pytest
 
 # Its environment may lie elsewhere.
 PROGRAM = Path(os.environ.get("WARMSTART_TEST_MLFLOW", Path(__file__).parents[1] / ".tools/mlflow/bin/mlflow"))
-_START_SECONDS = 300
+_START_SECONDS = 900
 
 
 def free_port() -> int:
@@ -36,16 +36,15 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     where = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
     # Modules of this environment are not those of the server's.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [PROGRAM, "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", *where],
-            stdout=log, stderr=log, env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true"}, cwd=folder,
+            stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
     try:
         ends = time.monotonic() + _START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-                break
+        while not _answers(address):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < ends, (folder / "log").read_text()
             time.sleep(0.3)
@@ -53,3 +52,11 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
