@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -239,8 +240,10 @@ def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, stor
 def _output_to(log: Path) -> Iterator[None]:
     """Sends everything that libraries print, from Python or C++, to the log of the run; `--verbose` shows it too.
 
-    The display keeps a copy of the terminal (`terminal_stream`).
+    The display keeps a copy of the terminal (`terminal_stream`). In a notebook, Python's own streams are no files; they
+    give way to those of the process, which are.
     """
+    streams = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     saved = [os.dup(1), os.dup(2)]
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -251,8 +254,12 @@ def _output_to(log: Path) -> Iterator[None]:
     if output.loudness() == "verbose":
         copier.start()
     try:
-        yield
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield
     finally:
+        for stream in streams:
+            with contextlib.suppress(OSError):  # the disk is full
+                stream.flush()
         ended.set()
         if copier.ident is not None:
             copier.join()
