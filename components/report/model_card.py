@@ -220,7 +220,7 @@ def _made_with(summary: Summary) -> dict[str, str]:
 
 def _escaped(text: object) -> str:
     """The text as Markdown shows it: on one line, in a cell of a table too, and with no meaning of its own."""
-    return re.sub(r"([\\`*_\[\]<>|#$&~])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*\[\]<>|#$&~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
 
 
 def _few(labels: Sequence[str]) -> str:

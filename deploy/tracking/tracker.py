@@ -72,7 +72,7 @@ def track_run(config: Config, root: Root, run_id: str, seconds: float = _RUN_SEC
         write_tracking(root.folder, tracking)
     except OSError as error:
         return f"MLflow was not told about the run: {root.folder} cannot be written ({error.strerror})"
-    problem = _ask(root, seconds)
+    problem = _ask(root, seconds, logged=True)
     return f"MLflow was not told about the run: {problem}; the next run tries again" if problem else ""
 
 
@@ -89,13 +89,19 @@ def follow_production(root: Root, seconds: float = _ALIAS_SECONDS) -> str:
     tracking = read_tracking(root.folder)
     if tracking is None:
         return ""
-    problem = _ask(root, seconds)
+    problem = _ask(root, seconds, logged=False)
     moves = f"MLflow's alias {tracking.alias} of {tracking.model} was not moved"
     return f"{moves}: {problem}; the next run, rollback or repair tries again" if problem else ""
 
 
-def _ask(root: Root, seconds: float) -> str:
-    """Has the other process do everything that is recorded; gives what went wrong, as the rest of a sentence."""
+def _ask(root: Root, seconds: float, logged: bool) -> str:
+    """Has the other process do everything that is recorded; gives what went wrong, as the rest of a sentence.
+
+    Args:
+      root: root folder.
+      seconds: after which the process is killed.
+      logged: what the process says goes to standard error, which is the log of a run.
+    """
     if find_spec("mlflow") is None:
         return f"mlflow is not installed ({_INSTALL})"
     try:
@@ -103,7 +109,7 @@ def _ask(root: Root, seconds: float) -> str:
             [sys.executable, "-m", "deploy.tracking.client", str(root.folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=None if logged else subprocess.DEVNULL,
             text=True,
             errors="replace",
             env={**_SETTINGS, **os.environ},

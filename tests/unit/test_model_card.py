@@ -67,7 +67,7 @@ def test_the_front_matter_is_what_hugging_face_reads(classified):
 
 def test_the_numbers_are_those_of_the_run(classified):
     _, text = card_of(classified)
-    assert f"# cats\\_vs\\_dogs, version {VERSION}" in text
+    assert f"# cats_vs_dogs, version {VERSION}" in text
     for split, photos in classified["data"]["accepted"].items():
         counts = classified["data"]["classes"][split]
         [row] = [line for line in text.splitlines() if line.startswith(f"| {split} |")]
@@ -80,7 +80,7 @@ def test_the_numbers_are_those_of_the_run(classified):
         assert all(word in text for word in words), part
     assert "resizes them to 224 × 224 pixels (bilinear)" in text
     assert "`abstains` is true where the probability is below 0.8" in text
-    assert "The backbone is efficientnet\\_lite0, with weights of ImageNet." in text
+    assert "The backbone is efficientnet_lite0, with weights of ImageNet." in text
     assert "The backbone's weights: Apache" in text
     assert "3 files were rejected: 1 empty, 2 truncated." in text
     assert "| tensorflow | 2.16.2 |" in text
