@@ -18,6 +18,7 @@ from typing import Any
 import mlflow
 import mlflow.pyfunc
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
@@ -54,14 +55,19 @@ def do_everything(root: Root, tracking: Tracking) -> str:
             traceback.print_exc()
             problem = problem or on_one_line(error)
         else:
-            tracking = replace(tracking, waiting=[run for run in tracking.waiting if run != run_id])
-            write_tracking(root.folder, tracking)
+            _told(root, run_id)
     try:
         _move_alias(client, tracking, root)
     except Exception as error:
         traceback.print_exc()
         problem = problem or on_one_line(error)
     return problem
+
+
+def _told(root: Root, run_id: str) -> None:
+    """The run waits no longer; others may have come meanwhile."""
+    if now := read_tracking(root.folder):
+        write_tracking(root.folder, replace(now, waiting=[run for run in now.waiting if run != run_id]))
 
 
 def _tell_run(client: MlflowClient, tracking: Tracking, experiment: str, root: Root, run_id: str) -> None:
@@ -94,10 +100,15 @@ def _tell_run(client: MlflowClient, tracking: Tracking, experiment: str, root: R
 def _run_of(client: MlflowClient, tracking: Tracking, experiment: str, folder: Path, run_id: str) -> str:
     """MLflow's own id of the run, which is created unless an earlier attempt did so."""
     mark = folder / RECORD_FILE
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    known = {}
+    with contextlib.suppress(OSError, ValueError):
         known = json.loads(mark.read_text(encoding="utf-8"))
-        if known["uri"] == tracking.uri:
-            return str(known["run_id"])
+    if known.get("uri") == tracking.uri:
+        try:
+            return str(client.get_run(known["run_id"]).info.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # somebody removed it, or made the server anew
+                raise
     began = round(1000 * (folder / CONFIG_FILE).stat().st_mtime) if (folder / CONFIG_FILE).exists() else None
     created = client.create_run(experiment, start_time=began, run_name=run_id, tags={_RUN_TAG: run_id}).info.run_id
     mark.write_text(json.dumps({"uri": tracking.uri, "run_id": created}) + "\n", encoding="utf-8")

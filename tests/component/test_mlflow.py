@@ -148,6 +148,8 @@ def test_what_a_server_did_not_hear_it_hears_next_time(tmp_path, server, client,
     assert len(said.splitlines()) == 1
     past.config = configured(tmp_path, "later", mlflow=server)
     past.run("2026-12-02T00-00-00Z", status="failed", reason="FineTuning was killed")
+    forgotten = {"uri": server, "run_id": "0" * 32}  # of a server that was made anew
+    (past.root.reports / "2026-12-02T00-00-00Z" / "mlflow.json").write_text(json.dumps(forgotten))
     assert past.track("2026-12-02T00-00-00Z") == ""
     runs = client.search_runs([client.get_experiment_by_name("later").experiment_id])
     assert {run.info.run_name: run.info.status for run in runs} == {

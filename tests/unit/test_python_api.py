@@ -45,7 +45,7 @@ def seen(monkeypatch) -> list[tuple]:
             run_id="r", status="pushed", reason="it is better", nodes=[Step(id="Pusher", state="complete")],
             production=ProductionSummary(after="17", folder=str(root.serving)),
         )  # fmt: skip
-        return local.RunResult(summary, root.reports / "r", 0)
+        return local.RunResult(summary, root.reports / "r", 0, ("the server is down",))
 
     monkeypatch.setattr(local, "run", run)
     return given
@@ -139,12 +139,18 @@ def test_the_run_says_how_it_ended_and_prints_what_the_command_prints(photos, se
     assert (run.status, run.reason, run.pushed) == ("pushed", "it is better", True)
     assert (run.root, run.page) == (Path("r").absolute(), Path("r").absolute() / "reports/r/index.html")
     assert run.summary.production.after == "17"
+    assert run.notes == ("the server is down",)
     assert "summary" not in repr(run)
     printed = capsys.readouterr().out
     for line in ("cats_vs_dogs", "  a sentence", "status: pushed  it is better", "model    r/serving/17"):
         assert line in printed
     assert warmstart.run(photos, root="r", progress=False).pushed
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_says_what_did_not_work_beside_the_run(photos, seen):
+    result = CliRunner().invoke(cli.main, ["run", str(photos), "--root", "r"])
+    assert (result.exit_code, result.stderr) == (0, "note: the server is down\n")
 
 
 def test_in_a_process_of_its_own_it_prints_to_the_standard_output_of_the_start(photos):
