@@ -9,6 +9,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     """Takes the bytes of JPEG, PNG, GIF or BMP files and gives what the signature `serving_default` gives."""
 
     _PHOTOS_AT_ONCE = 4  # masks are as large as the photos
+    # The columns, in the order of the signature that is logged with the model.
+    _COLUMNS = ("label", "probability", "probabilities", "abstains", "mask_png_bytes", "class_shares")
 
     def load_context(self, context):
         """Overrides PythonModel.load_context()."""
@@ -32,7 +34,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         rows = []
         for start in range(0, len(photos), self._PHOTOS_AT_ONCE):
             batch = photos[start : start + self._PHOTOS_AT_ONCE]
-            said = {name: found.numpy() for name, found in signature(image_bytes=self._tf.constant(batch)).items()}
+            outputs = signature(image_bytes=self._tf.constant(batch))
+            said = {name: outputs[name].numpy() for name in self._COLUMNS if name in outputs}
             rows += [{name: _plain(found[i]) for name, found in said.items()} for i in range(len(batch))]
         return pd.DataFrame(rows)
 

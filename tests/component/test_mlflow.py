@@ -116,6 +116,7 @@ def test_runs_models_and_production_are_told(tmp_path, server, client, exported_
 
     photos = [photo.photo_bytes for photo in drawn_photos[:6]]
     answered = loaded.predict(pd.DataFrame({"image_bytes": photos}))
+    assert list(answered.columns) == [column.name for column in loaded.metadata.signature.outputs]
     expected = tf.saved_model.load(exported_model).signatures["serving_default"](image_bytes=tf.constant(photos))
     assert list(answered["label"]) == [label.decode() for label in expected["label"].numpy()]
     np.testing.assert_allclose(np.stack(answered["probabilities"]), expected["probabilities"].numpy(), atol=1e-6)
