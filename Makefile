@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-engine test-browser browser lint format docs lock measurements bench clean
+.PHONY: help install services demo test test-fast test-all test-engine test-browser browser mlflow lint format docs lock measurements bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
@@ -31,7 +31,7 @@ test: install ## the tests of every change
 test-fast: install ## of those, the ones that need no whole pipeline run
 	$(PYTEST) -m "not slow and not release"
 
-test-all: browser ## all tests, as before a release
+test-all: browser mlflow ## all tests, as before a release
 	$(PYTEST)
 	$(BROWSER_PYTEST)
 
@@ -44,6 +44,10 @@ test-browser: browser ## the pages in Debian's chromium (make services installs 
 browser: install # the environment that drives it
 	@.tools/bin/uv venv --quiet --allow-existing --python $(PYTHON_RUN) .tools/browser
 	@.tools/bin/uv pip sync --quiet --python .tools/browser/bin/python tests/requirements-browser.txt
+
+mlflow: install # the environment of the server that tests of tracking start
+	@.tools/bin/uv venv --quiet --allow-existing --python $(PYTHON_RUN) .tools/mlflow
+	@.tools/bin/uv pip sync --quiet --python .tools/mlflow/bin/python tests/requirements-mlflow.txt
 
 lint: install ## ruff and mypy on our own code
 	$(PYTHON_RUN) -m ruff check

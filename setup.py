@@ -1,4 +1,4 @@
-"""Distribution `warmstart`: `schemas`, `samples`, `components`, `pipeline`, `deploy`, and the command `warmstart`."""
+"""Distribution `warmstart`: the module of this name, what it is built from, and the command `warmstart`."""
 
 from pathlib import Path
 
@@ -38,12 +38,13 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["schemas*", "samples*", "components*", "pipeline*", "deploy*"]),
+    packages=find_packages(include=["schemas*", "samples*", "components*", "pipeline*", "deploy*", "warmstart*"]),
     package_data={
-        "schemas": ["*.pbtxt", "*.txt"],
-        "components": ["report/*.html.j2"],
+        "schemas": ["*.pbtxt", "*.txt", "py.typed"],
+        "components": ["report/*.j2"],
         "pipeline": ["configs/*.yaml"],
-        "deploy": ["serve/page/*", "review/page/*"],
+        "deploy": ["serve/page/*", "review/page/*", "py.typed"],
+        "warmstart": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[
@@ -91,6 +92,8 @@ setup(
         ],
         # kfp brings the last two, in the versions that it takes.
         "kubeflow": ["kfp>=2.5", "kfp-kubernetes>=1.0", "kfp-server-api", "urllib3"],
+        # The client alone; only the server needs the whole of MLflow.
+        "mlflow": ["mlflow-skinny>=3.7,<4", "pandas"],
         "onnx": [
             "tf2onnx>=1.17",
             "onnxruntime>=1.19",

@@ -39,7 +39,7 @@ _MOST_CLASSES, _MOST_IGNORED = 8, 3
 def make_console(stream: TextIO) -> Console:
     """Writes text with rich's marks: in colour where colours may be, and no sign of control to anything but a terminal.
 
-    rich alone would write them to files too, where FORCE_COLOR or TTY_COMPATIBLE is set.
+    rich alone would write them to files too, where FORCE_COLOR or TTY_COMPATIBLE is set, and pictures into a notebook.
     """
     terminal = stream.isatty()
     return Console(
@@ -48,6 +48,7 @@ def make_console(stream: TextIO) -> Console:
         soft_wrap=not terminal,
         width=None if terminal else _WIDTH_OF_A_FILE,
         force_terminal=terminal,
+        force_jupyter=False,
         color_system="auto" if colours(stream) else None,
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +21,7 @@ from deploy import beam_arguments, corrections, disks, metadata_file, output, qu
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
+from deploy.tracking import tracker
 from pipeline.config import Config, dump_config
 from schemas.errors import BadInput, DataRefused
 
@@ -50,6 +52,8 @@ class RunResult:
     """Folder of the run, below `reports`."""
     exit_code: int
     """Exit code of the command."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what did not work beside the run."""
 
 
 def run(
@@ -75,6 +79,7 @@ def run(
         active.
     """
     require_packages(config.serving.exports)
+    tracker.require_package(config)
     beam_arguments.refuse_wrong(config.runtime)
     check_places(config, root)
     survey = survey_data(config, display.note)
@@ -179,7 +184,8 @@ def _run_locked(
         metadata_file.make_copy(root.metadata)
     except OSError:  # the disk is full, for example; the previous copy stays
         traceback.print_exc()
-    return RunResult(summary, folder, EXIT_CODES[summary.status])
+    not_told = tracker.track_run(config, root, run_id)
+    return RunResult(summary, folder, EXIT_CODES[summary.status], (not_told,) if not_told else ())
 
 
 @contextlib.contextmanager
@@ -234,8 +240,10 @@ def _tidy_up_after_killed_runs(pipeline_name: str, root: Root, run_id: str, stor
 def _output_to(log: Path) -> Iterator[None]:
     """Sends everything that libraries print, from Python or C++, to the log of the run; `--verbose` shows it too.
 
-    The display keeps a copy of the terminal (`terminal_stream`).
+    The display keeps a copy of the terminal (`terminal_stream`). In a notebook, Python's own streams are no files; they
+    give way to those of the process, which are.
     """
+    streams = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     saved = [os.dup(1), os.dup(2)]
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -246,8 +254,12 @@ def _output_to(log: Path) -> Iterator[None]:
     if output.loudness() == "verbose":
         copier.start()
     try:
-        yield
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            yield
     finally:
+        for stream in streams:
+            with contextlib.suppress(OSError):  # the disk is full
+                stream.flush()
         ended.set()
         if copier.ident is not None:
             copier.join()

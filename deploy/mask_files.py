@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from schemas.errors import BadInput
 
 if TYPE_CHECKING:
     from components.example_gen.photo_rules import PhotoRules
-    from deploy.prediction import Answer
+    from deploy.answer import Answer
 
 
 def mask_file(folder: Path, photo: str) -> Path:
@@ -74,15 +73,12 @@ class MaskWriter:
         Raises:
           BadInput: the disk does not take it.
         """
-        if answer.shares is None:
+        ids = answer.mask
+        if ids is None:
             return answer, {}
-        import numpy as np
-        from PIL import Image
-
         from components.explanation.pictures import jpeg, upright_photo
         from components.overlays.drawing import overlay, palette_png
 
-        ids = np.array(Image.open(io.BytesIO(answer.mask_png)))
         written = {mask_file(self._folder, answer.file): palette_png(ids, self._labels)}
         names = ["mask"]
         if self._overlays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from components.example_gen.conversion import read_path, read_photo
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_rules import PhotoRules, read_rules
+from deploy.answer import Answer
 from deploy.collection import Collection, is_unsure, why_not_kept
 from deploy.production import columns
 from schemas.errors import BadInput
@@ -27,30 +28,6 @@ _MOST_CLASSES = 6
 _MASK_OUTPUTS = {"mask_png_bytes", "class_shares"}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The model's answer for a photo, or why there is none."""
-
-    file: str
-    label: str = ""
-    probability: float = 0.0
-    """Probability of `label`, range [0, 1]."""
-    abstains: bool = False
-    """Whether the probability is too low for an answer that counts."""
-    probabilities: dict[str, float] | None = None
-    """Probability of each label, range [0, 1]; None: there is no answer, or it is a mask."""
-    shares: dict[str, float] | None = None
-    """Of a mask: share of the pixels of each class, range [0, 1]."""
-    mask_png: bytes = b""
-    """The mask: a PNG with one grey channel, the ids of the classes at the photo's upright size."""
-    photo: bytes = b""
-    """Of a mask: the photo as the model saw it."""
-    reason: str = ""
-    """Why there is no answer, as a word of `summary.json`."""
-    error: str = ""
-    """Why there is no answer, as a sentence."""
-
-
 class Model:
     """A SavedModel that warmstart exported.
 
@@ -58,6 +35,7 @@ class Model:
       rules: the rules by which photos are accepted and read.
       labels: the classes, in the order of `probabilities` or of the ids of masks.
       gives_masks: whether it gives a class for each pixel.
+      version: its number in a serving folder; None: it lies elsewhere.
     """
 
     def __init__(self, folder: Path):
@@ -93,6 +71,7 @@ class Model:
             )
         self.rules = read_rules(folder)
         self.labels = read_labels(folder) or []
+        self.version = int(folder.name) if folder.name.isdecimal() else None
 
     def photo_signatures(self) -> list[str]:
         """The names of the signatures that take nothing but photos."""

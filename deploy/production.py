@@ -12,7 +12,7 @@ from pathlib import Path
 from components.example_gen.photo_folder import EmptyFolder, PhotoFolder
 from components.report.history import History, PastRun
 from components.serving_folder.manifest import ROLLBACK, PastVersion
-from deploy.root import Root, shown
+from deploy.root import Root, find_root, shown
 from schemas.errors import BadInput
 from schemas.run_end import SUMMARY_FILE, read_summary_file
 from schemas.words import spelled, with_kind
@@ -198,6 +198,26 @@ def pin(root: Root, version: int, remove: bool) -> str:
             return f"version {version} is no longer pinned; a later push removes it once it is old enough"
         root.serving_folder().pin(version)
     return f"version {version} is pinned; no push will remove it"
+
+
+def find_model(model: str | None, root: str | None, version: int | None) -> Path:
+    """The folder of a model to ask.
+
+    Args:
+      model: its folder; None: a version in a root folder.
+      root: the root folder; None: the only one below `runs/`.
+      version: its number; None: the one in production.
+
+    Raises:
+      BadInput: both were given, or there is no such root or version.
+    """
+    if model is None:
+        return model_folder(find_root(root), version)
+    if root is not None or version is not None:
+        raise BadInput(
+            "--model was given with --root or --version; expected either the folder of a model or a version in a root"
+        )
+    return Path(model)
 
 
 def model_folder(root: Root, version: int | None) -> Path:

@@ -23,6 +23,7 @@ from deploy.data_folders import check_places, resolve_tfds
 from deploy.notify import notify
 from deploy.repair import repair_production
 from deploy.root import CONFIG_FILE, EXIT_CODES, Root, RunActiveError, failure
+from deploy.tracking import tracker
 from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
 from schemas.corrections import with_corrections
@@ -119,9 +120,9 @@ def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrain
     status = _RESTORED if repaired.done else _FAILED
     reason = f"{repaired.text}; {why_not}"
     alert = f"{config.name}: {repaired.text}"
-    note = _notify(config, root, None, status, reason, alert)
+    notes = (tracker.follow_production(root), _notify(config, root, None, status, reason, alert))
     code = EXIT_CODES[status] if repaired.done else ALERT_CODE
-    return RetrainResult(status, reason, code, alert, notes=(note,) if note else ())
+    return RetrainResult(status, reason, code, alert, notes=tuple(note for note in notes if note))
 
 
 def _failed(config: Config, root: Root, reason: str) -> RetrainResult:
@@ -220,7 +221,7 @@ def _run(config: Config, root: Root, display: local.Display, said: list[str]) ->
         said = [*said, refused]
     alert = f"{config.name}: {'; '.join(said)}" if said else ""
     told = notify(config.notify, {**to_json(summary), "alert": alert or None}, result.folder)
-    notes = [note for note in (told, _clean(config, root)) if note]
+    notes = [note for note in (*result.notes, told, _clean(config, root)) if note]
     return RetrainResult(status, reason, code, alert, summary, result.folder, tuple(notes))
 
 

@@ -22,7 +22,9 @@ from components.example_gen.span_pattern import parse_pattern
 from components.report import findings
 from components.report import summary as report
 from components.report.finding_list import SpanOfRun
+from components.report.model_card import model_card
 from components.report.page import write_page, write_plain_page
+from components.serving_folder.folder import ServingFolder
 from components.verdict import read_verdict
 from components.whole_file import write_whole
 from deploy import corrections, kept_findings
@@ -291,6 +293,7 @@ def write_results(
         suspected = suspects.get("found", 0) or (found.get("masks") or {}).get("suspects", 0)
         summary = replace(summary, next_steps=next_steps(summary, config, again, suspected, review, serve))
         report.write_summary(summary, folder)
+    _write_model_card(summary)
     try:
         write_page(summary, folder, found)
     except OSError:
@@ -299,6 +302,21 @@ def write_results(
         traceback.print_exc()
         write_plain_page(summary, folder, f"the full page could not be written: {with_kind(error)}")
     return summary
+
+
+def _write_model_card(summary: Summary) -> None:
+    """Writes the card of the model that the run pushed, if it did; what goes wrong is in the log."""
+    if not summary.models or summary.winner not in summary.models:
+        return
+    try:
+        serving = ServingFolder(summary.production.folder)
+        version = serving.pushed_by(summary.run_id)
+        if version is not None:
+            file = serving.card_file(version)
+            file.parent.mkdir(exist_ok=True)
+            write_whole(file, model_card(summary, version).encode())
+    except Exception:  # the model is in production, with or without a card
+        traceback.print_exc()
 
 
 def _write_findings(found: Findings, folder: Path, problems: list[str]) -> None:

@@ -360,7 +360,7 @@ def judge(
             ingest_report=data.ingest_report,
             schema=data.schema,
             vectors=data.vectors,
-            **config.release.model_dump(),
+            **config.release.model_dump(exclude={"license"}),
             further_minimum_accuracy=config.evaluation.further_minimum_accuracy,
             minimum_slice_examples=config.evaluation.minimum_slice_examples,
             confidence=selection.confidence,

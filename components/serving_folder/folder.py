@@ -69,7 +69,8 @@ class ServingFolder:
     Every change takes one lock, which the operating system releases if the process is killed. The next process clears
     what a killed one left behind. Reading takes no lock.
 
-    Copies of the manifests in `<folder>-manifests`, next to this folder, outlive the versions and the folder.
+    Copies of the manifests in `<folder>-manifests`, next to this folder, outlive the versions and the folder. So do the
+    model cards beside them.
     """
 
     def __init__(self, folder: str | Path):
@@ -154,6 +155,10 @@ class ServingFolder:
     def pinned(self) -> list[int]:
         """The pinned versions, which are never removed, oldest first."""
         return sorted(as_versions(names_in(self.folder / _PINNED)))
+
+    def card_file(self, version: int) -> Path:
+        """Where the model card of a version is written: beside the versions, whose own files are sealed."""
+        return self._manifests_folder / str(version) / "README.md"
 
     def pushed_by(self, run_id: str) -> int | None:
         """The version that a run pushed, whether or not it still exists; None if it pushed none."""

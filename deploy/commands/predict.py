@@ -14,7 +14,6 @@ from deploy.commands.options import root_option
 from deploy.mask_files import MaskWriter, refuse_same_stem
 from deploy.overlap import refuse_overlap
 from deploy.quiet import quiet_libraries
-from deploy.root import find_root
 from schemas.errors import BadInput
 
 
@@ -58,13 +57,9 @@ def predict(
       warmstart predict holiday/ --csv answers.csv --collect unsure/
       warmstart predict holiday/ --masks masks/ --overlays
     """
-    if model is not None and (root is not None or version is not None):
-        raise BadInput(
-            "--model was given with --root or --version; expected either the folder of a model or a version in a root"
-        )
     if overlays and masks is None:
         raise BadInput("--overlays was given without --masks; expected --masks DIR, the folder for both")
-    folder = Path(model) if model is not None else production.model_folder(find_root(root), version)
+    folder = production.find_model(model, root, version)
     files = production.find_files(images, output.note)
     if csv_file is not None and not Path(csv_file).absolute().parent.is_dir():
         raise BadInput(f"--csv is {csv_file}, and there is no folder for it; expected the name of a file")
@@ -107,8 +102,7 @@ def predict(
     if csv_file is not None:
         write_whole(Path(csv_file).absolute(), prediction.for_spreadsheets(answers, loaded.labels))
     if collection is not None:
-        number = int(folder.name) if folder.name.isdecimal() else None
-        kept, unsure = prediction.collect(answers, collection, number)
+        kept, unsure = prediction.collect(answers, collection, loaded.version)
         output.note(f"{kept} of {unsure} photos that the model is not sure of were copied to {collect}")
     if as_json:
         output.document(documents)

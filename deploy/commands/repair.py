@@ -10,6 +10,7 @@ from deploy import output
 from deploy.commands.options import json_option, root_option
 from deploy.repair import Repair, repair_all
 from deploy.root import find_root, shown
+from deploy.tracking import tracker
 from schemas.errors import BadInput
 
 
@@ -50,4 +51,6 @@ def repair(root: str | None, as_json: bool) -> None:
             click.echo(each.text)
         if not done:
             click.echo(f"nothing is wrong in {shown(place.folder)}")
+    if done and (not_moved := tracker.follow_production(place)):
+        click.echo(f"note: {not_moved}", err=True)
     sys.exit(0 if all(each.done for each in done) else 2)

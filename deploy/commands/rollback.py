@@ -7,6 +7,7 @@ import click
 from deploy import output, production
 from deploy.commands.options import json_option, root_option
 from deploy.root import find_root
+from deploy.tracking import tracker
 
 
 @click.command()
@@ -32,3 +33,5 @@ def rollback(version: int | None, root: str | None, reason: str, as_json: bool) 
         output.document({"production": place.serving_folder().production(), "text": text})
     else:
         click.echo(text)
+    if not_moved := tracker.follow_production(place):
+        click.echo(f"note: {not_moved}", err=True)

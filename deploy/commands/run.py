@@ -9,7 +9,7 @@ import click
 from deploy import local, output
 from deploy.commands.options import config_options, required_folder_argument
 from deploy.commands.session import begin
-from schemas.errors import BadInput
+from deploy.session import forced
 from schemas.json_records import to_json
 
 
@@ -58,12 +58,13 @@ def run(
 
     Known configurations: image_folder, image_masks, cats_vs_dogs, oxford_iiit_pet, oxford_iiit_pet_masks, species.
     """
-    if force_push is not None and not force_push.strip():
-        raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")
+    reason = forced(force_push)
     session = begin(folder, config_name, data, root, overrides, as_json)
-    result = local.run(session.config, session.root, session.display, from_node, to_node, (force_push or "").strip())
+    result = local.run(session.config, session.root, session.display, from_node, to_node, reason)
     if as_json:
         output.document(to_json(result.summary))
     else:
         session.display.closing(result.summary, result.folder)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     sys.exit(result.exit_code)

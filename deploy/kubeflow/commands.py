@@ -203,12 +203,12 @@ def submit(
     from deploy.kubeflow import runs
     from deploy.kubeflow.connection import find_endpoint
     from deploy.kubeflow.package_request import resolve
+    from deploy.session import forced
 
-    if force_push is not None and not force_push.strip():
-        raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")
+    reason = forced(force_push)
     to = find_endpoint(endpoint, namespace, token)
     resolved = resolve(_request(**package))
-    of_this_run = {"span": resolved.defaults.span, "force_push": (force_push or "").strip()}
+    of_this_run = {"span": resolved.defaults.span, "force_push": reason}
     with _compiled(resolved, to, of_this_run) as (connection, name, compiled):
         submitted = runs.submit(
             connection,

@@ -11,6 +11,7 @@ from deploy import node_launch, run_summary
 from deploy.kubeflow.plan import FAILED, SKIPPED, Note, Plan, why_it_ended
 from deploy.metadata_address import connect
 from deploy.root import CONFIG_FILE, Root, failure
+from deploy.tracking import tracker
 from pipeline import run_record
 from pipeline.config import read_dumped_config
 from schemas.summary import Summary
@@ -51,4 +52,7 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
         status, reason = status or FAILED, reason or f"the results of the run cannot be read: {failure(error, root)}"
         summary = run_summary.summarise(ended, status, reason)
     summary = replace(summary, duration_seconds=round(time.time() - plan.began, 1) if plan else 0.0)
-    return run_summary.write_results(summary, folder, config, nodes)
+    summary = run_summary.write_results(summary, folder, config, nodes)
+    if config and (not_told := tracker.track_run(config, root, run_id)):
+        print(f"note: {not_told}")
+    return summary

@@ -20,6 +20,7 @@ from pipeline.config.release import (
     RuntimeConfig,
     SelectionConfig,
     ServingConfig,
+    TrackingConfig,
 )
 from pipeline.config.section import Section
 from pipeline.config.training import BackboneConfig, ImageConfig, TaskConfig, TrainingConfig
@@ -53,6 +54,7 @@ class Config(Section):
     serving: ServingConfig = ServingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     notify: NotifyConfig = NotifyConfig()
+    tracking: TrackingConfig = TrackingConfig()
     retention: RetentionConfig = RetentionConfig()
 
     @model_validator(mode="after")

@@ -108,6 +108,12 @@ class ReleaseConfig(Section):
         description="What to do if the model in production cannot be compared: unreadable, no common labels or another "
         "signature. `refuse`: push nothing; `floors`: decide by the required values above alone.",
     )
+    license: str = Field(
+        "unknown",
+        min_length=1,
+        description="Licence of the models, for their cards: one of Hugging Face's names, such as apache-2.0 or "
+        "cc-by-nc-4.0; `unknown`: not stated.",
+    )
 
 
 class ServingConfig(Section):
@@ -247,6 +253,30 @@ class NotifyConfig(Section):
         if isinstance(command, str) or (isinstance(command, list) and (not command or not command[0])):
             raise ValueError("expected a list, the program first, such as [mail, -s, warmstart, ann@example.org]")
         return command
+
+
+class TrackingConfig(Section):
+    """Where else runs and models are recorded."""
+
+    mlflow: str | None = Field(
+        None,
+        pattern=r"^(https?://[^\s]+|databricks(-uc)?(://[^\s]*)?)$",
+        description="Address of an MLflow server that is told about every run, such as http://localhost:5000; empty: "
+        "that of the variable MLFLOW_TRACKING_URI, or none. Needs the extra `mlflow`.",
+    )
+    experiment: str | None = Field(
+        None, min_length=1, description="MLflow's experiment; empty: the name of the configuration."
+    )
+    registered_model: str | None = Field(
+        None,
+        pattern=r"^[^/:'\"]+$",
+        description="Name of the model in MLflow's registry; empty: the name of the configuration.",
+    )
+    alias: str = Field(
+        "production",
+        pattern=r"^[\w-]+$",
+        description="Alias of the registered version that is in production; a push or a rollback moves it.",
+    )
 
 
 class RetentionConfig(Section):

@@ -264,6 +264,27 @@ def test_a_run_s_log_is_shown_as_it_grows_only_when_verbose(tmp_path, loudness):
     assert done.stderr == (logged if loudness == "verbose" else b"") + b"afterwards\n"
 
 
+def test_what_is_printed_in_a_notebook_goes_to_the_log_too(tmp_path):
+    """There, Python's streams are objects, which no descriptor stands for."""
+    code = textwrap.dedent("""
+        import io, logging, sys
+        from pathlib import Path
+        from deploy import local
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        with local._output_to(Path(sys.argv[1])):
+            print("printed")
+            logging.warning("logged")
+            print("complained", file=sys.stderr)
+        print("afterwards")
+        found = sys.stdout.getvalue() + sys.stderr.getvalue()
+        sys.__stdout__.write(found)
+    """)
+    log = tmp_path / "run.log"
+    done = subprocess.run([sys.executable, "-c", code, str(log)], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("afterwards\n", "")
+    assert sorted(log.read_text().splitlines()) == ["WARNING:root:logged", "complained", "printed"]
+
+
 def test_notes_are_left_out_when_quiet(said):
     write_sample_photos(Path("sample"), photos=24, seed=1)
     words = ["schedule", "--cron", "0 3 * * *", "--config", "cats_vs_dogs", "--data", "sample/cats_vs_dogs", "--print"]

@@ -13,9 +13,9 @@ import pytest
 import setuptools
 
 REPOSITORY = Path(__file__).parents[2]
-ROOMS = ("schemas", "samples", "components", "pipeline", "deploy")
+ROOMS = ("schemas", "samples", "components", "pipeline", "deploy", "warmstart")
 # Who may import what an extra brings.
-EXTRAS = {"kubeflow": "deploy/kubeflow", "onnx": "components/servable_check"}
+EXTRAS = {"kubeflow": "deploy/kubeflow", "mlflow": "deploy/tracking", "onnx": "components/servable_check"}
 
 
 def plain(name: str) -> str:

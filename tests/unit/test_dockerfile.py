@@ -25,7 +25,7 @@ from deploy.serve import packages
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 SCRIPT = ROOT / "deploy" / "build_image.sh"
-PACKAGES = ("schemas", "samples", "components", "pipeline", "deploy")
+PACKAGES = ("schemas", "samples", "components", "pipeline", "deploy", "warmstart")
 BUILD_TOOLS = re.compile(r"(?<![\w./-])(g\+\+|gcc|clang|c?make|build-essential|python3-dev|git|curl|wget)(?![\w/-])")
 
 
