@@ -325,7 +325,7 @@ def test_submit_uploads_the_package_starts_a_run_and_prints_its_address(image):
 @pytest.mark.release
 def test_submitting_the_same_again_uploads_nothing(stub, image):
     done("submit", *wanted(image))
-    assert f"pipeline {PIPELINE}: there already, " in done("submit", *wanted(image))
+    assert f"pipeline {PIPELINE}: already there, " in done("submit", *wanted(image))
     assert stub.state.counts() == (1, 1, 1, 2, 0)
     assert "uploaded" in done("submit", *wanted(image), "--set", "image.size=64")
     assert stub.state.counts() == (1, 2, 1, 3, 0)
