@@ -147,7 +147,7 @@ def row(name: str, runs: list[dict[str, Any]]) -> str:
         *(f"{statistics.fmean(values):.3f}" for values in losses),
         f"{difference:+.4f}" + (f" ({low:+.4f} to {high:+.4f})" if len(runs) > 1 else ""),
         f"{won} of {len(runs)}",
-        ", ".join(map(str, epochs)),
+        ", ".join(map(str, epochs)) if len(set(epochs)) > 1 else str(epochs[0]),
         f"{statistics.fmean(each['processor'] for each in runs):.0f}",
         f"{statistics.fmean(each['wall'] for each in runs):.0f}",
     ]

@@ -32,6 +32,7 @@ CONFIGURATIONS = {
     "cats_vs_dogs": ("cats_vs_dogs",),
     "oxford_iiit_pet": ("oxford_iiit_pet",),
     "species": ("cats_vs_dogs", "oxford_iiit_pet"),
+    "oxford_iiit_pet_masks": ("oxford_iiit_pet",),
 }
 # Benchmark -> its arguments; {NAME} is the folder of a data set.
 BENCHMARKS = {
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "accuracy_table": "--data cats_vs_dogs={cats_vs_dogs} --data oxford_iiit_pet={oxford_iiit_pet}",
     "fine_tuning_defaults": "--photos {petimages_180}/..",
     "side_by_side": "--data {cats_vs_dogs}",
+    "masks_side_by_side": "--data {oxford_iiit_pet} --epochs 3",
     "peak_memory": "--data {cats_vs_dogs}",
     "evaluation_cost": "--data {cats_vs_dogs}",
     "selector_simulation": "",
@@ -119,12 +121,14 @@ def results(photos: Path) -> str | None:
 
 def _row(config: str, summary: dict[str, Any], seconds: float) -> str:
     counts = " / ".join(str(summary["data"]["accepted"][split]) for split in ("train", "eval", "test"))
-    accuracies = []
+    scores = []
     for name in ("feature_extraction", "fine_tuned"):
-        value, low, high = (100 * summary["models"][name]["accuracy"][key] for key in ("value", "low", "high"))
-        accuracies.append(f"{value:.1f}% ({low:.1f} to {high:.1f})")
+        model = summary["models"][name]
+        score = model.get("mean_iou") or model["accuracy"]
+        value, low, high = (100 * score[key] for key in ("value", "low", "high"))
+        scores.append(f"{'mean IoU ' if model.get('mean_iou') else ''}{value:.1f}% ({low:.1f} to {high:.1f})")
     winner = summary["winner"].replace("_", " ")
-    return f"| `{config}` | {counts} | {' | '.join(accuracies)} | {winner} | {seconds:.0f} |"
+    return f"| `{config}` | {counts} | {' | '.join(scores)} | {winner} | {seconds:.0f} |"
 
 
 def fenced(output: str) -> str:

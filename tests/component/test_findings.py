@@ -226,7 +226,7 @@ def test_every_finding_is_listed_with_its_place(drawn_run):
     assert every.labels == LABELS
     assert every.counts == {
         "contradictory_label": 1, "suspected_label": 1, "mistake": 2, "low_confidence": 6, "near_duplicate": 1,
-        "far_photo": 3, "rejected": 1,
+        "far_photo": 3, "rejected": 1, "suspected_mask": 0,
     }  # fmt: skip
     assert {(one.dataset, one.span) for one in every.findings} == {("cats_vs_dogs", "2024-10-04")}
     assert all(one.detail.endswith(".") for one in every.findings if one.path != "y.jpg")

@@ -37,7 +37,7 @@ PHASE_ONE = trainers.PHASE_ONE.replaced(
     schedule="cosine",
     augmentation_mode="mirror",
 )
-PHASE_TWO = second_phase(PHASE_ONE)
+PHASE_TWO = second_phase(PHASE_ONE).replaced(epochs=6, patience=6, learning_rate=0.02)
 
 
 @pytest.fixture(scope="module")
