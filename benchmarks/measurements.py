@@ -126,7 +126,7 @@ def _row(config: str, summary: dict[str, Any], seconds: float) -> str:
         model = summary["models"][name]
         score = model.get("mean_iou") or model["accuracy"]
         value, low, high = (100 * score[key] for key in ("value", "low", "high"))
-        scores.append(f"{'mean IoU ' if model.get('mean_iou') else ''}{value:.1f}% ({low:.1f} to {high:.1f})")
+        scores.append(f"{value:.1f}% ({low:.1f} to {high:.1f})")
     winner = summary["winner"].replace("_", " ")
     return f"| `{config}` | {counts} | {' | '.join(scores)} | {winner} | {seconds:.0f} |"
 
