@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.orchestration.portable import beam_executor_operator
 from tfx.proto.orchestration import executable_spec_pb2, placeholder_pb2
 
@@ -14,6 +15,20 @@ from schemas.errors import BadInput
 
 # How a worker's refusal ends up in the text of the runner's error: the last line of a traceback, and what Beam adds.
 _REFUSAL = re.compile(r"^schemas\.errors\.(?:BadInput|DataRefused): (.+?)(?: \[while running .*)?$", re.MULTILINE)
+
+
+@functools.cache
+def _have_quick_pipelines() -> None:
+    """Has Beam made quick once an executor makes a pipeline: one that makes none does not import Beam."""
+    make = BaseBeamExecutor._make_beam_pipeline
+
+    def make_quick(executor: BaseBeamExecutor) -> Any:
+        from deploy.quick_beam import make_beam_quick
+
+        make_beam_quick()
+        return make(executor)
+
+    BaseBeamExecutor._make_beam_pipeline = make_quick
 
 
 def executor_operators(arguments: Sequence[str]) -> dict[Any, Any]:
@@ -38,9 +53,7 @@ class BeamOperator(beam_executor_operator.BeamExecutorOperator):
         Raises:
           BadInput: a worker in another process raised it, and the runner passed it on as text.
         """
-        from deploy.quick_beam import make_beam_quick
-
-        make_beam_quick()
+        _have_quick_pipelines()
         try:
             return super().run_executor(execution_info, make_beam_pipeline_fn)
         except RuntimeError as error:

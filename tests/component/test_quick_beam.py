@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -17,6 +20,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms import core, userstate
 
 from deploy import quick_beam
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -93,3 +98,24 @@ def test_a_pipeline_gives_what_it_gave(quick):
         keyed = added | beam.Map(lambda number: (number % 2, number)) | "count" >> beam.ParDo(_Counting())
         counted = keyed | beam.Values() | "three times" >> beam.ParDo(_Decorated())
         assert_that(counted, equal_to([3 * (number + 10 + 1 + 20 + 5) for number in (1, 2, 3)]))
+
+
+def test_beam_is_imported_by_the_first_pipeline_and_not_before():
+    program = """
+import sys
+from deploy import quick_start
+quick_start.import_launcher()
+from deploy import beam_operator
+beam_operator._have_quick_pipelines()
+print("apache_beam.pipeline" in sys.modules, "deploy.quick_beam" in sys.modules)
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+class Executor(BaseBeamExecutor):
+    def Do(self, input_dict, output_dict, exec_properties):
+        pass
+Executor()._make_beam_pipeline()
+from apache_beam.transforms import core
+print("apache_beam.pipeline" in sys.modules, core.get_function_args_defaults.__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "False", "True", "deploy.quick_beam"]
