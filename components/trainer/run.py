@@ -73,10 +73,10 @@ def run_phase(name: str, settings: P, fn_args: FnArgs, train: Callable[[Phase[P]
         calibrated = calibration.calibrate(trained.model, trained.eval_data, settings)
     # Stored activations are rounded, and so is a temperature that is fitted from them.
     same = trained.unchanged
-    if same is not None and not math.isclose(calibrated["temperature"], same.temperature, rel_tol=_SAME_TEMPERATURE):
-        same = None
-    if same is not None:
+    if same and math.isclose(calibrated["temperature"], same.temperature, rel_tol=_SAME_TEMPERATURE):
         calibrated["temperature"] = same.temperature
+    else:
+        same = None
     history = {**trained.history, "devices": devices.note, "calibration": calibrated}
     loop.write_history(history, fn_args.model_run_dir)
     if same is None:
