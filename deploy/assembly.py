@@ -110,8 +110,6 @@ def assemble(
     """The pipeline for the current state of the root.
 
     Args:
-      config: the resolved configuration.
-      root: root folder.
       sources: data set -> folder, for those to train on and for those to evaluate on only.
       store: ML Metadata, which knows the version that was pushed last.
       connection_config: connection to ML Metadata to store in the pipeline; None: store neither it nor its password.

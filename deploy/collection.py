@@ -63,11 +63,7 @@ def is_unsure(probabilities: Mapping[str, float], abstains: bool) -> bool:
 
 
 class Collection:
-    """The folder of collected photos.
-
-    Attributes:
-      folder: it.
-    """
+    """The folder of collected photos."""
 
     def __init__(self, folder: Path, limits: CollectionLimits | None = None):
         """Opens the folder, and creates it if it does not exist; without limits nothing can be added.
@@ -105,8 +101,6 @@ class Collection:
         """Keeps a photo if the model is not sure of it, and the limits allow it; says whether it was kept.
 
         Args:
-          photo: its file.
-          label: the model's answer.
           probabilities: class -> probability.
           abstains: whether the model abstains.
           name, version: as in `CollectedPhoto`.

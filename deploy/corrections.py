@@ -63,7 +63,6 @@ def check(config: Config, sources: Mapping[str, str], classes: Collection[str] |
     """Checks the corrections of a configuration.
 
     Args:
-      config: the configuration.
       sources: data set -> folder or pattern.
       classes: every class of the photos; None: they are known only once the photos are read.
 

@@ -97,7 +97,6 @@ def survey_data(config: Config, said: Callable[[str], None] = lambda text: None)
     """Checks every data folder before anything slow is imported.
 
     Args:
-      config: the configuration with the folders.
       said: called with a sentence on what each folder holds, and on each newer span that is skipped as incomplete.
 
     Returns:

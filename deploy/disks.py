@@ -79,7 +79,6 @@ def bytes_of_run(photos: int, photo_bytes: int) -> int:
     """Estimate of the bytes that a run on new photos writes below its root.
 
     Args:
-      photos: number of photos.
       photo_bytes: bytes of all their files.
     """
     return _RUN_BYTES + photo_bytes + _BYTES_A_PHOTO * photos

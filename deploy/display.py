@@ -61,7 +61,6 @@ class ConsoleDisplay:
     def __init__(self, stream: TextIO, loudness: Loudness = "normal"):
         """
         Args:
-          stream: that is written to.
           loudness: `quiet`: only how the run ended; `verbose`: nothing is shown live, since the libraries' log comes
             between the lines.
         """

@@ -59,11 +59,8 @@ def assemble_with_window(
     """Assembles the pipeline of a run; with `data.window`, first ingests the earlier spans that are not ingested yet.
 
     Args:
-      config: configuration of the run.
-      store: ML Metadata.
       run_id: name of the run; span 7 is ingested for it in the run `<run_id>-span-7`.
       assemble: makes a compiled pipeline from a configuration and the keyword `earlier`.
-      connection_config: connection to ML Metadata.
       said: called with a sentence on every span that is ingested, left out or not complete.
 
     Returns:

@@ -219,7 +219,6 @@ def explain(
     Args:
       models: models to explain, side by side.
       files: files; one that is not a photo becomes an error in the result.
-      out: folder for the pictures and the page.
       method: method of the heat maps, as the command names it; None: the first that the model allows.
       layer_pattern: layers whose feature maps to draw; None: a few, or none if no layer can be reached.
       filters: layer whose channels to draw; None: none.

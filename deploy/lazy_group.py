@@ -24,10 +24,6 @@ class LazyGroup(click.Group):
     """Lists its commands and completes their names without importing any."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any):
-        """
-        Args:
-          lazy: name -> command, in the order of the help.
-        """
         super().__init__(*args, **kwargs)
         self.lazy = lazy
         self.commands = _LazyCommands(lazy)

@@ -67,9 +67,6 @@ def run(
     """Runs the pipeline, or a part of it, and writes `summary.json` however the run ends.
 
     Args:
-      config: the configuration.
-      root: root folder.
-      display: shows what happens.
       from_node: first node to run; None: from the start.
       to_node: last node to run; None: to the end.
       force_push: why to override ReleaseGate; empty: do not.

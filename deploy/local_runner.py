@@ -35,7 +35,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     node could not be resolved.
 
     Attributes:
-      run_id: name of the run.
       skipped: nodes so far whose condition was not met.
     """
 
@@ -48,8 +47,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     ):
         """
         Args:
-          run_id: name of the run.
-          display: shows each step.
           connection_config: connection to ML Metadata; None: that of the pipeline.
           beam_args: Beam step -> its arguments (`beam_arguments.of_steps`); others run in this process.
         """

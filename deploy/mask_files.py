@@ -50,9 +50,6 @@ class MaskWriter:
     def __init__(self, folder: Path, labels: Sequence[str], rules: PhotoRules, overlays: bool):
         """
         Args:
-          folder: where they go.
-          labels: the classes in the order of their ids.
-          rules: by which the model reads photos.
           overlays: also writes each photo with its mask drawn over it.
 
         Raises:

@@ -27,8 +27,6 @@ def next_steps(
     There is nothing to try where the run measured no models, or the winner made no mistake.
 
     Args:
-      summary: of the run.
-      config: of the run.
       again: a command that does this run again; empty: none is known.
       suspected_labels: photos whose label or mask is perhaps wrong.
       review: a command that shows these photos; empty: none is known.

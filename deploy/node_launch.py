@@ -55,7 +55,6 @@ def launch_node(
 
     Args:
       pipeline: compiled pipeline with the run id.
-      node_id: id of the node.
       connection_config: connection to ML Metadata; the one in `pipeline` is ignored.
       operators: keyword arguments for `Launcher`, such as `quick_start.late_operators()`; None: TFX's own.
 

@@ -39,9 +39,7 @@ def notify(section: NotifyConfig, summary: dict[str, Any], folder: Path) -> str 
     when it succeeds keeps running.
 
     Args:
-      section: the section `notify` of the configuration.
       summary: summary of the run: `status`, and `run_id` and `reason` if there are any.
-      folder: folder of the run, with `summary.json`.
 
     Returns:
       what went wrong, as a sentence; None: nothing, or nobody was to be notified.

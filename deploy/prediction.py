@@ -34,7 +34,6 @@ class Model:
     Attributes:
       rules: the rules by which photos are accepted and read.
       labels: the classes, in the order of `probabilities` or of the ids of masks.
-      gives_masks: whether it gives a class for each pixel.
       version: its number in a serving folder; None: it lies elsewhere.
     """
 
@@ -131,7 +130,6 @@ def predict(model: Model, files: list[str], on_progress: Callable[[int], None] =
     """An answer for each file, in order.
 
     Args:
-      model: the model.
       files: files; one that is not a photo gets an answer with an error.
       on_progress: called after each batch with the number of files that are done.
     """
@@ -192,12 +190,7 @@ def for_programs(answer: Answer) -> dict[str, Any]:
 
 
 def for_spreadsheets(answers: list[Answer], labels: list[str]) -> bytes:
-    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, and a column for the probability of each class.
-
-    Args:
-      answers: of one model.
-      labels: its classes, in order.
-    """
+    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, and a column for the probability of each class."""
     columns_of = {label: f"probability of {label}" for label in labels}
     rows = [
         {
@@ -218,9 +211,7 @@ def collect(answers: list[Answer], collection: Collection, version: int | None) 
     """Copies photos that the model is not sure of into a collection; gives how many of them, and how many there are.
 
     Args:
-      answers: of one model.
       collection: where photos go; those that are there already are not copied again.
-      version: of the model; None: unknown.
 
     Raises:
       BadInput: a photo cannot be copied.

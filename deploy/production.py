@@ -163,7 +163,6 @@ def rollback(root: Root, version: int | None, reason: str) -> str:
     """Rolls production back.
 
     Args:
-      root: root folder.
       version: the version to go back to; None: the one that was in production before.
       reason: for the manifest of the new version.
 
@@ -241,7 +240,6 @@ def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text
     """Photos by name: the files themselves, and in folders the files that a run would read.
 
     Args:
-      names: files and folders.
       said: called with a sentence about the files of a folder that are left out.
 
     Raises:

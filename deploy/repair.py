@@ -78,7 +78,6 @@ def set_aside_unknown(root: Root, run_id: str) -> None:
     root; housekeeping removes what was set aside.
 
     Args:
-      root: root folder of the run.
       run_id: name of the run, and of the folder below `set-aside`.
     """
     last = metadata_file.last_execution(root.metadata)

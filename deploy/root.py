@@ -58,13 +58,9 @@ class Root:
 
     Attributes:
       metadata: the SQLite file of ML Metadata.
-      artifacts: outputs of the steps.
-      serving: versions that production reads, in the layout of TensorFlow Serving.
       reports: one folder for each run.
       vectors: feature vectors by content hash.
       resume: state of interrupted trainings.
-      set_aside: outputs of steps that ML Metadata no longer knows.
-      compiled: compiled pipelines.
       findings: the file with the findings of the latest run.
     """
 

@@ -105,9 +105,7 @@ def summarise(run: Run, status: str = "", reason: str = "") -> Summary:
     """Summarises a run, without its duration.
 
     Args:
-      run: the run.
       status: status of a run that was stopped or failed; empty: it follows from the outputs of the nodes.
-      reason: reason that goes with `status`.
     """
     selection = run.verdict(SelectionVerdict, "ModelSelector")
     release, servable = run.verdict(ReleaseVerdict, "ReleaseGate"), run.verdict(ServableVerdict, "ServableCheck")
@@ -267,8 +265,6 @@ def write_results(
     """Writes `summary.json`, the findings and the page into the run's folder; returns the summary with the next steps.
 
     Args:
-      summary: the summary, with the duration.
-      folder: folder of the run.
       config: configuration of the run; None: it cannot be read.
       nodes: what ML Metadata knows about the run, from which the page gets photos, curves and findings; None: nothing.
       again: a command that does this run again; empty if none is known.

@@ -89,10 +89,6 @@ def make_schedule(
       cron: cron expression with five fields.
       time_zone: IANA name of the zone that `cron` is in; None: the machine's.
       config: the configuration that `config_name`, `data` and `overrides` produce.
-      config_name: as given to `--config`.
-      data: as given to `--data`.
-      root: root folder of the pipeline.
-      overrides: as given to `--set`.
       name: name of the schedule; None: the configuration's.
       scope: whether a user or the system owns the service.
 

@@ -29,11 +29,8 @@ def begin(
     """Loads the configuration and shows its name.
 
     Args:
-      data: folders of photos, as for `load_config`.
       config_name: name or file of a configuration; None: the one that fits the photos.
       root: the root folder; None: the one that is named after the photos.
-      overrides: `key=value` each, as for `load_config`.
-      display: shows what happens.
 
     Raises:
       BadInput: the configuration is wrong, or it is needed because there are several folders of photos.

@@ -19,10 +19,6 @@ def folder_of_run(root: Path, run_id: str) -> Iterator[Path]:
     """Provides a temporary folder for this run, and removes it at the end.
 
     Call it under the lock of the root: folders that killed runs left behind are removed first.
-
-    Args:
-      root: root folder of the run.
-      run_id: name of the run.
     """
     place = Path(tempfile.gettempdir())
     of_root = f"warmstart-{hashlib.sha256(os.fsencode(root)).hexdigest()[:10]}-"

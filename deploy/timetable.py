@@ -45,7 +45,6 @@ class Timetable:
         """The next `count` start times in `time_zone`; fewer if no more come within nine years.
 
         Args:
-          count: how many times to give.
           after: a time with a time zone, after which to start; None: now.
         """
         fields = cron_fields(self.cron)
@@ -132,7 +131,6 @@ def as_list(values: Iterable[int], bounds: range, dash: str, name: Callable[[int
     """The values of a field as text: `*`, or a list of values and ranges such as `1,5-7`.
 
     Args:
-      values: what the field allows.
       bounds: every value that it could allow.
       dash: what stands between the first and the last value of a range.
       name: how a value is written.

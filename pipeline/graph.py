@@ -63,11 +63,8 @@ def make_pipeline(
     """Makes the pipeline of a configuration.
 
     Args:
-      config: the resolved configuration.
-      places: folders of the pipeline.
       sources: data set -> folder of photos, or pattern with one folder for each span; `tfds:` names are resolved.
       further: the same for data sets to evaluate on only.
-      metadata_connection_config: connection to ML Metadata.
       beam_args: arguments for Apache Beam, which become part of the cache keys; deploy adds them later instead.
       force_push: why to override ReleaseGate; empty: do not.
       earlier: with `data.window`, the earlier spans; None: there are none.

@@ -92,8 +92,6 @@ def abandon_unfinished(store: metadata_store.MetadataStore, pipeline_name: str, 
 
     Args:
       store: ML Metadata, which other pipelines may share.
-      pipeline_name: pipeline whose executions to mark.
-      run_id: run whose executions to mark; None: all runs.
 
     Returns:
       ids of the executions; their outputs are in folders of these names below the pipeline root.

@@ -48,11 +48,6 @@ def write(key: str, run: FrozenPass, facts: dict[str, Any]) -> None:
     """Keeps a pass that is folded and has no pyramid, with facts about it that JSON can hold.
 
     A cache that is full or absent is no error.
-
-    Args:
-      key: of everything that the pass follows from.
-      run: the pass.
-      facts: whatever the caller needs beside it.
     """
     if run.graph is None or run.graph.several:
         return

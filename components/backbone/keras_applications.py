@@ -49,12 +49,10 @@ def build(
     """The application below its ImageNet head, as Keras makes it.
 
     Args:
-      application: which one.
       weights: `imagenet` (Keras downloads them, or finds them in its own cache), `none` (random), or a file that
         tf_keras saved of the application, with or without its head of 1000 classes.
       pooling: `avg` or `max` over height and width, or `flatten`, which needs a fixed size.
       size: height and width in pixels; None leaves them open, or with `flatten` takes the application's own.
-      seed: of random weights.
 
     Returns:
       A model of float32 [batch, height, width, 3], in the range of the application's `preprocess_input`, to float32
@@ -158,7 +156,6 @@ def export(
     """Writes a Keras application as a feature vector that `backbone.handle` can name, and checks what it wrote.
 
     Args:
-      name: of the application, in any case of letters.
       folder: a folder that does not exist yet; it is written whole or not at all.
       weights, pooling, size, seed: as in `build`.
 

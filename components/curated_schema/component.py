@@ -16,10 +16,6 @@ def CuratedSchema(content: Parameter[str], schema: OutputArtifact[standard_artif
 
     TFX's ImportSchemaGen has the file's path in its cache key, and not what is in it: an edited schema would not be
     seen, and a warmstart that is installed elsewhere would ingest every span anew.
-
-    Args:
-      content: the schema, as a `.pbtxt` file has it.
-      schema: the same, as `schema.pbtxt`.
     """
     fileio.makedirs(schema.uri)
     with fileio.open(os.path.join(schema.uri, SCHEMA_FILE), "w") as file:

@@ -28,8 +28,6 @@ def find_problems(
     """One sentence for each reason to stop; empty if the data are good.
 
     Args:
-      report: counts of the ingest report (`report.json`).
-      rejected: the rejected files (`rejected.jsonl`).
       anomalies: split -> feature -> description of each ERROR anomaly from ExampleValidator.
       max_rejected_fraction, max_contradictions: from `data` in the configuration.
       whole: False for only a part of the data, in which classes and splits may be missing.

@@ -15,7 +15,6 @@ def find_mask_problems(report: dict[str, Any], required: Sequence[str] = (), who
     """One sentence for each reason to stop; empty if the masks are good, or there are none.
 
     Args:
-      report: counts of the ingest report (`report.json`).
       required: classes of the curated schema, which have to be in the masks; empty where the data name the classes.
       whole: False for only a part of the data, in which classes may be missing.
     """

@@ -44,8 +44,6 @@ def DriftGate(
         (`drift` of the configuration as JSON).
       thresholds: check -> `note` and `stop`, from `drift` in the configuration, without those that are None.
       false_alarms, far_quantile, listed_photos: from `drift` in the configuration.
-      seed: of all random draws.
-      code: fingerprint of the code this step runs; part of the cache key.
       earlier_vectors: of the window's earlier spans, from the same backbone. The new span is ignored if it is among
         them. None or an empty list means that there is nothing to compare with.
       stops: with 1 the action `stop` ends the run here, and TFX removes the verdict with all outputs of the failed

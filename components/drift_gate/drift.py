@@ -92,8 +92,6 @@ def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> D
     Args:
       new: the photos of the new span.
       earlier: those of the earlier spans, with vectors of the same backbone.
-      settings: `drift` of the configuration.
-      seed: of all random draws.
     """
     if not len(new) or not len(earlier):
         text = (

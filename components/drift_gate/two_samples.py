@@ -60,7 +60,6 @@ def wasserstein_distance(new: np.ndarray, earlier: np.ndarray, regroupings: int,
     Args:
       new: float [photos].
       earlier: float [photos].
-      regroupings: how many.
       rng: draws them.
     """
     values = np.concatenate([new, earlier]).astype(np.float64)
@@ -108,7 +107,6 @@ def feature_distance(
       new: float32 [photos, width], two photos at least.
       earlier: float32 [photos, width], two photos at least.
       scale: see `kernel_scale`.
-      regroupings: how many.
       rng: draws them, and `KERNEL_PHOTOS` of a side where there are more.
     """
     sample = [_drawn(side, rng) for side in (new, earlier)]
@@ -135,7 +133,6 @@ def class_feature_distances(
     Args:
       new, earlier: class -> unit vectors, float32 [photos, width].
       scale: see `kernel_scale`.
-      regroupings: how many.
       rng: draws them, and `KERNEL_PHOTOS` of a class where there are more.
 
     Returns:

@@ -80,7 +80,6 @@ def export_ensemble(first_folder: str, second_folder: str, target_folder: str) -
 
     Args:
       first_folder: a model exported by `serving_model.export`, here the feature-extraction model.
-      second_folder: another one with the same labels.
       target_folder: where the `EnsembleModel` goes, with the files of `assets.extra`.
 
     Raises:
@@ -112,8 +111,6 @@ def Ensemble(
     Args:
       feature_extraction: the cheaper model; features and feature vectors come from it.
       fine_tuned: the model warm-started from it.
-      model: both as one.
-      code: fingerprint of the code this step runs; part of the cache key.
     """
     del code
     export_ensemble(

@@ -22,7 +22,6 @@ def count(true: np.ndarray, answered: np.ndarray, classes: int) -> np.ndarray:
     Args:
       true: class ids, integers of any shape; what is not below `classes` is ignored.
       answered: class ids below `classes`, of the same shape.
-      classes: how many there are.
     """
     counted = true < classes
     cells = true[counted].astype(np.int64) * classes + answered[counted]

@@ -52,7 +52,6 @@ def make_eval_config(
       slices: the features to slice by, of `SLICES`; a metric costs as much again for every slice.
       code: fingerprint of our own metrics; part of Evaluator's cache key, of which this configuration is the only part
         that we write.
-      kind: `task.kind` of the configuration.
     """
     overall = _overall(minimum, minimum_gain)
     if kind == f.SEGMENTATION:  # which has no label, and some label is asked for
@@ -92,14 +91,7 @@ def _own(metric: type, code: str, *thresholds: config_pb2.PerSliceMetricThreshol
 def _eval_config(
     metrics: Sequence[config_pb2.MetricConfig], key_of: Callable[[str], str], label_key: str, slices: Sequence[str]
 ) -> config_pb2.EvalConfig:
-    """A configuration with the fine-tuned model as candidate and the feature-extraction model as baseline.
-
-    Args:
-      metrics: beside the number of examples.
-      key_of: gives the feature that holds a model's answers.
-      label_key: feature that holds the label.
-      slices: the features to slice by.
-    """
+    """A configuration with the fine-tuned model as candidate and the feature-extraction model as baseline."""
     counted = config_pb2.MetricConfig(class_name="ExampleCount")
     return config_pb2.EvalConfig(
         model_specs=[

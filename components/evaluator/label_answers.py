@@ -14,11 +14,7 @@ from schemas.errors import BadInput
 
 
 class LabelAnswers:
-    """Stores the true class of each photo, and each model's probabilities.
-
-    Args:
-      labels: classes of the models, in the order of their indices.
-    """
+    """Stores the true class of each photo, and each model's probabilities."""
 
     def __init__(self, labels: Sequence[str]):
         self._labels = labels
@@ -30,9 +26,7 @@ class LabelAnswers:
         """Adds the answers to the examples.
 
         Args:
-          examples: photos.
           answers: model -> probabilities, float32 [photos, classes].
-          splits: of the photos; it does not matter here.
 
         Raises:
           BadInput: a photo's label is not among the models' classes.

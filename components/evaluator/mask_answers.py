@@ -60,7 +60,6 @@ class MaskAnswers:
     """Stores what is counted of each model's mask, and the mask itself.
 
     Args:
-      classes: how many classes the pixels have.
       ignored: names of those that are not counted beside them.
     """
 
@@ -73,7 +72,6 @@ class MaskAnswers:
         """Adds the answers to the examples, and takes their masks out.
 
         Args:
-          examples: photos with masks.
           answers: model -> probabilities, float32 [photos, size, size, classes].
           splits: of the photos; those of the test split are also judged at their own size.
         """

@@ -33,8 +33,6 @@ def evaluate(
       confusions: int64 [photos, classes, classes], at least one photo; each has a counted pixel.
       pixel_losses: mean natural-log loss of each photo's pixels, float [photos].
       confidence_gaps: mean confidence minus share of right answers in each photo, by bin, float [photos, 15].
-      labels: the classes of the pixels.
-      settings: of the intervals.
       own_confusions: as `confusions`, at the photos' own size; None: they are not known.
 
     Returns:

@@ -111,9 +111,6 @@ def class_interval(scores: np.ndarray, share: str, index: int, confidence: float
 
     Args:
       scores: float64 [photos, classes, classes].
-      share: its name, such as `iou`.
-      index: of the class.
-      confidence: level of the interval.
     """
     rows = (scores[:, index].sum(axis=1) > 0) | (scores[:, :, index].sum(axis=1) > 0)
     value = float(confusions.class_shares(scores.sum(axis=0))[share][index])
@@ -130,7 +127,6 @@ def mean_interval(values: np.ndarray, confidence: float, highest: float) -> Inte
 
     Args:
       values: float [photos], at least 0; at least one.
-      confidence: level of the interval.
       highest: the largest possible value.
     """
     value = float(np.mean(values))

@@ -88,7 +88,6 @@ def per_class_ratios(hits: np.ndarray, own: np.ndarray, given: np.ndarray) -> di
 
     Args:
       hits: examples of the class answered with it.
-      own: examples of the class.
       given: examples answered with the class.
     """
     return {"precision": _ratio(hits, given), "recall": _ratio(hits, own), "f1": _ratio(2 * hits, own + given)}
@@ -104,8 +103,6 @@ def share_interval(count: float, total: float, confidence: float) -> Interval | 
 
     Args:
       count: examples of the share, from 0 to `total`.
-      total: all examples.
-      confidence: level of the interval, such as 0.95.
     """
     if not total:
         return None
@@ -142,10 +139,7 @@ def evaluate(
     Args:
       probabilities: float [examples, classes], rows sum to 1.
       classes: int [examples], the true ones.
-      labels: names of the classes.
       confidence: level of the intervals, such as 0.95.
-      samples: bootstrap samples.
-      seed: of the draws.
       abstain_below: the model gives no answer below this confidence; 0: it always answers.
 
     Returns:
@@ -232,10 +226,7 @@ def evaluate_slices(
     """What a model reaches on each slice, with intervals.
 
     Args:
-      stored: answers of one split.
-      model: one of `stored.models`.
       minimum_examples: how many a slice needs for anything to be concluded from it.
-      confidence: level of the intervals, such as 0.95.
 
     Returns:
       Feature of `SLICES` that any example has -> its value -> `examples`, `accuracy` (`value`, `low`, `high`; of masks

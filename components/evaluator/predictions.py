@@ -207,12 +207,8 @@ def store_answers(
     Where these differ by more than rounding, and where one model cannot, all photos are passed through all of it.
 
     Args:
-      beam_pipeline: not yet run.
-      examples: with photos.
       splits: of these, to be read and written.
       models: name -> folder of a SavedModel.
-      labels: classes in the order of their indices.
-      predictions: see `Predictions`.
       with_ensemble: also stores the mean of all models' probabilities.
       known_from: files of examples whose photos are left out.
       stored: of the same photos, or None.
@@ -272,15 +268,11 @@ def Predictions(
     Of a segmentation it stores, in place of the probabilities, what `components/evaluator/stored_masks.py` lists.
 
     Args:
-      examples: photos, from ImageExampleGen.
       schema: of DataGate; it has the models' classes.
       feature_extraction, fine_tuned, ensemble: the models.
-      predictions: what they answer.
-      code: fingerprint of the code this step runs; part of the cache key.
       learnt_from: examples of the splits train and eval; their photos are left out, for nobody is examined with what
         he learnt from.
       vectors, asked_twice, tolerance: see `StoredInputs`.
-      beam_pipeline: given by TFX.
 
     Raises:
       BadInput: a label that the models do not know.

@@ -23,9 +23,6 @@ def read_expected(predictions: Artifact, split: str, model: str, content_hashes:
     """What a model answered to a few photos, for a comparison with what it answers when it is served.
 
     Args:
-      predictions: of Predictions.
-      split: of it.
-      model: whose answers.
       content_hashes: of the photos; all are in the split.
 
     Returns:

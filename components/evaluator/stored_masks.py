@@ -194,8 +194,6 @@ def read_mask_ids(
 
     Args:
       predictions: of Predictions or ProductionPredictions.
-      split: of it.
-      models: whose masks.
       content_hashes: of the photos; those that are not found are left out.
 
     Returns:

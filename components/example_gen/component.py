@@ -65,9 +65,6 @@ class ImageExampleGen(FileBasedExampleGen):
             per span (`spans.py`).
           label_from: `label` (each data set's own classes) or `species`.
           split_buckets: hash buckets of `train`, `eval` and `test`; only `test` if the photos are for evaluation.
-          rules: which photos are rejected, and how the others are read.
-          code: fingerprint of the code this step runs; part of its cache key.
-          folder_rules: how the folders are read.
           span: number or day of the span to read; None for the latest complete one when the step runs.
           settle_seconds: a span's folder without changes for this long is complete.
           corrections: path of a file of corrections (`schemas/corrections.py`); empty: there is none.

@@ -35,7 +35,6 @@ def read_file(file: IO[bytes], size: int, rules: PhotoRules) -> bytes:
 
     Args:
       file: open, at its beginning.
-      size: of the file, in bytes.
       rules: with `convert` off, files that TensorFlow cannot read are rejected.
 
     Raises:
@@ -70,7 +69,6 @@ def read_photo(file_bytes: bytes, rules: PhotoRules) -> ReadPhoto:
     viewer, such as transparent ones or those with a palette.
 
     Args:
-      file_bytes: any bytes.
       rules: with `convert` off, files that TensorFlow cannot read are rejected.
 
     Raises:

@@ -29,7 +29,6 @@ class Corrections:
         """Reads the file; an empty path stands for no corrections.
 
         Args:
-          file: its path.
           fingerprint: `fingerprint_of` its corrections when the step was planned.
           photos: photos that say which species and breed a class stands for.
 
@@ -79,9 +78,6 @@ class Corrections:
 
     def counts(self, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The part `corrections` of the ingest report.
-
-        Args:
-          lines: one for each photo with a correction, from `line`.
 
         Returns:
           `changed`, `dropped`: numbers of photos; `unmatched`: content hash -> file name of each correction without a

@@ -81,12 +81,7 @@ def make_example(
     """One example with every feature of `schemas/features.py`.
 
     Args:
-      found: the photo, and where it lies.
-      read: its bytes and facts.
       content_hash: of the original file.
-      label: its class.
-      mask: for segmentation.
-      classes: names of the classes in the mask, in the order of their ids.
     """
     facts = read.facts
 
@@ -215,11 +210,9 @@ class _ToExample(beam.DoFn):
     ):
         """
         Args:
-          settings: those of the step.
           buckets: split -> number of hash buckets.
           total: number of photos; 0: unknown.
           mask_classes: data set -> what its masks hold; empty for classification.
-          corrections: of labels.
           photo_list: a file that every worker must see.
         """
         self._settings, self._buckets, self._total, self._photo_list = settings, buckets, total, photo_list

@@ -66,7 +66,6 @@ def read_tables(photos: PhotoFolder, asked: str = "", group_column: str = "") ->
     """Reads the tables of labels next to the photos.
 
     Args:
-      photos: the files of the data folder.
       asked: path of a table below the data folder, optionally followed by `:` and the column of the labels. Empty reads
         every table that has labels.
       group_column: column that names a photo's series; empty for none.

@@ -188,7 +188,6 @@ def classes_from_values(found: ValuesFound, where: str) -> MaskClasses:
     """The classes of masks without a list: the ids from 0 up to the first one that no mask holds.
 
     Args:
-      found: what the masks hold.
       where: the folder of the masks, for messages.
 
     Raises:

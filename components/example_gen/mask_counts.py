@@ -15,10 +15,8 @@ def count_masks(
     """Counts the masks of photos.
 
     Args:
-      keys: the photos.
       classes: names of the classes, in the order of their ids.
       notes: sentences on how the masks were read.
-      ignored: names of the classes that are not counted.
 
     Returns:
       `classes`; `splits`: split -> class -> `photos` that show it and their `pixels` of it; `ignored_pixels`: split ->

@@ -120,7 +120,6 @@ def with_trimaps(folder: PhotoFolder, prefix: str, photos: Sequence[Photo]) -> l
     """Oxford-IIIT Pets' photos with their trimaps; a photo without one is rejected.
 
     Args:
-      folder: the data folder.
       prefix: the folder with `annotations/`; "" or ending in `/`.
       photos: the photos that can be used otherwise.
     """

@@ -65,10 +65,8 @@ def read_mask(mask_bytes: bytes, name: str, classes: MaskClasses, facts: photo.P
     """The mask of a photo, with the ids of its classes.
 
     Args:
-      mask_bytes: any bytes.
       name: of the mask's file, for messages.
       classes: what its values or colours stand for.
-      facts: of the photo that it belongs to.
       max_pixels: largest width times height allowed.
 
     Raises:

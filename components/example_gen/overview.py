@@ -116,15 +116,7 @@ def called(reason: str, count: int) -> str:
 def make_overview(
     folder: str, dataset: str, found: FolderContents, label_from: str = "label", masks: bool = False
 ) -> Overview:
-    """Sums up the result of `find_photos`.
-
-    Args:
-      folder: as the user gave it.
-      dataset: one of `DATASETS`.
-      found: from `find_photos`.
-      label_from: `label` or `species`.
-      masks: whether the photos have masks.
-    """
+    """Sums up the result of `find_photos`."""
     by_species = label_from == "species"
     counts = Counter(photo.species if by_species else photo.label for photo in found.photos)
     learnt = {

@@ -121,7 +121,6 @@ def inspect_photo(photo_bytes: bytes, *, min_side: int, max_pixels: int, backgro
     """Format, upright size, colour mode, orientation and hash of a photo that TensorFlow decodes correctly.
 
     Args:
-      photo_bytes: any bytes.
       min_side: smallest width and height allowed, in pixels.
       max_pixels: largest width times height allowed.
       background: colour shown through transparent parts.

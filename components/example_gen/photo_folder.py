@@ -231,7 +231,6 @@ class PhotoFolder:
     Attributes:
       candidates: files that may be photos.
       rejected: files that were meant as photos but cannot be used.
-      left_out: files that are not photos.
       meant: paths of candidates and rejected files, exactly as the file system has them.
       empty_folders: paths of the topmost folders without any files below.
       own_output: paths of folders that warmstart wrote.

@@ -48,7 +48,6 @@ def write_report(
       found: data set -> contents of its folder.
       label_from: which label the photos were read with, `label` or `species`.
       removals: from `copies.find_removals`: photos that were read but are not used.
-      corrections: those that the photos were read with.
     """
     parts = os.path.join(report_uri, PARTS)
     not_read = [_meant(rejected, one, label_from) for one in found.values() for rejected in one.rejected]

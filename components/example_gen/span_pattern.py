@@ -65,7 +65,6 @@ def regular_expression(text: str, of_spec: Callable[[str, int | None], str]) -> 
     """The regular expression for a part of a pattern.
 
     Args:
-      text: the part.
       of_spec: maps a spec's name and width to the regular expression that replaces it.
     """
     parts, end = [], 0

@@ -131,7 +131,6 @@ def find_spans(
     Args:
       sources: data set -> folder or pattern; a local path, or an address such as `gs://bucket/span-{SPAN}`. Without any
         pattern the folders form one complete span, number 0, and are not read.
-      success_file: name of the marker.
       settle_seconds: a folder without changes for this long is complete; with 0 every folder is.
       now: seconds since 1970; None for this machine's clock.
 

@@ -30,10 +30,6 @@ def split_names(names: Sequence[str], above: str = "") -> dict[str, str]:
     The word for a split counts if it stands alone (`Training`, `test1`), next to neutral words (`train_images`), next
     to words of the parent folder (`flowers/flowers_train`), or if two folders differ only in that word (`asl_train`,
     `asl_test`). So `train_station` and `test_tube` are classes.
-
-    Args:
-      names: names of the sibling folders.
-      above: name of their parent folder.
     """
     read = {name: _read(name) for name in names}
     neutral = set(_tokens(above))

@@ -108,7 +108,6 @@ def read_structure(
     """Finds the class folders of a data folder.
 
     Args:
-      photos: the files of the data folder.
       is_class: whether a folder's name is a known class of the data set; None if the classes are not known.
       has_series: whether the user said that the folders below the classes are series of photos.
 

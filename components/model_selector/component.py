@@ -70,20 +70,13 @@ def ModelSelector(
     Comparisons Among Means").
 
     Args:
-      predictions: of the Predictions component.
       blessing: Evaluator's, of the fine-tuned model.
-      feature_extraction: the cheaper model.
-      fine_tuned: the model warm-started from it.
-      model: a copy of the winner.
       verdict: the numbers of fine-tuned against feature extraction, below `ensemble` those of the ensemble `against`
         the model that reigned, `photos_to_show` (how many eval photos would show the gain that this many did not), and
         one sentence.
       minimum_gain: least gain in accuracy or mean IoU, in [0, 1]; above 0 this alone decides.
       fine_tuning_epochs: out of how many, at most, the fine-tuned model is the one with the lowest loss.
       confidence: level of the interval, and of both together where there is an ensemble.
-      bootstrap_samples: draws for the interval.
-      seed: of the draws.
-      code: fingerprint of the code this step runs; part of the cache key.
       guarded_classes, tolerated_loss: of `release` in the configuration; for masks.
       minimum_slice_examples: with fewer photos a class decides nothing; for masks.
       schema: of DataGate, with the classes of the pixels; None: whole photos are classified.

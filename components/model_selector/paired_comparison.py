@@ -31,9 +31,6 @@ def compare(
     Args:
       candidate_correct: bool [examples].
       baseline_correct: bool [examples], the same examples in the same order.
-      confidence: level of the interval, such as 0.95.
-      samples: bootstrap samples.
-      seed: of the draws.
 
     Raises:
       ValueError: the two differ in length, or are empty.
@@ -73,7 +70,6 @@ def compare_losses(
       candidate: probabilities, float [examples, classes].
       baseline: of the same examples in the same order.
       classes: int [examples], the true ones.
-      confidence: level of the interval, such as 0.95.
 
     Raises:
       ValueError: the two do not fit together, or are empty.
@@ -158,7 +154,6 @@ def compare_guarded(
       measure: of the scores; a measure of whole photos has no classes to guard.
       candidate, baseline: scores of the same photos.
       labels: the classes in the order of their indices.
-      guard: which of them.
       confidence: level of all the intervals together.
 
     Returns:
@@ -199,8 +194,6 @@ def describe(comparison: Comparison, confidence: float, prefix: str = "") -> str
     """The comparison in words: `+3.0 points on 1,000 photos (95% interval 1.4 to 4.6; 50 better, ...)`.
 
     Args:
-      comparison: of two models.
-      confidence: level of its interval.
       prefix: what the points are of, with a blank at its end (`Measure.prefix`).
     """
     c = comparison

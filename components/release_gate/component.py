@@ -62,9 +62,7 @@ def ReleaseGate(
     and loses nothing against production.
 
     Args:
-      predictions: of the Predictions component.
       selection: ModelSelector's verdict; it names the winner.
-      model: the winner.
       production_predictions, production_standing: of ProductionPredictions.
       ingest_report: of ImageExampleGen; the data's fingerprint is in it.
       schema: of DataGate; it has the winner's classes.
@@ -77,7 +75,6 @@ def ReleaseGate(
       confidence: level of the intervals.
       bootstrap_samples, seed: of the draws.
       force_push: why the winner is released whatever speaks against it; empty: it is not.
-      code: fingerprint of the code this step runs; part of the cache key.
       further_minimum_accuracy: what the winner must reach on each further data set; None: nothing.
       further_predictions: of the further data sets.
     """

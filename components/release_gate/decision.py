@@ -43,9 +43,6 @@ def floors(
     """What the winner reaches on the test split in words, and each floor it misses.
 
     Args:
-      stored: the answers of the test split.
-      winner: which of its models.
-      look_alikes: of `among_look_alikes`.
       minimum: of all photos together, in [0, 1].
       minimum_slice_accuracy: feature of `SLICES` -> of each of its values with `minimum_slice_examples` photos.
       minimum_slice_examples: with fewer photos a slice decides nothing.
@@ -73,9 +70,7 @@ def enough_photos(stored: StoredAnswers, minimum: int, confidence: float) -> lis
     """What speaks against a release where the test photos are too few to judge by.
 
     Args:
-      stored: the answers of the test split.
       minimum: least number of them; 0: any will do.
-      confidence: level of the interval.
     """
     photos = len(stored.keys)
     if photos >= minimum:
@@ -89,14 +84,7 @@ def enough_photos(stored: StoredAnswers, minimum: int, confidence: float) -> lis
 
 
 def undecided_floor(stored: StoredAnswers, winner: str, minimum: float, confidence: float) -> str | None:
-    """A sentence where the interval of what the winner reaches has its floor inside; None where it has not.
-
-    Args:
-      stored: the answers of the test split.
-      winner: which of its models.
-      minimum: the floor, in [0, 1].
-      confidence: level of the interval.
-    """
+    """A sentence where the interval of what the winner reaches has its floor inside; None where it has not."""
     scores, measure = stored.scores(winner), stored.measure
     reached = measure.interval(scores, confidence)
     if reached is None or not reached.low < minimum < reached.high:
@@ -111,8 +99,6 @@ def among_look_alikes(stored: StoredAnswers, winner: str, look_alikes: Collectio
     """How many test photos look like training photos, and what the winner reaches on the others.
 
     Args:
-      stored: the answers of the test split.
-      winner: which of its models.
       look_alikes: content hashes, of `find_look_alikes`.
     """
     others = ~np.isin(stored.keys, list(look_alikes))
@@ -147,13 +133,6 @@ def against_constant(
 
     The difference itself counts; with evidence `proven`, the worse end of its interval. Where all test photos are of
     one class nothing can be shown, and nothing is released.
-
-    Args:
-      stored: the answers of the test split.
-      winner: which of its models.
-      labels: its classes in the order of their indices.
-      evidence: of `release` in the configuration.
-      settings: of the interval.
     """
     measure = stored.measure
     commonest, its = stored.constant_scores()
@@ -178,8 +157,6 @@ def further_floor(
     """Accuracy on each further data set, and the data sets on which it is below the floor.
 
     Args:
-      further: the answers of the further data sets.
-      winner: which of its models.
       floor: least accuracy in [0, 1]; None: any.
     """
     found, missed = {}, []
@@ -227,12 +204,8 @@ def against_production(
     Photos of a class that production does not know are left out: it could not answer them.
 
     Args:
-      stored: the answers of the test split.
-      winner: which of its models.
       labels: its classes in the order of their indices.
       answers: production's, of the same split; None unless the two can be compared.
-      standing: of ProductionPredictions.
-      rules: how much may be lost.
       settings: of the intervals; the level is that of the overall one.
     """
     state = standing.state

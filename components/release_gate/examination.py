@@ -23,7 +23,6 @@ def examine(
 
     Args:
       production_model: folder of a SavedModel, by whomever.
-      labels: the new models' classes.
       example: a serialised example with a photo, string scalar.
       kind: `task.kind` of the new models; a model of the other one has another signature.
 

@@ -133,12 +133,9 @@ class ProductionPredictions(base_beam_component.BaseBeamComponent):
     ):
         """
         Args:
-          examples: photos, from ImageExampleGen.
           schema: of DataGate; it has the new models' classes.
-          model: the winner.
           production_model: folder of the version in production; empty: there is none.
           production_identity: of its content; part of the cache key.
-          code: fingerprint of the code this step runs; part of the cache key.
           mask_size: side of the new models' masks, at which the two are compared.
           vectors, asked_twice, tolerance: see `StoredInputs`.
         """

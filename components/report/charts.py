@@ -178,8 +178,6 @@ def intervals(
 
     Args:
       panels: metric with its unit -> model -> measured value; metrics in percent are shares in [0, 1].
-      name: name of the chart, unique on the page.
-      title: title of the chart.
       series: number of colours that the rows cycle through, at most 4.
     """
     most = max(map(len, panels.values()))

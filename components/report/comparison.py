@@ -55,14 +55,10 @@ def compare_models(
     """The part `comparison` of the findings (`components.report.findings`).
 
     Args:
-      stored: answers of the run's models on the test split.
-      labels: their classes, in the order of the indices.
       measured: model -> its metrics, as in the summary.
       production: answers of the model in production on the same split; None if it cannot be compared. Answers outside
         `labels` are in no confusion matrix. Photos of classes that it does not know do not count against it.
-      production_labels: its classes, in the order of the indices.
       intervals: `confidence`, `samples` and `seed` of `metrics.evaluate`.
-      album: collects the photos that are shown.
     """
     truth = np.array(labels)[stored.classes]
     answers = {model: answers_of(p, labels, truth) for model, p in stored.probabilities.items()}

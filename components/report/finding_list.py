@@ -130,14 +130,7 @@ class FindingList:
         self.counts[NEAR_DUPLICATE] = found
 
     def add_answers(self, predictions: Artifact, labels: Sequence[str], winner: str, abstain_below: float) -> None:
-        """Adds the winner's mistakes on the test split, and the answers that it is not sure of.
-
-        Args:
-          predictions: from the Predictions component.
-          labels: the classes, in the order of their indices.
-          winner: name of the model.
-          abstain_below: the probability below which it abstains.
-        """
+        """Adds the winner's mistakes on the test split, and the answers that it is not sure of."""
         stored = read_predictions(predictions, "test")
         probabilities = stored.probabilities.get(winner)
         if probabilities is None or not len(probabilities):
@@ -188,12 +181,7 @@ class FindingList:
             self._by_kind[kind].append(finding)
 
     def locate(self, examples: Artifact, span: SpanOfRun | None) -> None:
-        """Adds data set, split and span to the findings.
-
-        Args:
-          examples: photos or vectors of the run.
-          span: None without spans.
-        """
+        """Adds data set, split and span to the findings."""
         wanted = {one.content_hash for one in self._all() if one.content_hash and not one.dataset}
         places = _locate(examples, wanted, span) if wanted else {}
         self._by_kind = {kind: [_placed(one, places) for one in found] for kind, found in self._by_kind.items()}

@@ -102,7 +102,6 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     """Everything that the page of a run shows beyond the summary, ready for JSON.
 
     Args:
-      run: outputs of the run.
       seed: of the folds that suspected labels are found with.
       listed: gets every finding, also those that the page has no room for.
 

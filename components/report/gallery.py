@@ -30,11 +30,8 @@ def gallery(
     """The part `gallery` of the findings (`components.report.findings`).
 
     Args:
-      stored: answers to the test split.
-      labels: the classes, in the order of their indices.
       winner: whose answers are shown; None: the last model's.
       abstain_below: the probability below which it abstains.
-      album: collects the photos that are shown.
 
     Returns:
       `model`; `of`, `wrong` and `unsure`: how many photos there are, and how many of them are answered wrongly, or

@@ -12,13 +12,7 @@ HISTORY_FILE = "history.html"
 
 
 def write_history_page(history: History, name: str, folder: Path) -> Path:
-    """Writes `history.html`, whole or not at all.
-
-    Args:
-      history: as `warmstart history` shows it.
-      name: name of the root folder, for the title.
-      folder: where the page is written.
-    """
+    """Writes `history.html`, whole or not at all."""
     shown: History = text_only(history)
     drawn = [run for run in shown.runs if run.accuracy or run.difference is not None]
     page = rendered("history_page.html.j2", h=shown, name=text_only(name), drawn=drawn, measure=measure_of(shown.runs))

@@ -68,8 +68,6 @@ def compare_masks(run: MaskRun, album: Album, listed: FindingList) -> dict[str, 
     """The part `masks` of the findings (`components.report.findings`).
 
     Args:
-      run: what is compared.
-      album: collects the photos that are shown.
       listed: gets every mask that is suspected.
 
     Returns:

@@ -55,7 +55,6 @@ def model_card(summary: Summary, version: int) -> str:
 
     Args:
       summary: of the run, which must have a winner and its metrics. Text from names of files and classes is escaped.
-      version: of the model.
     """
     shown = text_only(summary)
     assert shown.models is not None

@@ -57,7 +57,6 @@ def find_pairs(
     Args:
       hashes: bits of each photo's perceptual hash, bool [64], or None.
       vectors: float [photos, width], with rows of zeros for photos without a vector; None without any vectors.
-      splits: split of each photo.
       most: the largest number of pairs to return.
     """
     signs = signs_of(hashes)

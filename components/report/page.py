@@ -74,7 +74,6 @@ def write_page(summary: Summary, folder: Path, findings: Mapping[str, Any] | Non
 
     Args:
       summary: summary of the run. Names from photos and folders are escaped.
-      folder: folder of the run's report.
       findings: from `components.report.findings.find`. The page leaves out parts that are missing.
     """
     shown, found = text_only(summary), text_only(findings or {})

@@ -93,11 +93,6 @@ def describe_models(
     slice.
 
     Args:
-      predictions: from the Predictions component.
-      labels: the classes, in the order of their indices.
-      confidence: level of the intervals.
-      samples: number of bootstrap samples.
-      seed: of the bootstrap samples.
       minimum_slice_examples: slices with fewer photos are marked.
       abstain_below: confidence below which the served model abstains; with 0 it never does.
     """

@@ -48,7 +48,6 @@ def out_of_fold(vectors: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarr
     Args:
       vectors: float of any precision [photos, width]; one fold at a time is copied in single precision.
       classes: int [photos], from 0; each class has at least two photos.
-      seed: of the folds.
     """
     probabilities = np.zeros((len(classes), int(classes.max()) + 1), np.float32)
     folds = _folds(classes, seed)

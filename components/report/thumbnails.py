@@ -34,9 +34,7 @@ def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) 
     A JPEG is decoded at a fraction of its size if that is enough, which is much faster.
 
     Args:
-      photo_bytes: any bytes.
       max_pixels: the largest photo to decode; None for no limit.
-      background: colour shown through transparent parts.
 
     Raises:
       ValueError: the photo has more pixels than `max_pixels`.
@@ -129,11 +127,7 @@ class Album:
         self._drawn[id(shown)] = make
 
     def fill(self, photos: Artifact) -> None:
-        """Makes the thumbnails.
-
-        Args:
-          photos: examples with the feature `image`.
-        """
+        """Makes the thumbnails."""
         for split, wanted in self._shown.items():
             missing = dict(wanted)
             for example in read_examples(split_files(photos, split)):

@@ -56,17 +56,13 @@ def ServableCheck(
     the blessing, whose property `has_model` is 1 then; it is what Pusher has to push. A refused model is not kept.
 
     Args:
-      model: the winner.
       examples: photos; golden ones are taken from the test split, every true format first.
-      predictions: of the Predictions component, on the same photos.
       selection: ModelSelector's verdict; it names the winner.
       blessing: of the winner, and the model to push.
-      verdict: what `check` finds.
       golden_photos: how many photos are asked.
       tolerance: largest difference of a probability.
       exports: of `tflite` and `onnx`.
       export_tolerance: largest difference of a probability between the model and an export.
-      code: fingerprint of the code this step runs; part of the cache key.
       maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes:
         limits, see `check`; None: none.
 
@@ -119,8 +115,6 @@ def check(
       expected: float32 [photos, classes], range [0, 1]; or of a model that gives masks, uint8 [photos, size, size], ids
         at the model's size.
       tolerance: largest difference of a probability allowed; a thousandth of a photo's pixels may get another class.
-      limits: of what is measured.
-      formats: exports to compare, of `tflite` and `onnx`.
       export_tolerance: largest difference of their probabilities from the model's.
 
     Raises:

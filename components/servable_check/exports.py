@@ -26,7 +26,6 @@ def convert(saved_model: str, formats: Sequence[str]) -> None:
 
     Args:
       saved_model: folder of a model with `probabilities_of_images`.
-      formats: of `tflite` and `onnx`.
 
     Raises:
       ProcessFailed: one could not be converted.
@@ -44,7 +43,6 @@ def compare(saved_model: str, export_format: str, images_file: str, expected: np
 
     Args:
       saved_model: folder of the model that the export lies in.
-      export_format: `tflite` or `onnx`.
       images_file: `.npy`, float32 [images, size, size, 3], range [0, 1].
       expected: float32 [images, ..., classes], range [0, 1], what the model itself answers.
 

@@ -72,10 +72,6 @@ def run(program: ModuleType, *arguments: str) -> None:
 
     On Linux the program is killed when the thread that called this ends, however it ends.
 
-    Args:
-      program: the module; its file is run.
-      arguments: of its command line.
-
     Raises:
       ProcessHangs: it took too long and was ended.
       ProcessFailed: with the last line that it wrote to its standard error, or the signal that ended it.

@@ -26,7 +26,6 @@ def largest_difference(answers: Mapping[str, np.ndarray], expected: np.ndarray) 
     """Of the probabilities of both signatures from the expected ones; NaN if one is, infinite if the shapes differ.
 
     Args:
-      answers: see `probe`.
       expected: float32 [n, classes], of the first n photos.
     """
     found = [answers[f"{signature}_probabilities"][: len(expected)] for signature in _SIGNATURES]

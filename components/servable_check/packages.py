@@ -13,9 +13,6 @@ _FOR_ONNX = ("tf2onnx", "onnx", "onnxruntime")
 def require_packages(exports: Sequence[str]) -> None:
     """Makes sure that the exports can be written and read.
 
-    Args:
-      exports: `serving.exports` of the configuration.
-
     Raises:
       BadInput: ONNX is asked for and a package for it is not installed.
     """

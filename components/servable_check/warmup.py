@@ -22,7 +22,6 @@ def write_requests(saved_model: str, photo: bytes, of_masks: bool = False) -> in
     Args:
       saved_model: folder of a model with the signatures of `ServedModel`, or of `ServedSegmenter`.
       photo: bytes of a photo; a small one will do, since what is slow at first does not depend on its size.
-      of_masks: whether it is the latter.
 
     Returns:
       The number of requests.

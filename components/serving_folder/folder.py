@@ -198,9 +198,7 @@ class ServingFolder:
         """Puts a model into production if production is still the version that the model was compared with.
 
         Args:
-          model_folder: folder to copy.
           identity: `model_identity` of the trained model.
-          release: from ReleaseGate.
           expected_production: the version that the model was compared with; None if it was compared with none.
           run_id: the run that trained it.
           force_push: the reason for pushing a model that production was rolled back from; empty to refuse it.
@@ -252,7 +250,6 @@ class ServingFolder:
           version: the version to return to. None returns to the version before the current content. If the current
             version is damaged, None prefers another version with the same content; if the newest version is gone, it
             confirms the one that is now in production.
-          reason: for the manifest.
 
         Returns:
           The number of the new version.

@@ -60,7 +60,6 @@ def augment(images: tf.Tensor, seeds: tf.Tensor, settings: Augmentation) -> tf.T
     Args:
       images: float32 [batch, height, width, 3], range [0, 1].
       seeds: int32 or int64 [batch, 2], see `seeds_for`; the same seed changes a photo in the same way.
-      settings: what is changed, and how much.
 
     Returns:
       like `images`; the same tensor if nothing is active.
@@ -91,7 +90,6 @@ def seeds_for(content_hashes: tf.Tensor, view: int | tf.Tensor, seed: int) -> tf
     Args:
       content_hashes: string [batch], hexadecimal digits.
       view: which changed copy this is, such as the epoch: integer scalar.
-      seed: of the whole run.
 
     Returns:
       int64 [batch, 2].

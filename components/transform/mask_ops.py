@@ -41,7 +41,6 @@ def augment_masks(ids: tf.Tensor, seeds: tf.Tensor, settings: Augmentation) -> t
     Args:
       ids: uint8 [batch, height, width].
       seeds: int32 or int64 [batch, 2], see `augmentation.seeds_for`.
-      settings: what is changed, and how much.
 
     Returns:
       like `ids`; the same tensor if nothing moves pixels.

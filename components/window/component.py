@@ -50,11 +50,7 @@ def Window(
       curated_schema: the classes, or none if the photos define them.
       window_photos, window_vectors: the examples of all spans, in order; linked instead of copied where possible.
       window_report: counts of the photos that are used, and under `spans` how many each span contributes.
-      window_schema: the curated schema with every class of the window.
-      trained: numbers of the spans whose train and eval splits are used.
-      tested: numbers of the spans whose test splits are used.
       planned: the spans that the window was planned from; ML Metadata keeps them with the execution.
-      code: fingerprint of the code this step runs; part of the cache key.
       earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
 
     Raises:

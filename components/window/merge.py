@@ -44,11 +44,7 @@ class Part:
 
 
 def choose_photos(parts: Sequence[Part]) -> dict[int, set[str]]:
-    """The photos to leave out: span -> content hashes of photos that count for another span or split.
-
-    Args:
-      parts: the spans, in any order.
-    """
+    """The photos to leave out: span -> content hashes of photos that count for another span or split."""
     newest_first = sorted(parts, key=lambda part: part.span, reverse=True)
     tested: set[str] = set()
     left_out: dict[int, set[str]] = {part.span: set() for part in parts}
@@ -104,7 +100,6 @@ def merge_reports(
     """Counts of the photos that are used, in the form of an ingest report; and their keys, in order.
 
     Args:
-      parts: the spans.
       left_out: from `choose_photos`.
       reports: span -> its `report.json`.
 

@@ -64,7 +64,6 @@ def clean_root(root: Root, days: float | None = None, metadata: str = "", dry_ru
     """Cleans a root folder under its lock.
 
     Args:
-      root: the root folder.
       days: how many days unused files are kept; None: `retention.days` of the newest run's configuration.
       metadata: address of ML Metadata, for the root of a pipeline on Kubeflow.
       dry_run: change nothing and take no lock.
@@ -99,11 +98,9 @@ def clean(
     """Removes what is not needed; call it under `root.lock` while no run is active in the root.
 
     Args:
-      root: the root folder.
       store: its ML Metadata, which other pipelines may share.
       days: how many days unused files are kept.
       now: seconds since 1970; None: the current time.
-      dry_run: change nothing.
 
     Raises:
       BadInput: a run on Kubeflow is active.

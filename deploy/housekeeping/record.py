@@ -21,11 +21,9 @@ class Record:
     """The executions of a pipeline, their outputs, and when those were last used.
 
     Attributes:
-      executions: executions by number.
       outputs: execution -> key -> numbers of artifacts, for cached executions too.
       inputs: execution -> numbers of artifacts.
       maker: artifact -> the execution that made it.
-      artifacts: artifacts by number.
       runs: name of a run -> context.
     """
 

@@ -94,11 +94,7 @@ def compile_package(
     """The package as YAML text: the pipeline, and a second document on volumes and secrets.
 
     Args:
-      pipeline_name: name of the configuration.
       graph: node -> the nodes that it waits for, in the order of the graph.
-      resources: resources of every node, of `Prepare` and of `Report`.
-      cluster: settings of the cluster.
-      defaults: defaults of the run's parameters.
       of_run: `PipelineConfig` of the platform document, in its JSON names; None: empty.
 
     Raises:

@@ -100,8 +100,6 @@ class ApiError(Exception):
 
     Attributes:
       status: HTTP status; 0: there was no answer.
-      message: what the server said.
-      asked: what it was asked to do.
     """
 
     def __init__(self, status: int, message: str):
@@ -143,9 +141,6 @@ class Connection:
 
         Args:
           what: what the server is asked to do, such as `list the runs`.
-          call: method of the client.
-          *arguments: its positional arguments.
-          **options: its keyword arguments.
 
         Raises:
           ApiError: the server did not do it; `asked` is `what`.

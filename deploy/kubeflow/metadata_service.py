@@ -39,7 +39,6 @@ def serve(file: Path, address: str = "127.0.0.1:0") -> Iterator[int]:
     """Serves the store in a SQLite file as long as the block lasts; a missing file is created.
 
     Args:
-      file: the SQLite file.
       address: host and port to listen at; port 0: any free port.
 
     Yields:

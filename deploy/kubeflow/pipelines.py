@@ -36,9 +36,7 @@ class Transaction:
 
         Args:
           what: name of the object, such as `the pipeline 'a'`.
-          create: creates it.
           find: looks for one that was created although the answer was lost; None: there is none.
-          delete: deletes it.
 
         Raises:
           ApiError: the server did not create it, or the answer was lost.

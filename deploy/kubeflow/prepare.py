@@ -75,10 +75,6 @@ def prepare(
     """Makes the plan of a run; a second call for the same run changes nothing.
 
     Args:
-      config: the resolved configuration.
-      root: root folder.
-      run_id: id of the run.
-      metadata: address of ML Metadata.
       expected_nodes: nodes that the package was compiled with.
       artifacts: TFX's pipeline root; empty: the folder in the root.
       force_push: why to override ReleaseGate; empty: do not.

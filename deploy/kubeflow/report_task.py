@@ -21,11 +21,7 @@ def report(root: Root, run_id: str, metadata: str, plan: Plan | None, notes: Map
     """Writes `summary.json` and the page, and marks executions of killed tasks as failed.
 
     Args:
-      root: root folder.
-      run_id: id of the run.
-      metadata: address of ML Metadata.
       plan: plan of the run; None: Prepare refused the input or never started.
-      notes: task -> its note.
     """
     folder = root.reports / run_id
     config_file = folder / CONFIG_FILE

@@ -44,8 +44,6 @@ def submit(
     KFP's caching is off: the package turns it off for every task (`read_package`), and a run cannot change that.
 
     Args:
-      connection: from `connect`.
-      package: from `read_package`, with the parameters of the run.
       pipeline_name: name of the pipeline in KFP, which is created if it does not exist.
       experiment: name of the experiment that shows the run, which is created if it does not exist.
       run_name: name in Kubeflow's web interface; need not be unique.
@@ -130,8 +128,6 @@ def follow(
     pipeline itself, and the end of an unfinished task is in 1970. From 3.0 on tasks are asked for on their own.
 
     Args:
-      connection: from `connect`.
-      run_id: id of the run.
       on_change: called for every task that is new or whose state has changed.
       tasks: tasks to report -> names to show (`Package.tasks`); None: everything that looks like a task.
       poll_seconds: time between two requests.

@@ -60,12 +60,7 @@ def schedule(
     KFP fills in values such as `[[ScheduledTime]]` at each run.
 
     Args:
-      connection: from `connect`.
       package: from `read_package`, with the parameters of every run.
-      pipeline_name: as in `submit`.
-      name: name of the schedule.
-      when: from `timetable`.
-      experiment: as in `submit`.
       service_account: service account of the runs' pods; None: the cluster's default.
 
     Raises:

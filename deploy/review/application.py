@@ -64,20 +64,9 @@ class Reviewed:
 
 
 class ReviewApplication:
-    """Everything that the server of one review knows.
-
-    Attributes:
-      asgi: the application, for a server.
-      limits: what the server needs to know.
-    """
+    """Everything that the server of one review knows."""
 
     def __init__(self, reviewed: Reviewed, on_loopback: bool = True, token: str = ""):
-        """
-        Args:
-          reviewed: what is reviewed.
-          on_loopback: the server is for this machine alone.
-          token: what a client has to show; empty: nothing.
-        """
         self._reviewed = reviewed
         self._items = {item.content_hash: item for item in reviewed.items[:MOST_ITEMS]}
         self._token = Token(token)

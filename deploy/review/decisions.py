@@ -34,7 +34,6 @@ class Decisions:
         Args:
           file: the file of corrections, which need not exist.
           who: is written beside each decision.
-          labels: the classes that a photo may be changed to.
 
         Raises:
           BadInput: there is such a file, and it is wrong.
@@ -57,9 +56,7 @@ class Decisions:
         """Writes a decision, and returns what the file says of the photo now; None: nothing.
 
         Args:
-          item: the photo.
           kind: keep its label, change it, drop the photo, or take back the last decisions on it.
-          label: the class to change to.
 
         Raises:
           DecisionError: the photo cannot be decided upon like this.

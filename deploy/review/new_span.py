@@ -33,9 +33,7 @@ def find_place(config: Config, into: str | None, today: date | None = None) -> P
     """The folder of the span that collected photos go into; it does not exist yet.
 
     Args:
-      config: configuration of the runs that learn from it.
       into: a folder instead of the next span.
-      today: None: the current day.
 
     Raises:
       BadInput: there is no place for a new span, and why.
@@ -83,11 +81,6 @@ def make_span(collection: Collection, place: Path, success_file: str) -> NewSpan
     """Moves all photos that a person has spoken of out of the collection, those with a label into a new span.
 
     The span appears whole, with its marker, by one rename.
-
-    Args:
-      collection: the collected photos.
-      place: from `find_place`.
-      success_file: name of the marker.
 
     Raises:
       BadInput: no photo has a label, or the folder cannot be written.

@@ -46,8 +46,6 @@ class PhotoFinder:
     ):
         """
         Args:
-          config: configuration of the run, which says where the photos are.
-          items: the photos.
           examples: gives the folders of the run's examples; called once, and only if a file is not where it was, or a
             mask is to be drawn.
           mask_classes: classes of the pixels in the order of their ids.

@@ -36,12 +36,9 @@ def make_review(
     """Reads what a run has found.
 
     Args:
-      root: where the run ran.
       run: its name, or the beginning of it, or `latest`.
       corrections: file to write; None: that of the run's configuration, or else `corrections.csv` in the root.
       who: name of the reviewer; None: that of the user on this machine.
-      collection: photos that a server has collected; None: none are labelled.
-      into: folder for labelled photos; None: the next span.
 
     Raises:
       BadInput: there is no such run, it has no findings, or the file of corrections is wrong.

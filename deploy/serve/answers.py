@@ -23,7 +23,6 @@ def answer_of(outputs: Mapping[str, np.ndarray], labels: Sequence[str]) -> dict[
 
     Args:
       outputs: of the signature `serving_default`: name -> array [1, ...].
-      labels: the model's classes in order.
     """
     if "mask_png_bytes" in outputs:
         return {

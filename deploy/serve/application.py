@@ -75,11 +75,7 @@ class _PhotoRefusedError(Exception):
 
 
 class Application:
-    """Everything that one server knows.
-
-    Attributes:
-      asgi: the application, for a server.
-    """
+    """Everything that one server knows."""
 
     def __init__(
         self,
@@ -92,10 +88,7 @@ class Application:
     ):
         """
         Args:
-          model: who answers.
-          limits: what a client may ask.
           on_loopback: the server is for this machine alone, so requests for other hosts are refused.
-          note: is told in one line what is worth knowing.
           collection: keeps photos that the model is not sure of; None: no photo is kept.
           token: whoever does not show it gets answers, and no photo of theirs is kept; empty: everybody shows it.
         """

@@ -63,7 +63,6 @@ class Guard:
     ):
         """
         Args:
-          app: what answers.
           on_loopback: the server is for this machine alone, so requests for other hosts are refused.
           timed: is given the path of each request, and the status of its response.
         """

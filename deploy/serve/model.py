@@ -45,9 +45,7 @@ class ModelVersion:
     """A loaded version.
 
     Attributes:
-      number: of the version.
       labels: of `probabilities`, in order.
-      signatures: the names of those that take photos.
       metadata: all signatures, as TensorFlow Serving describes them.
     """
 

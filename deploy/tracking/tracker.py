@@ -49,8 +49,6 @@ def track_run(config: Config, root: Root, run_id: str, seconds: float = _RUN_SEC
 
     Args:
       config: of the run; without `tracking.mlflow`, the variable MLFLOW_TRACKING_URI names the server.
-      root: root folder, with the summary of the run.
-      run_id: name of the run.
       seconds: after which the attempt is given up.
 
     Returns:
@@ -98,8 +96,6 @@ def _ask(root: Root, seconds: float, logged: bool) -> str:
     """Has the other process do everything that is recorded; gives what went wrong, as the rest of a sentence.
 
     Args:
-      root: root folder.
-      seconds: after which the process is killed.
       logged: what the process says goes to standard error, which is the log of a run.
     """
     if find_spec("mlflow") is None:
