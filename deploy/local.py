@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from components import progress
 from components.servable_check.packages import require_packages
-from deploy import beam_arguments, corrections, disks, metadata_file, output, quick_start, temporary
+from deploy import beam_arguments, corrections, disks, metadata_file, output, quick_start
 from deploy.data_folders import DataSurvey, check_places, refuse_other_classes, survey_data, ways_out
 from deploy.repair import set_aside_unknown
 from deploy.root import CONFIG_FILE, EXIT_CODES, LOG_FILE, Root, failure, shown
@@ -97,7 +100,7 @@ def run(
         with (
             _interrupted_by_termination(),
             _output_to(folder / LOG_FILE),
-            temporary.folder_of_run(root.folder, run_id),
+            folder_of_run(root.folder, run_id),
         ):
             return _run_locked(config, root, run_id, folder, started, survey, display, from_node, to_node, force_push)
 
@@ -281,3 +284,36 @@ def _copy(log: Path, descriptor: int, ended: threading.Event) -> None:
 def terminal_stream(number: int = 1) -> Any:
     """A text stream to the current target of file descriptor `number`, wherever that is redirected later."""
     return os.fdopen(os.dup(number), "w", buffering=1, encoding="utf-8", errors="replace")
+
+
+# By default TensorFlow Hub keeps downloads below the temporary folder. They must survive the run.
+_HUB, _HUB_FOLDER = "TFHUB_CACHE_DIR", "tfhub_modules"
+
+
+@contextlib.contextmanager
+def folder_of_run(root: Path, run_id: str) -> Iterator[Path]:
+    """Provides a temporary folder for this run, and removes it at the end.
+
+    Call it under the lock of the root: folders that killed runs left behind are removed first.
+    """
+    place = Path(tempfile.gettempdir())
+    of_root = f"warmstart-{hashlib.sha256(os.fsencode(root)).hexdigest()[:10]}-"
+    for left in place.glob(f"{of_root}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = place / f"{of_root}{run_id}"
+    folder.mkdir(mode=0o700)
+    hub = {} if _HUB in os.environ else {_HUB: str(place / _HUB_FOLDER)}
+    before = {name: os.environ.get(name) for name in ("TMPDIR", *hub)}
+    default = tempfile.tempdir
+    os.environ.update({"TMPDIR": str(folder), **hub})
+    tempfile.tempdir = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = default
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)

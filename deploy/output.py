@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TextIO
 
 import click
+
+from deploy import output
 
 # quiet: the result and errors. verbose: also what the libraries log.
 Loudness = Literal["quiet", "normal", "verbose"]
@@ -71,3 +75,17 @@ def counter(total: int, what: str) -> Callable[[int], None]:
             click.echo(f"\r{done} of {total} {what}", nl=done == total, err=True)
 
     return show
+
+
+def quiet_libraries() -> None:
+    """Hides everything but errors of TensorFlow and Abseil, unless `--verbose` was given.
+
+    Call it before TensorFlow is imported.
+    """
+    if output.loudness() == "verbose":
+        return
+    # TensorFlow reads it once, on import.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    warnings.filterwarnings("ignore")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)

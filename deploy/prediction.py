@@ -190,7 +190,7 @@ def for_programs(answer: Answer) -> dict[str, Any]:
 
 
 def for_spreadsheets(answers: list[Answer], labels: list[str]) -> bytes:
-    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, and a column for the probability of each class."""
+    """The answers as CSV (`schemas/safe_csv.py`): a row for each file, a column for the probability of each class."""
     columns_of = {label: f"probability of {label}" for label in labels}
     rows = [
         {

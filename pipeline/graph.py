@@ -35,8 +35,7 @@ from components.release_gate.component import ReleaseGate
 from components.release_gate.production import ProductionPredictions
 from components.servable_check.component import ServableCheck
 from components.transform.preprocessing import PreprocessingSettings
-from components.window.component import Window
-from components.window.strategy import ChosenArtifacts
+from components.window.component import ChosenArtifacts, Window
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint as code
 from pipeline.places import EarlierSpans, Places

@@ -23,14 +23,53 @@ from tfx.utils import path_utils
 from components import progress
 from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.evaluator import mask_answers
-from components.evaluator.label_answers import LabelAnswers
 from components.evaluator.mask_answers import AskForMasks
-from components.evaluator.stored_predictions import ENSEMBLE, FEATURE_EXTRACTION, FINE_TUNED
+from components.evaluator.stored_predictions import (
+    ENSEMBLE,
+    FEATURE_EXTRACTION,
+    FINE_TUNED,
+    LABEL_INDEX,
+    probabilities_key,
+)
 from components.loaded_models import forget_models, load_model
 from components.records import choose_golden, read_examples, read_records, split_files, text
 from schemas import features as f
 from schemas import schema_files
+from schemas.errors import BadInput
 from schemas.words import spelled
+
+
+class LabelAnswers:
+    """Stores the true class of each photo, and each model's probabilities."""
+
+    def __init__(self, labels: Sequence[str]):
+        self._labels = labels
+        self._index = {label: i for i, label in enumerate(labels)}
+
+    def store(
+        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
+    ) -> None:
+        """Adds the answers to the examples.
+
+        Args:
+          answers: model -> probabilities, float32 [photos, classes].
+
+        Raises:
+          BadInput: a photo's label is not among the models' classes.
+        """
+        for i, example in enumerate(examples):
+            feature = example.features.feature
+            label = text(example, f.LABEL)
+            if label not in self._index:
+                raise BadInput(
+                    f"{text(example, f.FILE_NAME)} of {text(example, f.DATASET)} is a {label!r}, which the models do "
+                    f"not know; expected {', '.join(self._labels[:5])}{' ...' if len(self._labels) > 5 else ''}, "
+                    "so choose another evaluation.further_label, or leave the data set out"
+                )
+            feature[LABEL_INDEX].int64_list.value.append(self._index[label])
+            for name, probabilities in answers.items():
+                feature[probabilities_key(name)].float_list.value.extend(probabilities[i])
+
 
 _BATCH, _STORED_BATCH = 32, 256
 _OF_FEATURE_VECTOR_GEN = (f.FEATURE_VECTOR, f.ACTIVATIONS, f.BOUNDARY, f.BRIGHTNESS, f.VIEW)

@@ -10,13 +10,39 @@ import numpy as np
 import tensorflow as tf
 from tfx.types import Artifact
 
-from components.evaluator.accuracy import Accuracy
-from components.evaluator.metrics import evaluate
-from components.model_selector.paired_comparison import are_identical, compare_losses
+from components.evaluator.metrics import evaluate, share_interval
+from components.model_selector.paired_comparison import are_identical, compare, compare_losses, photos_to_show
 from components.records import read_examples, split_files, text
 from components.task.judging import IntervalSettings, ProductionScores, StoredAnswers
 from schemas import features as f
-from schemas.verdicts import LossComparison
+from schemas.release import Interval
+from schemas.verdicts import Comparison, LossComparison
+
+
+class Accuracy:
+    """See `components.task.judging.Measure`."""
+
+    name = key = "accuracy"
+    prefix = ""
+
+    def value(self, scores: np.ndarray) -> float:
+        return float(np.mean(scores))
+
+    def interval(self, scores: np.ndarray, confidence: float) -> Interval | None:
+        found = share_interval(int(scores.sum()), len(scores), confidence)
+        return Interval(**found) if found else None
+
+    def compare(
+        self, candidate: np.ndarray, baseline: np.ndarray, confidence: float, samples: int, seed: int
+    ) -> Comparison:
+        return compare(candidate, baseline, confidence, samples, seed)
+
+    def compare_classes(self, candidate: np.ndarray, baseline: np.ndarray, confidence: float) -> dict[int, Comparison]:
+        return {}
+
+    def photos_to_show(self, comparison: Comparison, confidence: float) -> int | None:
+        return photos_to_show(comparison, confidence)
+
 
 FEATURE_EXTRACTION = "feature_extraction"
 FINE_TUNED = "fine_tuned"

@@ -24,13 +24,12 @@ from components.beam_records import remove_leftovers, runs_here, write_splits
 from components.example_gen import copies, layouts, mask_scan, tfds_source
 from components.example_gen.conversion import ReadPhoto, read_file, read_photo
 from components.example_gen.corrections import Corrections
-from components.example_gen.file_errors import READ_ERRORS, is_of_the_file
 from components.example_gen.found_photos import OFFICIAL_SPLITS, FolderContents, Photo
 from components.example_gen.mask_classes import MaskClasses, classes_from_values
 from components.example_gen.masks import Mask, read_mask
 from components.example_gen.photo import PhotoRejected
 from components.example_gen.photo_folder import UnusedFile
-from components.example_gen.photo_list import ReadPhotoList, write_photo_list
+from components.example_gen.photo_list import READ_ERRORS, ReadPhotoList, is_of_the_file, write_photo_list
 from components.example_gen.report import (
     CONVERTED,
     CORRECTED,

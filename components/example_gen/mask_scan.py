@@ -10,12 +10,11 @@ import apache_beam as beam
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from components.example_gen.file_errors import READ_ERRORS, is_of_the_file
 from components.example_gen.found_photos import Photo
 from components.example_gen.mask_classes import ValuesFound
 from components.example_gen.masks import values_in
 from components.example_gen.photo import PhotoRejected
-from components.example_gen.photo_list import ReadPhotoList
+from components.example_gen.photo_list import READ_ERRORS, ReadPhotoList, is_of_the_file
 from components.example_gen.photo_rules import PhotoRules
 from schemas.features import IGNORE
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
+import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.beam_records import runs_here
@@ -44,3 +46,23 @@ class _ReadList(beam.DoFn):
         with fileio.open(file, "r") as lines:
             for line in lines:
                 yield Photo(**json.loads(line))
+
+
+# What opening and reading a file raises, here or at an address.
+READ_ERRORS = (OSError, tf.errors.OpError, fileio.NotFoundError)
+_OF_THE_FILE = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+)
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether reading failed because of the file itself, and so would fail again tomorrow."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _OF_THE_FILE
+    return isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, fileio.NotFoundError))

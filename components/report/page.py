@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from components.report.graph_picture import graph_picture
+from components.report.history import History, measure_of
 from components.whole_file import write_whole
 from schemas.json_records import from_json, to_json
 from schemas.release import RELEASE_METRICS, Interval
@@ -432,3 +433,16 @@ def _value(value: Any) -> str:
 def _picture(uri: Any) -> str:
     """Whether a picture is embedded in the page; any other address is not shown, since the page fetches nothing."""
     return uri if isinstance(uri, str) and uri.startswith(_DATA_BEGINNINGS) else ""
+
+
+HISTORY_FILE = "history.html"
+
+
+def write_history_page(history: History, name: str, folder: Path) -> Path:
+    """Writes `history.html`, whole or not at all."""
+    shown: History = text_only(history)
+    drawn = [run for run in shown.runs if run.accuracy or run.difference is not None]
+    page = rendered("history_page.html.j2", h=shown, name=text_only(name), drawn=drawn, measure=measure_of(shown.runs))
+    path = folder / HISTORY_FILE
+    write_whole(path, page)
+    return path

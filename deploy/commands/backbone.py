@@ -21,7 +21,7 @@ from components.backbone.registry import (
 from deploy import output
 from deploy.commands.options import json_option
 from deploy.display import make_console
-from deploy.quiet import quiet_libraries
+from deploy.output import quiet_libraries
 
 _STATES = {
     "converted": "converted",

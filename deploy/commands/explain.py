@@ -9,8 +9,8 @@ import click
 
 from deploy import output, production
 from deploy.commands.options import json_option, root_option
+from deploy.output import quiet_libraries
 from deploy.overlap import refuse_overlap
-from deploy.quiet import quiet_libraries
 from schemas.errors import BadInput
 
 METHODS = ("grad-cam", "integrated-gradients", "occlusion")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from components.report.history_page import write_history_page
+from components.report.page import write_history_page
 from deploy import output, production
 from deploy.commands.options import json_option, root_option
 from deploy.commands.report import open_page

@@ -12,8 +12,8 @@ import click
 from deploy import output, production
 from deploy.commands.options import root_option
 from deploy.mask_files import MaskWriter, refuse_same_stem
+from deploy.output import quiet_libraries
 from deploy.overlap import refuse_overlap
-from deploy.quiet import quiet_libraries
 from schemas.errors import BadInput
 
 

@@ -13,7 +13,7 @@ import click
 
 from deploy import output
 from deploy.commands.options import json_option, root_option
-from deploy.quiet import quiet_libraries
+from deploy.output import quiet_libraries
 from deploy.root import Root, find_root
 from schemas.errors import BadInput
 

@@ -146,7 +146,7 @@ def compile_command(output: Path | None, as_json: bool, **package: Any) -> None:
       warmstart kubeflow compile --config species --image registry.example/w:1 --set runtime.steps.FineTuning.memory=8G
     """
     from deploy.kubeflow.package_request import make_package, resolve
-    from deploy.quiet import quiet_libraries
+    from deploy.output import quiet_libraries
 
     resolved = resolve(_request(**package))
     quiet_libraries()
@@ -384,7 +384,7 @@ def _compiled(
     from deploy.kubeflow.package_file import read_package
     from deploy.kubeflow.package_request import make_package
     from deploy.kubeflow.server_versions import refuse_unfit
-    from deploy.quiet import quiet_libraries
+    from deploy.output import quiet_libraries
 
     connection = connect(to)
     refuse_unfit(connection, resolved.cluster, resolved.config.runtime)

@@ -14,7 +14,6 @@ from typing import Any
 from components.backbone.registry import BACKBONES
 from components.example_gen.spans import parse_pattern
 from deploy.kubeflow.compiler import SEPARATORS, Cluster, Defaults, compile_package, task_name
-from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import check_address
 from deploy.overlap import refuse_pattern
@@ -254,3 +253,23 @@ def _is_address(folder: str) -> bool:
 def _below(folder: str, mount: str) -> bool:
     folder = os.path.normpath(folder)
     return folder == mount or folder.startswith(mount + "/")
+
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REGISTRY = r"(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:\d))(?::\d+)?"
+_DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
+_IMAGE = re.compile(
+    rf"(?:{_REGISTRY}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@(?:{_DIGEST}))?", re.ASCII
+)
+
+
+def check_reference(image: str) -> None:
+    """Checks the form of a reference, but not whether the image exists.
+
+    Raises:
+      BadInput: it is not an image reference.
+    """
+    if not _IMAGE.fullmatch(image):
+        raise BadInput(
+            f"{image!r} is not an image reference; expected [registry/]name[:tag], such as ghcr.io/me/warmstart:1.0"
+        )

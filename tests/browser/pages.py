@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from components.report.comparison_page import write_comparison
-from components.report.history_page import write_history_page
-from components.report.page import write_page
+from components.report.page import write_history_page, write_page
 from schemas.json_records import from_json
 from schemas.summary import Summary
 from tests.mask_runs import TRIMAP, mask_run

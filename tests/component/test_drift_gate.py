@@ -25,7 +25,7 @@ from components.drift_gate.component import DriftGate, read_photos
 from components.drift_gate.drift import Photos, judge, stop_if_told
 from components.drift_gate.settings import DriftSettings
 from components.transform.image_ops import photos_to_unit_range
-from components.window.strategy import ChosenArtifacts
+from components.window.component import ChosenArtifacts
 from pipeline.config import DriftConfig
 from schemas import features as f
 from schemas.errors import BadInput

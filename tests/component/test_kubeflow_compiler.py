@@ -19,9 +19,8 @@ from google.protobuf import json_format
 
 from deploy.kubeflow import package_request
 from deploy.kubeflow.compiler import METADATA_SERVICE, RUN_ID, Cluster, Defaults, compile_package, task_name
-from deploy.kubeflow.image import check_reference
 from deploy.kubeflow.package_file import read_package
-from deploy.kubeflow.package_request import PackageRequest, resolve, step_resources
+from deploy.kubeflow.package_request import PackageRequest, check_reference, resolve, step_resources
 from deploy.kubeflow.plan import PREPARE, REPORT
 from deploy.metadata_address import PASSWORD_VARIABLE
 from pipeline.config import Config, StepResources, known_configs, load_config

@@ -15,10 +15,9 @@ from click.testing import CliRunner, Result
 
 from components.serving_folder.folder import ServingFolder
 from deploy import production
-from deploy.cli import main
+from deploy.cli import LazyCommand, LazyGroup, main
 from deploy.commands import report as report_module
 from deploy.commands import session
-from deploy.lazy_group import LazyCommand, LazyGroup
 from deploy.root import Root
 
 REPOSITORY = Path(__file__).parents[2]

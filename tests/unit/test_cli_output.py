@@ -228,7 +228,7 @@ def test_the_loudness_is_that_of_this_call(said):
 def test_verbose_lets_the_libraries_speak(said):
     import logging
 
-    from deploy.quiet import quiet_libraries
+    from deploy.output import quiet_libraries
 
     logger = logging.getLogger("tensorflow")
     before = logger.level

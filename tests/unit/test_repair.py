@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from components.serving_folder.files import model_identity
 from components.serving_folder.folder import ServingFolder
-from deploy import cli, disks, metadata_file, temporary
+from deploy import cli, disks, metadata_file
+from deploy.local import folder_of_run
 from deploy.repair import repair_all, set_aside_unknown
 from deploy.root import Root, failure
 from schemas.errors import BadInput
@@ -197,14 +198,14 @@ def test_temporary_files_go_with_the_run_and_those_of_killed_runs_with_the_next(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.delenv("TFHUB_CACHE_DIR", raising=False)
     one, other = Path("/roots/one"), Path("/roots/other")
-    killed = temporary.folder_of_run(one, "killed")
+    killed = folder_of_run(one, "killed")
     of_killed = killed.__enter__()
     (of_killed / "left").write_text("behind")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    with temporary.folder_of_run(other, "run"):
+    with folder_of_run(other, "run"):
         assert of_killed.exists(), "it is another root's"
-    with temporary.folder_of_run(one, "run") as folder:
+    with folder_of_run(one, "run") as folder:
         assert not of_killed.exists()
         with tempfile.NamedTemporaryFile() as file:
             assert Path(file.name).parent == folder
