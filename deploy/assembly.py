@@ -135,7 +135,6 @@ class KeptPipelines:
         connection_config: Any,
         force_push: str,
     ):
-        """Args: as of `assemble`."""
         self._root, self._always = root, (sources, store, connection_config, "", force_push)
         self._last: tuple[Config, EarlierSpans | None] | None = None
 

@@ -17,10 +17,8 @@ class Check:
     """One check and its result."""
 
     name: str
-    """What was checked."""
     state: State
     found: str
-    """What was found."""
     todo: str = ""
     """What to do about it; empty: nothing."""
 

@@ -23,7 +23,6 @@ class LazyCommand(NamedTuple):
     target: str
     """`package.module:name` of the command."""
     short_help: str
-    """One line."""
 
 
 class LazyGroup(click.Group):

@@ -30,9 +30,7 @@ class CollectedPhoto:
     """What is known about a photo that was kept."""
 
     content_hash: str
-    """SHA-256 of its file."""
     file: str
-    """Name of its file in the folder."""
     name: str = ""
     """What it was called where it came from; empty: unknown."""
     when: str = ""

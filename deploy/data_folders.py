@@ -54,9 +54,7 @@ class DataSurvey:
     whole: bool
     """Whether `classes` has all classes; of a window only the newest span is checked."""
     photos: int
-    """Number of new photos."""
     photo_bytes: int
-    """Bytes of all their files."""
 
 
 def default_root(config: Config) -> Root:

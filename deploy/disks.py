@@ -26,7 +26,6 @@ class Disk:
     """The disk of a folder that a run writes to."""
 
     what: str
-    """What the folder is for."""
     folder: Path
     remedy: str
     """How to use another folder."""

@@ -181,7 +181,6 @@ def _photos(data: DataSummary) -> str:
 
 
 def _window(window: WindowSummary) -> str:
-    """Which spans were trained on, and how many photos they have together."""
     left_out = "".join(f"; span {span} is left out: {reason}" for span, reason in window.left_out.items())
     photos = f": {_photos(window.data)}" if window.data else ""
     return f"spans {', '.join(window.spans)}{photos}{left_out}"
@@ -195,7 +194,6 @@ def _fine_tuning(training: TrainingSummary) -> str:
 
 
 def _further(models: dict[str, ModelSummary], winner: str | None) -> str:
-    """What the models reach on the data sets that they are evaluated on only."""
     name = winner or next(iter(models))
     datasets = models[name].slices["dataset"].items()
     reached = (f"{100 * part.score.value:.1f}% on {part.examples} photos of {d}" for d, part in datasets)

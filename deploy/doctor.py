@@ -50,13 +50,10 @@ class DoctorOptions:
     """What to check: the run that is planned, as far as it is known, and the cluster."""
 
     config: str | None = None
-    """Configuration to run; None: the defaults."""
     data: tuple[str, ...] = ()
     """As given to `--data`; empty: the photos are not checked."""
     overrides: tuple[str, ...] = ()
-    """As given to `--set`."""
     root: str | None = None
-    """Root folder; None: the one that a run would use."""
     kubeflow_endpoint: str | None = None
     """Address of a cluster; None: the one in the environment, if any."""
     start_libraries: bool = True
@@ -204,7 +201,6 @@ def _backbone(config: Config | None) -> Check:
 
 
 def _beam(config: Config) -> Check:
-    """Whether the arguments for Apache Beam name an engine that can run a job, and something listens there."""
     name = "Apache Beam"
     try:
         beam_arguments.refuse_wrong(config.runtime)
@@ -255,7 +251,6 @@ def _why_not_writable(folder: Path) -> str:
 
 
 def _belongs(root: Root, config: Config | None) -> Check:
-    """Whether the root belongs to the pipeline that is to be run."""
     name = "pipeline of the root"
     mark = root.folder / ".pipeline"
     try:
@@ -390,7 +385,6 @@ def _why_mlmd_refuses(root: Root) -> str:
 
 
 def _disk(name: str, folder: Path, needed: float = _LEAST_DISK_BYTES) -> Check:
-    """Whether a disk has `needed` bytes free."""
     place = nearest_existing(folder)
     try:
         free = shutil.disk_usage(place).free

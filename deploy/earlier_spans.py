@@ -159,8 +159,6 @@ def _judged(store: metadata_store.MetadataStore, vectors: Collection[str], thres
 
 
 def _artifacts(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]]) -> EarlierSpans:
-    """The artifacts of the ingested spans, in their order."""
-
     def numbers(node_id: str, output: str) -> list[int]:
         return [nodes[node_id].outputs[output][0].id for _, nodes in taken]
 
@@ -172,5 +170,4 @@ def _artifacts(taken: list[tuple[SpanFolders, dict[str, run_record.NodeRun]]]) -
 
 
 def _of_span(config: Config, one: SpanFolders) -> Config:
-    """The configuration for one span."""
     return config.model_copy(update={"data": config.data.model_copy(update={"span": one.span})})

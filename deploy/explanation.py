@@ -42,13 +42,10 @@ class NamedModel:
     """A loaded model and its names."""
 
     key: str
-    """Name for files."""
     name: str
-    """Name for people."""
     folder: str
     model: ExplainedModel
     rules: PhotoRules
-    """The rules by which photos are accepted and read."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,7 @@ class Answer:
     runner_up_probability: float
     """Range [0, 1]."""
     method: str
-    """Method of the heat maps."""
     reason: str
-    """Why this method."""
 
 
 @dataclass
@@ -74,10 +69,8 @@ class ExplanationResult:
     """The answers, and the pictures and page that explain them."""
 
     answers: list[Answer] = field(default_factory=list)
-    """One for each photo and model."""
     pictures: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Sentences, on each model."""
     errors: list[str] = field(default_factory=list)
     """Sentences, one for each photo that could not be explained."""
     page: Path | None = None

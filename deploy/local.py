@@ -52,9 +52,7 @@ class RunResult:
 
     summary: Summary
     folder: Path
-    """Folder of the run, below `reports`."""
     exit_code: int
-    """Exit code of the command."""
     notes: tuple[str, ...] = ()
     """Sentences on what did not work beside the run."""
 
@@ -269,7 +267,6 @@ def _output_to(log: Path) -> Iterator[None]:
 
 
 def _copy(log: Path, descriptor: int, ended: threading.Event) -> None:
-    """Copies what is added to a file to a file descriptor, until `ended` is set."""
     with log.open("rb") as file:
         while True:
             last = ended.is_set()

@@ -39,7 +39,6 @@ def next_steps(
 
 
 def _tries(summary: Summary, config: Config, again: str, suspected_labels: int, review: str) -> list[NextStep]:
-    """What the numbers of the run speak for."""
     winner = (summary.models or {}).get(summary.winner or "")
     if winner is None or winner.score.value >= 1:
         return []
@@ -110,7 +109,6 @@ def _photos(summary: Summary) -> int:
 
 
 def _data(summary: Summary) -> DataSummary | None:
-    """Of all photos that the models are made and measured on."""
     return summary.window.data if summary.window and summary.window.data else summary.data
 
 

@@ -124,5 +124,4 @@ def _wait(process: subprocess.Popen[bytes], output: IO[bytes], deadline: float) 
 
 
 def _for_environment(text: str) -> str:
-    """The text, cut to what a variable can hold."""
     return text[:_LONGEST_REASON].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")

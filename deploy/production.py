@@ -108,7 +108,6 @@ def history_text(found: History, root: Root) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]], reasons: list[str | None]) -> list[str]:
-    """Columns, with the reason of each row, which is a sentence, on a line of its own."""
     lines = columns([header, *rows])
     table = [lines[0]]
     for line, reason in zip(lines[1:], reasons, strict=True):
@@ -265,7 +264,6 @@ def find_files(names: tuple[str, ...], said: Callable[[str], None] = lambda text
 
 @contextlib.contextmanager
 def _disk_errors_as_sentences(root: Root) -> Iterator[None]:
-    """Turns an error of the disk into a sentence."""
     try:
         yield
     except OSError as error:

@@ -25,9 +25,7 @@ class Repair:
     """Something that was wrong, and what was done about it."""
 
     text: str
-    """What was wrong and what was done, as a sentence."""
     done: bool
-    """Whether it is in order now."""
 
 
 def repair_production(root: Root) -> Repair | None:

@@ -51,17 +51,12 @@ class RetrainResult:
     """As in `summary.json`. `skipped` also if nothing ran; `restored`: nothing ran, but production was restored from an
     intact copy."""
     reason: str
-    """Why, as a sentence."""
     exit_code: int
-    """Exit code of the command."""
     alert: str = ""
     """A message for the person on call; empty: nothing is wrong."""
     summary: Summary | None = None
-    """Summary of the run; None: nothing ran."""
     folder: Path | None = None
-    """Folder of the run; None: nothing ran."""
     notes: tuple[str, ...] = ()
-    """Further sentences, for example about a notifier that failed."""
 
     def to_json(self) -> dict[str, Any]:
         """What `warmstart retrain --json` prints."""
@@ -126,7 +121,6 @@ def _look_and_run(config: Config, root: Root, display: local.Display) -> Retrain
 
 
 def _failed(config: Config, root: Root, reason: str) -> RetrainResult:
-    """The result of a call that failed outside a run."""
     summary = _write_report(config, root, _FAILED, reason)
     alert = f"{config.name}: retrain failed: {reason}"
     note = _notify(config, root, summary, _FAILED, reason, alert)
@@ -149,7 +143,6 @@ def _notify(config: Config, root: Root, summary: Summary | None, status: str, re
 
 
 def _write_report(config: Config, root: Root, status: str, reason: str) -> Summary | None:
-    """Writes summary and page of a call that ended before its run began, if they can be written."""
     summary = None
     try:
         run_id = root.new_run_id()

@@ -77,13 +77,11 @@ class Run:
     config: Config | None = None
     """None: it cannot be read, and no node ran."""
     nodes: Mapping[str, NodeRun] = field(default_factory=dict)
-    """Node -> what ML Metadata knows about it."""
     graph: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Node -> the nodes that it waits for (`deploy.assembly.upstream`), in the order of the graph."""
     before: str | None = None
     """Version in production before the run; None: there was none."""
     skipped: Collection[str] = ()
-    """Nodes whose condition was not met."""
     window: WindowSummary | None = None
     """With `data.window`, the window from `assemble_with_window`."""
 
@@ -151,7 +149,6 @@ def _outcome(
     servable: ServableVerdict | None,
     after: str | None,
 ) -> tuple[str, str]:
-    """Status and reason of a run that reached its end."""
     refusals = [release.text] if release and not release.released else []
     refusals += [servable.text] if servable and not servable.servable else []
     pushed_model = run.output("Pusher", "pushed_model")
@@ -226,7 +223,6 @@ def _further(run: Run) -> FurtherSummary | None:
 
 
 def _measured(run: Run, predictions: Artifact) -> dict[str, ModelSummary] | None:
-    """The models measured on these photos; None: the configuration or the classes are unknown."""
     schema = run.schema()
     if run.config is None or schema is None:
         return None
@@ -301,7 +297,6 @@ def write_results(
 
 
 def _write_model_card(summary: Summary) -> None:
-    """Writes the card of the model that the run pushed, if it did; what goes wrong is in the log."""
     if not summary.models or summary.winner not in summary.models:
         return
     try:

@@ -59,13 +59,9 @@ class Schedule:
     """Name of the units, without a suffix."""
     when: Timetable
     time_zone: str | None
-    """The time zone of `when`; None: the machine's."""
     command: tuple[str, ...]
-    """Program and arguments."""
     folder: Path
-    """Working directory."""
     root: Path
-    """Root folder of the pipeline."""
     environment: Mapping[str, str]
     """Every variable; none is inherited."""
     user: str | None

@@ -195,7 +195,6 @@ def _refuse_others(file: Path, content: str) -> None:
 
 
 def _read(file: Path) -> str | None:
-    """The content of a file; None: there is no such file."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -244,7 +243,6 @@ def _systemctl(scope: Scope, *arguments: str) -> None:
 
 
 def _systemctl_succeeds(scope: Scope, *arguments: str) -> bool:
-    """Calls systemctl and says whether it succeeded."""
     try:
         _systemctl(scope, *arguments)
     except BadInput:

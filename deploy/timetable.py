@@ -37,7 +37,6 @@ class Timetable:
     cron: str
     """Cron expression, five fields as given."""
     time_zone: str
-    """IANA name of the time zone that `cron` is in."""
     kfp_cron: str
     """The expression that KFP gets: six fields, seconds first, in the cluster's time zone."""
 

@@ -373,7 +373,6 @@ def judge(
 def _ask_further(
     nodes: Nodes, config: Config, data: Data, models: dict[str, channel.BaseChannel], further: dict[str, str]
 ) -> channel.BaseChannel:
-    """Predictions of the candidates for data sets that they are not trained on."""
     example_gen = nodes.add(
         ImageExampleGen(
             sources=further,
@@ -441,7 +440,6 @@ def _check_servable(
     model: channel.BaseChannel,
     verdict: channel.BaseChannel,
 ) -> BaseNode:
-    """Checks that the model can be served, in a new process, and makes the further exports."""
     serving = config.serving
     return nodes.add(
         ServableCheck(

@@ -10,11 +10,9 @@ class Places:
     """Where a pipeline keeps its outputs."""
 
     artifacts: str
-    """Outputs of every step."""
     serving: str
     """Versions that production reads."""
     vectors: str = ""
-    """Feature vectors by content hash."""
     resume: str = ""
     """State of interrupted trainings."""
     production_model: str = ""
@@ -32,9 +30,7 @@ class EarlierSpans:
     photos: list[int] = field(default_factory=list)
     """Numbers in ML Metadata of their photos, from ImageExampleGen."""
     vectors: list[int] = field(default_factory=list)
-    """Numbers of their vectors, from FeatureVectorGen."""
     reports: list[int] = field(default_factory=list)
-    """Numbers of their ingest reports, from ImageExampleGen."""
     trained: list[int] = field(default_factory=list)
     """Numbers of all spans whose train and eval splits the models train on."""
     tested: list[int] = field(default_factory=list)

@@ -121,7 +121,6 @@ def unfreezing_far(config: Config) -> Unfreezing | None:
 
 
 def _warm_start(config: Config, places: Places) -> WarmStart:
-    """The model that the phases start from."""
     warm_start = config.training.warm_start
     folder = {"feature_extraction": "", "production": places.production_model}.get(warm_start.source, warm_start.source)
     return WarmStart(**warm_start.model_dump(), folder=folder, fingerprint=_model_fingerprint(folder))

@@ -37,7 +37,6 @@ class Photos:
     """float32 [photos, width]."""
     file_names: Sequence[str]
     hashes: Sequence[str]
-    """Content hashes."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,7 +61,6 @@ class _PhotoComparison:
     far_distance: float
     """Photos beyond this distance are far."""
     false_alarms: float
-    """Accepted share of false alarms."""
 
     @property
     def regroupings(self) -> int:
@@ -77,7 +75,6 @@ class _Finding:
     distance: Distance | None
     """None if nothing can be compared."""
     text: str
-    """The result in words."""
     new_classes: list[str] | None = None
     """As in `DriftCheck`."""
     vanished_classes: list[str] | None = None
@@ -245,7 +242,6 @@ def _action(distance: Distance | None, thresholds: Thresholds) -> str:
 
 
 def _result(check: str, found: _Finding, thresholds: Thresholds) -> DriftCheck:
-    """One entry of the verdict's `checks`."""
     distance, text = found.distance, found.text
     action = _action(distance, thresholds)
     classes = {
@@ -288,7 +284,6 @@ def _sentence(verdict: DriftVerdict) -> str:
 
 
 def _far_photo(compared: _PhotoComparison, place: int) -> FarPhoto:
-    """A new photo with its nearest earlier photos."""
     distances = np.maximum(1 - compared.earlier_units @ compared.new_units[place], 0)
     neighbours = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
     return FarPhoto(
@@ -312,7 +307,6 @@ def _by_class(photos: Photos, units: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _changed_most(counts: dict[str, tuple[int, int]], new: int, earlier: int) -> str:
-    """The values whose shares changed most, in words."""
     shares = {value: (now / new, before / earlier) for value, (now, before) in counts.items()}
     most = sorted(shares, key=lambda value: -abs(shares[value][0] - shares[value][1]))[:_NAMED]
     return ", ".join(f"{value!r} {shares[value][0]:.1%} ({shares[value][1]:.1%} before)" for value in most)

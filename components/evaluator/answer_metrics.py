@@ -51,15 +51,12 @@ class _SliceCounts:
     """Running counts over the examples of a slice."""
 
     classes: int = 0
-    """Number of classes of the model."""
     answers: Counter[tuple[int, int]] = field(default_factory=Counter)
     """(true class, top answer) -> number of examples."""
     loss: float = 0.0
-    """Sum of the losses."""
     gaps: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
     """Sum of the confidences minus the number of right answers, by bin."""
     in_top: int = 0
-    """Number of examples whose class is among the top three."""
     scores: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
     """With two classes: whether the second is the true one -> its probabilities."""
 

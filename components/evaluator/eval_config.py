@@ -79,7 +79,6 @@ def _overall(minimum: float, minimum_gain: float) -> config_pb2.PerSliceMetricTh
 
 
 def _own(metric: type, code: str, *thresholds: config_pb2.PerSliceMetricThreshold) -> config_pb2.MetricConfig:
-    """A metric of ours."""
     return config_pb2.MetricConfig(
         class_name=metric.__name__,
         module=metric.__module__,

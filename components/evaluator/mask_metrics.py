@@ -45,7 +45,6 @@ class _SliceSums:
     scores: np.ndarray | None = None
     """Sum of the scaled confusions, float64 [classes, classes]; None: no photo was seen."""
     mean_iou: float = 0.0
-    """Sum of the photos' own mean IoU."""
     accuracy: float = 0.0
     """Sum of the photos' shares of right pixels."""
 

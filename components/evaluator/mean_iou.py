@@ -34,7 +34,6 @@ class MeanIoU:
 
     classes: int
     ignored: tuple[str, ...] = ()
-    """Classes whose pixels are not counted."""
     key = "mean_iou"
 
     @property

@@ -113,7 +113,6 @@ class StoredInputs:
     """Stored vectors and activations that models may answer from instead of photos."""
 
     vectors: Artifact
-    """From FeatureVectorGen."""
     asked_twice: int
     """Number of photos on which the answers from photos and from stored values are compared first."""
     tolerance: float

@@ -19,7 +19,6 @@ class SpanSettings(IngestSettings):
     """The settings of the driver: sources may be patterns here, which it resolves to folders for the executor."""
 
     span: int | None = None
-    """Number of the requested span; None for the latest."""
     settle_seconds: float = spans.SETTLE_SECONDS
 
 

@@ -270,7 +270,6 @@ class _ToExample(beam.DoFn):
         yield beam.pvalue.TaggedOutput(split, example.SerializeToString(deterministic=True))
 
     def _mask(self, found: Photo, read: ReadPhoto) -> tuple[Mask | None, list[str]]:
-        """The mask of a photo, and the names of its classes; without masks nothing."""
         classes = self._mask_classes.get(found.dataset)
         if classes is None:
             return None, []

@@ -73,7 +73,6 @@ class FolderContents:
     layout: str
     photos: list[Photo]
     rejected: list[UnusedFile]
-    """Files that were meant as photos but cannot be used."""
     left_out: list[UnusedFile] = field(default_factory=list)
     """Files whose name or place says that they are not photos of the data set: sidecars, lists, unlabelled photos."""
     classes: list[str] = field(default_factory=list)
@@ -83,7 +82,6 @@ class FolderContents:
     splits: dict[str, list[str]] = field(default_factory=dict)
     """Splits that the data set defines: `train`, `eval` or `test` -> the folders or lists that define it."""
     own_output: list[str] = field(default_factory=list)
-    """Folders that warmstart wrote. They are not read."""
     mask_classes: MaskClasses | None = None
     """What the masks hold; None: there are none, or only reading them tells."""
 

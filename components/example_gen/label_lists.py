@@ -49,9 +49,7 @@ class LabelList:
     """The contents of a table of labels."""
 
     file: str
-    """Path of the table."""
     column: str
-    """Name of the column with the labels."""
     labels: dict[str, str] = field(default_factory=dict)
     """Path of a photo -> its class."""
     splits: dict[str, str] = field(default_factory=dict)

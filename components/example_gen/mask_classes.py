@@ -179,7 +179,6 @@ class ValuesFound:
     masks_with: Mapping[int, int]
     """Value -> number of masks that hold it."""
     masks: int
-    """Number of masks."""
     only_0_and_255: int
     """Number of masks that hold 255 and nothing else but 0."""
 

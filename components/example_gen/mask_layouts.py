@@ -220,7 +220,6 @@ def _ambiguous(entry: FileEntry, photos: Sequence[FileEntry], masks: Sequence[Fi
 
 
 def _expected_mask(photo: str, a_mask: str) -> str:
-    """Path at which the mask of a photo would be found."""
     mask_folder = next(name for name in split_path(a_mask)[0] if _role(name)[0] == "mask")
     folders, name = split_path(photo)
     stem = os.path.splitext(name)[0]

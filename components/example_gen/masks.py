@@ -56,7 +56,6 @@ class _Pixels:
     values: np.ndarray | None
     """uint16 or uint8 [height, width], range [0, 65535]."""
     colours: np.ndarray | None
-    """uint8 [height, width, 3]."""
     palette: dict[int, Colour]
     """With a palette: index -> colour."""
 

@@ -50,13 +50,10 @@ class Overview:
     examples: dict[str, str]
     """Reason -> the first such file."""
     own_output: tuple[str, ...]
-    """Folders that warmstart wrote."""
     groups: int
-    """Number of series."""
     never_learnt: tuple[str, ...]
     """Classes without a photo that may go to the train split."""
     masks: bool = False
-    """Whether the photos have masks, which give the classes."""
     mask_classes: tuple[str, ...] | None = None
     """Classes of the pixels, in the order of their ids; None if there are no masks, or only reading them tells."""
     ignored_classes: tuple[str, ...] = ()

@@ -28,7 +28,6 @@ class IngestSettings:
     corrections: str = ""
     """Path of the file of corrections; empty: there is none."""
     corrections_fingerprint: str = ""
-    """`schemas.corrections.fingerprint_of` its corrections."""
 
     def to_json(self) -> str:
         """The text of the parameter `photos`, all keys on one level.

@@ -86,7 +86,6 @@ class UnfinishedFolder:
     reason: str
     """The rest of a sentence that begins with the folder's name."""
     number: int
-    """Number of its span."""
     settling: bool
     """True if time or the marker will complete it; False if another data set lacks the span."""
 

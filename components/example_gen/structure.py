@@ -73,7 +73,6 @@ class Structure:
 
     classes: list[ClassFolder] = field(default_factory=list)
     beside: list[SkippedFolder] = field(default_factory=list)
-    """Folders that are not read."""
     splits: dict[str, list[str]] = field(default_factory=dict)
     """`train`, `eval` or `test` -> the folders that hold it."""
 

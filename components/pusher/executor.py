@@ -28,14 +28,12 @@ class PushSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep_versions: int
-    """Number of old versions to keep."""
     force_push: str
     """The reason for pushing a model that production was rolled back from; empty to refuse it."""
     lost_version: str
     """The version pushed last, if it is gone from the serving folder; part of the cache key, so that the model is
     pushed again."""
     code: str
-    """Fingerprint of the code this step runs; part of the cache key."""
 
 
 class AtomicPusherExecutor(Executor):

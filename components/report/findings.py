@@ -59,15 +59,10 @@ class RunOutputs:
     vectors: Artifact | None = None
     """Examples with feature vectors; with a window, those of all its spans."""
     of_masks: bool = False
-    """Whether the models give a class for each pixel."""
     predictions: Artifact | None = None
-    """From the Predictions component."""
     production_predictions: Artifact | None = None
-    """From the ProductionPredictions component."""
     labels: Sequence[str] = ()
-    """Classes in the order of their indices."""
     production_labels: Sequence[str] = ()
-    """Classes of the model in production, in the order of their indices."""
     measured: Mapping[str, ModelSummary] = field(default_factory=dict)
     """Model -> its metrics, as in the summary."""
     intervals: Mapping[str, Any] = field(default_factory=dict)
@@ -75,15 +70,12 @@ class RunOutputs:
     histories: Mapping[str, str] = field(default_factory=dict)
     """Model -> folder of its `model_run`."""
     rejected: Sequence[RejectedFile] = ()
-    """As in the summary."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Data set -> its folder."""
     rules: PhotoRules = field(default_factory=PhotoRules)
-    """The rules by which the photos were read."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Model -> folder of its SavedModel."""
     winner: str | None = None
-    """One of `models`."""
     servable: ServableVerdict | None = None
     peaks: Mapping[str, float | None] = field(default_factory=dict)
     """Node -> its peak memory, MB."""
@@ -215,11 +207,9 @@ class _PhotoSample:
     names: list[str]
     labels: list[str]
     hashes: list[str]
-    """Perceptual hashes."""
     vectors: np.ndarray | None
     """float16 [photos, width], or None without vectors."""
     of: int
-    """Number of photos that the sample was taken from."""
 
 
 def _look_at_photos(examples: Artifact) -> _PhotoSample:

@@ -26,13 +26,9 @@ class PastRun:
     difference: float | None = None
     """Gain in accuracy, or in mean IoU, from fine-tuning, from ModelSelector."""
     interval: list[float] | None = None
-    """Interval of `difference`."""
     verdict: str | None = None
-    """ModelSelector's sentence."""
     production_before: int | None = None
-    """Version in production before the run."""
     production_after: int | None = None
-    """Version in production after the run."""
     duration_seconds: float | None = None
 
 
@@ -47,7 +43,6 @@ class History:
     """All versions and runs, oldest first."""
 
     production: int | None
-    """The version in production."""
     problem: str
     """One sentence on what is wrong with the version that should be in production; empty if nothing is."""
     versions: list[PastVersion]

@@ -44,9 +44,7 @@ class MaskRun:
     stored: Mapping[str, StoredMasks]
     """Split (eval, test) -> answers of the run's models."""
     predictions: Artifact
-    """Where they are stored."""
     labels: Sequence[str]
-    """Classes of the pixels in the order of their ids."""
     settings: IntervalSettings
     winner: str | None = None
     production: StoredMasks | None = None

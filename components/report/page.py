@@ -288,7 +288,6 @@ def _pixel_labels(data: DataSummary | None) -> list[str]:
 
 
 def _training(summary: Summary, phase: str, history: Mapping[str, Any] | None) -> _Training | None:
-    """What is known about a phase; only its history if the run ended before its models were measured."""
     model = (summary.models or {}).get(phase)
     told = model.training if model else None
     if told is None and history is None:
@@ -349,7 +348,6 @@ def _matrix(
 
 
 def _confusion(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The confusion matrix with a colour level, 0 to 5, for each cell; of many classes those with the most mistakes."""
     labels, matrix = _matrix(model, models, compared)
     if not labels:
         return None
@@ -416,7 +414,6 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value of the configuration."""
     if value is None:
         return "none"
     if isinstance(value, bool):

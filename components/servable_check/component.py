@@ -203,7 +203,6 @@ def _ask(saved_model: str, photos: dict[str, bytes], folder: str, *images_file: 
 
 
 def _times(answers: dict[str, np.ndarray]) -> dict[str, float]:
-    """What a fresh process took to load and to answer."""
     return {
         "load_seconds": float(answers["load_seconds"]),
         "latency_milliseconds": float(np.median(answers["latency_seconds"]) * 1000),
@@ -212,6 +211,5 @@ def _times(answers: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _megabytes(folder: str) -> float:
-    """Of all files below a folder."""
     files = [os.path.join(parent, name) for parent, _, names in tf.io.gfile.walk(folder) for name in names]
     return sum(tf.io.gfile.stat(file).length for file in files) / 1e6

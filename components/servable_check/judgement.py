@@ -83,7 +83,6 @@ def wrong_images_and_vectors(answers: Mapping[str, np.ndarray], photos: int) -> 
 
 
 def _wrong_outputs(answers: Mapping[str, np.ndarray], signature: str, kinds: list[str], tolerance: float) -> list[str]:
-    """Faults among the outputs of one signature."""
     probabilities, probability = answers[f"{signature}_probabilities"], answers[f"{signature}_probability"]
     labels = answers["labels"]
     if probabilities.shape != (len(kinds), len(labels)):
@@ -125,6 +124,5 @@ def is_too_slow(measured: Mapping[str, float], limits: Limits) -> bool:
 
 
 def _exceeded(measured: Mapping[str, float], limits: Limits) -> dict[str, float]:
-    """What exceeds its limit -> the limit."""
     allowed = {limit.name.removeprefix("maximum_"): getattr(limits, limit.name) for limit in fields(limits)}
     return {key: most for key, most in allowed.items() if most is not None and not measured[key] <= most}

@@ -363,7 +363,6 @@ class ServingFolder:
         return max(int(time.time()), max(self._ever(), default=0) + 1)
 
     def _manifests(self) -> dict[int, Manifest]:
-        """Of all versions there ever were, oldest first."""
         there = set(self.versions())
         found = {version: self.manifest(version) for version in sorted(self._ever())}
         return {

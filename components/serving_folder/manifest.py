@@ -30,23 +30,18 @@ class Manifest:
     pushed_at: str | None = None
     """UTC."""
     replaced: int | None = None
-    """The version before."""
     restores: int | None = None
     """For a rollback or a restoration, the pushed version whose content it has."""
     reason: str | None = None
     forced: str | None = None
-    """The reason given for a forced push."""
     run_id: str | None = None
-    """The run that pushed it."""
     winner: str | None = None
-    """As in `Release`."""
     model_sha256: str | None = None
     """Identity of the trained model, before other files were added."""
     files: dict[str, str] | None = None
     """Path, with `/` -> SHA-256."""
     labels: list[str] | None = None
     metrics: dict[str, Interval | None] | None = None
-    """As in `Release`."""
     data_fingerprint: str | None = None
 
 

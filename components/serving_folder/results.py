@@ -21,9 +21,7 @@ class PushResult:
     """`pushed`, `already_in_production`, `production_changed` (the model was compared with another version) or
     `rolled_back` (production was rolled back from this model)."""
     version: int | None
-    """The version in production now."""
     reason: str
-    """One sentence."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ class IntervalSettings:
     samples: int
     """Bootstrap samples, where an interval has no formula."""
     seed: int
-    """Of the draws."""
 
 
 class Measure(Protocol):

@@ -25,7 +25,6 @@ class PreprocessingSettings(BaseModel):
     antialias: bool
     background: str
     code: str
-    """Fingerprint of the code this step runs; part of the cache key."""
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:

@@ -29,11 +29,8 @@ class Part:
 
     span: int
     photos: str
-    """Folder of the artifact."""
     vectors: str
-    """Folder of the artifact."""
     keys: Sequence[Key]
-    """The photos of the span."""
     trained: bool
     """Whether the window uses its train and eval splits."""
     tested: bool

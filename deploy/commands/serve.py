@@ -176,7 +176,6 @@ def _review(
     on_loopback: bool,
     token: str,
 ) -> tuple[ReviewApplication, dict[str, Any], str]:
-    """The page of a review, what programs are told about it, and what people are told."""
     from deploy.review.application import ReviewApplication
     from deploy.review.start import make_review
 
@@ -194,7 +193,6 @@ def _model(
     collection: Collection | None,
     token: str,
 ) -> tuple[Application, dict[str, Any], str]:
-    """The model, what programs are told about it, and what people are told."""
     from components.serving_folder.folder import ServingFolder
     from deploy.serve.application import Application
     from deploy.serve.model import ServedModel

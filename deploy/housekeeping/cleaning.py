@@ -48,9 +48,7 @@ class CleaningResult:
     """What was removed, or would be."""
 
     days: float
-    """How many days unused files are kept."""
     dry_run: bool = False
-    """Whether nothing was really removed."""
     removed: list[Removal] = field(default_factory=list)
     bytes: int = 0
     """Bytes freed on disk: less than the sum if another folder links to the same files."""
@@ -186,7 +184,6 @@ def _mark_deleted(store: metadata_store.MetadataStore, numbers: list[int]) -> No
 
 
 def _remove(root: Root, removal: Removal, not_removed: dict[str, str]) -> None:
-    """Notes a removal, and removes its files."""
     _note(root, {"what": removal.what, "why": removal.why, "bytes": removal.bytes})
     try:
         for path in removal.paths:

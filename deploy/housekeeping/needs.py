@@ -19,11 +19,9 @@ class Needs:
     """What is kept however old it is."""
 
     executions: set[int] = field(default_factory=set)
-    """Executions whose outputs are all kept."""
     artifacts: set[int] = field(default_factory=set)
     """Further artifacts that are kept."""
     runs: set[str] = field(default_factory=set)
-    """Runs whose logs are kept."""
 
 
 def find_needs(root: Root, record: Record) -> Needs:

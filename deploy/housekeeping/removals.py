@@ -31,13 +31,9 @@ class Removal:
     """Something to remove, and the reason."""
 
     what: str
-    """Path below the root folder."""
     why: str
-    """The reason, in words."""
     bytes: int
-    """Size of the files."""
     paths: tuple[Path, ...]
-    """Files and folders."""
     artifacts: tuple[int, ...] = ()
     """Numbers in ML Metadata."""
 

@@ -40,7 +40,6 @@ def kubeflow() -> None:
 
 
 def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that define a package."""
     for option in reversed(
         [
             click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
@@ -100,7 +99,6 @@ def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that name a cluster."""
     for option in reversed(
         [
             click.option(
@@ -118,7 +116,6 @@ def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options with which a run is started."""
     for option in reversed(
         [
             click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
@@ -361,7 +358,6 @@ def _request(
     span: str,
     **more: Any,
 ) -> PackageRequest:
-    """The request that the package options describe."""
     from deploy.kubeflow.compiler import Cluster
     from deploy.kubeflow.package_request import PackageRequest
 

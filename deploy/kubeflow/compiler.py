@@ -41,13 +41,10 @@ class Cluster:
     """Settings of the cluster in a package."""
 
     image: str
-    """Container image of every task."""
     volume_claim: str = VOLUME_CLAIM
     """PersistentVolumeClaim with the photos and the root."""
     mount: str = MOUNT
-    """Where every task mounts it."""
     metadata: str = METADATA_SERVICE
-    """Address of ML Metadata (`deploy.metadata_address`)."""
     metadata_secret: str = ""
     """Secret whose key `password` is the password of the store; empty: none."""
     sub_path: str = ""
@@ -69,7 +66,6 @@ class Defaults:
     overrides: str = ""
     """`key=value`; several are separated in the same way."""
     root: str = ""
-    """Root folder."""
     tfx_pipeline_root: str = ""
     """Where artifacts go; empty: the root folder."""
     force_push: str = ""
@@ -216,7 +212,6 @@ def _give_signature(function: Any, annotations: Mapping[str, Any], defaults: Map
 
 
 def _settle(kubernetes: Any, task: Any, node_id: str, cluster: Cluster, resources: StepResources) -> Any:
-    """Sets name, caching, retries, resources, volume and secret of a task."""
     task.set_display_name(node_id)
     task.set_caching_options(False)
     if resources.retries:

@@ -43,7 +43,6 @@ class Endpoint:
     namespace: str
     """The user's namespace if Kubeflow has several users; with a kubeconfig, the namespace where KFP is installed."""
     token: str | None = dataclasses.field(default=None, repr=False)
-    """Bearer token; None: none is sent."""
 
     def shown(self) -> str:
         """The endpoint as text for messages, without secrets."""
@@ -119,11 +118,9 @@ class Connection:
 
     endpoint: Endpoint
     namespace: str
-    """Namespace of the requests; empty: KFP has a single user."""
     version: str
     """Version such as `2.5.0`; empty: the server does not say."""
     client: Any = dataclasses.field(repr=False)
-    """Client of the SDK."""
 
     def run_url(self, run_id: str) -> str:
         """Address of a run in Kubeflow's web interface; see `ui_hint` for how to reach it."""
@@ -358,7 +355,6 @@ def _json_answer(
 
 
 def _no_health(connection: Connection, error: ApiError) -> str:
-    """A sentence on a server that does not report its health."""
     endpoint, place = connection.endpoint, connection.endpoint.shown()
     if error.status == 0:
         return f"{place} cannot be reached ({error.message}); start it, forward its port or correct the address"

@@ -72,7 +72,6 @@ def serve(file: Path, address: str = "127.0.0.1:0") -> Iterator[int]:
 
 
 def _handlers(file: Path) -> list[grpc.GenericRpcHandler]:
-    """The methods of ML Metadata's service, and the health check."""
     from ml_metadata.metadata_store import metadata_store
     from ml_metadata.metadata_store.pywrap.metadata_store_extension import metadata_store as library
     from ml_metadata.proto import metadata_store_pb2

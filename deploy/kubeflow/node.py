@@ -124,8 +124,6 @@ def _run_folder(root: Root, run_id: str) -> Path:
 
 
 def _end_after(minutes: float, folder: Path, task: str) -> None:
-    """Ends this process with a reason if it takes longer."""
-
     def end() -> None:
         reason = f"it took longer than runtime.steps.{task}.timeout_minutes ({minutes:g})"
         write_note(folder, task, Note(FAILED, reason))

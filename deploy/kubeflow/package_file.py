@@ -25,11 +25,9 @@ class Package:
     digest: str
     """SHA-256 of the content: the same for the same pipeline, however it is formatted."""
     images: tuple[str, ...]
-    """Images of the containers."""
     tasks: Mapping[str, str]
     """Name of a container task in the run -> name to show."""
     parameters: Mapping[str, str]
-    """The parameters that were given, by name."""
 
     def version_name(self, pipeline_name: str) -> str:
         """Name of the version with this content. It includes the pipeline's name, as stores may require."""

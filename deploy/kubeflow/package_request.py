@@ -30,12 +30,10 @@ class PackageRequest:
     """A configuration to run on a cluster."""
 
     config: str
-    """Name or file of the configuration."""
     cluster: Cluster
     data: Sequence[str] = ()
     """`[DATASET=]DIR` each, as the cluster sees them; empty: folders below `cluster.mount`."""
     overrides: Sequence[str] = ()
-    """`key=value` each."""
     span: str = ""
     """Number or date; empty: the latest."""
     root: str = ""
@@ -49,10 +47,8 @@ class ResolvedRequest:
     """A request that was checked."""
 
     config: Config
-    """The configuration as the cluster will resolve it."""
     cluster: Cluster
     defaults: Defaults
-    """Defaults of the run's parameters."""
 
 
 def resolve(request: PackageRequest) -> ResolvedRequest:

@@ -40,7 +40,6 @@ class Plan:
     production_before: str | None
     """Version in production at the start; None: there was none."""
     artifacts: str
-    """TFX's pipeline root."""
     window: WindowSummary | None = None
     """With `data.window`, the window for the summary."""
     beam_args: dict[str, list[str]] = field(default_factory=dict)
@@ -54,7 +53,6 @@ class Note:
     state: str
     """`running`, `complete`, `cached`, `skipped`, `stopped` (by wrong input) or `failed`."""
     reason: str = ""
-    """Why the task was stopped or failed."""
 
 
 def write_plan(folder: Path, plan: Plan, pipeline: bytes) -> None:

@@ -93,11 +93,9 @@ class TaskChange:
 
     name: str
     state: str
-    """KFP's state, such as RUNNING."""
     seconds: float | None
     """How long the task took; None: it has not finished."""
     error: str
-    """Error of a failed task; empty: the server does not say."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,8 @@ class RunOutcome:
     """The state of a run."""
 
     state: str
-    """KFP's state, such as SUCCEEDED or FAILED."""
     failed: tuple[TaskChange, ...]
-    """The failed tasks."""
     error: str
-    """Error of the run; empty: there is none."""
     stopped: bool = False
     """Whether the user stopped following; the run continues."""
 

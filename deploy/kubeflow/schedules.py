@@ -101,14 +101,12 @@ class _RecurringRun:
 
     name: str
     description: str
-    """Starts with MARK."""
     kfp_cron: str
     pipeline_id: str
     version_id: str
     experiment_id: str
     parameters: dict[str, str]
     service_account: str | None
-    """None: the cluster's default."""
 
     def is_like(self, found: Any) -> bool:
         """Whether a recurring run on the server is the same."""
@@ -127,7 +125,6 @@ class _RecurringRun:
 
 
 def _create(connection: Connection, wanted: _RecurringRun, old: list[Any], transaction: Transaction) -> Any:
-    """Creates a recurring run next to the old ones of its name."""
     client, known = connection.client, {run.recurring_run_id for run in old}
 
     def find() -> Any | None:
@@ -207,7 +204,6 @@ def delete_schedule(connection: Connection, name: str) -> None:
 
 
 def _recurring_runs(connection: Connection, name: str | None) -> list[Any]:
-    """All recurring runs, or those with a name."""
     found: list[Any] = []
     token = ""
     while True:

@@ -58,7 +58,6 @@ class Reviewed:
     command: str
     """A command that learns from the corrections."""
     collection: Collection | None = None
-    """Photos that a server has collected; None: there are none to label."""
     into: str | None = None
     """Where labelled photos go, instead of the next span."""
 

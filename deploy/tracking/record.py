@@ -17,12 +17,9 @@ class Tracking:
     """What the server is told, and where."""
 
     uri: str
-    """Address of the tracking server."""
     experiment: str
     model: str
-    """Name of the registered model."""
     alias: str
-    """Its alias for the version in production."""
     waiting: list[str] = field(default_factory=list)
     """Runs that the server has not heard of, the oldest first."""
 
