@@ -24,8 +24,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 import components.artifacts  # noqa: F401  (TFX finds artifact types among the classes that were imported)
 from deploy import peak_memory
-from pipeline import executions
-from pipeline.run_record import CACHED, COMPLETE, PEAK_MEGABYTES
+from pipeline.run_record import CACHED, COMPLETE, PEAK_MEGABYTES, executions_in_run
 
 SKIPPED = "skipped"
 _STATES = metadata_store_pb2.Execution.State
@@ -102,7 +101,7 @@ def unfinished_executions(
 ) -> list[int]:
     """Numbers of the executions of this node in this run that failed or were killed."""
     run_id = pipeline.runtime_spec.pipeline_run_id.field_value.string_value
-    found = executions.all_of_node_in_run(store, pipeline.pipeline_info.id, node.node_info.id, run_id)
+    found = executions_in_run(store, pipeline.pipeline_info.id, node.node_info.id, run_id)
     return [execution.id for execution in found if execution.last_known_state not in _SUCCESS]
 
 

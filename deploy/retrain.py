@@ -170,7 +170,7 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     if not root.metadata.exists():
         return ""
     from deploy.metadata_address import connect
-    from pipeline.last_trained import has_pushed, last_trained
+    from pipeline.run_record import has_pushed, last_trained
 
     store = connect(f"sqlite://{root.metadata}")
     if last_trained(store, config.name) != now:

@@ -8,6 +8,7 @@ from pathlib import Path
 from deploy.files import folders_in
 from deploy.housekeeping.record import Record
 from deploy.root import Root
+from pipeline.run_record import last_pushed
 from schemas.run_end import RunEnd, read_summary_file
 
 # Type of photos, vectors and predictions.
@@ -43,8 +44,8 @@ def find_needs(root: Root, record: Record) -> Needs:
             for artifact in record.used_by_runs(groups.get(run_id, ()))
             if artifact in record.artifacts and record.artifacts[artifact].type != _EXAMPLES
         }
-    if (last_pushed := record.last_pushed()) is not None:
-        needs.artifacts.add(last_pushed)
+    if (newest := last_pushed(record.artifacts.values())) is not None:
+        needs.artifacts.add(newest.id)
     return needs
 
 

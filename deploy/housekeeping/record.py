@@ -9,10 +9,9 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components.drift_gate import VECTORS_PROPERTY
-from pipeline.executions import DONE
+from pipeline.run_record import DONE
 
 DELETED = metadata_store_pb2.Artifact.DELETED
-_PUSHED_MODEL = "PushedModel"
 # Size of one call to ML Metadata; a server accepts 4 MB.
 _CHUNK = 500
 
@@ -103,17 +102,6 @@ class Record:
         """Those of the numbers that are executions of other pipelines."""
         unknown = sorted({*numbers} - self.executions.keys())
         return {e.id for some in chunks(unknown) for e in self._store.get_executions_by_id(some)}
-
-    def last_pushed(self) -> int | None:
-        """The artifact that says which version was pushed last, as in `pipeline.run_record.last_pushed_version`."""
-        pushed = [
-            artifact.id
-            for artifact in self.artifacts.values()
-            if artifact.type == _PUSHED_MODEL
-            and artifact.custom_properties["pushed"].int_value == 1
-            and artifact.state == metadata_store_pb2.Artifact.LIVE
-        ]
-        return max(pushed, default=None)
 
 
 def chunks(numbers: list[int]) -> Iterator[list[int]]:

@@ -15,7 +15,7 @@ from deploy.housekeeping.needs import Needs
 from deploy.housekeeping.record import DELETED, Record
 from deploy.kubeflow.plan import PIPELINE_FILE, read_plan
 from deploy.root import LOG_FILE, Root
-from pipeline.executions import DONE
+from pipeline.run_record import DONE
 
 DAY = 86_400.0  # seconds
 _INGEST_REPORT = "WarmstartIngestReport"

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -21,7 +19,7 @@ from deploy.review.decisions import DecisionError, Decisions
 from deploy.review.items import MOST_ITEMS, Item
 from deploy.review.new_span import NewSpan, find_place, is_folder_name, make_span
 from deploy.review.photo_finder import PhotoFinder
-from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
+from deploy.serve.guard import RefusedError, WebApplication, error_response, json_response
 from pipeline.config import Config
 from schemas.corrections import Correction
 from schemas.errors import BadInput
@@ -40,13 +38,6 @@ _DECISIONS = ("keep", "change", "drop", "undo")
 
 
 @dataclass(frozen=True)
-class ReviewLimits:
-    """What `deploy.serve.server.run` asks for."""
-
-    timeout_seconds: float = _TIMEOUT_SECONDS
-
-
-@dataclass(frozen=True)
 class Reviewed:
     """What a review is about."""
 
@@ -62,42 +53,44 @@ class Reviewed:
     """Where labelled photos go, instead of the next span."""
 
 
-class ReviewApplication:
+class ReviewApplication(WebApplication):
     """Everything that the server of one review knows."""
 
     def __init__(self, reviewed: Reviewed, on_loopback: bool = True, token: str = ""):
+        super().__init__(_PAGE_FILES, token, _TIMEOUT_SECONDS)
         self._reviewed = reviewed
         self._items = {item.content_hash: item for item in reviewed.items[:MOST_ITEMS]}
-        self._token = Token(token)
-        self._page = {path: file.read_bytes() for path, (file, _) in _PAGE_FILES.items()}
         self._pictures = ThreadPoolExecutor(2, "picture")
-        self.limits = ReviewLimits()
-        starlette = Starlette(
-            routes=self._routes(),
-            exception_handlers={HTTPException: self._on_http_exception, Exception: self._on_error},
-        )
-        self.asgi = Guard(starlette, on_loopback)
-
-    def _routes(self) -> list[Route]:
-        def route(path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
-            return Route(path, self._answering(answer), methods=[method])
-
-        return [
-            *(route(path, self._page_file) for path in _PAGE_FILES),
-            route("/items", self._list),
-            route("/photo/{content_hash}", self._photo),
-            route("/decide", self._decide, "POST"),
-            route("/label", self._label, "POST"),
-            route("/span", self._span, "POST"),
+        routes = [
+            self.route("/items", self._list),
+            self.route("/photo/{content_hash}", self._photo),
+            self.route("/decide", self._decide, "POST"),
+            self.route("/label", self._label, "POST"),
+            self.route("/span", self._span, "POST"),
         ]
+        self.serve_routes(routes, on_loopback)
+
+    def route(self, path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+        """As of every application, for those who may ask."""
+
+        async def guarded(request: Request) -> Response:
+            if not self.token.is_shown(request):
+                raise RefusedError(401, "Open the address that the server printed, with its token.")
+            return await answer(request)
+
+        return super().route(path, guarded, method)
+
+    def refusal_of(self, error: Exception) -> Response | None:
+        """Of decisions that make no sense, or cannot be kept."""
+        if isinstance(error, DecisionError):
+            return error_response(400, str(error))
+        if isinstance(error, BadInput):
+            return error_response(409, str(error))
+        if isinstance(error, OSError):
+            return error_response(500, f"The decision could not be written: {error.strerror or error}.")
+        return None
 
     # ---- what the addresses answer
-
-    async def _page_file(self, request: Request) -> Response:
-        path = request.url.path
-        if redirection := self._token.page_without_it(request):
-            return redirection
-        return Response(self._page[path], media_type=_PAGE_FILES[path][1])
 
     async def _list(self, request: Request) -> Response:
         reviewed = self._reviewed
@@ -196,37 +189,6 @@ class ReviewApplication:
             if not isinstance(value, str) and not (value is None and name == may_be_null):
                 raise RefusedError(400, f"{name[:40]} is not a text.")
         return asked
-
-    def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """`answer` for those who may ask, within the time-out, and its refusals as responses."""
-
-        async def guarded(request: Request) -> Response:
-            if not self._token.is_shown(request):
-                return error_response(401, "Open the address that the server printed, with its token.")
-            try:
-                return await asyncio.wait_for(answer(request), _TIMEOUT_SECONDS)
-            except RefusedError as refused:
-                return error_response(refused.status, refused.reason)
-            except DecisionError as error:
-                return error_response(400, str(error))
-            except BadInput as error:
-                return error_response(409, str(error))
-            except asyncio.TimeoutError:
-                return error_response(504, f"There was no answer within {_TIMEOUT_SECONDS:g} seconds.")
-            except OSError as error:
-                return error_response(500, f"The decision could not be written: {error.strerror or error}.")
-            except ClientDisconnect:  # nobody reads this
-                return error_response(400, "The body ended early.")
-
-        return guarded
-
-    async def _on_http_exception(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        reason = {404: "There is nothing at this address.", 405: "This address does not take this method."}
-        return error_response(error.status_code, reason.get(error.status_code, error.detail), error.headers)
-
-    async def _on_error(self, request: Request, error: Exception) -> Response:
-        return error_response(500, "The server failed to answer; its log says why.")
 
 
 def _shown(item: Item, said: Correction | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from components.example_gen.photo import PhotoRejected
 from deploy.collection import Collection, why_not_kept
@@ -32,7 +31,7 @@ from deploy.installed import version_of
 from deploy.serve import protocol
 from deploy.serve.answers import answer_of
 from deploy.serve.batcher import Batcher, BatchLimits, OverloadedError
-from deploy.serve.guard import Guard, RefusedError, Token, error_response, json_response
+from deploy.serve.guard import RefusedError, WebApplication, error_response, json_response
 from deploy.serve.metrics import Metrics
 from deploy.serve.model import ModelVersion, ReadyPhoto, ServedModel, is_large
 
@@ -40,12 +39,12 @@ Result = TypeVar("Result")
 Content = TypeVar("Content")
 
 VERSION_HEADER = "X-Model-Version"
-_PAGE_FOLDER = Path(__file__).with_name("page")
-# Address -> name of the file, and its type.
+_PAGE = Path(__file__).with_name("page")
+# Address -> file of the page, and its type.
 _PAGE_FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    "/": (_PAGE / "page.html", "text/html"),
+    "/page.css": (_PAGE / "page.css", "text/css"),
+    "/page.js": (_PAGE / "page.js", "text/javascript"),
 }
 _POLL_SECONDS = 1  # as TensorFlow Serving
 _DISCARDED = 4  # times the largest body
@@ -74,7 +73,7 @@ class _PhotoRefusedError(Exception):
         self.rejected = rejected
 
 
-class Application:
+class Application(WebApplication):
     """Everything that one server knows."""
 
     def __init__(
@@ -92,11 +91,11 @@ class Application:
           collection: keeps photos that the model is not sure of; None: no photo is kept.
           token: whoever does not show it gets answers, and no photo of theirs is kept; empty: everybody shows it.
         """
+        super().__init__(_PAGE_FILES, token, limits.timeout_seconds)
         self.model = model
         self.limits = limits
         self._note = note
         self._collection = collection
-        self._token = Token(token)
         self._bytes = 0
         self._batcher: Batcher[tuple[ModelVersion, str], bytes] = Batcher(self._run, limits.batches)
         self._metrics = Metrics(lambda: self.model.current.number, lambda: self._batcher.accepted)
@@ -106,21 +105,14 @@ class Application:
         # One at a time, and in nobody's way: see `is_large`.
         self._large_reader = ThreadPoolExecutor(1, "large")
         self._loader = ThreadPoolExecutor(1, "loader")
-        self._page = {path: (_PAGE_FOLDER / name).read_bytes() for path, (name, _) in _PAGE_FILES.items()}
-        starlette = Starlette(
-            routes=self._routes(),
-            exception_handlers={HTTPException: self._on_http_exception, Exception: self._on_error},
-            lifespan=self._lifespan,
+        self.serve_routes(
+            self._routes(), on_loopback, lambda path: self._metrics.request(_kind(path)), lifespan=self._lifespan
         )
-        self.asgi: ASGIApp = Guard(starlette, on_loopback, lambda path: self._metrics.request(_kind(path)))
 
     def _routes(self) -> list[Route]:
-        def route(path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
-            return Route(path, self._answering(answer), methods=list(methods or ("GET",)))
-
+        route = self.route
         name, version = "{name}", "{name}/versions/{version}"
-        routes = [route(path, self._page_file) for path in _PAGE_FILES]
-        routes += [
+        routes = [
             route("/model", self._about),
             route("/answer", self._answer, "POST"),
             route("/metrics", self._metrics_page),
@@ -141,12 +133,6 @@ class Application:
 
     # ---- what the addresses answer
 
-    async def _page_file(self, request: Request) -> Response:
-        path = request.url.path
-        if redirection := self._token.page_without_it(request):
-            return redirection
-        return Response(self._page[path], media_type=_PAGE_FILES[path][1])
-
     async def _about(self, request: Request) -> Response:
         version = self.model.current
         return _json(
@@ -155,7 +141,7 @@ class Application:
                 "version": version.number,
                 "labels": version.labels,
                 "largest_photo_bytes": self.limits.body_bytes,
-                "keeps_unsure_photos": self._collection is not None and self._token.is_shown(request),
+                "keeps_unsure_photos": self._collection is not None and self.token.is_shown(request),
             }
         )
 
@@ -319,7 +305,7 @@ class Application:
         rows = list(_all_good(answers, dict, self._metrics))
         outputs = {name: _stack([row[name] for row in rows]) for name in rows[0]}
         self._metrics.answered(len(rows), int(np.sum(outputs["abstains"])) if "abstains" in outputs else 0)
-        if self._collection and signature == protocol.DEFAULT_SIGNATURE and self._token.is_shown(request):
+        if self._collection and signature == protocol.DEFAULT_SIGNATURE and self.token.is_shown(request):
             await self._read(lambda some: self._collect(some, version, outputs), photos)
         return outputs
 
@@ -348,39 +334,27 @@ class Application:
     async def _read(self, read: Callable[[Content], Result], content: Content) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read, content)
 
-    def _answering(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """`answer` within the time-out, and its refusals as responses."""
+    def refusal_of(self, error: Exception) -> Response | None:
+        """Of bodies and photos that are not as they should be, and of too many at once."""
+        if isinstance(error, protocol.MalformedError):
+            return error_response(400, str(error))
+        if isinstance(error, _PhotoRefusedError):
+            return error_response(400, f"Photo {error.number} of the request {error.rejected.detail}")
+        if isinstance(error, OverloadedError):
+            return error_response(503, "Too many photos are waiting for an answer; try again in a moment.")
+        return None
 
-        async def within_limits(request: Request) -> Response:
-            try:
-                return await asyncio.wait_for(answer(request), self.limits.timeout_seconds)
-            except RefusedError as refused:
-                return error_response(refused.status, refused.reason)
-            except protocol.MalformedError as malformed:
-                return error_response(400, str(malformed))
-            except _PhotoRefusedError as refused:
-                return error_response(400, f"Photo {refused.number} of the request {refused.rejected.detail}")
-            except OverloadedError:
-                return error_response(503, "Too many photos are waiting for an answer; try again in a moment.")
-            except asyncio.TimeoutError:
-                seconds = f"{self.limits.timeout_seconds:g} seconds"
-                if request.method == "POST" and not getattr(request.state, "is_read", False):
-                    return error_response(408, f"The body did not come within {seconds}.")
-                return error_response(504, f"There was no answer within {seconds}.")
-            except ClientDisconnect:  # nobody reads this
-                return error_response(400, "The body ended early.")
+    def on_timeout(self, request: Request) -> Response:
+        """Says too where the body did not come in time."""
+        if request.method == "POST" and not getattr(request.state, "is_read", False):
+            return error_response(408, f"The body did not come within {self.timeout_seconds:g} seconds.")
+        return super().on_timeout(request)
 
-        return within_limits
-
-    async def _on_http_exception(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code in (404, 405) and request.url.path.startswith("/v1/"):
+    async def on_http_exception(self, request: Request, error: Exception) -> Response:
+        """Below `/v1/` as TensorFlow Serving."""
+        if isinstance(error, HTTPException) and error.status_code in (404, 405) and request.url.path.startswith("/v1/"):
             return error_response(400, f"Malformed request: {request.method} {request.url.path[:200]}")
-        reason = {404: "There is nothing at this address.", 405: "This address does not take this method."}
-        return error_response(error.status_code, reason.get(error.status_code, error.detail), error.headers)
-
-    async def _on_error(self, request: Request, error: Exception) -> Response:
-        return error_response(500, "The server failed to answer; its log says why.")
+        return await super().on_http_exception(request, error)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import ipaddress
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
-from starlette.requests import Request
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _COOKIE = "warmstart"
@@ -47,6 +52,10 @@ def error_response(status: int, reason: str, headers: Any = None) -> Response:
     return Response(body, status, {**(headers or {}), **retry}, "application/json")
 
 
+# Given the path of a request, it is told the status of the response.
+Timed = Callable[[str], contextlib.AbstractContextManager[Callable[[int], None]]]
+
+
 @contextlib.contextmanager
 def _not_timed(path: str) -> Iterator[Callable[[int], None]]:
     yield lambda status: None
@@ -55,16 +64,10 @@ def _not_timed(path: str) -> Iterator[Callable[[int], None]]:
 class Guard:
     """Adds the headers of every response, and refuses what another website makes a browser send."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        on_loopback: bool,
-        timed: Callable[[str], contextlib.AbstractContextManager[Callable[[int], None]]] = _not_timed,
-    ):
+    def __init__(self, app: ASGIApp, on_loopback: bool, timed: Timed):
         """
         Args:
           on_loopback: the server is for this machine alone, so requests for other hosts are refused.
-          timed: is given the path of each request, and the status of its response.
         """
         self._app = app
         self._on_loopback = on_loopback
@@ -130,6 +133,75 @@ class Token:
         if self._value:
             response.set_cookie(_COOKIE, self._value, httponly=True, samesite="strict")
         return response
+
+
+class WebApplication:
+    """A page and the addresses behind it; what an address answers comes in time, or is refused as JSON.
+
+    Attributes:
+      asgi: the application, for a server; set by `serve_routes`.
+      timeout_seconds: until a request is answered, from its first byte on.
+    """
+
+    asgi: ASGIApp
+
+    def __init__(self, page_files: Mapping[str, tuple[Path, str]], token: str, timeout_seconds: float):
+        """
+        Args:
+          page_files: address -> file of the page, and its type.
+          token: what a client has to show; empty: nothing.
+        """
+        self.timeout_seconds = timeout_seconds
+        self.token = Token(token)
+        self._page = {path: (file.read_bytes(), kind) for path, (file, kind) in page_files.items()}
+
+    def serve_routes(self, routes: list[Route], on_loopback: bool, timed: Timed = _not_timed, **starlette: Any) -> None:
+        """Sets `asgi` to the page and these routes; the rest is as for `Guard` and Starlette."""
+        routes = [*(self.route(path, self._page_file) for path in self._page), *routes]
+        handlers = {HTTPException: self.on_http_exception, Exception: self._on_error}
+        self.asgi = Guard(Starlette(routes=routes, exception_handlers=handlers, **starlette), on_loopback, timed)
+
+    def route(self, path: str, answer: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+        """What an address answers, within the time-out, and its refusals as responses."""
+
+        async def within_limits(request: Request) -> Response:
+            try:
+                return await asyncio.wait_for(answer(request), self.timeout_seconds)
+            except RefusedError as refused:
+                return error_response(refused.status, refused.reason)
+            except asyncio.TimeoutError:
+                return self.on_timeout(request)
+            except ClientDisconnect:  # nobody reads this
+                return error_response(400, "The body ended early.")
+            except Exception as error:
+                if refusal := self.refusal_of(error):
+                    return refusal
+                raise
+
+        return Route(path, within_limits, methods=[method])
+
+    def refusal_of(self, error: Exception) -> Response | None:
+        """The response to a request that cannot be answered for this reason; None: it is a fault of the server."""
+        return None
+
+    def on_timeout(self, request: Request) -> Response:
+        """The response to a request that was not answered in time."""
+        return error_response(504, f"There was no answer within {self.timeout_seconds:g} seconds.")
+
+    async def on_http_exception(self, request: Request, error: Exception) -> Response:
+        """The response of an address that does not exist, or not like this."""
+        assert isinstance(error, HTTPException)
+        reason = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+        return error_response(error.status_code, reason.get(error.status_code, error.detail), error.headers)
+
+    async def _on_error(self, request: Request, error: Exception) -> Response:
+        return error_response(500, "The server failed to answer; its log says why.")
+
+    async def _page_file(self, request: Request) -> Response:
+        if redirection := self.token.page_without_it(request):
+            return redirection
+        content, kind = self._page[request.url.path]
+        return Response(content, media_type=kind)
 
 
 def host_name(host: str) -> str:

@@ -5,30 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Protocol
 
 import uvicorn
-from starlette.types import ASGIApp
 
+from deploy.serve.guard import WebApplication
 from schemas.errors import BadInput
 
 _CONNECTIONS = 1000
 _KEEP_ALIVE_SECONDS = 30
-
-
-class _Limits(Protocol):
-    @property
-    def timeout_seconds(self) -> float: ...
-
-
-class Served(Protocol):
-    """What a server runs."""
-
-    @property
-    def asgi(self) -> ASGIApp: ...
-
-    @property
-    def limits(self) -> _Limits: ...
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -61,7 +45,7 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(application: Served, listener: socket.socket) -> None:
+def run(application: WebApplication, listener: socket.socket) -> None:
     """Answers until a signal comes; then takes no more connections, and answers what was asked.
 
     A second SIGINT stops it at once.
@@ -80,7 +64,7 @@ def run(application: Served, listener: socket.socket) -> None:
         limit_concurrency=_CONNECTIONS,
         backlog=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(application.limits.timeout_seconds) + 1,
+        timeout_graceful_shutdown=int(application.timeout_seconds) + 1,
     )
     # uvicorn raises the signal again when all is done, and this is how it was meant to end.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.last_trained import last_trained
-from pipeline.run_record import abandon_unfinished, last_pushed_version, read_run
+from pipeline.run_record import abandon_unfinished, last_pushed_version, last_trained, read_run
 
 # One name is the beginning of the other, and of the other's nodes.
 CATS, MORE = "cats", "cats_too"
