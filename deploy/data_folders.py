@@ -64,7 +64,7 @@ def default_root(config: Config) -> Root:
     set. A root named after the configuration, as older versions created it, remains in use until there is one named
     after the data.
     """
-    names = [_name_of(source or "") for source in config.data.sources.values()]
+    names = [_name_of(source) for source in config.data.folders.values()]
     also_classified = config.task.kind == SEGMENTATION and "image_masks" not in config.data.sources
     name = "+".join(filter(None, names)) + ("-masks" if also_classified else "")
     of_data = Root(Path(ROOTS_FOLDER) / name) if any(names) else None
@@ -245,8 +245,7 @@ def ways_out(config: Config) -> str:
         if config.data.window is not None:
             newest = find_window(config)[0][-1]
         else:
-            sources = {str(dataset): source or "" for dataset, source in config.data.sources.items()}
-            newest = spans.resolve_sources(sources, None, **config.data.completeness)
+            newest = spans.resolve_sources(config.data.folders, None, **config.data.completeness)
         folders = and_more(list(newest.folders.values()), 3)
         return f"; it is span {newest.shown} in {folders}, and renaming its folder leaves it out"
     return ""

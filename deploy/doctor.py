@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -72,7 +71,7 @@ def examine(options: DoctorOptions) -> Iterator[Check]:
     yield _memory(config)
     yield _cores()
     yield from said
-    if config is not None and not any((source or "").startswith(_NOWHERE) for source in config.data.sources.values()):
+    if config is not None and not any(folder.startswith(_NOWHERE) for folder in config.data.folders.values()):
         check, needed = _photos(config)
         yield check
     yield _looked_at("backbone", lambda: _backbone(config))
@@ -296,9 +295,9 @@ def _file_locks(folder: Path) -> Check:
 
 def _active_run(root: Root) -> Check:
     name = "other runs"
-    if not (root.folder / ".pipeline").is_file():
+    if not root.exists():
         return Check(name, "ok", "none")
-    run_id, process = _last_owner(root)
+    run_id, process = root.last_owner()
     of = f"run {run_id}, process {process}" if run_id else "a run"
     alive = process is not None and _is_alive(process)
     try:
@@ -316,15 +315,6 @@ def _active_run(root: Root) -> Check:
             name, "warn", f"{of} was killed, and its lock is free again", "run again to continue where it ended"
         )
     return Check(name, "ok", "none")
-
-
-def _last_owner(root: Root) -> tuple[str, int | None]:
-    """Run and process that took the lock last; empty and None: unknown."""
-    try:
-        owner = json.loads((root.folder / ".owner.json").read_text(encoding="utf-8"))
-        return str(owner["run_id"]), int(owner["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", None
 
 
 def _is_alive(process: int) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -181,21 +181,18 @@ def layers_text(models: Sequence[NamedModel]) -> str:
     return "\n".join(lines)
 
 
-def layers_as_json(models: Sequence[NamedModel]) -> str:
-    """The layers that can be reached, as JSON."""
+def layers_for_programs(models: Sequence[NamedModel]) -> list[dict[str, Any]]:
+    """The layers that can be reached, in JSON's types."""
     keys = ("name", "height", "width", "channels")
-    return json.dumps(
-        [
-            {
-                "model": named.name,
-                "folder": named.folder,
-                "unreachable": named.model.unreachable or None,
-                "layers": [{key: getattr(layer, key) for key in keys} for layer in named.model.layers],
-            }
-            for named in models
-        ],
-        indent=2,
-    )
+    return [
+        {
+            "model": named.name,
+            "folder": named.folder,
+            "unreachable": named.model.unreachable or None,
+            "layers": [{key: getattr(layer, key) for key in keys} for layer in named.model.layers],
+        }
+        for named in models
+    ]
 
 
 def explain(
@@ -408,20 +405,14 @@ def _new_name(text: str, taken: set[str]) -> str:
     return name
 
 
-def for_programs(found: ExplanationResult) -> str:
-    """The result as JSON."""
-    return (
-        json.dumps(
-            {
-                "photos": [asdict(answer) for answer in found.answers],
-                "pictures": [str(file) for file in found.pictures],
-                "page": str(found.page) if found.page else None,
-                "errors": found.errors,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+def for_programs(found: ExplanationResult) -> dict[str, Any]:
+    """The result in JSON's types."""
+    return {
+        "photos": [asdict(answer) for answer in found.answers],
+        "pictures": [str(file) for file in found.pictures],
+        "page": str(found.page) if found.page else None,
+        "errors": found.errors,
+    }
 
 
 def for_people(found: ExplanationResult) -> str:

@@ -158,8 +158,10 @@ class Root:
         try:
             lock.acquire(timeout=_PROBE_SECONDS, poll_interval=0.02)
         except filelock.Timeout:
+            run, process = self.last_owner()
+            owner = f" ({run}, process {process})" if run else ""
             raise RunActiveError(
-                f"another run is active in {self.folder}{self._owner()}; wait for it to end, or choose another --root"
+                f"another run is active in {self.folder}{owner}; wait for it to end, or choose another --root"
             ) from None
         try:
             (self.folder / _OWNER).write_text(json.dumps({"run_id": run_id, "pid": os.getpid()}))
@@ -179,19 +181,15 @@ class Root:
 
     def active_run(self) -> str:
         """The name of the run that holds the root now; empty: no run does."""
-        if not self.exists() or not self.is_active():
-            return ""
-        try:
-            return str(json.loads((self.folder / _OWNER).read_text())["run_id"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        return self.last_owner()[0] if self.exists() and self.is_active() else ""
 
-    def _owner(self) -> str:
+    def last_owner(self) -> tuple[str, int | None]:
+        """Run and process that took the lock last; empty and None: unknown."""
         try:
-            owner = json.loads((self.folder / _OWNER).read_text())
-            return f" ({owner['run_id']}, process {owner['pid']})"
+            owner = json.loads((self.folder / _OWNER).read_text(encoding="utf-8"))
+            return str(owner["run_id"]), int(owner["pid"])
         except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            return "", None
 
     def new_run_id(self) -> str:
         """A new name for a run: the time in UTC, unique in this root."""

@@ -333,7 +333,7 @@ def _with_answers(summary: Summary, corrected: list[CorrectedPhoto] | None) -> S
 
 def _span_of(config: Config, examples: Artifact | None) -> SpanOfRun | None:
     """The span that a run read, from its photos; None: there are no spans."""
-    pattern = next(filter(None, (parse_pattern(source or "") for source in config.data.sources.values())), None)
+    pattern = next(filter(None, map(parse_pattern, config.data.folders.values())), None)
     if pattern is None or examples is None:
         return None
     number = examples.get_string_custom_property("span") or examples.get_int_custom_property("span")

@@ -22,8 +22,7 @@ def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFold
     """
     data = config.data
     assert data.window is not None
-    sources = {str(dataset): folder or "" for dataset, folder in data.sources.items()}
-    found = spans.find_spans(sources, **data.completeness, now=now)
+    found = spans.find_spans(data.folders, **data.completeness, now=now)
     window = list(spans.choose_window(found, data.window, data.span))
     by_number = {one.number: one for one in found.complete if not one.empty}
     further = []

@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
@@ -33,14 +32,11 @@ from components.evaluator.metrics import (
     log_loss,
     per_class_ratios,
 )
-from components.evaluator.one_pass_metric import OnePassMetric
+from components.evaluator.one_pass_metric import OnePassCombiner, OnePassMetric
 
 
 class AnswerMetrics(OnePassMetric):
-    """The metrics above; `EvalConfig` names it by its class and module.
-
-    `code`, a fingerprint, changes nothing but the configuration, and so Evaluator's cache key.
-    """
+    """The metrics above; `EvalConfig` names it by its class and module."""
 
     def __init__(self, name: str = "answer_metrics", code: str = ""):
         super().__init__(_Combiner, name, code)
@@ -61,10 +57,7 @@ class _SliceCounts:
     """With two classes: whether the second is the true one -> its probabilities."""
 
 
-class _Combiner(beam.CombineFn):
-    def __init__(self, key: metric_types.MetricKey):
-        self._key = key
-
+class _Combiner(OnePassCombiner):
     def create_accumulator(self) -> _SliceCounts:
         return _SliceCounts()
 
@@ -118,7 +111,3 @@ class _Combiner(beam.CombineFn):
             for name, metric in (("precision", "precision"), ("recall", "recall"), ("f1_score", "f1")):
                 values[self._named(name, class_id)] = float(ratios[metric][class_id])
         return values
-
-    def _named(self, name: str, class_id: int | None = None) -> metric_types.MetricKey:
-        sub_key = None if class_id is None else metric_types.SubKey(class_id=class_id)
-        return self._key._replace(name=name, sub_key=sub_key)

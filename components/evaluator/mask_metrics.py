@@ -18,19 +18,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 from tensorflow_model_analysis.metrics import metric_types
 
 from components.evaluator import confusions
-from components.evaluator.one_pass_metric import OnePassMetric
+from components.evaluator.one_pass_metric import OnePassCombiner, OnePassMetric
 
 
 class MaskMetrics(OnePassMetric):
     """The metrics above; `EvalConfig` names it by its class and module.
 
-    Its thresholds are those of `mean_iou`, whose name it has. `code`, a fingerprint, changes nothing but the
-    configuration, and so Evaluator's cache key.
+    Its thresholds are those of `mean_iou`, whose name it has.
     """
 
     def __init__(self, name: str = "mean_iou", code: str = ""):
@@ -71,10 +69,7 @@ def _count(confusion: bytes) -> _OnePhoto | None:
     return _OnePhoto(score, float(confusions.mean_iou(score)), float(confusions.pixel_accuracy(score)))
 
 
-class _Combiner(beam.CombineFn):
-    def __init__(self, key: metric_types.MetricKey):
-        self._key = key
-
+class _Combiner(OnePassCombiner):
     def create_accumulator(self) -> _SliceSums:
         return _SliceSums()
 
@@ -112,7 +107,3 @@ class _Combiner(beam.CombineFn):
             for name in ("iou", "precision", "recall"):
                 values[self._named(name, class_id)] = float(shares[name][class_id])
         return values
-
-    def _named(self, name: str, class_id: int | None = None) -> metric_types.MetricKey:
-        sub_key = None if class_id is None else metric_types.SubKey(class_id=class_id)
-        return self._key._replace(name=name, sub_key=sub_key)

@@ -28,8 +28,8 @@ _MOST_BYTES = 64 * 2**20
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
-def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) -> Image.Image:
-    """A photo, upright, in RGB, and at least `SIDE` pixels wide and high unless it is smaller.
+def open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour, side: int = SIDE) -> Image.Image:
+    """A photo, upright, in RGB, and at least `side` pixels wide and high unless it is smaller.
 
     A JPEG is decoded at a fraction of its size if that is enough, which is much faster.
 
@@ -44,7 +44,7 @@ def _open_small(photo_bytes: bytes, max_pixels: int | None, background: Colour) 
         if max_pixels is not None and opened.width * opened.height > max_pixels:
             raise ValueError(f"{opened.width} x {opened.height} pixels")
         orientation = orientation_of(opened)
-        opened.draft("RGB", (SIDE, SIDE))
+        opened.draft("RGB", (side, side))
         opened.load()
         return upright(to_rgb(opened, background), orientation)
 
@@ -59,8 +59,8 @@ def thumbnail(photo_bytes: bytes, max_pixels: int | None = None, background: Col
 
 
 def small_photo(photo_bytes: bytes, max_pixels: int | None = None, background: Colour = WHITE) -> Image.Image:
-    """A photo, upright, in RGB, at most `SIDE` pixels wide and high; the errors are those of `_open_small`."""
-    image = _open_small(photo_bytes, max_pixels, background)
+    """A photo, upright, in RGB, at most `SIDE` pixels wide and high; the errors are those of `open_small`."""
+    image = open_small(photo_bytes, max_pixels, background)
     image.thumbnail((SIDE, SIDE))
     return image
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -17,33 +16,9 @@ _PIXELS_THAT_TIP_OVER = 1e-3
 _PROBABILITY_OF_A_PIXEL = 1e-4
 
 
-class Judging(Protocol):
-    """The judgement of one model."""
-
-    @property
-    def what(self) -> str:
-        """What `difference` is of, as the beginning of a sentence."""
-
-    @property
-    def tolerance(self) -> float:
-        """Largest `difference` allowed."""
-
-    @property
-    def of_masks(self) -> bool: ...
-
-    def difference(self, answers: Answers, expected: np.ndarray) -> float:
-        """From the expected answers, see `component.check`."""
-
-    def disagreement(self, answers: Answers) -> float:
-        """Of a probability, among the signatures."""
-
-    def faults(self, answers: Answers, photos: Mapping[str, bytes]) -> list[str]:
-        """Parts of a sentence, one for each kind of fault."""
-
-
 @dataclass(frozen=True)
 class OfClasses:
-    """Of a model that gives a class for each photo."""
+    """Of a model that gives a class for each photo. `difference` is from the answers that `component.check` expects."""
 
     tolerance: float
     """Largest difference of a probability."""
@@ -78,6 +53,6 @@ class OfMasks:
         return mask_judgement.wrong_answers(answers, photos, self.tolerance, _PROBABILITY_OF_A_PIXEL)
 
 
-def judging_of(expected: np.ndarray, tolerance: float) -> Judging:
+def judging_of(expected: np.ndarray, tolerance: float) -> OfClasses | OfMasks:
     """The way to judge by the expected answers: probabilities [photos, classes] or ids [photos, size, size]."""
     return OfMasks() if expected.ndim == 3 else OfClasses(tolerance)

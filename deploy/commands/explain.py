@@ -81,7 +81,10 @@ def explain(
 
     loaded = explanation.load_models(explanation.find_models(models, root, run_id))
     if list_layers:
-        click.echo(explanation.layers_as_json(loaded) if as_json else explanation.layers_text(loaded))
+        if as_json:
+            output.document(explanation.layers_for_programs(loaded))
+        else:
+            click.echo(explanation.layers_text(loaded))
         return
 
     def show(done: int, total: int, what: str) -> None:
@@ -89,7 +92,10 @@ def explain(
             click.echo(f"\r{done} of {total} {what}", nl=done == total, err=True)
 
     found = explanation.explain(loaded, files, out, method, layers, filters, show)
-    click.echo(explanation.for_programs(found) if as_json else explanation.for_people(found), nl=False)
+    if as_json:
+        output.document(explanation.for_programs(found))
+    else:
+        click.echo(explanation.for_people(found), nl=False)
     for error in found.errors:
         click.echo(f"error: {error}", err=True)
     if found.errors:

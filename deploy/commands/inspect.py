@@ -39,8 +39,8 @@ def inspect(folder: str, config_name: str | None, overrides: tuple[str, ...], as
     notes: list[str] = []
     _, config = choose_config(config_name, [folder], overrides, notes.append)
     if as_json:
-        sources = {str(dataset): source or "" for dataset, source in config.data.sources.items()}
-        output.document([overview.as_dict() for overview in look_at_folders(config, sources, config.task.label)])
+        overviews = look_at_folders(config, config.data.folders, config.task.label)
+        output.document([overview.as_dict() for overview in overviews])
         return
     check_sources(config, click.echo)
     for note in notes:

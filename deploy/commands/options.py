@@ -33,33 +33,38 @@ folder_argument = click.argument("folder", metavar="[DIR]", required=False)
 required_folder_argument = click.argument("folder", metavar="[DIR]", required=False, callback=_require_photos)
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options for what to train on, how, and where to keep everything."""
-    options: list[_Decorator] = [
-        click.option(
-            "--config",
-            "config_name",
-            metavar="NAME|FILE",
-            shell_complete=complete_config,
-            help="A known configuration or a YAML file.  [default: image_folder, or the data set that DIR looks like]",
-        ),
-        click.option(
-            "--data",
-            multiple=True,
-            metavar="[DATASET=]DIR",
-            help="The same as DIR. Repeat it with names for several data sets: --data NAME=DIR.",
-        ),
-        click.option(
-            "--root", metavar="DIR", help="Where everything is kept.  [default: runs/<name of the photo folder>]"
-        ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Override one key of the configuration. Repeatable.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def several(*options: _Decorator) -> _Decorator:
+    """Several options as one, in this order in the help."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+# What to train on, how, and where to keep everything.
+config_options = several(
+    click.option(
+        "--config",
+        "config_name",
+        metavar="NAME|FILE",
+        shell_complete=complete_config,
+        help="A known configuration or a YAML file.  [default: image_folder, or the data set that DIR looks like]",
+    ),
+    click.option(
+        "--data",
+        multiple=True,
+        metavar="[DATASET=]DIR",
+        help="The same as DIR. Repeat it with names for several data sets: --data NAME=DIR.",
+    ),
+    click.option("--root", metavar="DIR", help="Where everything is kept.  [default: runs/<name of the photo folder>]"),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one key of the configuration. Repeatable.",
+    ),
+)

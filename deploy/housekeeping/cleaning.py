@@ -109,7 +109,7 @@ def clean(
             f"the run {active} in {root.folder} has no summary and was active less than a day ago; clean once it has "
             "ended"
         )
-    record = Record(store, _pipeline_name(root))
+    record = Record(store, root.pipeline_name())
     needs = find_needs(root, record)
     places, left_alone = artifact_places(root)
     artifacts = list(old_artifacts(root, places, record, needs, now, days))
@@ -153,17 +153,13 @@ def _check_binding(root: Root, store: metadata_store.MetadataStore, address: str
     """Refuses another store, by whose numbers everything here would look unused."""
     from deploy.kubeflow.prepare import bind
 
-    name = _pipeline_name(root)
+    name = root.pipeline_name()
     if store.get_context_by_type_and_name("pipeline", name) is None:
         raise BadInput(
             f"ML Metadata at {address} has no run of the pipeline {name!r}, to which the root folder {root.folder} "
             "belongs; give the address of the store that the pipeline ran with"
         )
     bind(root, name, store, address)
-
-
-def _pipeline_name(root: Root) -> str:
-    return (root.folder / ".pipeline").read_text(encoding="utf-8").strip()
 
 
 def _active_run(root: Root, now: float) -> str:

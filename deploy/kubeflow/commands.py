@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.commands.options import json_option
+from deploy.commands.options import json_option, several
 from deploy.kubeflow import METADATA_SERVICE, MOUNT, VOLUME_CLAIM
 from deploy.output import document
 from schemas.errors import BadInput
@@ -39,91 +39,72 @@ def kubeflow() -> None:
     """
 
 
-def _package_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        [
-            click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
-            click.option(
-                "--image",
-                required=True,
-                envvar="WARMSTART_IMAGE",
-                help="Container image of every step.  [env: WARMSTART_IMAGE]",
-            ),
-            click.option(
-                "--data",
-                multiple=True,
-                metavar="[DATASET=]DIR",
-                help="Photos as the cluster sees them: below --mount, gs://... or tfds:NAME.  [default: MOUNT/photos, "
-                "or MOUNT/photos/DATASET for each of several]",
-            ),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key."),
-            click.option("--span", default="", help="Number or date of the span to read.  [default: the latest]"),
-            click.option(
-                "--root", metavar="DIR", help="The root folder, below --mount.  [default: MOUNT/runs/<configuration>]"
-            ),
-            click.option(
-                "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: the root folder]"
-            ),
-            click.option(
-                "--volume-claim", default=VOLUME_CLAIM, show_default=True, help="The PersistentVolumeClaim to mount."
-            ),
-            click.option("--mount", default=MOUNT, show_default=True, help="Where it is mounted in every step."),
-            click.option(
-                "--sub-path", default="", metavar="DIR", help="Mount this folder of the claim.  [default: all of it]"
-            ),
-            click.option(
-                "--run-as",
-                default="",
-                metavar="USER:GROUP",
-                help="Numbers that every step runs as; the volume must be writable for them.  [default: the image's, "
-                "1000:1000]",
-            ),
-            click.option(
-                "--metadata",
-                default=METADATA_SERVICE,
-                show_default=True,
-                metavar="ADDRESS",
-                help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE. Kubeflow's own, in 2.5 to "
-                "2.18 only, is grpc://metadata-grpc-service.kubeflow:8080.",
-            ),
-            click.option(
-                "--metadata-secret",
-                default="",
-                metavar="NAME",
-                help="Secret whose key `password` holds the password of USER.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+_package_options = several(
+    click.option("--config", "config_name", required=True, metavar="NAME|FILE", help="As for `warmstart run`."),
+    click.option(
+        "--image",
+        required=True,
+        envvar="WARMSTART_IMAGE",
+        help="Container image of every step.  [env: WARMSTART_IMAGE]",
+    ),
+    click.option(
+        "--data",
+        multiple=True,
+        metavar="[DATASET=]DIR",
+        help="Photos as the cluster sees them: below --mount, gs://... or tfds:NAME.  [default: MOUNT/photos, "
+        "or MOUNT/photos/DATASET for each of several]",
+    ),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key."),
+    click.option("--span", default="", help="Number or date of the span to read.  [default: the latest]"),
+    click.option(
+        "--root", metavar="DIR", help="The root folder, below --mount.  [default: MOUNT/runs/<configuration>]"
+    ),
+    click.option(
+        "--tfx-pipeline-root", default="", metavar="DIR", help="Where artifacts go.  [default: the root folder]"
+    ),
+    click.option("--volume-claim", default=VOLUME_CLAIM, show_default=True, help="The PersistentVolumeClaim to mount."),
+    click.option("--mount", default=MOUNT, show_default=True, help="Where it is mounted in every step."),
+    click.option("--sub-path", default="", metavar="DIR", help="Mount this folder of the claim.  [default: all of it]"),
+    click.option(
+        "--run-as",
+        default="",
+        metavar="USER:GROUP",
+        help="Numbers that every step runs as; the volume must be writable for them.  [default: the image's, "
+        "1000:1000]",
+    ),
+    click.option(
+        "--metadata",
+        default=METADATA_SERVICE,
+        show_default=True,
+        metavar="ADDRESS",
+        help="ML Metadata: grpc://HOST:PORT, or mysql://USER@HOST[:PORT]/DATABASE. Kubeflow's own, in 2.5 to "
+        "2.18 only, is grpc://metadata-grpc-service.kubeflow:8080.",
+    ),
+    click.option(
+        "--metadata-secret",
+        default="",
+        metavar="NAME",
+        help="Secret whose key `password` holds the password of USER.",
+    ),
+)
 
 
-def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        [
-            click.option(
-                "--endpoint",
-                metavar="URL",
-                help="Address of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
-            ),
-            click.option("--namespace", help="Namespace of the runs.  [env: KFP_NAMESPACE; default: kubeflow]"),
-            # Read from the environment by `find_endpoint`, so that --help shows no token.
-            click.option("--token", help="Bearer token. Better set in the environment.  [env: KFP_TOKEN]"),
-        ]
-    ):
-        command = option(command)
-    return command
+_cluster_options = several(
+    click.option(
+        "--endpoint",
+        metavar="URL",
+        help="Address of Kubeflow Pipelines.  [env: KFP_ENDPOINT; default: through the kubeconfig]",
+    ),
+    click.option("--namespace", help="Namespace of the runs.  [env: KFP_NAMESPACE; default: kubeflow]"),
+    # Read from the environment by `find_endpoint`, so that --help shows no token.
+    click.option("--token", help="Bearer token. Better set in the environment.  [env: KFP_TOKEN]"),
+)
 
 
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        [
-            click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
-            click.option("--service-account", help="Service account of the run's pods.  [default: the cluster's]"),
-        ]
-    ):
-        command = option(command)
-    return command
+_run_options = several(
+    click.option("--experiment", help="Experiment to run in.  [default: the pipeline's name]"),
+    click.option("--service-account", help="Service account of the run's pods.  [default: the cluster's]"),
+)
 
 
 @kubeflow.command("compile", short_help="Write a package for Kubeflow Pipelines.")

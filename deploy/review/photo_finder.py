@@ -21,8 +21,9 @@ from PIL import Image
 from components.evaluator.stored_masks import png_ids
 from components.example_gen import spans
 from components.example_gen.conversion import read_photo
-from components.example_gen.photo import PhotoRejected, orientation_of, to_rgb, upright
+from components.example_gen.photo import PhotoRejected
 from components.overlays import drawing
+from components.report.thumbnails import open_small
 from deploy.review.items import Item
 from pipeline.config import Config
 from schemas import features as f
@@ -31,7 +32,6 @@ from schemas.findings import SUSPECTED_MASK
 
 SIDE = 480  # pixels, of the longer side
 _QUALITY = 80
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
 
 class PhotoFinder:
@@ -90,7 +90,7 @@ class PhotoFinder:
 
     def _folders_of_span(self, span: str) -> dict[str, str]:
         """Data set -> folder."""
-        sources = {str(dataset): source or "" for dataset, source in self._config.data.sources.items()}
+        sources = self._config.data.folders
         if not span:
             return {dataset: source for dataset, source in sources.items() if not source.startswith("tfds:")}
         number = datetime.date.fromisoformat(span) if "-" in span else int(span)
@@ -142,11 +142,6 @@ class PhotoFinder:
         """A photo in a format that needs no conversion, upright; None: it is none, or it is too large."""
         rules = self._config.photo_rules
         try:
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
-                if opened.width * opened.height > rules.max_pixels:
-                    return None
-                orientation = orientation_of(opened)
-                opened.draft("RGB", (SIDE, SIDE))
-                return upright(to_rgb(opened, rules.colour), orientation)
+            return open_small(content, rules.max_pixels, rules.colour, SIDE)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damaged files
             return None

@@ -124,6 +124,11 @@ class DataConfig(Section):
         raise ValueError("expected `folder`, a separator such as prefix:_, a column such as column:patient, or nothing")
 
     @property
+    def folders(self) -> dict[str, str]:
+        """Data set -> folder or pattern; empty: none was given."""
+        return {str(dataset): source or "" for dataset, source in self.sources.items()}
+
+    @property
     def completeness(self) -> CompletenessOfSpans:
         """What makes a span complete, as keyword arguments of `find_spans`, `resolve_sources` and ImageExampleGen."""
         return {"success_file": self.success_file, "settle_seconds": self.settle_seconds}
