@@ -121,7 +121,7 @@ def test_labels_are_changed_and_photos_dropped(folder, tmp_path):
 
     summary = describe_data(report_uri)
     assert summary.notes[0] == "by data.corrections: 4 labels corrected, 1 photo dropped"
-    assert "1 correction matches no photo here (gone.jpg)" in summary.notes[1]
+    assert "gone.jpg" in summary.notes[1]
     assert describe_data(report_uri, whole=False).notes == []  # the window tells
     told = [(one.file_name, one.old_label, one.new_label) for one in summary.corrections.photos]
     assert told == [

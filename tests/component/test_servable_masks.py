@@ -95,4 +95,4 @@ def test_another_mask_than_the_evaluated_one_is_refused(stamped, photos, expecte
     wrong = (expected + 1) % len(MASK_CLASSES)
     found = component.check(stamped, photos, wrong, TOLERANCE)
     assert not found.servable
-    assert "the masks differ in a share of their pixels by at most 1.0e+00, more than 1e-03" in found.text
+    assert "the masks differ" in found.text

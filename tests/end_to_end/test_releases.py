@@ -136,7 +136,7 @@ def test_production_goes_back_and_what_was_rolled_back_is_not_pushed_again(histo
     tolerant = [*worse, "--set=release.tolerated_loss=1", "--set=release.guarded_slices=[]"]
     code, output, summary = run(shaded, root, *tolerant)
     assert code == 3, output
-    assert f"was version {second['version']}, from which production was rolled back" in summary["reason"]
+    assert f"was version {second['version']}" in summary["reason"]
     assert len(versions(root)) == 3
 
     code, output, summary = run(shaded, root, *tolerant, "--force-push=it saw enough")
@@ -190,7 +190,7 @@ def test_another_data_set_is_scored_by_species_and_breed(sample, shaded, small, 
         "--set=evaluation.further_label=label",
     )
     assert code == 2, output
-    assert "have classes that the model does not learn (" in output
+    assert "does not learn" in output
 
 
 def test_a_grown_folder_costs_its_new_photos_and_training_starts_from_production(shaded, small, tmp_path):

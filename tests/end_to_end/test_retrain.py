@@ -95,7 +95,7 @@ def test_nights_one_after_another(nights):
     nights.add(3, slice(1, None, 8), complete=False)
     code, output, noted = nights.night()
     assert (code, noted["status"]) == (0, "skipped"), output
-    assert f"{nights.data}/span-3 is not read yet: it " in noted["reason"]
+    assert f"{nights.data}/span-3 is not read" in noted["reason"]
     (nights.data / "span-3" / "_SUCCESS").touch()
     code, output, noted = nights.night("serving.maximum_megabytes=0.001")
     assert (code, noted["status"]) == (3, "not_pushed"), output
@@ -131,7 +131,7 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     stops = "drift.label_distribution.stop=0.3"
     code, output, noted = nights.night(stops)
     assert (code, noted["status"]) == (2, "stopped"), output
-    assert "the drift gate stopped the new span" in noted["reason"]
+    assert "the drift gate stopped" in noted["reason"]
     drift = nights.summary()["drift"]
     assert drift["action"] == "stop"
     assert drift["checks"]["label_distribution"]["vanished_classes"] == ["dog"]
@@ -145,7 +145,7 @@ def test_a_span_of_another_kind_is_stopped_while_it_is_the_newest_and_then_left_
     assert summary["window"]["spans"] == ["1", "6"]
     [(span, reason)] = summary["window"]["left_out"].items()
     assert span == "5"
-    assert "the drift gate stopped the new span" in reason
+    assert "the drift gate stopped" in reason
     # The stopped one is known, and only the new one is judged, by those that are left.
     assert nights.judged() == judged + 1
     assert summary["drift"]["action"] in ("go", "note")

@@ -55,8 +55,16 @@ def stages(text: str) -> list[Stage]:
 
 
 STAGES = {stage.name: stage for stage in stages(DOCKERFILE.read_text(encoding="utf-8"))}
-FINAL = STAGES[""]
-SERVING = STAGES["serving"]
+
+
+def whole(name: str) -> Stage:
+    """An image with what it has of the stage that both begin with."""
+    stage, runtime = STAGES[name], STAGES["runtime"]
+    assert stage.base == "runtime"
+    return Stage(runtime.base, name, runtime.instructions + stage.instructions)
+
+
+FINAL, SERVING = whole(""), whole("serving")
 IMAGES = pytest.mark.parametrize("image", [FINAL, SERVING], ids=["pipeline", "serving"])
 
 
@@ -126,8 +134,9 @@ def test_every_stage_is_made_of_one_base_with_the_python_of_the_lock():
         "backbone": "environment",
         "project": "environment",
         "serving-environment": "environment",
-        "serving": "${BASE}",
-        "": "${BASE}",
+        "runtime": "${BASE}",
+        "serving": "runtime",
+        "": "runtime",
     }
     assert list(STAGES)[-1] == "", "without --target the last one is built"
 

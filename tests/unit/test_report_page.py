@@ -407,16 +407,26 @@ def test_the_gallery_says_what_it_left_out_and_can_be_filtered(tmp_path):
     assert "Test photos Not looked for." in without.text
 
 
+@pytest.fixture
+def page_with_large_pictures(tmp_path):
+    """A page some of whose photos have pictures of a part of all the bytes that a page may have."""
+
+    def write(photos_of, part):
+        summary, findings = whole_run(["cat", "dog"])
+        large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // part)
+        for one in photos_of(findings):
+            one["photo"]["thumbnail"] = large
+        path = write_page(summary, tmp_path, findings)
+        assert path.stat().st_size < MAXIMUM_BYTES
+        return Page(path.read_text(encoding="utf-8"))
+
+    return write
+
+
 @pytest.mark.slow
 @pytest.mark.release
-def test_a_page_that_grew_too_large_loses_the_pictures_of_the_gallery_first(tmp_path):
-    summary, findings = whole_run(["cat", "dog"])
-    large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // 10)
-    for one in findings["gallery"]["photos"]:
-        one["photo"]["thumbnail"] = large
-    path = write_page(summary, tmp_path, findings)
-    assert path.stat().st_size < MAXIMUM_BYTES
-    found = Page(path.read_text(encoding="utf-8"))
+def test_a_page_that_grew_too_large_loses_the_pictures_of_the_gallery_first(page_with_large_pictures):
+    found = page_with_large_pictures(lambda findings: findings["gallery"]["photos"], 10)
     assert "The pictures of this part are left out because the page would have been too large." in found.text
     assert "The pictures are left out" not in found.text
     assert "img" in found.tags
@@ -425,14 +435,8 @@ def test_a_page_that_grew_too_large_loses_the_pictures_of_the_gallery_first(tmp_
 
 @pytest.mark.slow
 @pytest.mark.release
-def test_a_page_that_grew_too_large_has_no_pictures(tmp_path):
-    summary, findings = whole_run(["cat", "dog"])
-    large = "data:image/jpeg;base64," + "A" * (MAXIMUM_BYTES // 8)
-    for one in findings["comparison"]["disagreements"]["photos"]:
-        one["photo"]["thumbnail"] = large
-    path = write_page(summary, tmp_path, findings)
-    assert path.stat().st_size < MAXIMUM_BYTES
-    text = Page(path.read_text(encoding="utf-8")).text
+def test_a_page_that_grew_too_large_has_no_pictures(page_with_large_pictures):
+    text = page_with_large_pictures(lambda findings: findings["comparison"]["disagreements"]["photos"], 8).text
     assert "no picture" in text
     assert "The pictures are left out because the page would have been too large." in text
 
