@@ -10,19 +10,15 @@ from pipeline.config import Config
 from schemas.errors import BadInput
 
 
-def find_window(config: Config, now: float | None = None) -> tuple[list[SpanFolders], list[SpanFolders], Spans]:
-    """The spans to train on, oldest first; further spans to test on; and all that were found.
-
-    Args:
-      config: a configuration with `data.window`.
-      now: seconds since 1970; None: the current time.
+def find_window(config: Config) -> tuple[list[SpanFolders], list[SpanFolders], Spans]:
+    """With `data.window`: the spans to train on, oldest first; further spans to test on; and all that were found.
 
     Raises:
       BadInput: as `spans.find_spans` and `spans.choose_window`, or a test span does not exist.
     """
     data = config.data
     assert data.window is not None
-    found = spans.find_spans(data.folders, **data.completeness, now=now)
+    found = spans.find_spans(data.folders, **data.completeness)
     window = list(spans.choose_window(found, data.window, data.span))
     by_number = {one.number: one for one in found.complete if not one.empty}
     further = []

@@ -56,13 +56,11 @@ def _blocks(width_coefficient: float, depth_coefficient: float):
             yield name, kernel_size, _channels(channels, width_coefficient), expansion, block_stride
 
 
-def build_classifier(
-    width_coefficient: float = 1.0, depth_coefficient: float = 1.0, classes: int = 1000
-) -> tf_keras.Model:
+def build_classifier(width_coefficient: float = 1.0, depth_coefficient: float = 1.0) -> tf_keras.Model:
     """An untrained EfficientNet-Lite with its ImageNet head; the defaults are Lite0.
 
     Inputs: float32 [batch, height, width, 3], range [0, 1]; any height and width from 32 pixels.
-    Outputs: logits, float32 [batch, classes]. `feature_vector_model` gives what lies below the head.
+    Outputs: logits, float32 [batch, 1000]. `feature_vector_model` gives what lies below the head.
     """
 
     def batch_norm(x, name):
@@ -89,7 +87,7 @@ def build_classifier(
     x = batch_norm(convolution(x, HEAD_CHANNELS, 1, 1, "top_conv"), "top_bn")  # [batch, h / 32, w / 32, 1280]
     x = layers.ReLU(6.0, name="top_activation")(x)
     x = layers.GlobalAveragePooling2D(name=FEATURE_LAYER)(x)  # [batch, 1280]
-    return tf_keras.Model(inputs, layers.Dense(classes, name=CLASS_LAYER)(x), name="efficientnet_lite")
+    return tf_keras.Model(inputs, layers.Dense(1000, name=CLASS_LAYER)(x), name="efficientnet_lite")
 
 
 def feature_vector_model(classifier: tf_keras.Model) -> tf_keras.Model:

@@ -85,7 +85,7 @@ class MaskAnswers:
             feature[COUNTED_PIXELS].int64_list.value.append(int(counted.sum()))
             if self._ignored:
                 feature[IGNORED_CLASSES].bytes_list.value.extend(self._ignored)
-            own_truth = _at_most(png_ids(masks[i]), _LONGEST_SIDE) if splits[i] == "test" else None
+            own_truth = _at_most(png_ids(masks[i])) if splits[i] == "test" else None
             for name, probabilities in answers.items():
                 if own_truth is not None:
                     own = confusions.count(own_truth, _as_served(probabilities[i], *own_truth.shape), self._classes)
@@ -110,12 +110,12 @@ def _losses(probabilities: np.ndarray, true: np.ndarray, answered: np.ndarray) -
     return float(-np.log(of_truth).mean()), gaps / len(true)
 
 
-def _at_most(ids: np.ndarray, side: int) -> np.ndarray:
-    """The mask, its longer side at most `side` pixels, by nearest neighbour."""
+def _at_most(ids: np.ndarray) -> np.ndarray:
+    """The mask, its longer side at most `_LONGEST_SIDE` pixels, by nearest neighbour."""
     height, width = ids.shape
-    if max(height, width) <= side:
+    if max(height, width) <= _LONGEST_SIDE:
         return ids
-    scale = side / max(height, width)
+    scale = _LONGEST_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
 

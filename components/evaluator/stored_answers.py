@@ -19,8 +19,8 @@ def read_answers(predictions: Artifact, split: str) -> StoredAnswers:
     return stored_masks.of_examples(rows) if stored_masks.are_masks(rows) else stored_predictions.of_examples(rows)
 
 
-def read_expected(predictions: Artifact, split: str, model: str, content_hashes: Sequence[str]) -> np.ndarray:
-    """What a model answered to a few photos, for a comparison with what it answers when it is served.
+def read_expected(predictions: Artifact, model: str, content_hashes: Sequence[str]) -> np.ndarray:
+    """What a model answered to a few photos of the test split, for a comparison with what it answers when it is served.
 
     Args:
       content_hashes: of the photos; all are in the split.
@@ -28,9 +28,9 @@ def read_expected(predictions: Artifact, split: str, model: str, content_hashes:
     Returns:
       float32 [photos, classes], probabilities; of masks uint8 [photos, size, size], ids at the model's size.
     """
-    stored = read_answers(predictions, split)
+    stored = read_answers(predictions, "test")
     if isinstance(stored, stored_predictions.StoredPredictions):
         row = {key: i for i, key in enumerate(stored.keys)}
         return stored.probabilities[model][[row[key] for key in content_hashes]]
-    found = stored_masks.read_mask_ids(predictions, split, [model], content_hashes)
+    found = stored_masks.read_mask_ids(predictions, "test", [model], content_hashes)
     return np.stack([found[key][model] for key in content_hashes])

@@ -74,7 +74,7 @@ def ServableCheck(
     require_packages(exports)
     winner = read_verdict(SelectionVerdict, selection.uri).winner
     chosen = choose_golden(read_examples(split_files(examples, "test")), golden_photos)
-    expected = read_expected(predictions, "test", winner, [text(example, f.CONTENT_HASH) for example in chosen])
+    expected = read_expected(predictions, winner, [text(example, f.CONTENT_HASH) for example in chosen])
     photos = [example.features.feature[f.IMAGE].bytes_list.value[0] for example in chosen]
     limits = Limits(
         maximum_load_seconds, maximum_latency_milliseconds, maximum_batch_latency_milliseconds, maximum_megabytes

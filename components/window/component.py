@@ -22,7 +22,6 @@ from components.verdict import read_verdict
 from components.window.merge import Part, choose_photos, merge_files, merge_reports
 from schemas import schema_files
 from schemas.errors import BadInput
-from schemas.features import SPLITS
 from schemas.verdicts import DriftVerdict
 
 
@@ -115,7 +114,7 @@ def Window(
     if problems := find_problems(merged, [], {}, 1.0) + find_mask_problems(merged, required):
         shown = ", ".join(str(part.span) for part in parts)
         raise BadInput(f"the window of spans {shown} cannot be trained on: " + "; ".join(problems))
-    merge_files(parts, left_out, window_photos.uri, window_vectors.uri, SPLITS)
+    merge_files(parts, left_out, window_photos.uri, window_vectors.uri)
     for source, target in ((photos, window_photos), (vectors, window_vectors)):
         target.split_names = source.split_names
         for name in ("payload_format", "file_format"):

@@ -56,9 +56,7 @@ def choose_photos(parts: Sequence[Part]) -> dict[int, set[str]]:
     return left_out
 
 
-def merge_files(
-    parts: Sequence[Part], left_out: Mapping[int, Collection[str]], photos: str, vectors: str, splits: Sequence[str]
-) -> None:
+def merge_files(parts: Sequence[Part], left_out: Mapping[int, Collection[str]], photos: str, vectors: str) -> None:
     """Puts the files of all spans into `photos` and `vectors`, as links if the file system supports them.
 
     Files are rewritten only for splits with photos to leave out.
@@ -66,7 +64,7 @@ def merge_files(
     for part in parts:
         has_less = {key.split for key in part.keys if key.content_hash in left_out[part.span]}
         for source, target in ((part.photos, photos), (part.vectors, vectors)):
-            for split in splits:
+            for split in f.SPLITS:
                 folder = os.path.join(target, f"Split-{split}")
                 fileio.makedirs(folder)
                 if not part.uses(split):

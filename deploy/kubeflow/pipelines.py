@@ -103,15 +103,6 @@ def name_filter(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
-def _generated(client: Any, service: str, call: str) -> Callable[..., Any]:
-    """A method of the generated client that the SDK's own client lacks.
-
-    It is called `create_pipeline` in kfp-server-api 2.0.5 and `pipeline_service_create_pipeline` in 2.17.3.
-    """
-    calls = getattr(client, f"{service}s")
-    return getattr(calls, f"{service}_service_{call}", None) or getattr(calls, call)
-
-
 def find_pipeline(connection: Connection, name: str) -> Any | None:
     """The pipeline of that name that warmstart created; None: there is none.
 
@@ -152,9 +143,12 @@ def ensure_version(
             description=f"{MARK}: each version is named by its content",
             namespace=connection.namespace or None,
         )
+        # Of the generated client, in kfp-server-api 2.17.3 and 2.0.5: the SDK's own has no such method.
+        calls = client.pipelines
+        create = getattr(calls, "pipeline_service_create_pipeline", None) or calls.create_pipeline
         pipeline = transaction.create(
             f"the pipeline {pipeline_name!r}",
-            lambda: _generated(client, "pipeline", "create_pipeline")(body),
+            lambda: create(body),
             lambda: find_pipeline(connection, pipeline_name),
             lambda created: client.delete_pipeline(created.pipeline_id),
         )

@@ -7,7 +7,6 @@ imports nothing of this project.
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Iterable
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -30,10 +29,10 @@ IMPORTED = (
 _OURS = "warmstart"
 
 
-def with_their_needs(names: Iterable[str]) -> set[str]:
-    """The packages and everything that they need here, by their canonical names; extras are not needed."""
+def needed() -> set[str]:
+    """The packages of IMPORTED and everything that they need here, by their canonical names; extras are not needed."""
     found: set[str] = set()
-    waiting = [canonicalize_name(name) for name in names]
+    waiting = [canonicalize_name(name) for name in IMPORTED]
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -52,7 +51,7 @@ def not_needed() -> list[str]:
     """The installed packages that the server does not need, sorted."""
     here = metadata.distributions(path=[sysconfig.get_path("purelib")])
     installed = {canonicalize_name(one.metadata["Name"]) for one in here}
-    return sorted(installed - with_their_needs(IMPORTED) - {_OURS})
+    return sorted(installed - needed() - {_OURS})
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def test_confusions_losses_and_masks_of_both_models_are_stored(run, with_masks, 
     for name, model in models.items():
         signatures = tf.saved_model.load(model).signatures
         asked, served = signatures["probabilities"], signatures["serving_default"]
-        ids = read_expected(predictions, "test", name, stored.keys)
+        ids = read_expected(predictions, name, stored.keys)
         assert ids.shape == (5, SIZE, SIZE)
         for i, key in enumerate(stored.keys):
             feature = photos[key].features.feature
@@ -151,7 +151,7 @@ def test_production_answers_at_the_new_size_and_in_the_new_order(run, exported_s
     stored = read_answers(made["predictions"], "test")
     assert stored.models == (PRODUCTION,)
     assert stored.confusions[PRODUCTION].sum(axis=(1, 2)).tolist() == [4 * SIZE**2] * 5
-    ids = read_expected(made["predictions"], "test", PRODUCTION, stored.keys)
+    ids = read_expected(made["predictions"], PRODUCTION, stored.keys)
     assert ids.shape == (5, 2 * SIZE, 2 * SIZE)
     [record] = [
         e.SerializeToString()

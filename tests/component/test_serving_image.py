@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from deploy.serve.packages import IMPORTED, with_their_needs
+from deploy.serve import packages
 from tests.component.test_serve import REPOSITORY, Server, encoded
 
 pytestmark = pytest.mark.slow  # links some ten thousand files
@@ -28,7 +28,7 @@ start()
 def site(tmp_path_factory) -> Path:
     """A folder with links to the files of the packages that stay in the image."""
     folder = tmp_path_factory.mktemp("site")
-    needed = with_their_needs(IMPORTED)
+    needed = packages.needed()
     for distribution in metadata.distributions(path=[sysconfig.get_path("purelib")]):
         if canonicalize_name(distribution.metadata["Name"]) not in needed:
             continue

@@ -167,7 +167,7 @@ def test_the_serving_image_holds_what_serving_needs_and_starts_the_server():
 
 
 def test_what_is_taken_out_of_the_serving_image_is_most_of_the_environment():
-    kept = packages.with_their_needs(packages.IMPORTED)
+    kept = packages.needed()
     gone = set(packages.not_needed())
     assert {"tensorflow", "starlette", "uvicorn", "pillow", "protobuf", "h11", "keras"} <= kept
     assert {"tfx", "apache-beam", "ml-metadata", "tensorflow-model-analysis", "pandas", "matplotlib"} <= gone

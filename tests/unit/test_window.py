@@ -112,7 +112,7 @@ def test_files_are_linked_in_the_order_of_spans_and_written_anew_only_where_phot
     ]
     left_out = choose_photos(spans)
     assert left_out == {1: set(hashes[1][2:]), 12: set()}
-    merge_files(spans, left_out, str(tmp_path / "window"), str(tmp_path / "of_vectors"), SPLITS)
+    merge_files(spans, left_out, str(tmp_path / "window"), str(tmp_path / "of_vectors"))
     for folder in ("window", "of_vectors"):
         files = matching_files([str(tmp_path / folder / "Split-train" / "*")])
         read = [e.features.feature[f.CONTENT_HASH].bytes_list.value[0].decode() for e in read_examples(files)]
