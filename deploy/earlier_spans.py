@@ -27,8 +27,8 @@ from components.feature_vector_gen import PHOTOS_PROPERTY
 from components.verdict import read_verdict
 from deploy import corrections
 from deploy.beam_arguments import of_steps
+from deploy.data_folders import find_window, planned
 from deploy.local_runner import LocalRunner
-from deploy.window import find_window, planned
 from pipeline import run_record
 from pipeline.config import Config
 from pipeline.places import EarlierSpans

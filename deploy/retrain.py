@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from components.example_gen import spans
 from components.example_gen.spans import UnfinishedFolder
 from deploy import corrections, local, metadata_file
-from deploy.data_folders import check_places, resolve_tfds
+from deploy.data_folders import check_places, find_window, planned, resolve_tfds
 from deploy.notify import notify
 from deploy.repair import repair_production
 from deploy.root import CONFIG_FILE, EXIT_CODES, Root, RunActiveError, failure
 from deploy.tracking import tracker
-from deploy.window import find_window, planned
 from pipeline.config import Config, dump_config
 from schemas.corrections import with_corrections
 from schemas.errors import BadInput

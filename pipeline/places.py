@@ -36,4 +36,4 @@ class EarlierSpans:
     tested: list[int] = field(default_factory=list)
     """Numbers of all spans whose test splits the models are tested on."""
     planned: list[str] = field(default_factory=list)
-    """The plan of the window (`deploy.window.planned`)."""
+    """The plan of the window (`deploy.data_folders.planned`)."""

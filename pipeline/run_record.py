@@ -144,8 +144,8 @@ def last_trained(store: metadata_store.MetadataStore, pipeline_name: str) -> lis
     A run that was stopped, failed or was killed before its decision does not count: its data is still new.
 
     Returns:
-      with `data.window`, the plan of the window (`deploy.window.planned`); otherwise the fingerprint that the driver of
-      ImageExampleGen writes; None: no run got that far.
+      with `data.window`, the plan of the window (`deploy.data_folders.planned`); otherwise the fingerprint that the
+      driver of ImageExampleGen writes; None: no run got that far.
     """
     for run_id, windowed, data in _trained_on(store, pipeline_name):
         if _came_to_a_decision(store, pipeline_name, run_id):

@@ -10,8 +10,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import IngestReport
-from components.data_gate.checks import find_problems
-from components.data_gate.mask_checks import find_mask_problems
+from components.data_gate.checks import find_mask_problems, find_problems
 from components.example_gen.report import read_report
 from schemas import schema_files
 from schemas.class_names import refuse_twins

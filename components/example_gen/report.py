@@ -14,7 +14,6 @@ from tfx.dsl.io import fileio
 from components.example_gen.copies import AcceptedPhoto, Key, without_removed
 from components.example_gen.corrections import Corrections
 from components.example_gen.found_photos import FolderContents
-from components.example_gen.mask_counts import count_masks
 from components.example_gen.photo_folder import UnusedFile
 from schemas import features as f
 
@@ -174,3 +173,38 @@ def read_corrected(report_uri: str) -> list[dict[str, Any]]:
 def read_keys(report_uri: str) -> list[Key]:
     """The accepted photos of an ingest report artifact, in order."""
     return [Key.of_json(json.loads(line)) for line in _lines(report_uri, KEYS_FILE)]
+
+
+def count_masks(
+    keys: Iterable[Key], classes: Sequence[str], notes: Sequence[str] = (), ignored: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Counts the masks of photos.
+
+    Args:
+      classes: names of the classes, in the order of their ids.
+      notes: sentences on how the masks were read.
+
+    Returns:
+      `classes`; `splits`: split -> class -> `photos` that show it and their `pixels` of it; `ignored_pixels`: split ->
+      pixels that are not counted; `notes`; `ignored`.
+    """
+    counts: dict[str, dict[int, list[int]]] = {split: {} for split in f.SPLITS}
+    for key in keys:
+        for number, pixels in key.mask_pixels:
+            of_class = counts[key.split].setdefault(number, [0, 0])
+            of_class[0] += 1
+            of_class[1] += pixels
+    return {
+        "classes": list(classes),
+        "splits": {
+            split: {
+                classes[number]: {"photos": photos, "pixels": pixels}
+                for number, (photos, pixels) in sorted(of_split.items())
+                if number != f.IGNORE
+            }
+            for split, of_split in counts.items()
+        },
+        "ignored_pixels": {split: of_split.get(f.IGNORE, [0, 0])[1] for split, of_split in counts.items()},
+        "notes": list(notes),
+        "ignored": list(ignored),
+    }

@@ -1,11 +1,13 @@
 """The ServableCheck component."""
 
+import io
 import os
 import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -14,14 +16,15 @@ from tfx.utils import path_utils
 
 from components.artifacts import Verdict
 from components.evaluator.stored_answers import read_expected
-from components.example_gen.photo_rules import read_rules
+from components.example_gen.photo_rules import WHITE, Colour, read_rules
 from components.linked_copy import copy_folder
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
-from components.servable_check import fresh_process, golden, judgement, probe, warmup
+from components.servable_check import fresh_process, judgement, probe, warmup
 from components.servable_check.judgement import Limits
 from components.servable_check.judging import judging_of
 from components.servable_check.packages import require_packages
+from components.transform import image_ops
 from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
 from schemas import features as f
 from schemas.labels import read_labels
@@ -82,8 +85,8 @@ def ServableCheck(
 
     folder = path_utils.stamped_model_path(blessing.uri)
     copy_folder(path_utils.serving_model_path(model.uri), folder)
-    original = photos[golden.choose_original(photos)]
-    tiny = golden.make_kinds(original, read_rules(folder).colour)[golden.TINY]
+    original = photos[choose_original(photos)]
+    tiny = make_kinds(original, read_rules(folder).colour)[TINY]
     warmup.write_requests(folder, tiny, judging_of(expected, tolerance).of_masks)
     model_exports.convert(folder, exports)
     findings = check(folder, photos, expected, tolerance, limits, exports, export_tolerance)
@@ -106,7 +109,7 @@ def check(
 ) -> ServableVerdict:
     """Loads the model in a fresh process and judges its answers, those of its exports, and what they cost.
 
-    Besides the photos it is asked about kinds that there may be none of among them (`golden.make_kinds`). A limit of
+    Besides the photos it is asked about kinds that there may be none of among them (`make_kinds`). A limit of
     time is exceeded only if the shortest of three fresh processes' times exceeds it: a machine may be busy for a while.
 
     Args:
@@ -120,8 +123,8 @@ def check(
     Raises:
       ProcessFailed: the model or an export could not be asked.
     """
-    original = golden.choose_original(photos)
-    made = golden.make_kinds(photos[original], read_rules(saved_model).colour)
+    original = choose_original(photos)
+    made = make_kinds(photos[original], read_rules(saved_model).colour)
     asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | made
     judging = judging_of(expected, tolerance)
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +144,7 @@ def check(
 
     # The PNG has the pixels of the photo it was made of.
     difference = judging.difference(answers, np.concatenate([expected, expected[[original]]]))
-    decodable = {kind: photo for kind, photo in asked.items() if kind != golden.CORRUPT}
+    decodable = {kind: photo for kind, photo in asked.items() if kind != CORRUPT}
     faults = judging.faults(answers, decodable) + judgement.exceeded_limits(measured, limits)
     differences = [(judging.what, difference, judging.tolerance)]
     those = "the probabilities" if judging.of_masks else "those"
@@ -213,3 +216,45 @@ def _times(answers: dict[str, np.ndarray]) -> dict[str, float]:
 def _megabytes(folder: str) -> float:
     files = [os.path.join(parent, name) for parent, _, names in tf.io.gfile.walk(folder) for name in names]
     return sum(tf.io.gfile.stat(file).length for file in files) / 1e6
+
+
+PNG, GREY, TINY, HUGE, CORRUPT = "png", "grey", "tiny", "huge", "corrupt"
+_TINY = (16, 16)  # pixels
+_HUGE = (4000, 3000)
+
+
+def choose_original(photos: list[bytes]) -> int:
+    """Index of the photo that others are made of: the first JPEG, or the first photo where there is none."""
+    return next((i for i, photo in enumerate(photos) if photo.startswith(b"\xff\xd8\xff")), 0)
+
+
+def make_kinds(photo: bytes, background: Colour = WHITE) -> dict[str, bytes]:
+    """Kinds of photos that a data set may lack, made of one photo that the Transform graph decodes.
+
+    Args:
+      photo: JPEG, PNG, GIF or BMP.
+      background: what the model sees transparent parts on.
+
+    Returns:
+      `png`: the very pixels that the Transform graph decodes, upright, so that a model has to answer as for the
+      photo itself; `grey`: a JPEG with one channel; `tiny`: a JPEG of 16 x 16 pixels; `huge`: one of
+      4,000 x 3,000; `corrupt`: the first half of a JPEG's bytes, which no model may answer.
+    """
+    # By the graph's own decoder: another one, and tf.io.decode_image's default method, give other pixels.
+    stored = image_ops.decode_image(tf.constant(photo), background)
+    pixels = image_ops.upright(stored, image_ops.exif_orientation(photo))
+    picture = Image.fromarray(np.asarray(pixels))
+    jpeg = _encoded(picture, "JPEG")
+    return {
+        PNG: _encoded(picture, "PNG"),
+        GREY: _encoded(picture.convert("L"), "JPEG"),
+        TINY: _encoded(picture.resize(_TINY), "JPEG"),
+        HUGE: _encoded(picture.resize(_HUGE), "JPEG"),
+        CORRUPT: jpeg[: len(jpeg) // 2],
+    }
+
+
+def _encoded(picture: Image.Image, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, image_format)
+    return buffer.getvalue()

@@ -11,9 +11,8 @@ from tfx.dsl.components.common import resolver
 from tfx.types import standard_artifacts
 
 from components.artifacts import IngestReport, Verdict
-from components.data_gate.checks import find_problems
+from components.data_gate.checks import find_mask_problems, find_problems
 from components.data_gate.component import schema_of_run
-from components.data_gate.mask_checks import find_mask_problems
 from components.drift_gate.drift import stop_if_told
 from components.example_gen.corrections import merge_counts
 from components.example_gen.report import read_corrected, read_keys, read_report, write_counts
@@ -28,8 +27,8 @@ from schemas.verdicts import DriftVerdict
 class ChosenArtifacts(resolver.ResolverStrategy):
     """Resolves every input to the artifacts with the given ids, which may be none.
 
-    The spans of a window are chosen before the pipeline runs (`deploy/window.py`). TFX's own SpanRangeStrategy counts
-    numbers, and would take four calendar days for four spans.
+    The spans of a window are chosen before the pipeline runs (`deploy/data_folders.py`). TFX's own SpanRangeStrategy
+    counts numbers, and would take four calendar days for four spans.
     """
 
     def __init__(self, ids: dict[str, list[int]]):

@@ -17,7 +17,7 @@ from typing import Any
 from tfx.dsl.io import fileio
 
 from components.example_gen.copies import Key
-from components.example_gen.mask_counts import count_masks
+from components.example_gen.report import count_masks
 from components.records import copy_without, matching_files
 from schemas import features as f
 from schemas.errors import BadInput

@@ -26,7 +26,7 @@ from mlflow.types.schema import Array
 
 from components.report.page import PAGE_FILE, main_metrics
 from deploy.root import CONFIG_FILE, Root
-from deploy.tracking.record import RECORD_FILE, Tracking, read_tracking, write_tracking
+from deploy.tracking.tracker import RECORD_FILE, Tracking, read_tracking, write_tracking
 from schemas.features import SEGMENTATION
 from schemas.findings import FINDINGS_CSV
 from schemas.run_end import SUMMARY_FILE, read_summary_file

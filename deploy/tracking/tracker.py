@@ -8,12 +8,47 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.whole_file import write_whole
 from deploy.root import Root
-from deploy.tracking.record import Tracking, read_tracking, write_tracking
 from schemas.errors import BadInput
+from schemas.json_records import from_json, to_json
+
+RECORD_FILE = "mlflow.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """What the server is told, and where."""
+
+    uri: str
+    experiment: str
+    model: str
+    alias: str
+    waiting: list[str] = field(default_factory=list)
+    """Runs that the server has not heard of, the oldest first."""
+
+
+def read_tracking(root: Path) -> Tracking | None:
+    """The record of a root folder; None: there is none that can be read, so nothing is tracked."""
+    try:
+        return from_json(Tracking, json.loads((root / RECORD_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def write_tracking(root: Path, tracking: Tracking) -> None:
+    """Writes the record of a root folder.
+
+    Raises:
+      OSError: the disk does not take it.
+    """
+    write_whole(root / RECORD_FILE, json.dumps(to_json(tracking), indent=2).encode() + b"\n")
+
 
 if TYPE_CHECKING:
     from pipeline.config import Config

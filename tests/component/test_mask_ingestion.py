@@ -16,8 +16,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 from components.artifacts import IngestReport
-from components.data_gate.checks import find_notes, find_problems
-from components.data_gate.mask_checks import find_mask_problems
+from components.data_gate.checks import find_mask_problems, find_notes, find_problems
 from components.example_gen.executor import PHOTOS_KEY, ImageExampleGenExecutor
 from components.example_gen.found_photos import FolderRules
 from components.example_gen.photo_rules import PhotoRules

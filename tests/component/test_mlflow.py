@@ -18,7 +18,7 @@ from components.serving_folder.files import model_identity
 from deploy import cli, run_summary
 from deploy.root import Root
 from deploy.tracking import tracker
-from deploy.tracking.record import read_tracking
+from deploy.tracking.tracker import read_tracking
 from pipeline.config import Config, dump_config, load_config
 from schemas.json_records import from_json
 from schemas.release import Release

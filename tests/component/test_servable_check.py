@@ -25,7 +25,7 @@ from tfx.utils import io_utils, path_utils
 from components.artifacts import Verdict
 from components.evaluator.stored_predictions import ENSEMBLE, FINE_TUNED, LABEL_INDEX, probabilities_key
 from components.records import choose_golden, text
-from components.servable_check import component, fresh_process, golden, probe, warmup
+from components.servable_check import component, fresh_process, probe, warmup
 from components.servable_check.judgement import Limits
 from components.transform import image_ops
 from components.verdict import write_verdict
@@ -120,14 +120,14 @@ def test_a_probability_that_is_off_by_a_thousandth_is_refused(exported_model, ph
 @pytest.mark.release
 def test_the_png_is_expected_to_answer_as_the_photo_it_was_made_of(monkeypatch, exported_model, photos, expected):
     """Only a PNG of other pixels can tell: the photos themselves answer as expected."""
-    make_kinds = golden.make_kinds
+    make_kinds = component.make_kinds
 
     def other_pixels(photo, background):
         assert photo == next(each for each in photos if each.startswith(b"\xff\xd8"))
         kinds = make_kinds(photo, background)
         return kinds | {"png": make_kinds(photos[-1], background)["png"]}
 
-    monkeypatch.setattr(golden, "make_kinds", other_pixels)
+    monkeypatch.setattr(component, "make_kinds", other_pixels)
     findings = to_json(component.check(exported_model, photos, expected, TOLERANCE))
     assert not findings["servable"]
     assert findings["largest_difference"] > 1e-3
@@ -164,7 +164,7 @@ def test_a_machine_that_is_busy_for_a_while_refuses_no_model(
 ):
     """The times are the shortest of several processes'."""
     process_of = iter(seconds)
-    answers = np.concatenate([expected, expected[[golden.choose_original(photos)]]])
+    answers = np.concatenate([expected, expected[[component.choose_original(photos)]]])
 
     def ask(saved_model, made, folder, *images_file):
         times = dict.fromkeys(("load_seconds", "latency_seconds", "batch_latency_seconds"), np.array(0.1))
@@ -309,14 +309,14 @@ def test_golden_photos_are_one_of_each_format_first_whatever_the_order(count, ch
 
 def test_others_are_made_of_the_first_jpeg(odd_photos):
     jpeg, png, gif = odd_photos["jpeg"], odd_photos["png_with_alpha"], odd_photos["gif"]
-    assert golden.choose_original([png, jpeg, odd_photos["grey_jpeg"]]) == 1
-    assert golden.choose_original([gif, png]) == 0
+    assert component.choose_original([png, jpeg, odd_photos["grey_jpeg"]]) == 1
+    assert component.choose_original([gif, png]) == 0
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "grey_jpeg", "png_with_alpha", "gif", "bmp", "turned_jpeg"])
 def test_the_kinds_made_of_a_photo_are_what_they_are_called(odd_photos, kind):
     photo = odd_photos[kind]
-    made = golden.make_kinds(photo)
+    made = component.make_kinds(photo)
     assert list(made) == ["png", "grey", "tiny", "huge", "corrupt"]
     opened = {name: Image.open(io.BytesIO(content)) for name, content in made.items() if name != "corrupt"}
     formats = {name: picture.format for name, picture in opened.items()}

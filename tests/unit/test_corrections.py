@@ -10,9 +10,8 @@ import pytest
 from components.example_gen.corrections import Corrections, merge_counts, notes_on
 from components.example_gen.found_photos import Photo
 from deploy import corrections as of_run
-from deploy.data_folders import survey_data
+from deploy.data_folders import planned, survey_data
 from deploy.root import Root
-from deploy.window import planned
 from pipeline.config import load_config
 from schemas.corrections import (
     COLUMNS,

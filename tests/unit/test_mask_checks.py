@@ -2,12 +2,10 @@
 
 import pytest
 
-from components.data_gate.checks import find_notes, find_problems
+from components.data_gate.checks import find_mask_problems, find_notes, find_problems
 from components.data_gate.component import schema_of_run
-from components.data_gate.mask_checks import find_mask_problems
 from components.example_gen.copies import Key
-from components.example_gen.mask_counts import count_masks
-from components.example_gen.report import read_keys, write_counts
+from components.example_gen.report import count_masks, read_keys, write_counts
 from components.window.merge import Part, merge_reports
 from schemas.errors import BadInput
 from schemas.schema_files import curated_schema_file, ignored_classes, labels, mask_classes
