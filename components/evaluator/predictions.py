@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -23,7 +23,7 @@ from tfx.utils import path_utils
 from components import progress
 from components.beam_records import read_splits, remove_leftovers, write_splits
 from components.evaluator import mask_answers
-from components.evaluator.mask_answers import AskForMasks
+from components.evaluator.mask_answers import AskForMasks, MaskAnswers
 from components.evaluator.stored_predictions import (
     ENSEMBLE,
     FEATURE_EXTRACTION,
@@ -178,15 +178,6 @@ class _Unknown(beam.DoFn):
             yield element
 
 
-class Answers(Protocol):
-    """How the answers of a task are stored: `LabelAnswers`, `MaskAnswers`."""
-
-    def store(
-        self, examples: Sequence[tf.train.Example], answers: Mapping[str, np.ndarray], splits: Sequence[str]
-    ) -> None:
-        """Adds the answers, model -> probabilities [photos, ...], to the examples; `splits` are those of the photos."""
-
-
 class _Answer(beam.DoFn):
     """Batch of (split, serialised example) -> examples with each model's answers, tagged.
 
@@ -196,7 +187,7 @@ class _Answer(beam.DoFn):
     def __init__(
         self,
         models: dict[str, str],
-        answers: Answers,
+        answers: LabelAnswers | MaskAnswers,
         with_ensemble: bool,
         ask: Callable[[Any, Sequence[bytes]], np.ndarray],
     ):
@@ -258,9 +249,9 @@ def store_answers(
     """
     source, batch, how = examples, _BATCH, PHOTOS
     ask: Callable[[Any, Sequence[bytes]], np.ndarray] = _of_photos
-    kept: Answers = LabelAnswers(labels)
+    kept: LabelAnswers | MaskAnswers = LabelAnswers(labels)
     if ask_for_masks is not None:
-        ask, batch, kept = ask_for_masks, mask_answers.BATCH, mask_answers.MaskAnswers(len(labels), ignored)
+        ask, batch, kept = ask_for_masks, mask_answers.BATCH, MaskAnswers(len(labels), ignored)
     elif stored is not None and stored.answers_alike(models, examples, splits):
         source, ask, batch, how = stored.vectors, _of_stored, _STORED_BATCH, STORED
     predictions.set_string_custom_property(ANSWERED_FROM_PROPERTY, how)

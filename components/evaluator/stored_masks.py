@@ -28,7 +28,7 @@ from tfx.types import Artifact
 from components.evaluator import confusions, mask_evaluation
 from components.evaluator.mean_iou import MeanIoU, mean_interval
 from components.evaluator.metrics import LARGEST_LOSS
-from components.evaluator.stored_predictions import CANDIDATES, PRODUCTION, Photos, photos_of
+from components.evaluator.stored_predictions import CANDIDATES, PRODUCTION, photos_of
 from components.model_selector.paired_comparison import SAME_WITHIN
 from components.records import read_examples, split_files, text
 from components.task.judging import IntervalSettings, ProductionScores, StoredAnswers
@@ -60,7 +60,7 @@ def mask_key(model: str) -> str:
 
 
 @dataclass(frozen=True)
-class StoredMasks(Photos):
+class StoredMasks(StoredAnswers):
     """The stored answers of one split of a segmentation, see `components.task.judging.StoredAnswers`.
 
     Photos of which no pixel is counted at the model's size are left out: they say nothing.

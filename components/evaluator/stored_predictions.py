@@ -24,6 +24,8 @@ class Accuracy:
 
     name = key = "accuracy"
     prefix = ""
+    compare = staticmethod(compare)
+    photos_to_show = staticmethod(photos_to_show)
 
     def value(self, scores: np.ndarray) -> float:
         return float(np.mean(scores))
@@ -32,16 +34,8 @@ class Accuracy:
         found = share_interval(int(scores.sum()), len(scores), confidence)
         return Interval(**found) if found else None
 
-    def compare(
-        self, candidate: np.ndarray, baseline: np.ndarray, confidence: float, samples: int, seed: int
-    ) -> Comparison:
-        return compare(candidate, baseline, confidence, samples, seed)
-
     def compare_classes(self, candidate: np.ndarray, baseline: np.ndarray, confidence: float) -> dict[int, Comparison]:
         return {}
-
-    def photos_to_show(self, comparison: Comparison, confidence: float) -> int | None:
-        return photos_to_show(comparison, confidence)
 
 
 FEATURE_EXTRACTION = "feature_extraction"
@@ -58,27 +52,7 @@ def probabilities_key(model: str) -> str:
 
 
 @dataclass(frozen=True)
-class Photos:
-    """The photos of stored answers, in the order of the content hashes; of copies of a photo, the first one.
-
-    A photo that is there twice says no more than once: intervals and tests count it once.
-
-    keys: content hashes, each once. file_names: below their data folder. slices: feature of `SLICES` -> its value for
-    each example, empty where unknown.
-    """
-
-    keys: list[str]
-    file_names: list[str]
-    slices: dict[str, list[str]]
-
-    def rows_by_value(self, feature: str) -> dict[str, np.ndarray]:
-        """Value of a feature of `SLICES` -> the rows that have it, int64 [n]; sorted, without the unknown ones."""
-        values = np.array(self.slices[feature])
-        return {str(value): np.flatnonzero(values == value) for value in np.unique(values) if value}
-
-
-@dataclass(frozen=True)
-class StoredPredictions(Photos):
+class StoredPredictions(StoredAnswers):
     """The stored predictions of one split of a classification, see `components.task.judging.StoredAnswers`.
 
     classes: true class indices, int64 [examples]. probabilities: model -> float32 [examples, classes], of the models
@@ -97,12 +71,9 @@ class StoredPredictions(Photos):
     def models(self) -> tuple[str, ...]:
         return tuple(self.probabilities)
 
-    def correct(self, model: str) -> np.ndarray:
+    def scores(self, model: str) -> np.ndarray:
         """Whether the model's first answer is right, bool [examples]."""
         return np.argmax(self.probabilities[model], axis=1) == self.classes
-
-    def scores(self, model: str) -> np.ndarray:
-        return self.correct(model)
 
     def constant_scores(self) -> tuple[int, np.ndarray]:
         commonest = int(np.argmax(np.bincount(self.classes)))
@@ -132,7 +103,7 @@ class StoredPredictions(Photos):
         )
 
     def describe_slice(self, model: str, rows: np.ndarray, confidence: float) -> dict[str, Any]:
-        accuracy = self.measure.interval(self.correct(model)[rows], confidence)
+        accuracy = self.measure.interval(self.scores(model)[rows], confidence)
         return {"accuracy": asdict(accuracy) if accuracy else None}
 
 
@@ -152,7 +123,7 @@ def first_of_copies(examples: Iterable[tf.train.Example]) -> list[tf.train.Examp
 
 
 def photos_of(rows: Sequence[tf.train.Example]) -> dict[str, Any]:
-    """The fields of `Photos`."""
+    """The fields of `StoredAnswers`."""
     return {
         "keys": [text(e, f.CONTENT_HASH) for e in rows],
         "file_names": [text(e, f.FILE_NAME) for e in rows],

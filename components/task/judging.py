@@ -15,9 +15,10 @@ two tasks:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -78,38 +79,46 @@ class Measure(Protocol):
         """How many photos would show a gain of this size four times in five; None where there is no gain."""
 
 
-class StoredAnswers(Protocol):
-    """The stored answers of one split, in the order of the content hashes; of copies of a photo, the first one."""
+@dataclass(frozen=True)
+class StoredAnswers(ABC):
+    """The stored answers of one split, in the order of the content hashes; of copies of a photo, the first one.
+
+    A photo that is there twice says no more than once: intervals and tests count it once.
+    """
+
+    keys: list[str]
+    """Content hashes, each once."""
+    file_names: list[str]
+    """Below their data folder."""
+    slices: dict[str, list[str]]
+    """Feature of `SLICES` -> its value for each photo, empty where unknown."""
+    loss_decides: ClassVar[bool]
+    """Whether a lower loss makes a model better where the measure does not tell two apart."""
 
     @property
-    def keys(self) -> list[str]:
-        """Content hashes, each once."""
-
-    @property
-    def file_names(self) -> list[str]:
-        """Below their data folder."""
-
-    @property
+    @abstractmethod
     def measure(self) -> Measure:
         """By which these answers are compared."""
 
     @property
+    @abstractmethod
     def models(self) -> tuple[str, ...]:
         """Whose answers are stored, cheapest first."""
 
-    @property
-    def loss_decides(self) -> bool:
-        """Whether a lower loss makes a model better where the measure does not tell two apart."""
-
     def rows_by_value(self, feature: str) -> dict[str, np.ndarray]:
         """Value of a feature of `SLICES` -> the rows that have it, int64 [n]; sorted, without the unknown ones."""
+        values = np.array(self.slices[feature])
+        return {str(value): np.flatnonzero(values == value) for value in np.unique(values) if value}
 
+    @abstractmethod
     def scores(self, model: str) -> np.ndarray:
         """Score of each photo, [photos, ...]."""
 
+    @abstractmethod
     def constant_scores(self) -> tuple[int, np.ndarray]:
         """The best model that always gives the same answer: index of its class, and its scores."""
 
+    @abstractmethod
     def production_scores(
         self, labels: Sequence[str], its_labels: Sequence[str], ours: StoredAnswers
     ) -> ProductionScores:
@@ -121,17 +130,21 @@ class StoredAnswers(Protocol):
           ours: answers of the run's models to the same photos.
         """
 
+    @abstractmethod
     def are_identical(self, candidate: str, baseline: str) -> bool:
         """Whether two models give the same answers, but for rounding."""
 
+    @abstractmethod
     def compare_losses(self, candidate: str, baseline: str, confidence: float) -> LossComparison:
         """Compares two models by their mean loss."""
 
+    @abstractmethod
     def evaluate(
         self, model: str, labels: Sequence[str], settings: IntervalSettings, abstain_below: float = 0.0
     ) -> dict[str, Any]:
         """Every metric of a model with its interval, as `schemas.summary.ModelSummary` has them, ready for JSON."""
 
+    @abstractmethod
     def describe_slice(self, model: str, rows: np.ndarray, confidence: float) -> dict[str, Any]:
         """The metrics of some photos, as `schemas.summary.SliceMetrics` has them."""
 

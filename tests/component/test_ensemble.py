@@ -289,7 +289,7 @@ def test_the_report_tells_of_it(three_models):
     assert list(models) == [FEATURE_EXTRACTION, FINE_TUNED, ENSEMBLE]
     for name, model in models.items():
         assert model.examples == 15
-        assert model.accuracy.value == pytest.approx(stored.correct(name).mean())
+        assert model.accuracy.value == pytest.approx(stored.scores(name).mean())
         chosen = stored.probabilities[name][np.arange(15), stored.classes]
         assert model.loss.value == pytest.approx(-np.log(chosen).mean())
     table = _models_table(models, ENSEMBLE, None)

@@ -32,5 +32,5 @@ def test_copies_of_a_photo_count_once(tmp_path, write_records):
     assert stored.file_names == ["1.jpg", "2.jpg", "3.jpg"]
     assert stored.classes.tolist() == [0, 1, 0]
     assert stored.probabilities[FINE_TUNED].shape == (3, 2)
-    assert stored.correct(FINE_TUNED).tolist() == [True, False, True]
+    assert stored.scores(FINE_TUNED).tolist() == [True, False, True]
     assert np.array_equal(stored.rows_by_value("dataset")["image_folder"], [0, 1, 2])
