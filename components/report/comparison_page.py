@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.report.page import flat, measured, rendered, spaced, text_only
+from components.report.page import flat, measured, rendered, text_only
 from components.whole_file import write_whole
 from schemas.release import Interval
 from schemas.summary import ModelSummary, Summary
+from schemas.words import spelled
 
 _METRICS = {
     "mean_iou": "mean IoU",
@@ -37,7 +38,7 @@ def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
         runs=runs,
         metrics=[
             {
-                "model": spaced(model),
+                "model": spelled(model),
                 "metric": title,
                 "values": [measured(_metric(one, key), key) for one in pair],
                 "change": _change(pair, key),
@@ -48,7 +49,7 @@ def write_comparison(first: Summary, second: Summary, folder: Path) -> Path:
         ],
         panels={
             f"{' or '.join(sorted(measures))} (%)": {
-                f"{letter}: {spaced(model)}": one.score
+                f"{letter}: {spelled(model)}": one.score
                 for model, pair in zip(models, known, strict=True)
                 for letter, one in zip("AB", pair, strict=True)
                 if one

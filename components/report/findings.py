@@ -9,7 +9,6 @@ content hash, so that the choice is the same every time.
 
 from __future__ import annotations
 
-import json
 import os
 import traceback
 from collections import Counter
@@ -34,9 +33,9 @@ from components.report.finding_list import MOST_PAIRS as MOST_LISTED_PAIRS
 from components.report.finding_list import FindingList, SeenPhoto, SpanOfRun
 from components.report.gallery import gallery
 from components.report.masks import MaskRun, compare_masks
+from components.report.summary import read_history
 from components.report.thumbnails import Album, thumbnail_of_rejected
 from components.task.judging import IntervalSettings
-from components.trainer import HISTORY_FILE
 from schemas import features as f
 from schemas.summary import CorrectedPhoto, ModelSummary, RejectedFile
 from schemas.verdicts import DriftVerdict, ServableVerdict
@@ -121,7 +120,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
     # FeatureVectorGen's examples have all that is looked at, and not the photos, which are far larger.
     seen = part("the feature vectors", _look_at_photos, run.vectors)
     seen = seen or part("the photos", _look_at_photos, run.photos)
-    answers = None if run.of_masks else part("the stored answers", _test_answers, run.predictions)
+    answers = None if run.of_masks else part("the stored answers", read_predictions, run.predictions, "test")
     found: dict[str, Any] = {
         "data": {
             "sizes": part("the sizes of the photos", lambda seen: sizes(seen.sides), seen),
@@ -138,7 +137,7 @@ def find(run: RunOutputs, seed: int, listed: FindingList | None = None) -> dict[
             ),
         },
         "training": {
-            model: part(f"the learning curves of {spelled(model)}", _history, folder)
+            model: part(f"the learning curves of {spelled(model)}", read_history, folder)
             for model, folder in run.histories.items()
         },
         "comparison": None if run.of_masks else part("the comparison of the models", _comparison, run, answers, album),
@@ -362,15 +361,6 @@ def _seen(seen: _PhotoSample, row: int) -> SeenPhoto:
 def _shown(seen: _PhotoSample, row: int, album: Album) -> dict[str, Any]:
     content_hash, split = seen.keys[row]
     return album.photo(content_hash, seen.names[row], seen.labels[row], split)
-
-
-def _history(model_run: str) -> dict[str, Any]:
-    with fileio.open(os.path.join(model_run, HISTORY_FILE), "r") as file:
-        return json.loads(file.read())
-
-
-def _test_answers(predictions: Artifact) -> StoredPredictions:
-    return read_predictions(predictions, "test")
 
 
 def _comparison(run: RunOutputs, stored: StoredPredictions, album: Album) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"spaced": spaced, "value": _value, "picture": _picture, "seconds": _seconds}
+    environment.filters |= {"spaced": spelled, "value": _value, "picture": _picture, "seconds": _seconds}
     return environment
 
 
@@ -380,11 +380,6 @@ def _pairs(model: str, models: Mapping[str, ModelSummary], compared: Mapping[str
 # ---- how values are written
 
 
-def spaced(name: Any) -> str:
-    """An identifier as words: `fine_tuned` -> `fine-tuned`."""
-    return spelled(name)
-
-
 def measured(known: Interval | None, key: str) -> str:
     """A metric with its interval; a dash if it is unknown."""
     if known is None:
@@ -432,14 +427,11 @@ def _picture(uri: Any) -> str:
     return uri if isinstance(uri, str) and uri.startswith(_DATA_BEGINNINGS) else ""
 
 
-HISTORY_FILE = "history.html"
-
-
 def write_history_page(history: History, name: str, folder: Path) -> Path:
     """Writes `history.html`, whole or not at all."""
     shown: History = text_only(history)
     drawn = [run for run in shown.runs if run.accuracy or run.difference is not None]
     page = rendered("history_page.html.j2", h=shown, name=text_only(name), drawn=drawn, measure=measure_of(shown.runs))
-    path = folder / HISTORY_FILE
+    path = folder / "history.html"
     write_whole(path, page)
     return path

@@ -113,7 +113,12 @@ def describe_models(
 
 def describe_training(model_run_uri: str) -> TrainingSummary:
     """The history of a model's training, without the epochs."""
-    return TrainingSummary.of_history(_read_json(os.path.join(model_run_uri, HISTORY_FILE)))
+    return TrainingSummary.of_history(read_history(model_run_uri))
+
+
+def read_history(model_run_uri: str) -> dict[str, Any]:
+    """The history of a model's training."""
+    return _read_json(os.path.join(model_run_uri, HISTORY_FILE))
 
 
 def describe_vectors(feature_vectors_uri: str) -> VectorsSummary:

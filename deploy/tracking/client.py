@@ -10,7 +10,6 @@ import contextlib
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
-from components.report.page import PAGE_FILE, main_metrics
+from components.report.page import PAGE_FILE, flat, main_metrics
 from deploy.root import CONFIG_FILE, Root
 from deploy.tracking.tracker import RECORD_FILE, Tracking, read_tracking, write_tracking
 from schemas.features import SEGMENTATION
@@ -77,7 +76,9 @@ def _tell_run(client: MlflowClient, tracking: Tracking, experiment: str, root: R
     except (OSError, ValueError):  # somebody deleted it; there is nothing to tell
         return
     run = _run_of(client, tracking, experiment, folder, run_id)
-    params = [Param(key, text[:_MOST_CHARACTERS]) for key, text in flat(summary.config or {}) if text]
+    values = {key: value for key, value in flat(summary.config or {}).items() if value not in (None, "")}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    params = [Param(key, text[:_MOST_CHARACTERS]) for key, text in texts.items()]
     for start in range(0, len(params), _MOST_PARAMS):
         client.log_batch(run, params=params[start : start + _MOST_PARAMS])
     began = client.get_run(run).info.start_time
@@ -163,15 +164,6 @@ def signature(masks: bool) -> ModelSignature:
             ColSpec(DataType.boolean, "abstains"),
         ]
     return ModelSignature(Schema([ColSpec(DataType.binary, "image_bytes")]), Schema(outputs))
-
-
-def flat(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """The keys of a configuration with dots, and their values as text; without those that are empty."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{before}{key}.")
-        elif value is not None:
-            yield f"{before}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
 def metrics_of(summary: Summary) -> dict[str, float]:
