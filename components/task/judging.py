@@ -9,8 +9,8 @@ two tasks:
 | what is stored     | probabilities, float32 [classes]           | confusion of pixels, int64 [classes * classes]   |
 | the score          | whether the answer is right, bool          | the confusion, scaled to sum 1, [classes, classes] |
 | the measure        | accuracy                                   | mean IoU                                         |
-| implemented in     | `evaluator/accuracy.py`,                   | `evaluator/mean_iou.py`,                         |
-|                    | `evaluator/stored_predictions.py`          | `evaluator/stored_masks.py`                      |
+| implemented in     | `evaluator/stored_predictions.py`          | `evaluator/mean_iou.py`,                         |
+|                    |                                            | `evaluator/stored_masks.py`                      |
 """
 
 from __future__ import annotations
