@@ -50,7 +50,7 @@ _MANY_MODULES = 200
 
 
 def _is_tensor(value: Any) -> bool:
-    """In the place of `tensorflow.is_tensor`: matplotlib asks it about each value once TensorFlow is in `sys.modules`."""
+    """In the place of `tensorflow.is_tensor`, which matplotlib asks for each value."""
     found = vars(sys.modules["tensorflow"]).get("is_tensor", _is_tensor)
     return found is not _is_tensor and found(value)  # there are no tensors before the package's code has run
 
