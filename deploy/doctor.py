@@ -28,6 +28,7 @@ from deploy import beam_arguments, installed, memory, metadata_file, systemd
 from deploy.checks import Check
 from deploy.data_folders import default_root, survey_data
 from deploy.disks import bytes_of_run, nearest_existing
+from deploy.metadata_address import connection_config
 from deploy.root import ROOTS_FOLDER, SUMMARY_FILE, Root, find_root, shown
 from pipeline.config import BackboneConfig, Config, ImageConfig, TrainingConfig, load_config
 from schemas.errors import BadInput
@@ -364,8 +365,7 @@ def _why_mlmd_refuses(root: Root) -> str:
         from ml_metadata.proto import metadata_store_pb2
     except ImportError:  # the check of the packages reports it
         return ""
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(root.metadata)
+    connection = connection_config(root.metadata_address)
     connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
     try:
         metadata_store.MetadataStore(connection).get_context_types()

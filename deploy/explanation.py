@@ -126,7 +126,7 @@ def _trained_models(root: Root, run_id: str | None) -> dict[str, Path]:
     from deploy.metadata_address import connect
     from pipeline.run_record import read_run
 
-    store = connect(f"sqlite://{root.metadata}")
+    store = connect(root.metadata_address)
     for run in [run_id] if run_id is not None else runs:
         try:
             nodes = read_run(store, read_dumped_config(root.reports / run / CONFIG_FILE).name, run)

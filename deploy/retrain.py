@@ -171,7 +171,7 @@ def _nothing_to_do(config: Config, root: Root) -> str:
     from deploy.metadata_address import connect
     from pipeline.run_record import has_pushed, last_trained
 
-    store = connect(f"sqlite://{root.metadata}")
+    store = connect(root.metadata_address)
     if last_trained(store, config.name) != now:
         return ""
     if root.production_version() is None and has_pushed(store, config.name):

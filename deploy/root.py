@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import quote
 
 import filelock
 
@@ -75,6 +76,11 @@ class Root:
         self.set_aside = self.folder / "set-aside"
         self.compiled = self.folder / ".compiled"
         self.findings = self.folder / ".findings"
+
+    @property
+    def metadata_address(self) -> str:
+        """Of the SQLite file of ML Metadata, as `metadata_address.connect` takes it."""
+        return f"sqlite://{quote(str(self.metadata))}"
 
     def prepare(self, pipeline_name: str) -> None:
         """Creates the folder.

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 from ml_metadata.metadata_store import metadata_store
@@ -140,7 +139,7 @@ def configured_days(root: Root) -> float:
 
 
 def _open(root: Root, read_only: bool) -> metadata_store.MetadataStore:
-    config = connection_config(f"sqlite://{quote(str(root.metadata))}")
+    config = connection_config(root.metadata_address)
     source = metadata_store_pb2.SqliteMetadataSourceConfig
     config.sqlite.connection_mode = source.READONLY if read_only else source.READWRITE
     try:

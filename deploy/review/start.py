@@ -97,4 +97,4 @@ def _examples(root: Root, folder: Path) -> Sequence[str]:
     numbers = window.get("window_photos") or span.get("examples") or []
     if not numbers or not root.metadata.exists():
         return []
-    return [artifact.uri for artifact in connect(f"sqlite://{root.metadata}").get_artifacts_by_id(numbers)]
+    return [artifact.uri for artifact in connect(root.metadata_address).get_artifacts_by_id(numbers)]

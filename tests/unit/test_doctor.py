@@ -310,7 +310,7 @@ def with_metadata(root) -> Root:
 
     from deploy.metadata_address import connect
 
-    store = connect(f"sqlite://{root.metadata}")
+    store = connect(root.metadata_address)
     kind = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Step"))
     store.put_executions([metadata_store_pb2.Execution(type_id=kind) for _ in range(600)])
     return root

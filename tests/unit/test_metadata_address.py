@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.metadata_address import PASSWORD_VARIABLE, check_address, connect, connection_config
+from deploy.root import Root
 from schemas.errors import BadInput
 
 REPOSITORY = Path(__file__).parents[2]
@@ -73,6 +74,12 @@ def test_a_mysql_server_is_a_user_a_host_and_a_database(address, host, port, use
 )
 def test_a_file_is_a_whole_path(address, file):
     assert connection_config(address).sqlite.filename_uri == file
+
+
+@pytest.mark.parametrize("name", ["runs", "100%41", "#1?", "my photos"])
+def test_the_file_of_any_root_has_an_address(tmp_path, name):
+    root = Root(tmp_path / name)
+    assert connection_config(root.metadata_address).sqlite.filename_uri == str(root.metadata)
 
 
 # ---- mistakes
