@@ -212,11 +212,7 @@ def look_at_folders(config: Config, folders: Mapping[str, str], label_from: str)
 
 
 def _classes(overviews: list[Overview], said: Callable[[str], None], whole: bool) -> frozenset[str] | None:
-    """The classes of the photos in the folders, or of their masks; None: they are known only once they are read.
-
-    Raises:
-      BadInput: the folders are the `whole` data, and a class has no photos to train on.
-    """
+    """The classes of the photos in the folders, or of their masks; None: they are known only once they are read."""
     classes: frozenset[str] | None = frozenset()
     for overview in overviews:
         for line in overview.lines():

@@ -251,7 +251,6 @@ def _log(root: Root, done: RetrainResult, room: local.Reserve | None) -> str:
     """Logs the call, so that nights in which nothing happened are on record too.
 
     Args:
-      root, done: the root and how the call ended.
       room: kept on the disk for the line, whatever the run and its page took; None: nothing was kept.
 
     Returns:

@@ -222,11 +222,7 @@ def _write(texts: Mapping[Path, str | None], scope: Scope) -> None:
 
 
 def _systemctl(scope: Scope, *arguments: str) -> None:
-    """Calls systemctl.
-
-    Raises:
-      BadInput: it fails, takes too long or is not installed.
-    """
+    """Calls systemctl."""
     command = ["systemctl", *(["--user"] if scope == "user" else []), "--no-ask-password", *arguments]
     shown = shlex.join(argument for argument in command if argument != "--no-ask-password")
     try:

@@ -84,11 +84,7 @@ def _of_photos(model: Any, records: Sequence[bytes]) -> np.ndarray:
 
 
 def _of_stored(model: Any, records: Sequence[bytes]) -> np.ndarray:
-    """The same of examples of FeatureVectorGen, by what the model has for them (`ServedModel`).
-
-    Raises:
-      LookupError: it has nothing, or the values are those of another backbone or boundary.
-    """
+    """The same of examples of FeatureVectorGen, by what the model has for them (`ServedModel`)."""
     features = [tf.train.Example.FromString(record).features.feature for record in records]
     if hasattr(model, "probabilities_of_vectors"):
         function = model.probabilities_of_vectors

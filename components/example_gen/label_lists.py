@@ -162,11 +162,7 @@ def _columns(
     group: str,
     by_name: _ByName,
 ) -> _Columns:
-    """Finds the columns from a table's header and a sample of its rows.
-
-    Raises:
-      BadInput: no column names photo files, none holds labels, or a requested column is missing.
-    """
+    """Finds the columns from a table's header and a sample of its rows."""
     if len(header) == 2 and by_name.find(header[0], path) is not None:
         return _Columns(False, 0, 1)
     keys = [re.sub(r"[\W_]+", "", cell.casefold()) for cell in header]

@@ -238,11 +238,7 @@ def check_size(size: tuple[int, int], min_side: int, max_pixels: int) -> None:
 
 
 def _check_frames(image: Image.Image, max_pixels: int) -> None:
-    """Checks the size of an animation: TensorFlow decodes all frames to get the first one.
-
-    Raises:
-      PhotoRejected: all frames together have too many pixels.
-    """
+    """Checks the size of an animation: TensorFlow decodes all frames to get the first one."""
     frames = getattr(image, "n_frames", 1) if image.format == "GIF" else 1
     width, height = image.size
     if frames * width * height > max_pixels:

@@ -295,11 +295,7 @@ class _Reader:
         return sorted(self._labelled(below, split_names(list(below), inner.name)))
 
     def _splits_below_classes(self, folder: Folder, folders: dict[str, Folder]) -> bool:
-        """Whether each folder holds the photos of a class, in folders of splits.
-
-        Raises:
-          NoClasses: some do, and others do not; or there is none to learn from.
-        """
+        """Whether each folder holds the photos of a class, in folders of splits."""
         named = {name: split_names(list(inner.with_photos()), name) for name, inner in folders.items()}
         holding = [name for name, splits in named.items() if len(set(splits.values())) > 1]
         if len(folders) < 2 or not holding:

@@ -157,11 +157,7 @@ def ModelSelector(
 
 
 def _pixel_classes(schema: Artifact | None, guard: Guard) -> list[str]:
-    """The classes of the pixels; empty: whole photos are classified.
-
-    Raises:
-      BadInput: a guarded class is none of them.
-    """
+    """The classes of the pixels; empty: whole photos are classified."""
     if schema is None:
         return []
     found = schema_files.mask_classes(schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE)))

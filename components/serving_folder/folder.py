@@ -433,11 +433,7 @@ class ServingFolder:
         os.replace(temporary, self._kept_manifest(version))
 
     def _add(self, source: Path, names: list[str], manifest: Manifest, expected: dict[str, str] | None = None) -> None:
-        """Makes a version of files of `source`, whole or not at all, and writes their checksums into its manifest.
-
-        Raises:
-          _DamagedError: the files are not as `expected`.
-        """
+        """Makes a version of files of `source`, whole or not at all, and writes their checksums into its manifest."""
         version = manifest.version
         incoming = self.folder / f"{_INCOMING}{version}"
         try:

@@ -146,11 +146,7 @@ def merge_reports(
 
 
 def _classes_of_all(of_masks: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    """The classes of the masks in all spans, in the order of their ids.
-
-    Raises:
-      BadInput: an id is of different classes in two spans.
-    """
+    """The classes of the masks in all spans, in the order of their ids."""
     longest = max(sorted(of_masks), key=lambda span: len(of_masks[span]["classes"]))
     classes = of_masks[longest]["classes"]
     for span, masks in sorted(of_masks.items()):

@@ -174,11 +174,7 @@ def step_resources(config: Config, nodes: Sequence[str]) -> dict[str, StepResour
 
 
 def _check_cluster(cluster: Cluster) -> None:
-    """Checks the settings of the cluster.
-
-    Raises:
-      BadInput: the image, claim, secret, mount or address of ML Metadata is invalid.
-    """
+    """Checks the settings of the cluster."""
     check_reference(cluster.image)
     check_address(cluster.metadata)
     # Kubernetes mounts nothing at a path with a colon.
@@ -213,11 +209,7 @@ def _check_cluster(cluster: Cluster) -> None:
 
 
 def _check_defaults(defaults: Defaults) -> None:
-    """Checks that Kubeflow accepts the values as parameters of a run.
-
-    Raises:
-      BadInput: a value contains the start of a placeholder of Kubeflow, or together they are too long.
-    """
+    """Checks that Kubeflow accepts the values as parameters of a run."""
     values = dataclasses.asdict(defaults)
     for name, value in values.items():
         if "{{$" in value:

@@ -225,9 +225,6 @@ def _require_idle(connection: Connection, run: Any, name: str) -> None:
 
     Kubernetes would delete that run too (kubeflow/pipelines#12573), unless the server has an option against it
     (`keeps_runs_of_deleted_schedules`). With or without it, two schedules of one root must not run at once.
-
-    Raises:
-      BadInput: a run of it is in progress.
     """
     answer = connection.ask(
         "list the schedule's runs",

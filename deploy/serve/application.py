@@ -229,11 +229,7 @@ class Application(WebApplication):
     # ---- what they share
 
     def _version_of(self, request: Request) -> ModelVersion:
-        """The version that a request is for.
-
-        Raises:
-          RefusedError: there is no such model or version.
-        """
+        """The version that a request is for."""
         name, version, current = request.path_params["name"], request.path_params.get("version"), self.model.current
         if ":" in name:
             raise RefusedError(400, f"Malformed request: {request.method} {request.url.path[:200]}")

@@ -121,11 +121,7 @@ def _read_yaml(name_or_file: str) -> dict[str, Any]:
 
 
 def _refuse_excess(text: str) -> None:
-    """Refuses YAML that is nested deeper, or repeats more through its aliases, than anybody can mean.
-
-    Raises:
-      ValueError: the text is such YAML.
-    """
+    """Refuses YAML that is nested deeper, or repeats more through its aliases, than anybody can mean."""
     values, within = 0, dict[str | None, int]()
     opened = list[tuple[str | None, int]]()  # the anchor of every open collection, and the values before it
     for event in yaml.parse(text, Loader=_Loader):
