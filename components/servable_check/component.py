@@ -21,8 +21,8 @@ from components.linked_copy import copy_folder
 from components.records import choose_golden, read_examples, split_files, text
 from components.servable_check import exports as model_exports
 from components.servable_check import fresh_process, judgement, probe, warmup
-from components.servable_check.judgement import Limits
-from components.servable_check.judging import judging_of
+from components.servable_check.judgement import Limits, OfClasses
+from components.servable_check.mask_judgement import OfMasks
 from components.servable_check.packages import require_packages
 from components.transform import image_ops
 from components.verdict import HAS_MODEL, bless, read_verdict, write_verdict
@@ -87,7 +87,7 @@ def ServableCheck(
     copy_folder(path_utils.serving_model_path(model.uri), folder)
     original = photos[choose_original(photos)]
     tiny = make_kinds(original, read_rules(folder).colour)[TINY]
-    warmup.write_requests(folder, tiny, judging_of(expected, tolerance).of_masks)
+    warmup.write_requests(folder, tiny, of_masks=expected.ndim == 3)
     model_exports.convert(folder, exports)
     findings = check(folder, photos, expected, tolerance, limits, exports, export_tolerance)
     write_verdict(verdict.uri, findings)
@@ -126,7 +126,7 @@ def check(
     original = choose_original(photos)
     made = make_kinds(photos[original], read_rules(saved_model).colour)
     asked = {f"golden_{i}": photo for i, photo in enumerate(photos)} | made
-    judging = judging_of(expected, tolerance)
+    judging = OfMasks() if expected.ndim == 3 else OfClasses(tolerance)
     with tempfile.TemporaryDirectory() as folder:
         images_file, probabilities_file = (os.path.join(folder, f"{name}.npy") for name in ("images", "probabilities"))
         answers = _ask(saved_model, asked, folder, *([images_file, probabilities_file] if formats else []))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
-# Rows of float32 probabilities add up to 1 but for rounding.
-_SUM_TOLERANCE = 1e-4
+Answers = Mapping[str, np.ndarray]
+
+# Sums in float32 are exact but for rounding.
+ROUNDING = 1e-4
 _SIGNATURES = ("serving_default", "serve_examples")
 
 
@@ -22,53 +26,108 @@ class Limits:
     maximum_megabytes: float | None = None
 
 
-def largest_difference(answers: Mapping[str, np.ndarray], expected: np.ndarray) -> float:
-    """Of the probabilities of both signatures from the expected ones; NaN if one is, infinite if the shapes differ.
+@dataclass(frozen=True)
+class Judging(ABC):
+    """How a model's answers (`probe`, and `labels`, its classes) are judged, whatever it answers."""
 
-    Args:
-      expected: float32 [n, classes], of the first n photos.
-    """
-    found = [answers[f"{signature}_probabilities"][: len(expected)] for signature in _SIGNATURES]
-    return float(np.max([_difference(each, expected) for each in found]))  # Python's max() may pass over a NaN
+    tolerance: float
+    """The largest difference from the answers that `component.check` expects."""
+    what: ClassVar[str]
+    """Says in a sentence what differs."""
+    of_masks: ClassVar[bool]
+    _first_output: ClassVar[str]
+    """Of `serving_default`; `after_corrupt` has it of the first photo once more."""
+
+    @abstractmethod
+    def difference(self, answers: Answers, expected: np.ndarray) -> float:
+        """The largest one of the first n photos from the n expected answers; infinite if the shapes differ."""
+
+    @abstractmethod
+    def disagreement(self, answers: Answers) -> float:
+        """Of the probabilities of one signature from those of the others."""
+
+    def faults(self, answers: Answers, photos: Mapping[str, bytes]) -> list[str]:
+        """Whatever contradicts itself, or what the signatures promise.
+
+        Args:
+          photos: name of each photo -> its bytes, in order.
+
+        Returns:
+          Parts of a sentence, one for each kind of fault; empty for a model without fault.
+        """
+        faults = self._wrong_outputs(answers, photos)
+        disagreement, most = self.disagreement(answers), self._most_disagreement
+        if not disagreement <= most:
+            faults.append(f"the signatures disagree about a probability by {disagreement:.1e}, more than {most:.0e}")
+        faults += _wrong_images_and_vectors(answers, len(photos))
+        if not answers["corrupt_error"]:
+            faults.append("a JPEG that is cut in half got an answer and no error")
+        if not largest(answers["after_corrupt"], answers[self._first_output][0]) <= self.tolerance:
+            faults.append("after a photo that could not be decoded the next one got another answer than before")
+        return faults
+
+    @property
+    def _most_disagreement(self) -> float:
+        return self.tolerance
+
+    @abstractmethod
+    def _wrong_outputs(self, answers: Answers, photos: Mapping[str, bytes]) -> list[str]: ...
 
 
-def largest_disagreement(answers: Mapping[str, np.ndarray]) -> float:
-    """Of the probabilities of `serving_default` from those of `serve_examples` and of `transform_features`' images."""
-    others = [answers[name] for name in ("serve_examples_probabilities", "image_probabilities") if name in answers]
-    return float(np.max([_difference(each, answers["serving_default_probabilities"]) for each in others]))
+class OfClasses(Judging):
+    """Of a model that gives a class for each photo: probabilities, float32 [n, classes]. NaN differs by NaN."""
+
+    what, of_masks = "the probabilities differ", False
+    _first_output = "serving_default_probabilities"
+
+    def difference(self, answers: Answers, expected: np.ndarray) -> float:
+        found = [answers[f"{signature}_probabilities"][: len(expected)] for signature in _SIGNATURES]
+        return float(np.max([largest(each, expected) for each in found]))  # Python's max() may pass over a NaN
+
+    def disagreement(self, answers: Answers) -> float:
+        """Of `serving_default` from `serve_examples` and from the model of `transform_features`' images."""
+        others = [answers[name] for name in ("serve_examples_probabilities", "image_probabilities") if name in answers]
+        return float(np.max([largest(each, answers["serving_default_probabilities"]) for each in others]))
+
+    def _wrong_outputs(self, answers: Answers, photos: Mapping[str, bytes]) -> list[str]:
+        return [fault for signature in _SIGNATURES for fault in self._wrong_of(signature, answers, list(photos))]
+
+    def _wrong_of(self, signature: str, answers: Answers, kinds: list[str]) -> list[str]:
+        probabilities, probability = answers[f"{signature}_probabilities"], answers[f"{signature}_probability"]
+        labels = answers["labels"]
+        if probabilities.shape != (len(kinds), len(labels)):
+            return [f"{signature} gives probabilities of shape {probabilities.shape}, not {(len(kinds), len(labels))}"]
+        sums = probabilities.sum(axis=1)  # not finite if a value is not
+        likeliest = labels[probabilities.argmax(axis=1)]
+        wrong = {
+            "probabilities that do not add up to 1": ~(np.abs(sums - 1) <= ROUNDING),
+            "a probability that is not the largest one": probability != probabilities.max(axis=1),
+            "a label that is not the likeliest one": answers[f"{signature}_label"] != likeliest,
+        }
+        if "abstain_below" in answers and f"{signature}_abstains" in answers:
+            limit = answers["abstain_below"]
+            wrong[f"abstentions that do not follow from abstain_below ({limit:.2f})"] = (
+                answers[f"{signature}_abstains"] != (probability < limit)
+            ) & ~(np.abs(probability - limit) <= self.tolerance)
+        return of_first(signature, wrong, kinds)
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def largest(found: np.ndarray, expected: np.ndarray) -> float:
+    """Difference of two arrays; NaN if a value is, infinite if the shapes differ."""
     return float(np.max(np.abs(found - expected))) if found.shape == expected.shape else float("inf")
 
 
-def wrong_answers(answers: Mapping[str, np.ndarray], kinds: list[str], tolerance: float) -> list[str]:
-    """Whatever contradicts itself, or what the signatures promise.
-
-    Args:
-      answers: see `probe`; and `labels`, the model's classes.
-      kinds: name of each photo, in order.
-      tolerance: largest difference of a probability allowed.
-
-    Returns:
-      Parts of a sentence, one for each kind of fault; empty for a model without fault.
-    """
-    faults = []
-    for signature in _SIGNATURES:
-        faults += _wrong_outputs(answers, signature, kinds, tolerance)
-    disagreement = largest_disagreement(answers)
-    if not disagreement <= tolerance:
-        faults.append(f"the signatures disagree about a probability by {disagreement:.1e}, more than {tolerance:.0e}")
-    faults += wrong_images_and_vectors(answers, len(kinds))
-    if not answers["corrupt_error"]:
-        faults.append("a JPEG that is cut in half got an answer and no error")
-    if not _difference(answers["after_corrupt"], answers["serving_default_probabilities"][0]) <= tolerance:
-        faults.append("after a photo that could not be decoded the next one got another answer than before")
-    return faults
+def of_first(signature: str, wrong: Mapping[str, np.ndarray], kinds: list[str]) -> list[str]:
+    """A part of a sentence for each fault of a signature that a photo has; `wrong`: fault -> bool [photos]."""
+    return [
+        f"{signature} gives {what}, first for the photo {kinds[int(np.argmax(rows))]!r}"
+        for what, rows in wrong.items()
+        if np.any(rows)
+    ]
 
 
-def wrong_images_and_vectors(answers: Mapping[str, np.ndarray], photos: int) -> list[str]:
-    """Faults among what `transform_features` and `feature_vector` give for so many photos, see `wrong_answers`."""
+def _wrong_images_and_vectors(answers: Answers, photos: int) -> list[str]:
+    """Faults among what `transform_features` and `feature_vector` give for so many photos."""
     faults = []
     shape = tuple(int(side) for side in answers["image_shape"])
     if len(shape) != 4 or shape != (photos, shape[1], shape[1], 3):
@@ -80,29 +139,6 @@ def wrong_images_and_vectors(answers: Mapping[str, np.ndarray], photos: int) -> 
     if vectors.ndim != 2 or len(vectors) != photos or not np.all(np.isfinite(vectors)):
         faults.append(f"feature_vector gives shape {vectors.shape} or values that are no numbers")
     return faults
-
-
-def _wrong_outputs(answers: Mapping[str, np.ndarray], signature: str, kinds: list[str], tolerance: float) -> list[str]:
-    probabilities, probability = answers[f"{signature}_probabilities"], answers[f"{signature}_probability"]
-    labels = answers["labels"]
-    if probabilities.shape != (len(kinds), len(labels)):
-        return [f"{signature} gives probabilities of shape {probabilities.shape}, not {(len(kinds), len(labels))}"]
-    sums = probabilities.sum(axis=1)  # not finite if a value is not
-    wrong = {
-        "probabilities that do not add up to 1": ~(np.abs(sums - 1) <= _SUM_TOLERANCE),
-        "a probability that is not the largest one": probability != probabilities.max(axis=1),
-        "a label that is not the likeliest one": answers[f"{signature}_label"] != labels[probabilities.argmax(axis=1)],
-    }
-    if "abstain_below" in answers and f"{signature}_abstains" in answers:
-        limit = answers["abstain_below"]
-        wrong[f"abstentions that do not follow from abstain_below ({limit:.2f})"] = (
-            answers[f"{signature}_abstains"] != (probability < limit)
-        ) & ~(np.abs(probability - limit) <= tolerance)
-    return [
-        f"{signature} gives {what}, first for the photo {kinds[int(np.argmax(rows))]!r}"
-        for what, rows in wrong.items()
-        if np.any(rows)
-    ]
 
 
 def exceeded_limits(measured: Mapping[str, float], limits: Limits) -> list[str]:

@@ -173,7 +173,7 @@ def test_a_machine_that_is_busy_for_a_while_refuses_no_model(
         return {**given, **times, "warm_up_requests": np.array(0)}
 
     monkeypatch.setattr(component, "_ask", ask)
-    monkeypatch.setattr(component.judgement, "wrong_answers", lambda *arguments: [])
+    monkeypatch.setattr(component.OfClasses, "faults", lambda *arguments: [])
     findings = to_json(component.check(exported_model, photos, expected, TOLERANCE, Limits(1, 1000, 1000)))
     assert findings["servable"] is servable
     assert findings["measured"] == asked

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.servable_check.mask_judgement import largest_difference, wrong_answers
+from components.servable_check.mask_judgement import OfMasks
 
 KINDS = ("golden_0", "tiny")
 
@@ -47,7 +47,7 @@ def right() -> dict[str, np.ndarray]:
 
 
 def test_a_model_without_fault_has_none(right, photos):
-    assert wrong_answers(right, photos, 1e-3, 1e-4) == []
+    assert OfMasks().faults(right, photos) == []
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_model_without_fault_has_none(right, photos):
     ids=lambda change: next(iter(change)) if isinstance(change, dict) else "",
 )
 def test_each_fault_is_named(right, photos, change, fault):
-    [found] = wrong_answers({**right, **change}, photos, 1e-3, 1e-4)
+    [found] = OfMasks().faults({**right, **change}, photos)
     assert fault in found
 
 
 def test_the_difference_is_the_largest_share_of_a_photos_pixels(right):
     expected = np.ones([1, 8, 8], np.uint8)
-    assert largest_difference(right, expected) == 0
+    assert OfMasks().difference(right, expected) == 0
     expected[0, 0, :4] = 2
-    assert largest_difference(right, expected) == 4 / 64
-    assert largest_difference(right, np.ones([1, 4, 4], np.uint8)) == np.inf
+    assert OfMasks().difference(right, expected) == 4 / 64
+    assert OfMasks().difference(right, np.ones([1, 4, 4], np.uint8)) == np.inf

@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 
-from components.servable_check.judgement import (
-    Limits,
-    exceeded_limits,
-    largest_difference,
-    largest_disagreement,
-    wrong_answers,
-)
+from components.servable_check.judgement import Limits, OfClasses, exceeded_limits
 
-KINDS = ["golden_0", "golden_1", "png", "tiny"]
+PHOTOS = dict.fromkeys(["golden_0", "golden_1", "png", "tiny"], b"")
 TOLERANCE = 1e-5
+JUDGING = OfClasses(TOLERANCE)
 
 
 @pytest.fixture
@@ -40,14 +35,14 @@ def answers():
 
 
 def test_a_model_without_fault(answers):
-    assert wrong_answers(answers, KINDS, TOLERANCE) == []
-    assert largest_disagreement(answers) == 0
+    assert JUDGING.faults(answers, PHOTOS) == []
+    assert JUDGING.disagreement(answers) == 0
 
 
 def test_an_older_model_without_abstention_and_without_a_function_of_images(answers):
     for name in ("abstain_below", "serving_default_abstains", "serve_examples_abstains", "image_probabilities"):
         del answers[name]
-    assert wrong_answers(answers, KINDS, TOLERANCE) == []
+    assert JUDGING.faults(answers, PHOTOS) == []
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
@@ -65,14 +60,14 @@ def test_an_older_model_without_abstention_and_without_a_function_of_images(answ
 )
 def test_an_output_that_contradicts_the_probabilities(answers, signature, output, value, fault):
     answers[f"{signature}_{output}"][3] = value
-    faults = wrong_answers(answers, KINDS, TOLERANCE)
+    faults = JUDGING.faults(answers, PHOTOS)
     assert any(text.startswith(f"{signature} {fault}") and text.endswith("the photo 'tiny'") for text in faults)
     assert not [text for text in faults if not text.startswith(signature)]
 
 
 def test_a_model_that_never_abstains_where_it_should(answers):
     answers["serving_default_abstains"][1] = False
-    [fault] = wrong_answers(answers, KINDS, TOLERANCE)
+    [fault] = JUDGING.faults(answers, PHOTOS)
     assert fault.startswith("serving_default gives abstentions")
     assert fault.endswith("'golden_1'")
 
@@ -80,21 +75,21 @@ def test_a_model_that_never_abstains_where_it_should(answers):
 def test_a_probability_on_the_threshold_may_fall_to_either_side(answers):
     answers["abstain_below"] = np.float32(0.55) + np.float32(TOLERANCE / 2)
     answers["serve_examples_abstains"][1] = False
-    assert wrong_answers(answers, KINDS, TOLERANCE) == []
+    assert JUDGING.faults(answers, PHOTOS) == []
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "serve_examples"])
 @pytest.mark.parametrize("wrong", [[0.9, 0.2], [np.nan, np.nan], [np.inf, 0.0]])
 def test_probabilities_that_are_none(answers, signature, wrong):
     answers[f"{signature}_probabilities"][2] = wrong
-    faults = wrong_answers(answers, KINDS, TOLERANCE)
+    faults = JUDGING.faults(answers, PHOTOS)
     assert f"{signature} gives probabilities that do not add up to 1, first for the photo 'png'" in faults
     assert any(fault.startswith("the signatures disagree") for fault in faults)
 
 
 def test_more_probabilities_than_labels(answers):
     answers["labels"] = np.array(["cat", "dog", "fox"])
-    assert wrong_answers(answers, KINDS, TOLERANCE) == [
+    assert JUDGING.faults(answers, PHOTOS) == [
         f"{signature} gives probabilities of shape (4, 2), not (4, 3)"
         for signature in ("serving_default", "serve_examples")
     ]
@@ -103,10 +98,10 @@ def test_more_probabilities_than_labels(answers):
 @pytest.mark.parametrize("other", ["serve_examples_probabilities", "image_probabilities"])
 def test_signatures_that_disagree(answers, other):
     answers[other][3] += np.array([3e-5, -3e-5], np.float32)
-    assert largest_disagreement(answers) == pytest.approx(3e-5, rel=0.01)
-    faults = wrong_answers(answers, KINDS, TOLERANCE)
+    assert JUDGING.disagreement(answers) == pytest.approx(3e-5, rel=0.01)
+    faults = JUDGING.faults(answers, PHOTOS)
     assert "the signatures disagree about a probability by 3.0e-05, more than 1e-05" in faults
-    assert not any("disagree" in fault for fault in wrong_answers(answers, KINDS, 1e-4))
+    assert not any("disagree" in fault for fault in OfClasses(1e-4).faults(answers, PHOTOS))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +127,7 @@ def test_signatures_that_disagree(answers, other):
 )
 def test_each_other_fault(answers, name, value, fault):
     answers[name] = np.array(value)
-    [found] = wrong_answers(answers, KINDS, TOLERANCE)
+    [found] = JUDGING.faults(answers, PHOTOS)
     assert found.startswith(fault)
 
 
@@ -140,12 +135,12 @@ def test_each_other_fault(answers, name, value, fault):
 def test_the_difference_is_that_of_the_first_photos_in_either_signature(answers, signature):
     expected = answers[f"{signature}_probabilities"][:3].copy()
     answers[f"{signature}_probabilities"][3] = 0.5  # nothing is expected of it
-    assert largest_difference(answers, expected) == 0
+    assert JUDGING.difference(answers, expected) == 0
     answers[f"{signature}_probabilities"][2] = [0.8, 0.2]
-    assert largest_difference(answers, expected) == pytest.approx(0.1)
+    assert JUDGING.difference(answers, expected) == pytest.approx(0.1)
     answers[f"{signature}_probabilities"][0, 0] = np.nan
-    assert np.isnan(largest_difference(answers, expected))
-    assert largest_difference(answers, np.ones([3, 37])) == np.inf
+    assert np.isnan(JUDGING.difference(answers, expected))
+    assert JUDGING.difference(answers, np.ones([3, 37])) == np.inf
 
 
 MEASURED = {
