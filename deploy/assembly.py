@@ -115,7 +115,6 @@ def assemble(
       connection_config: connection to ML Metadata to store in the pipeline; None: store neither it nor its password.
       artifacts: TFX's pipeline root; empty: the folder in the root.
       force_push: why to override ReleaseGate; empty: do not.
-      earlier: with `data.window`, the earlier spans.
     """
     return _given(config, root, sources, store, connection_config, artifacts, force_push, earlier).assemble()
 

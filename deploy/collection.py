@@ -100,8 +100,6 @@ class Collection:
 
         Args:
           probabilities: class -> probability.
-          abstains: whether the model abstains.
-          name, version: as in `CollectedPhoto`.
 
         Raises:
           OSError: it cannot be written.

@@ -29,8 +29,6 @@ def choose_config(
 
     Args:
       name: name or file of a configuration; None: the one that fits the photos, `image_folder` by default.
-      data: as for `load_config`.
-      overrides: as for `load_config`.
       said: called with a sentence on what the photos look like, if that decided.
 
     Returns:

@@ -70,7 +70,6 @@ def run(
     Args:
       from_node: first node to run; None: from the start.
       to_node: last node to run; None: to the end.
-      force_push: why to override ReleaseGate; empty: do not.
 
     Raises:
       BadInput: nothing ran, because the data folders or the root are wrong, a package is missing, or another run is

@@ -82,7 +82,6 @@ def make_schedule(
     """Makes a schedule whose paths are absolute, so that it runs the same from any folder.
 
     Args:
-      cron: cron expression with five fields.
       time_zone: IANA name of the zone that `cron` is in; None: the machine's.
       config: the configuration that `config_name`, `data` and `overrides` produce.
       name: name of the schedule; None: the configuration's.

@@ -225,8 +225,6 @@ def choose_strategy(training_photos: int, classes: int, frozen_accuracy: float) 
     (accuracy - 1 / classes) / (1 - 1 / classes).
 
     Args:
-      training_photos: number of photos in the training split.
-      classes: number of classes, at least 2.
       frozen_accuracy: range [0, 1], accuracy of the first phase's model on the eval split.
 
     Raises:

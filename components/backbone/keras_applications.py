@@ -157,7 +157,6 @@ def export(
 
     Args:
       folder: a folder that does not exist yet; it is written whole or not at all.
-      weights, pooling, size, seed: as in `build`.
 
     Raises:
       BadInput: as `build`; the name is unknown; the folder exists or cannot be written; what was written is no

@@ -91,7 +91,6 @@ class Encoder(_ReadsModule):
         """
         Args:
           module: a loaded SavedModel in TF-Hub's format.
-          pyramid: of the module.
           learning: names of the module's variables that learn; empty freezes all.
         """
         super().__init__(module.variables, learning, **kwargs)

@@ -30,7 +30,6 @@ def find_problems(
 
     Args:
       anomalies: split -> feature -> description of each ERROR anomaly from ExampleValidator.
-      max_rejected_fraction, max_contradictions: from `data` in the configuration.
       whole: False for only a part of the data, in which classes and splits may be missing.
     """
     accepted = report["accepted"]
@@ -126,11 +125,7 @@ def _lost_all(files: Sequence[Mapping[str, str]]) -> str:
 
 
 def find_notes(report: dict[str, Any], rejected: Sequence[Mapping[str, str]], whole: bool = True) -> list[str]:
-    """One sentence for each thing that does not stop the run but that the user should know.
-
-    Args:
-      report, rejected, whole: as in `find_problems`.
-    """
+    """One sentence for each thing that does not stop the run but that the user should know."""
     notes = []
     if left_out := report.get("left_out"):
         notes.append("left out: " + ", ".join(called(reason, count) for reason, count in left_out.items()))
@@ -219,11 +214,7 @@ def find_mask_problems(report: dict[str, Any], required: Sequence[str] = (), who
 
 
 def find_mask_notes(report: dict[str, Any], whole: bool = True) -> list[str]:
-    """One sentence for each thing about the masks that does not stop the run but that the user should know.
-
-    Args:
-      report, whole: as for `find_mask_problems`.
-    """
+    """One sentence for each thing about the masks that does not stop the run but that the user should know."""
     masks = report.get("masks")
     if not masks:
         return []

@@ -43,7 +43,6 @@ def DriftGate(
         found again by its properties `action`, `vectors` (the address of the new span's vectors) and `thresholds`
         (`drift` of the configuration as JSON).
       thresholds: check -> `note` and `stop`, from `drift` in the configuration, without those that are None.
-      false_alarms, far_quantile, listed_photos: from `drift` in the configuration.
       earlier_vectors: of the window's earlier spans, from the same backbone. The new span is ignored if it is among
         them. None or an empty list means that there is nothing to compare with.
       stops: with 1 the action `stop` ends the run here, and TFX removes the verdict with all outputs of the failed

@@ -87,7 +87,6 @@ def judge(new: Photos, earlier: Photos, settings: DriftSettings, seed: int) -> D
     """The verdict on the new photos.
 
     Args:
-      new: the photos of the new span.
       earlier: those of the earlier spans, with vectors of the same backbone.
     """
     if not len(new) or not len(earlier):

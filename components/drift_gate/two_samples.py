@@ -60,7 +60,6 @@ def wasserstein_distance(new: np.ndarray, earlier: np.ndarray, regroupings: int,
     Args:
       new: float [photos].
       earlier: float [photos].
-      rng: draws them.
     """
     values = np.concatenate([new, earlier]).astype(np.float64)
     order = np.argsort(values, kind="stable")

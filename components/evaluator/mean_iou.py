@@ -126,7 +126,6 @@ def mean_interval(values: np.ndarray, confidence: float, highest: float) -> Inte
 
     Args:
       values: float [photos], at least 0; at least one.
-      highest: the largest possible value.
     """
     value = float(np.mean(values))
     if len(values) < 2:

@@ -232,11 +232,9 @@ def store_answers(
     Where these differ by more than rounding, and where one model cannot, all photos are passed through all of it.
 
     Args:
-      splits: of these, to be read and written.
       models: name -> folder of a SavedModel.
       with_ensemble: also stores the mean of all models' probabilities.
       known_from: files of examples whose photos are left out.
-      stored: of the same photos, or None.
       ask_for_masks: asks for a class for each pixel; None: the models give a class for each photo.
       ignored: names of the pixels' classes that are not counted.
 
@@ -294,7 +292,6 @@ def Predictions(
 
     Args:
       schema: of DataGate; it has the models' classes.
-      feature_extraction, fine_tuned, ensemble: the models.
       learnt_from: examples of the splits train and eval; their photos are left out, for nobody is examined with what
         he learnt from.
       vectors, asked_twice, tolerance: see `StoredInputs`.

@@ -106,7 +106,6 @@ def merge_counts(
 
     Args:
       counts: from `Corrections.counts`, one for each span.
-      lines: those of all spans.
       used: content hashes of the photos that the window uses; of the others only those that were dropped count.
     """
     by_hash = {line["content_hash"]: line for line in lines if line["content_hash"] in used or not line["new_label"]}

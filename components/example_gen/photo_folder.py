@@ -109,7 +109,6 @@ def is_marker(path: str, success_file: str) -> bool:
 
     Args:
       path: of the file, relative to the data folder.
-      success_file: name of the marker.
     """
     return path == success_file or split_path(path)[1] == SUCCESS_FILE
 

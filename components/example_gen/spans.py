@@ -188,7 +188,6 @@ def resolve_sources(
     """The latest complete span, or the requested one.
 
     Args:
-      sources, success_file, settle_seconds, now: as in `find_spans`.
       span: number or day; None for the latest.
 
     Raises:

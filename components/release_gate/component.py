@@ -72,11 +72,8 @@ def ReleaseGate(
       minimum_accuracy, minimum_mean_iou, minimum_test_photos, minimum_slice_accuracy, tolerated_loss, evidence,
         guarded_slices, guarded_classes, incomparable: of `release` in the configuration.
       minimum_slice_examples: with fewer photos a slice decides nothing.
-      confidence: level of the intervals.
-      bootstrap_samples, seed: of the draws.
       force_push: why the winner is released whatever speaks against it; empty: it is not.
       further_minimum_accuracy: what the winner must reach on each further data set; None: nothing.
-      further_predictions: of the further data sets.
     """
     del code
     read_schema = schema_files.read_schema(os.path.join(schema.uri, schema_files.SCHEMA_FILE))

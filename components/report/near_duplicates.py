@@ -57,7 +57,6 @@ def find_pairs(
     Args:
       hashes: bits of each photo's perceptual hash, bool [64], or None.
       vectors: float [photos, width], with rows of zeros for photos without a vector; None without any vectors.
-      most: the largest number of pairs to return.
     """
     signs = signs_of(hashes)
     mean = None if vectors is None else vectors.mean(axis=0, dtype=np.float32)
@@ -91,7 +90,6 @@ def alike(
     Args:
       signs, other_signs: from `signs_of`.
       vectors, other_vectors: float [photos, width]; width 0 without vectors.
-      mean: mean vector of all photos.
     """
     found = _bits_apart(signs, other_signs) <= MOST_BITS
     return np.any(found | (_cosine_distances(vectors, other_vectors, mean) <= MOST_COSINE), axis=1)

@@ -92,7 +92,6 @@ def write_plain_page(summary: Summary, folder: Path, problem: str) -> Path:
     """Writes an `index.html` that only says how the run ended and why there is no full page.
 
     Args:
-      summary, folder: as in `write_page`.
       problem: a sentence on what went wrong.
     """
     status, run_id, reason = map(html.escape, (summary.status, summary.run_id, summary.reason))

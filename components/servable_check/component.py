@@ -62,7 +62,6 @@ def ServableCheck(
       examples: photos; golden ones are taken from the test split, every true format first.
       selection: ModelSelector's verdict; it names the winner.
       blessing: of the winner, and the model to push.
-      golden_photos: how many photos are asked.
       tolerance: largest difference of a probability.
       exports: of `tflite` and `onnx`.
       export_tolerance: largest difference of a probability between the model and an export.

@@ -146,7 +146,6 @@ def exceeded_limits(measured: Mapping[str, float], limits: Limits) -> list[str]:
 
     Args:
       measured: the limits' names without `maximum_` -> what was found.
-      limits: None: any value will do.
     """
     return [
         f"{key.replace('_', ' ')}: {measured[key]:.3g}, more than serving.maximum_{key} ({allowed:g})"

@@ -65,7 +65,6 @@ class Measure(Protocol):
 
         Args:
           candidate, baseline: of the two models, the same photos in the same order; at least one.
-          confidence: level of the interval.
           samples, seed: of the bootstrap, if there is one.
         """
 

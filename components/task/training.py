@@ -58,7 +58,6 @@ class TrainingTask(Protocol):
 
         Args:
           phase: its vectors are the cached values.
-          module: the backbone.
           learning: names of the variables that learn.
           changed: names of the variables that no longer have the published values, with which the cache was computed.
         """

@@ -79,12 +79,10 @@ def Window(
 
     Args:
       photos, vectors, ingest_report: of the newest span, from ImageExampleGen and FeatureVectorGen.
-      drift: DriftGate's verdict on the newest span.
       curated_schema: the classes, or none if the photos define them.
       window_photos, window_vectors: the examples of all spans, in order; linked instead of copied where possible.
       window_report: counts of the photos that are used, and under `spans` how many each span contributes.
       planned: the spans that the window was planned from; ML Metadata keeps them with the execution.
-      earlier_photos, earlier_vectors, earlier_reports: of the earlier spans.
 
     Raises:
       BadInput: DriftGate stops the newest span, or all spans together have only one class or no photos in a split.

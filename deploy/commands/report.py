@@ -67,7 +67,6 @@ def find_run(root: Root, name: str | None) -> Path:
     """The folder of a run.
 
     Args:
-      root: where it ran.
       name: of the run, or its beginning; None: the newest run.
 
     Raises:

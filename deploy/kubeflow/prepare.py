@@ -75,9 +75,7 @@ def prepare(
     """Makes the plan of a run; a second call for the same run changes nothing.
 
     Args:
-      expected_nodes: nodes that the package was compiled with.
       artifacts: TFX's pipeline root; empty: the folder in the root.
-      force_push: why to override ReleaseGate; empty: do not.
 
     Raises:
       BadInput: the data, root, metadata store or backbone are wrong, or the configuration does not have the nodes of

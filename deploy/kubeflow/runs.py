@@ -125,8 +125,6 @@ def follow(
     Args:
       on_change: called for every task that is new or whose state has changed.
       tasks: tasks to report -> names to show (`Package.tasks`); None: everything that looks like a task.
-      poll_seconds: time between two requests.
-      patience_seconds: how long the server may be unavailable.
 
     Raises:
       BadInput: the run does not exist, the server refused the token or stayed unavailable; the run continues.
