@@ -16,8 +16,6 @@ from typing import Any, Literal, TextIO
 
 import click
 
-from deploy import output
-
 # quiet: the result and errors. verbose: also what the libraries log.
 Loudness = Literal["quiet", "normal", "verbose"]
 
@@ -82,7 +80,7 @@ def quiet_libraries() -> None:
 
     Call it before TensorFlow is imported.
     """
-    if output.loudness() == "verbose":
+    if loudness() == "verbose":
         return
     # TensorFlow reads it once, on import.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
