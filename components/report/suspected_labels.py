@@ -23,6 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 FOLDS = 5
 # How much large weights cost, over the number of photos. With 1 in its place fewer of the suspected were planted, 83
@@ -67,8 +69,6 @@ class _LogisticRegression:
 
     def __init__(self, vectors: np.ndarray, classes: np.ndarray, count: int):
         """Trains on the vectors; `count` is the number of classes."""
-        from scipy.optimize import minimize
-
         self._mean, self._deviation = vectors.mean(axis=0, dtype=np.float32), np.float32(1)
         learnt = self._standardised(vectors)
         self._deviation = np.sqrt(np.einsum("ij,ij->j", learnt[:, :-1], learnt[:, :-1]) / len(learnt)) + 1e-6
@@ -85,7 +85,7 @@ class _LogisticRegression:
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """float32 [n, classes]."""
-        return _softmax(self._standardised(vectors) @ self._weights)
+        return softmax(self._standardised(vectors) @ self._weights, axis=1)
 
     def _standardised(self, vectors: np.ndarray) -> np.ndarray:
         """With a 1 at the end, float32 [n, width + 1]."""
@@ -96,16 +96,11 @@ class _LogisticRegression:
         return rows
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
 def _loss(learnt: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
     """The penalised mean loss, and its gradient, float64 [weights]."""
     penalised = weights.copy()
     penalised[-1] = 0  # not the biases
-    probabilities = _softmax(learnt @ weights.astype(np.float32))
+    probabilities = softmax(learnt @ weights.astype(np.float32), axis=1)
     true = np.arange(len(classes)), classes
     loss = _PENALTY / 2 * float(np.sum(penalised**2)) - float(np.log(np.maximum(probabilities[true], 1e-30)).sum())
     probabilities[true] -= 1
