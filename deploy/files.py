@@ -1,11 +1,14 @@
-"""Folders and files on disk: their content, size and age."""
+"""Folders and files on disk: their content, size and age; and lines of logs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -50,3 +53,14 @@ def time_or_now(path: Path, now: float) -> float:
         return os.lstat(path).st_mtime
     except OSError:
         return now
+
+
+def log_line(file: Path, told: Mapping[str, Any]) -> None:
+    """Adds a line of JSON to a log, with the time.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    line = {"at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), **told}
+    with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        log.write(json.dumps(line, ensure_ascii=False) + "\n")

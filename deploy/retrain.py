@@ -9,10 +9,8 @@ longer needed are removed.
 from __future__ import annotations
 
 import contextlib
-import json
 import traceback
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from components.example_gen import spans
 from components.example_gen.spans import UnfinishedFolder
 from deploy import corrections, local, metadata_file
 from deploy.data_folders import check_places, find_window, planned, resolve_tfds
+from deploy.files import log_line
 from deploy.notify import notify
 from deploy.repair import repair_production
 from deploy.root import CONFIG_FILE, EXIT_CODES, Root, RunActiveError, failure
@@ -257,7 +256,6 @@ def _log(root: Root, done: RetrainResult, room: local.Reserve | None) -> str:
       what went wrong; empty: nothing.
     """
     line = {
-        "at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "status": done.status,
         "reason": done.reason,
         "exit_code": done.exit_code,
@@ -266,8 +264,7 @@ def _log(root: Root, done: RetrainResult, room: local.Reserve | None) -> str:
     if room:
         room.release()
     try:
-        with (root.folder / LOG_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        log_line(root.folder / LOG_FILE, line)
     except OSError as error:
         return f"{root.folder / LOG_FILE} cannot be written ({error.strerror})"
     return ""

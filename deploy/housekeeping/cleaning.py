@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any
 
 import yaml
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from deploy.files import files_below, folders_in, newest_change
+from deploy.files import files_below, folders_in, log_line, newest_change
 from deploy.housekeeping.needs import find_needs
 from deploy.housekeeping.record import DELETED, Record, chunks
 from deploy.housekeeping.removals import (
@@ -26,9 +23,8 @@ from deploy.housekeeping.removals import (
     artifact_places,
     kept_photos_of,
     old_artifacts,
+    old_leftovers,
     old_logs,
-    old_set_aside,
-    old_training_states,
     old_vectors,
     old_working_folders,
 )
@@ -117,8 +113,7 @@ def clean(
         *old_working_folders(root, places, now, days),
         *old_vectors(root, kept_photos_of(places, record, artifacts), now, days),
         *old_logs(root, needs, now, days),
-        *old_training_states(root, now, days),
-        *old_set_aside(root, now, days),
+        *old_leftovers(root, now, days),
     ]
     cleaned = CleaningResult(days, dry_run, removals, _bytes_freed(removals), left_alone=left_alone)
     if not dry_run:
@@ -179,7 +174,8 @@ def _mark_deleted(store: metadata_store.MetadataStore, numbers: list[int]) -> No
 
 
 def _remove(root: Root, removal: Removal, not_removed: dict[str, str]) -> None:
-    _note(root, {"what": removal.what, "why": removal.why, "bytes": removal.bytes})
+    log = root.folder / REMOVED_FILE
+    log_line(log, {"what": removal.what, "why": removal.why, "bytes": removal.bytes})
     try:
         for path in removal.paths:
             if path.is_dir():
@@ -188,17 +184,11 @@ def _remove(root: Root, removal: Removal, not_removed: dict[str, str]) -> None:
                 path.unlink(missing_ok=True)
     except OSError as error:
         not_removed[removal.what] = f"{error.strerror or error}: {error.filename or removal.what}"
-        _note(root, {"what": removal.what, "error": not_removed[removal.what]})
+        log_line(log, {"what": removal.what, "error": not_removed[removal.what]})
         return
     for parent in {path.parent for path in removal.paths}:
         with contextlib.suppress(OSError):  # something else is in it
             parent.rmdir()
-
-
-def _note(root: Root, told: dict[str, Any]) -> None:
-    line = {"at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), **told}
-    with (root.folder / REMOVED_FILE).open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _bytes_freed(removals: Iterable[Removal]) -> int:

@@ -37,6 +37,13 @@ class Removal:
     artifacts: tuple[int, ...] = ()
     """Numbers in ML Metadata."""
 
+    @classmethod
+    def of(cls, root: Root, what: Path, why: str, paths: Iterable[Path], artifacts: Iterable[int] = ()) -> Removal:
+        """The removal of paths, which are called `what`, as seen from the root."""
+        named = what.relative_to(root.folder) if what.is_relative_to(root.folder) else what
+        some = tuple(paths)
+        return cls(str(named), why, sum(map(size_of, some)), some, tuple(artifacts))
+
 
 def artifact_places(root: Root) -> tuple[list[Path], list[str]]:
     """Folders with artifacts of the root, and places of artifacts that are remote."""
@@ -89,7 +96,7 @@ def old_artifacts(
             how = "failed" if execution.last_known_state == _FAILED else "was killed or cancelled"
             why = f"left by a step that {how} {_days(age)} ago"
         if age >= days:
-            yield Removal(_shown(root, folder), why, size_of(folder), (folder,), tuple(sorted(made)))
+            yield Removal.of(root, folder, why, [folder], sorted(made))
 
 
 def old_working_folders(root: Root, places: Iterable[Path], now: float, days: float) -> Iterator[Removal]:
@@ -104,7 +111,7 @@ def old_working_folders(root: Root, places: Iterable[Path], now: float, days: fl
         ]
         if old:
             why = f"{len(old):,} working folders of steps that ran {_at_least(days)} ago"
-            yield Removal(_shown(root, place / "*" / _WORKING), why, sum(map(size_of, old)), tuple(old))
+            yield Removal.of(root, place / "*" / _WORKING, why, old)
 
 
 def kept_photos_of(places: Iterable[Path], record: Record, removals: Iterable[Removal]) -> set[str] | None:
@@ -151,7 +158,7 @@ def old_vectors(root: Root, kept_photos: set[str] | None, now: float, days: floa
         what = "photos in no span that is kept" if in_use else "a backbone, code or augmentation not in use"
         why = f"{len(old):,} vectors of {what}, made {_at_least(days)} ago"
         whole = len(old) == len(times) and not in_use
-        yield Removal(_shown(root, folder), why, sum(map(size_of, old)), (folder,) if whole else tuple(old))
+        yield Removal.of(root, folder, why, [folder] if whole else old)
 
 
 def old_logs(root: Root, needs: Needs, now: float, days: float) -> Iterator[Removal]:
@@ -162,28 +169,17 @@ def old_logs(root: Root, needs: Needs, now: float, days: float) -> Iterator[Remo
         if files and folder.name not in needs.runs and age >= days:
             names = " and ".join(file.name for file in files)
             why = f"{names} of a run that ended {_days(age)} ago"
-            yield Removal(_shown(root, folder), why, sum(map(size_of, files)), tuple(files))
+            yield Removal.of(root, folder, why, files)
 
 
-def old_training_states(root: Root, now: float, days: float) -> Iterator[Removal]:
-    for path in map(Path, files_below(root.resume)):
+def old_leftovers(root: Root, now: float, days: float) -> Iterator[Removal]:
+    """States of trainings, and outputs from before the ML Metadata file was deleted or restored, by their own times."""
+    found = [(Path(file), "state of a training interrupted") for file in files_below(root.resume)]
+    unknown = "outputs of steps that ML Metadata no longer knows, set aside"
+    for path, what in [*found, *((folder, unknown) for folder in folders_in(root.set_aside))]:
         age = (now - time_or_now(path, now)) / DAY
         if age >= days:
-            why = f"state of a training interrupted {_days(age)} ago"
-            yield Removal(_shown(root, path), why, size_of(path), (path,))
-
-
-def old_set_aside(root: Root, now: float, days: float) -> Iterator[Removal]:
-    """Outputs from before the ML Metadata file was deleted or restored, by the time since they were set aside."""
-    for folder in folders_in(root.set_aside):
-        age = (now - time_or_now(folder, now)) / DAY
-        if age >= days:
-            why = f"outputs of steps that ML Metadata no longer knows, set aside {_days(age)} ago"
-            yield Removal(_shown(root, folder), why, size_of(folder), (folder,))
-
-
-def _shown(root: Root, path: Path) -> str:
-    return str(path.relative_to(root.folder) if path.is_relative_to(root.folder) else path)
+            yield Removal.of(root, path, f"{what} {_days(age)} ago", [path])
 
 
 def _days(days: float) -> str:
