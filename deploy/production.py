@@ -76,7 +76,7 @@ def history_text(found: History, root: Root) -> str:
             str(version.version),
             _minutes(version.pushed_at),
             _what(version),
-            _spaced(version.winner),
+            spelled(version.winner or ""),
             _score(version),
             version.state + (", pinned" if version.pinned else ""),
         ]
@@ -91,7 +91,7 @@ def history_text(found: History, root: Root) -> str:
         [
             run.run_id,
             run.status,
-            _spaced(run.winner),
+            spelled(run.winner or ""),
             _points(run.difference, run.interval),
             _change(run.production_before, run.production_after),
         ]
@@ -129,10 +129,6 @@ def _what(version: PastVersion) -> str:
 
 def _minutes(time: str | None) -> str:
     return time[:16].replace("T", " ") if time else ""
-
-
-def _spaced(name: str | None) -> str:
-    return spelled(name or "")
 
 
 def _score(version: PastVersion) -> str:
