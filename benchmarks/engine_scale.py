@@ -36,6 +36,8 @@ STEPS = ("StatisticsGen", "FeatureVectorGen")
 CASES = {"here": 0, "1 worker": 1, "2 workers": 2}
 _ONE_THREAD = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
 _EVERY_SECONDS = 0.2
+# Of less, the noise is too large a part for a ratio.
+_LEAST_SECONDS = 5.0
 _STEP_DONE = re.compile(r"^  (\S+) +(?:done|cached) +([0-9.]+) s")
 
 
@@ -150,30 +152,35 @@ def measure(photos: Path, root: Path, size: int, engine: list[str]) -> dict[str,
     return found
 
 
-def print_table(few: dict[str, dict[str, Step]], many: dict[str, dict[str, Step]], photos: tuple[int, int]) -> None:
-    """Two tables, one a step.
+def print_table(made: dict[tuple[int, str], dict[str, Step]], few: int, many: int) -> None:
+    """Prints a table of each step.
 
     Args:
-      few, many: case -> step -> what it took, with few photos and with many.
-      photos: how many those are.
+      made: (photos, case) -> step -> what it took.
+      few, many: photos.
     """
-    print(f"{'':<38}" + "".join(f"{case:>12}" for case in many))
+    print(f"{'':<38}" + "".join(f"{case:>12}" for case in CASES))
     for step in STEPS:
-        first, took = ([steps[step] for steps in made.values()] for made in (few, many))
+        first, took = ([made[count, case][step] for case in CASES] for count in (few, many))
+        further = [it.seconds - at_first.seconds for it, at_first in zip(took, first, strict=True)]
         print(step)
         for title, values in (
-            (f"seconds, {photos[0]:,} photos", [f"{it.seconds:.1f}" for it in first]),
-            (f"seconds, {photos[1]:,} photos", [f"{it.seconds:.1f}" for it in took]),
-            ("seconds of the processor", [f"{it.processor_seconds:.1f}" for it in took]),
+            (f"seconds, {few:,} photos", [f"{it.seconds:.1f}" for it in first]),
+            (f"seconds, {many:,} photos", [f"{it.seconds:.1f}" for it in took]),
+            (f"seconds, {many - few:,} photos more", [f"{seconds:.1f}" for seconds in further]),
+            (f"processor seconds, {many:,} photos", [f"{it.processor_seconds:.1f}" for it in took]),
             ("MB up to the middle of the step", [f"{it.megabytes[0]:,.0f}" for it in took]),
             ("MB at most", [f"{it.megabytes[1]:,.0f}" for it in took]),
         ):
             print(f"  {title:<36}" + "".join(f"{value:>12}" for value in values))
-        here, one, two = (it.seconds for it in took)
-        _, more_one, more_two = (it.seconds - at_first.seconds for it, at_first in zip(took, first, strict=True))
-        print(f"  1 worker takes {one / here:.2f} times as long as the run here")
-        print(f"  2 workers are {one / two:.2f} times as fast as 1; over the further photos alone ", end="")
-        print(f"{more_one / more_two:.2f} times")
+        print(f"  1 worker / here: {_ratio(took[1].seconds, took[0].seconds)}, ", end="")
+        print(f"of the photos more {_ratio(further[1], further[0])}")
+        print(f"  1 worker / 2 workers: {_ratio(took[1].seconds, took[2].seconds)}, ", end="")
+        print(f"of the photos more {_ratio(further[1], further[2])}")
+
+
+def _ratio(seconds: float, of: float) -> str:
+    return f"{seconds / of:.2f}" if min(seconds, of) > _LEAST_SECONDS else "(too short to tell)"
 
 
 def main() -> None:
@@ -183,20 +190,21 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the images, pixels")
     given = parser.parse_args()
     os.environ.update(_ONE_THREAD)
-    made: list[dict[str, dict[str, Step]]] = []
+    few, many = given.photos
+    # The first run is not counted: it cuts the backbone, which the others find in the cache.
+    turns = [(few, "here"), *((count, case) for count in (few, many) for case in CASES)]
+    made: dict[tuple[int, str], dict[str, Step]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        # The first run of all is not counted: it cuts the backbone, which the others find in the cache.
-        for number, count in enumerate((given.photos[0], *given.photos)):
-            photos = Path(folder, f"photos-{number}")
-            make_photos(given.data, photos, count, seed=42)
-            made.append({})
-            for case, workers in CASES.items() if number else [("here", 0)]:
-                with beam_engine(workers) if workers else contextlib.nullcontext([]) as engine:
-                    root = Path(folder, f"root-{number}-{workers}")
-                    made[-1][case] = measure(photos, root, given.size, engine)
-                print(f"run of {count:,} photos, {case}: done", flush=True)
+        for count in (few, many):
+            make_photos(given.data, Path(folder, f"photos-{count}"), count, seed=42)
+        for number, (count, case) in enumerate(turns, 1):
+            workers = CASES[case]
+            with beam_engine(workers) if workers else contextlib.nullcontext([]) as engine:
+                root = Path(folder, f"root-{number}")
+                made[count, case] = measure(Path(folder, f"photos-{count}"), root, given.size, engine)
+            print(f"run {number} of {len(turns)}: {count:,} photos, {case}", flush=True)
     print(f"crops of real photos at {given.size} pixels")
-    print_table(made[1], made[2], tuple(given.photos))
+    print_table(made, few, many)
 
 
 if __name__ == "__main__":
