@@ -1,11 +1,16 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-engine test-browser browser mlflow lint format docs lock measurements bench clean
+.PHONY: help install services demo test test-fast test-all test-engine test-flink test-browser browser mlflow lint format docs lock measurements bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
 BROWSER_PYTEST := .tools/browser/bin/python -m pytest -n 2 --noconftest -p no:cacheprovider \
   -p tests.browser.chromium tests/browser
+# Of `make test-flink`: where each task manager finds its workers, and a folder that all of them see at the same path.
+FLINK_WORKERS = localhost:50000
+FLINK_FOLDER = /tmp
+FLINK_ARGS = --runner=FlinkRunner --flink_version=1.20 --flink_master=$(FLINK_MASTER) --parallelism=2 \
+  --environment_type=EXTERNAL --environment_config=$(FLINK_WORKERS)
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,6 +42,12 @@ test-all: browser mlflow ## all tests, as before a release
 
 test-engine: install ## a run on Beam's portable runner, or on ENGINE_ARGS="--runner=...", against a local one
 	ENGINE_ARGS="$(ENGINE_ARGS)" $(PYTHON_RUN) -m pytest --durations=5 tests/end_to_end/test_beam_engine.py
+
+test-flink: ## the same on the Flink cluster at FLINK_MASTER=HOST:PORT (deploy/README.md says what it needs)
+	@if [ -z "$(FLINK_MASTER)" ]; then \
+	  echo "make test-flink needs the cluster: make test-flink FLINK_MASTER=HOST:PORT" >&2; exit 2; fi
+	@TMPDIR="$(FLINK_FOLDER)" $(MAKE) test-engine \
+	  ENGINE_ARGS="$(FLINK_ARGS)$(if $(FLINK_JAR), --flink_job_server_jar=$(FLINK_JAR))"
 
 test-browser: browser ## the pages in Debian's chromium (make services installs it)
 	$(BROWSER_PYTEST) -m "not release"

@@ -49,6 +49,7 @@ BENCHMARKS = {
     "--then training.warm_start.epochs=1",
     "nothing_to_do": "",
     "node_start": "--repeat 2",
+    "engine_scale": "--data {cats_vs_dogs} --photos 200 1500",
 }
 _IN_MARKDOWN = ("accuracy_table", "fine_tuning_defaults")
 _COLUMNS = 118

@@ -136,7 +136,7 @@ def _problems(given: Given) -> Iterator[str]:
         yield f"has --environment_type={environment} without --environment_config; add it, with {what}"
     masters = [(flag, flags[flag]) for flag in _MASTERS if flags.get(flag)]
     for flag, address in masters:
-        if environment == "LOOPBACK" and address not in _HERE and _host_and_port(address)[0] not in _HERE:
+        if environment == "LOOPBACK" and _is_elsewhere(address):
             yield (
                 f"has --environment_type=LOOPBACK with --{flag}={address}: the workers there could not reach this "
                 "process; choose EXTERNAL, PROCESS or DOCKER"
@@ -148,8 +148,11 @@ def _unreachable(given: Given) -> Iterator[str]:
     if given.runner not in _PORTABLE:
         return
     addresses = [(flag, given.flags[flag]) for flag in _MASTERS if given.flags.get(flag)]
-    if given.environment == "EXTERNAL":
-        addresses.append(("environment_config", given.flags.get("environment_config", "")))
+    elsewhere = any(_is_elsewhere(address) for _, address in addresses)
+    pool = given.flags.get("environment_config", "")
+    # An engine elsewhere asks for the pool at its own localhost: one stands beside each of its task managers.
+    if given.environment == "EXTERNAL" and (_is_elsewhere(pool) or not elsewhere):
+        addresses.append(("environment_config", pool))
     for flag, address in addresses:
         host, port = _host_and_port(address)
         if not host or port is None:
@@ -159,6 +162,10 @@ def _unreachable(given: Given) -> Iterator[str]:
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             yield f"has --{flag}={address}, where nothing listens ({reason}); start it, or correct the address"
+
+
+def _is_elsewhere(address: str) -> bool:
+    return address not in _HERE and _host_and_port(address)[0] not in _HERE
 
 
 def _host_and_port(address: str) -> tuple[str, int | None]:

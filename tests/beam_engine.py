@@ -41,9 +41,11 @@ def beam_engine(workers: int, hidden: Path | None = None) -> Iterator[list[str]]
         command = ["unshare", "--mount", "sh", "-c", mounted]
     # The pool starts `python`; workers import the product from the working directory.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    with tempfile.TemporaryFile("w+") as log:
+    # It is terminated, so what it leaves behind is removed here.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
+        environment = {**os.environ, "PATH": path, "TMPDIR": folder}
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=log, text=True
+            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
             assert process.stdout is not None

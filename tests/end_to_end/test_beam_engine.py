@@ -23,7 +23,7 @@ from tests.end_to_end.commands import STEPS, run, states
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.release,
-    # Not seen to pass yet, so no other target starts it.
+    # Six minutes: most of them go into workers that import TensorFlow anew at each of the Beam steps of three runs.
     pytest.mark.skipif("ENGINE_ARGS" not in os.environ, reason="make test-engine starts it"),
 ]
 

@@ -149,6 +149,28 @@ def test_an_address_where_nothing_listens_is_one_sentence():
         assert "--flink_master=http" in refusal(*flink, "--environment_type=EXTERNAL", connects=True)
 
 
+def test_a_pool_at_localhost_is_that_of_the_engine_where_the_engine_is_elsewhere(monkeypatch):
+    """As in deploy/kubernetes/components/flink: a pool beside each task manager, which only that one can reach."""
+    asked = []
+
+    class Connection:
+        def close(self):
+            pass
+
+    def connect(address, timeout):
+        asked.append(address)
+        return Connection()
+
+    monkeypatch.setattr(beam_arguments.socket, "create_connection", connect)
+    refuse_wrong(RuntimeConfig(beam_pipeline_args=[*FLINK, *EXTERNAL]))
+    assert asked == [("flink", 8081)]
+    refuse_wrong(RuntimeConfig(beam_pipeline_args=["--runner=FlinkRunner", "--flink_master=[local]", *EXTERNAL]))
+    assert asked[1:] == [("localhost", 50000)]
+    pool = ["--environment_type=EXTERNAL", "--environment_config=workers:50000"]
+    refuse_wrong(RuntimeConfig(beam_pipeline_args=[*FLINK, *pool]))
+    assert asked[2:] == [("flink", 8081), ("workers", 50000)]
+
+
 def test_every_runner_that_beam_knows_is_known_here():
     """Read, and not imported: the list is Beam's own."""
     spec = importlib.util.find_spec("apache_beam")
