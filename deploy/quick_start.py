@@ -49,6 +49,12 @@ _LOCAL_FILES, _TENSORFLOW_FILES = -1, -2
 _MANY_MODULES = 200
 
 
+def _is_tensor(value: Any) -> bool:
+    """In the place of `tensorflow.is_tensor`, which matplotlib asks for each value."""
+    found = vars(sys.modules["tensorflow"]).get("is_tensor", _is_tensor)
+    return found is not _is_tensor and found(value)  # there are no tensors before the package's code has run
+
+
 class _Pipeline:
     """In the place of `apache_beam.Pipeline`, which TFX's core asks for only to annotate with it."""
 
@@ -84,6 +90,7 @@ def import_launcher(defer: bool = True) -> bool:
     from tfx.dsl.io.plugins.local import LocalFilesystem
 
     filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(LocalFilesystem, _LOCAL_FILES)
+    vars(sys.modules["tensorflow"])["is_tensor"] = _is_tensor
     return True
 
 

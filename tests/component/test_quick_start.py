@@ -285,6 +285,25 @@ print(json.dumps({
     assert after["missing"] == [False, False]
 
 
+def test_a_chart_does_not_make_tensorflow_real():
+    """matplotlib asks the TensorFlow in `sys.modules` whether a value is a tensor."""
+    after = told(
+        """
+import json
+from deploy import quick_start
+assert quick_start.import_launcher()
+import tensorflow
+early = tensorflow.is_tensor
+from matplotlib.figure import Figure
+Figure().subplots().plot([1, 2], ["a", "b"])
+deferred = "tensorflow" in quick_start.deferred()
+tensor = tensorflow.constant(1)
+print(json.dumps([deferred, early is tensorflow.is_tensor, early(tensor), early(1), tensorflow.is_tensor(tensor)]))
+"""
+    )
+    assert after == [True, False, True, False, True]
+
+
 @pytest.fixture(scope="module")
 def first_uses():
     """What is so when something of Beam is used for the first time, and then a file of another system."""
