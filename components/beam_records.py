@@ -64,14 +64,25 @@ class _ReadFile(beam.DoFn):
             yield split, record
 
 
-def write_splits(collections: Mapping[str, beam.PCollection], examples: Artifact, splits: Sequence[str]) -> None:
-    """Writes one collection of serialised examples a split as gzipped TFRecord, and says so in the artifact."""
+def write_splits(
+    collections: Mapping[str, beam.PCollection], examples: Artifact, splits: Sequence[str], packed: bool = True
+) -> None:
+    """Writes one collection of serialised examples a split as TFRecord, and says so in the artifact.
+
+    Args:
+      collections: of each split.
+      examples: the artifact.
+      splits: of it.
+      packed: whether the files are gzipped.
+    """
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
-    examples_utils.set_file_format(examples, "tfrecords_gzip")
+    examples_utils.set_file_format(examples, "tfrecords_gzip" if packed else "tfrecords")
     for split in splits:
         output = os.path.join(artifact_utils.get_split_uri([examples], split), "data_tfrecord")
-        _ = collections[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(output, file_name_suffix=".gz")
+        _ = collections[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
+            output, file_name_suffix=".gz" if packed else ""
+        )
 
 
 def remove_leftovers(examples: Artifact, splits: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,11 @@ _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 # One of these in front of a tensor at least doubles its channels: then it is an expansion.
 _EXPANSION = 2
 
+Shapes = dict[str, tuple[int, int, int]]
+"""Dominator -> shape of one photo's values [cells, cells, channels], of those that are square maps."""
+
+# Module -> side of the images -> its graph and shapes: a trainer asks for them several times, and each takes a second.
+_flat: weakref.WeakKeyDictionary[Any, dict[int, tuple[FlatGraph, Shapes]]] = weakref.WeakKeyDictionary()
 # Digests of graphs and of how they were taken apart, of which the parts were found to equal the whole.
 _checked: set[bytes] = set()
 
@@ -75,11 +81,20 @@ class Pyramid:
         return tuple(tap.stride for tap in self.taps)
 
 
-def find_taps(flat: FlatGraph, image_size: int, strides: Collection[int]) -> tuple[Tap, ...]:
+def _flattened(module: Any, image_size: int) -> tuple[FlatGraph, Shapes]:
+    """A module's graph, which reads its variables whatever their values are, and its shapes."""
+    by_size = _flat.setdefault(module, {})
+    if image_size not in by_size:
+        flat = flatten(module, image_size)
+        by_size[image_size] = flat, _shapes(flat, image_size)
+    return by_size[image_size]
+
+
+def _find_taps(flat: FlatGraph, shapes: Shapes, image_size: int, strides: Collection[int]) -> tuple[Tap, ...]:
     """One tap for each of the strides that the module has, fine to coarse.
 
     Args:
-      flat: the module's graph.
+      flat, shapes: see `_flattened`.
       image_size: side of the images, pixels.
       strides: powers of two. Networks without padding have fewer cells than size / stride, so the stride of a tensor
         is the power of two that is nearest to size / cells.
@@ -87,7 +102,6 @@ def find_taps(flat: FlatGraph, image_size: int, strides: Collection[int]) -> tup
     Raises:
       CannotCut: the module has no tensor that is fine enough for a mask.
     """
-    shapes = _shapes(flat, image_size)
     chain = [tensor for tensor in shapes if _convolutions(flat, tensor)]
     taps = []
     for stride in sorted(strides):
@@ -106,8 +120,7 @@ def find_taps(flat: FlatGraph, image_size: int, strides: Collection[int]) -> tup
     return tuple(taps)
 
 
-def _shapes(flat: FlatGraph, image_size: int) -> dict[str, tuple[int, int, int]]:
-    """Dominator -> shape of one photo's values [cells, cells, channels], of those that are square maps."""
+def _shapes(flat: FlatGraph, image_size: int) -> Shapes:
     tensors = list(dict.fromkeys(where_it_is_made(flat, tensor) for tensor in dominators(flat)))
     tensors = [tensor for tensor in tensors if tensor != flat.images]
 
@@ -133,7 +146,7 @@ def _convolutions(flat: FlatGraph, tensor: str, stop: Collection[str] = ()) -> l
     return [name for name in nodes if flat.nodes[name].op in _CONVOLUTIONS]
 
 
-def _before_expansion(flat: FlatGraph, of_stride: list[str], shapes: dict[str, tuple[int, int, int]]) -> str:
+def _before_expansion(flat: FlatGraph, of_stride: list[str], shapes: Shapes) -> str:
     """The last of the tensors that one pointwise convolution makes the very last one from, if it widens it enough."""
     wide = of_stride[-1]
     for tensor in reversed(of_stride[:-1]):
@@ -155,9 +168,7 @@ def _is_pointwise(flat: FlatGraph, convolution: str) -> bool:
     return node.op == "Conv2D" and variable is not None and tuple(variable.shape[:2]) == (1, 1)
 
 
-def _to_cache(
-    flat: FlatGraph, taps: Sequence[Tap], shapes: dict[str, tuple[int, int, int]], learning: Collection[str]
-) -> tuple[str, ...]:
+def _to_cache(flat: FlatGraph, taps: Sequence[Tap], shapes: Shapes, learning: Collection[str]) -> tuple[str, ...]:
     """The narrow tensors that depend on nothing that learns and, if others depend on it, the last frozen dominator."""
 
     def is_frozen(tensor: str) -> bool:
@@ -248,9 +259,8 @@ def _check(parts: Pyramid, module: Any, whole: Callable, learning: list[tf.Varia
 def _build(
     module: Any, learning: Collection[str], image_size: int, strides: Collection[int], also: Collection[str]
 ) -> Pyramid:
-    flat = flatten(module, image_size)
-    taps = find_taps(flat, image_size, strides)
-    shapes = _shapes(flat, image_size)
+    flat, shapes = _flattened(module, image_size)
+    taps = _find_taps(flat, shapes, image_size, strides)
     of_both = [tensor for names in (learning, also or learning) for tensor in _to_cache(flat, taps, shapes, names)]
     cached = tuple(dict.fromkeys(of_both))
     wide = [tap.wide for tap in taps]
@@ -301,8 +311,8 @@ def with_a_part(module: Any, learning: Collection[str], image_size: int, strides
     Raises:
       CannotCut: as `build_pyramid`.
     """
-    flat = flatten(module, image_size)
-    nodes = in_order(flat.nodes, [tap.wide for tap in find_taps(flat, image_size, strides)])
+    flat, shapes = _flattened(module, image_size)
+    nodes = in_order(flat.nodes, [tap.wide for tap in _find_taps(flat, shapes, image_size, strides)])
     read = {flat.reads[name].name for name in nodes if name in flat.reads}
     return [name for name in learning if name in read]
 
@@ -356,7 +366,7 @@ def usable_pyramid(
 def taps_of(module: Any, handle: str, image_size: int, strides: Collection[int]) -> tuple[Tap, ...]:
     """The taps alone, fine to coarse; arguments and errors as of `usable_pyramid`."""
     try:
-        return find_taps(flatten(module, image_size), image_size, strides)
+        return _find_taps(*_flattened(module, image_size), image_size, strides)
     except CannotCut as reason:
         raise _unusable(handle, reason) from reason
 

@@ -381,7 +381,8 @@ def FeatureVectorGen(
                 )
             ).with_outputs(*splits)
         )
-        write_splits(vectors, feature_vectors, splits)
+        # Half-precision taps hardly get smaller, and packing them takes longer than computing them.
+        write_splits(vectors, feature_vectors, splits, packed=not isinstance(loaded.kept, KeptTaps))
     remove_leftovers(feature_vectors, splits)
     _load_pass.cache_clear()  # the steps that follow in this process need the memory
     counts = _counts(pipeline.result)

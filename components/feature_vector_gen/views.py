@@ -55,9 +55,14 @@ class Views:
         """The same of their masks, uint8 [batch, size, size]."""
         if not view:
             return ids
-        return ids[:, :, ::-1] if self.mirror else augment_masks(ids, self._seeds(hashes, view), self.changes)
+        return ids[:, :, ::-1] if self.mirror else _augment_masks(ids, self._seeds(hashes, view), self.changes)
 
 
 @tf.function(reduce_retracing=True)
 def _augment(images: tf.Tensor, seeds: tf.Tensor, changes: Augmentation) -> tf.Tensor:
     return augment(images, seeds, changes)
+
+
+@tf.function(reduce_retracing=True)
+def _augment_masks(ids: tf.Tensor, seeds: tf.Tensor, changes: Augmentation) -> tf.Tensor:
+    return augment_masks(ids, seeds, changes)

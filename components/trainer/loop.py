@@ -28,8 +28,6 @@ from components.trainer.training_data import TrainingData
 
 # TensorBoard's default.
 _SMOOTHING = 0.6
-# A step of a head takes less time than Keras takes to call for it.
-_STEPS_PER_CALL = 16
 _NAMES = {
     "loss": "train_loss",
     "accuracy": "train_accuracy",
@@ -225,8 +223,10 @@ def train(
         optimizer=optimizer,
         loss=loss,
         metrics=metrics,
-        steps_per_execution=min(steps, _STEPS_PER_CALL),
+        steps_per_execution=min(steps, model.steps_per_call),
     )
+    # Variables that are made in the first step would have it traced twice.
+    optimizer.build(model.trainable_variables)
     evaluation = eval_data.in_order(eval_batch_size)
     before = model.evaluate(evaluation, verbose=0, return_dict=True)
     keep_best = _KeepBest(model.badness(before), settings.patience, resume_file)
@@ -237,7 +237,6 @@ def train(
         if state is None:
             logging.warning("%s is damaged and is ignored; training starts over", resume_file)
         else:
-            optimizer.build(model.trainable_variables)
             keep_best.restore(state)
             first = len(keep_best.epochs)
     if first < epochs and not (first and keep_best.is_over):

@@ -76,6 +76,8 @@ class Classifier(tf_keras.Model):
     # The score on the eval split that chooses the best epoch: a smoothed cross-entropy is no measure of a model.
     chosen_by = "log_loss"
     more_is_better = False
+    # A step of a head takes less time than Keras takes to call for it.
+    steps_per_call = 16
 
     def badness(self, scores: Mapping[str, float], prefix: str = "") -> float:
         """The less the better: what chooses the best epoch, from Keras' scores, whose names begin with `prefix`."""

@@ -51,12 +51,13 @@ class ServedSegmenter(Served):
     ):
         super().__init__(
             transform,
-            encoder.resolved_object,
-            decoder,
-            vectors=lambda images: encoder.pyramid.with_vectors(images)[0],
+            [*encoder.resolved_object.variables, *decoder.variables],
+            vectors=lambda images: encoder.resolved_object(images, training=False),
             logits=lambda images: decoder(encoder(images), training=False),
             temperature=temperature,
         )
+        # Traced once for the masks and the probabilities.
+        self._logits = tf.function(self._logits, input_signature=self.probabilities_of_images.input_signature)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def _answer(self, photo_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

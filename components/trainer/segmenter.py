@@ -28,6 +28,13 @@ def _true_planes(ids: tf.Tensor, classes: int) -> tf.Tensor:
     return tf.cast(flat == tf.reshape(tf.cast(tf.range(classes), ids.dtype), [1, classes, 1]), tf.float32)
 
 
+def _log_softmax(planes: tf.Tensor) -> tf.Tensor:
+    """Logs of probabilities from logits, [batch, classes, pixels]; `tf.nn.log_softmax` moves the classes to the last
+    axis and back, which takes several times as long."""
+    shifted = planes - tf.stop_gradient(tf.reduce_max(planes, 1, keepdims=True))
+    return shifted - tf.math.log(tf.reduce_sum(tf.exp(shifted), 1, keepdims=True))
+
+
 def pixel_cross_entropy(true: tf.Tensor, log_probabilities: tf.Tensor) -> tf.Tensor:
     """Mean over each photo's counted pixels, float32 [batch]; 0 for a photo without any.
 
@@ -72,7 +79,7 @@ class MaskLoss(tf_keras.losses.Loss):
         logits = _planes(y_pred)
         classes = logits.shape[1]
         true = _true_planes(y_true, classes)
-        log_probabilities = tf.nn.log_softmax(logits, 1)
+        log_probabilities = _log_softmax(logits)
         target = true
         if self.class_weights is not None:
             target *= tf.reshape(tf.constant(self.class_weights, tf.float32), [1, classes, 1])
@@ -115,7 +122,7 @@ class MaskScores(tf_keras.metrics.Metric):
         counts = tf.einsum("btp,bap->bta", true, answers)
         scaled = tf.math.divide_no_nan(counts, tf.reduce_sum(counts, [1, 2], keepdims=True))
         self._confusion.assign_add(tf.reduce_sum(scaled, 0))
-        self._log_loss.assign_add(tf.reduce_sum(pixel_cross_entropy(true, tf.nn.log_softmax(logits, 1))))
+        self._log_loss.assign_add(tf.reduce_sum(pixel_cross_entropy(true, _log_softmax(logits))))
         counted = tf.cast(tf.reduce_sum(true, [1, 2]) > 0, tf.float32)
         self._photos.assign_add(tf.reduce_sum(counted))
 
@@ -149,6 +156,8 @@ class Segmenter(Classifier):
     # that is mended afterwards, by the temperature.
     chosen_by = "mean_iou"
     more_is_better = True
+    # A step takes far longer than the call for it, and Keras traces a loop of steps twice.
+    steps_per_call = 1
 
     def __init__(self, *args, classes: int, dice: bool, pixel_weights: Sequence[float] | None = None, **kwargs):
         super().__init__(*args, **kwargs)

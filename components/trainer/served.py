@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from components.example_gen.photo_rules import INPUT_FILE, PhotoRules, as_json
-from components.legacy_keras import tf_keras
 from schemas.features import IMAGE
 from schemas.labels import write_labels
 
@@ -37,8 +35,7 @@ class Served(tf.Module):
     def __init__(
         self,
         transform: Callable[[tf.Tensor], tf.Tensor],
-        backbone: Any,
-        head: tf_keras.Model,
+        variables: Sequence[tf.Variable],
         vectors: Callable[[tf.Tensor], tf.Tensor],
         logits: Callable[[tf.Tensor], tf.Tensor],
         temperature: float,
@@ -46,8 +43,7 @@ class Served(tf.Module):
         """
         Args:
           transform: photos' bytes to images, with the attribute `layer`, as `load_transform` gives it.
-          backbone: the module, with its `variables`.
-          head: what sits on it, for its variables.
+          variables: of the backbone and of what sits on it.
           vectors, logits: of images; functions and no layers, or Keras would trace these once more for the export.
           temperature: what the logits are divided by.
         """
@@ -59,10 +55,9 @@ class Served(tf.Module):
             self._probabilities, input_signature=[tf.TensorSpec([None, *image_shape], tf.float32, name="images")]
         )
         self.transform_layer = transform.layer  # type: ignore[attr-defined]
-        self.backbone = backbone
         self._vectors, self._logits = vectors, logits
         # Read again by warm_start.read_source: every variable of the model under its own name.
-        self.model_variables = [*backbone.variables, *head.variables]
+        self.model_variables = list(variables)
         # A variable, since a SavedModel keeps no plain numbers; none of those above, since it is no part of a start.
         self.temperature = tf.Variable(temperature, trainable=False, dtype=tf.float32, name="temperature")
 

@@ -55,12 +55,12 @@ class ServedModel(Served):
 
         super().__init__(
             transform,
-            backbone.resolved_object,
-            head,
+            [*backbone.resolved_object.variables, *head.variables],
             vectors=lambda images: backbone(images),
             logits=lambda images: of_vectors(backbone(images)),
             temperature=temperature,
         )
+        self.backbone = backbone.resolved_object  # whatever else it reads, such as tables, belongs to the model
         self.abstain_below = tf.Variable(abstain_below, trainable=False, dtype=tf.float32, name="abstain_below")
         self._labels = labels
         if cached == "vectors":

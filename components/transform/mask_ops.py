@@ -14,6 +14,7 @@ from components.transform.augmentation import Augmentation, draw, transforms
 _STRIP_VALUES = 2**21
 
 
+@tf.function(reduce_retracing=True)
 def masks_to_ids(png: tf.Tensor, size: int) -> tf.Tensor:
     """The masks of a batch of photos at the model's size.
 

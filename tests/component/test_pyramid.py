@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -149,14 +152,15 @@ def test_nothing_frozen_below_what_learns_is_refused(module):
 
 
 def test_parts_that_differ_are_refused(module, monkeypatch):
-    flatten = pyramid.flatten
+    flattened = pyramid._flattened
 
     def flatten_wrongly(module, image_size):
-        flat = flatten(module, image_size)
+        flat, shapes = flattened(module, image_size)
+        flat = dataclasses.replace(flat, nodes=copy.deepcopy(flat.nodes))
         (activation,) = (node for name, node in flat.nodes.items() if name.endswith("top_activation/Relu6"))
         activation.op = "Softplus"
-        return flat
+        return flat, shapes
 
-    monkeypatch.setattr(pyramid, "flatten", flatten_wrongly)
+    monkeypatch.setattr(pyramid, "_flattened", flatten_wrongly)
     with pytest.raises(CannotCut, match="the inlined graph of the module returns different vectors"):
         build_pyramid(module, [], SIZE, STRIDES)

@@ -17,10 +17,8 @@ from components.backbone.pyramid import build_pyramid
 from components.backbone.saved_feature_vector import save_feature_vector
 from components.legacy_keras import tf_keras
 from components.trainer import feature_extraction, fine_tuning, loop
-from components.trainer.settings import (
-    DecoderSettings,
-    PhaseSettings,
-)
+from components.trainer.segmenter import Segmenter
+from components.trainer.settings import DecoderSettings, PhaseSettings
 from components.transform.graph import load_transform
 from components.transform.mask_ops import masks_to_ids
 from schemas import features as f
@@ -175,6 +173,14 @@ def test_the_loss_of_the_exported_model_is_that_of_its_training(base, drawn_phot
     assert base.history["calibration"]["eval_loss_after"] <= base.history["calibration"]["eval_loss_before"]
     assert float(model.temperature) == np.float32(base.history["calibration"]["temperature"])
     assert abs(float(model.temperature) - 1) > 0.005, "a temperature of 1 says little"
+
+
+def test_a_training_step_is_traced_once(run, monkeypatch):
+    traced = []
+    step = Segmenter.train_step
+    monkeypatch.setattr(Segmenter, "train_step", lambda self, data: traced.append(data) or step(self, data))
+    run(feature_extraction, PHASE_ONE.replaced(epochs=2))
+    assert len(traced) == 1
 
 
 @pytest.mark.slow

@@ -160,3 +160,23 @@ def test_without_a_proven_gain_the_cheaper_model_wins(runs, settings, tmp_path):
     assert summary["winner"] == "feature_extraction"
     assert "fine-tuning changed nothing: it had no epochs" in summary["verdict"]["text"]
     assert "no proven gain" in summary["verdict"]["text"]
+
+
+def test_a_classifier_in_production_is_replaced_only_by_who_asks_for_it(runs, settings, shaded, small, tmp_path):
+    _, good, _ = runs
+    root = tmp_path / "root"
+    code, output, classifier = run(shaded, root, *small)
+    assert code == 0, output
+    version = classifier["production"]["after"]
+    code, output, refused = run(good, root, *settings, config="image_masks")
+    assert code == 3, output
+    assert refused["release"]["production"]["state"] == "other_signature"
+    [reason] = refused["release"]["refusals"]
+    assert "it gives a class for each photo, and the winner one for each pixel" in reason
+    assert "set release.incomparable=floors" in reason
+    assert refused["production"]["after"] == version
+    code, output, pushed = run(good, root, *settings, "--set=release.incomparable=floors", config="image_masks")
+    assert code == 0, output
+    assert pushed["production"]["after"] != version
+    done = {step for step, state in states(pushed).items() if state == "complete"}
+    assert "FineTuning" not in done
