@@ -1,6 +1,6 @@
 # The tasks of this project, for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test test-fast test-all test-engine test-flink test-browser browser mlflow lint format docs lock measurements bench clean
+.PHONY: help install services demo test test-fast test-all test-engine test-flink test-cluster test-browser browser mlflow lint format docs lock measurements bench clean
 PYTHON_RUN := .venv/bin/python
 # Two processes, a file each at a time; the whole runs, which take longest, first.
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/end_to_end tests
@@ -11,6 +11,8 @@ FLINK_WORKERS = localhost:50000
 FLINK_FOLDER = /tmp
 FLINK_ARGS = --runner=FlinkRunner --flink_version=1.20 --flink_master=$(FLINK_MASTER) --parallelism=2 \
   --environment_type=EXTERNAL --environment_config=$(FLINK_WORKERS)
+# Of `make test-cluster`: `real`, the one of KFP_ENDPOINT or the kubeconfig, or `stand-in`, one in processes here.
+TEST_CLUSTER ?= real
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -48,6 +50,12 @@ test-flink: ## the same on the Flink cluster at FLINK_MASTER=HOST:PORT (deploy/R
 	  echo "make test-flink needs the cluster: make test-flink FLINK_MASTER=HOST:PORT" >&2; exit 2; fi
 	@TMPDIR="$(FLINK_FOLDER)" $(MAKE) test-engine \
 	  ENGINE_ARGS="$(FLINK_ARGS)$(if $(FLINK_JAR), --flink_job_server_jar=$(FLINK_JAR))"
+
+test-cluster: ## a model's story on the Kubeflow Pipelines of KFP_ENDPOINT or the kubeconfig, or on TEST_CLUSTER=stand-in
+	@if [ "$(TEST_CLUSTER)" = real ] && [ -z "$(WARMSTART_IMAGE)" ]; then \
+	  echo "make test-cluster needs the image on the cluster: WARMSTART_IMAGE=... (deploy/README.md)" >&2; exit 2; fi
+	@$(MAKE) install
+	TEST_CLUSTER="$(TEST_CLUSTER)" $(PYTHON_RUN) -m pytest --durations=10 tests/end_to_end/test_cluster.py
 
 test-browser: browser ## the pages in Debian's chromium (make services installs it)
 	$(BROWSER_PYTEST) -m "not release"

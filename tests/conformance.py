@@ -38,10 +38,13 @@ _CONTAINER_KEYS = {"args", "command", "image", "resources", "env"}
 
 @dataclass
 class TaskRun:
-    """One task. state: `succeeded`, `failed` or `not_reached`. tries: exit code and output of each process."""
+    """One task. state: `succeeded`, `failed` or `not_reached`. tries: exit code and output of each process that ended,
+    of those that were started.
+    """
 
     name: str
     state: str = "not_reached"
+    started: int = 0
     tries: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0.0
     artifacts: dict[str, Path] = field(default_factory=dict)
@@ -95,6 +98,7 @@ class Cluster:
         parameters: Mapping[str, str] | None = None,
         kill: Mapping[str, Callable[[], bool]] | None = None,
         run_id: str = "",
+        tasks: dict[str, TaskRun] | None = None,
     ) -> Run:
         """Runs a package to its end.
 
@@ -103,6 +107,7 @@ class Cluster:
           parameters: of the run; the others have their defaults.
           kill: task -> when its first try is killed hard: as soon as this is true.
           run_id: of the job; empty: a new one.
+          tasks: filled in as tasks start, for who looks on; None: nobody does.
         """
         spec = next(yaml.safe_load_all(package))
         run_id = run_id or str(uuid.uuid4())
@@ -113,7 +118,7 @@ class Cluster:
         assert not unknown, f"the pipeline has no parameters {unknown}"
         given |= parameters or {}
         assert None not in given.values(), f"parameters without a value: {given}"
-        tasks: dict[str, TaskRun] = {}
+        tasks = {} if tasks is None else tasks
         job = _Job(spec, run_id, self._folder / run_id, self._environment, dict(kill or {}), tasks, self._warm)
         with ThreadPoolExecutor(self._parallel) as pool:
             succeeded = job.run_graph(spec["root"]["dag"], given, pool)
@@ -181,6 +186,7 @@ class _Job:
             (folder / "elsewhere").mkdir(parents=True)
             command, output_file = self._command(container, component, inputs, folder, run)
             run.command = command
+            run.started += 1
             kill = self._kill.get(run.name) if number == 0 else None
             code, text = self._process(command, folder / "elsewhere", kill)
             run.tries.append((code, text))
