@@ -8,7 +8,8 @@ import click
 
 from deploy import local, output
 from deploy.commands.options import config_options, required_folder_argument
-from deploy.commands.session import begin, forced
+from deploy.commands.session import begin
+from deploy.session import forced
 from schemas.json_records import to_json
 
 

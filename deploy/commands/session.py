@@ -1,29 +1,14 @@
-"""The start of `run` and `retrain`: which configuration, and in which root folder."""
+"""The start of `run` and `retrain` on the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 
-from deploy import local, output
-from deploy.config_choice import choose_config
-from deploy.data_folders import default_root
+from deploy import local, output, session
 from deploy.display import ConsoleDisplay
-from deploy.installed import version_of
-from deploy.root import CONTEXT_KEY, Root
-from pipeline.config import Config
-from schemas.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Session:
-    """A configuration, the root folder to run it in, and a display."""
-
-    config: Config
-    root: Root
-    display: ConsoleDisplay
+from deploy.root import CONTEXT_KEY
 
 
 def begin(
@@ -33,33 +18,9 @@ def begin(
     root: str | None,
     overrides: Sequence[str],
     as_json: bool,
-) -> Session:
-    """Loads the configuration and shows its name, on standard error if standard output is for a document.
-
-    Args:
-      config_name: name or file of a configuration; None: the one that fits the photos.
-      root: the root folder; None: the one that is named after the photos.
-
-    Raises:
-      BadInput: the configuration is wrong, or it is needed because there are several folders of photos.
-    """
+) -> session.Session:
+    """`session.begin` with a display on standard output, or on standard error if the former is for a document."""
     display = ConsoleDisplay(local.terminal_stream(2 if as_json else 1), output.loudness())
-    notes: list[str] = []
-    _, config = choose_config(config_name, [folder, *data] if folder else data, overrides, notes.append)
-    display.heading(version_of("warmstart") or "", config.name)
-    for note in notes:
-        display.note(note)
-    begun = Session(config, Root(root) if root else default_root(config), display)
+    begun = session.begin([folder, *data] if folder else data, config_name, root, overrides, display)
     click.get_current_context().meta[CONTEXT_KEY] = begun.root
     return begun
-
-
-def forced(reason: str | None) -> str:
-    """The reason for a forced push, without blanks around it; empty: none is forced.
-
-    Raises:
-      BadInput: a push was to be forced without a reason.
-    """
-    if reason is not None and not reason.strip():
-        raise BadInput("--force-push was given without a reason; say in words why the model must be pushed")
-    return (reason or "").strip()

@@ -178,10 +178,10 @@ def submit(
     """
     from datetime import datetime, timezone
 
-    from deploy.commands.session import forced
     from deploy.kubeflow import runs
     from deploy.kubeflow.connection import find_endpoint
     from deploy.kubeflow.package_request import resolve
+    from deploy.session import forced
 
     reason = forced(force_push)
     to = find_endpoint(endpoint, namespace, token)

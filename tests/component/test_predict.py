@@ -229,7 +229,7 @@ def test_the_version_in_production_answers_unless_another_is_asked_for(photos, c
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (shutil.rmtree, "saved_model.pb"),
+        (shutil.rmtree, "is not a SavedModel"),
         (lambda folder: (folder / "saved_model.pb").write_bytes(b"\xff" * 99), "is damaged"),
         (lambda folder: shutil.rmtree(folder / "variables"), "is damaged"),
         (lambda folder: shutil.rmtree(folder / "assets.extra"), "was not made by warmstart: it has no assets.extra"),

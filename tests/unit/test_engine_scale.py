@@ -43,10 +43,11 @@ def test_processes_are_found_with_those_that_they_started():
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}, 'sdk_worker'])"
     with subprocess.Popen([sys.executable, "-c", outer], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
-        found = dict(_processes_below(os.getpid()))
-        [worker] = [seen for number, seen in found.items() if number != process.pid and seen.is_worker]
+        above, below = (dict(_processes_below(number)) for number in (os.getpid(), process.pid))
         process.communicate(b"\n")
-    assert process.pid in found
+    [(number, worker)] = below.items()
+    assert {number, process.pid} <= above.keys()
+    assert worker.is_worker
     assert 60 < worker.megabytes < 200
     assert worker.processor_seconds >= 0
-    assert dict(_processes_below(os.getpid())).keys().isdisjoint(found)
+    assert not dict(_processes_below(process.pid))
