@@ -27,6 +27,17 @@ QUICK = [
     "--set=training.fine_tuning.epochs=1",
     "--set=serving.golden_photos=8",
 ]
+# The same for a package of Kubeflow, with the backbone of two convolutions.
+OF_PACKAGE = [
+    "image.size=32",
+    "training.feature_extraction.epochs=20",
+    "training.fine_tuning.epochs=2",
+    "training.fine_tuning.strategy=top",
+    "serving.golden_photos=8",
+    "release.minimum_accuracy=0",
+    "release.minimum_test_photos=0",
+    "data.settle_seconds=0",
+]
 STEPS = [
     "CuratedSchema",
     "ImageExampleGen",
@@ -45,6 +56,8 @@ STEPS = [
     "ServableCheck",
     "Pusher",
 ]
+# They ask what is in production, which the cache cannot know.
+ASK_ABOUT_PRODUCTION = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 
 
 def start(*arguments: str) -> subprocess.Popen:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.beam_engine import beam_engine
-from tests.end_to_end.commands import STEPS, run, states
+from tests.end_to_end.commands import ASK_ABOUT_PRODUCTION, STEPS, run, states
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,8 +29,6 @@ pytestmark = [
 
 ENGINE_ARGS = os.environ.get("ENGINE_ARGS", "").split()
 WORKERS = [2] if ENGINE_ARGS else [1, 2]
-# Production is looked at only once there is a model.
-ASK_ABOUT_PRODUCTION = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 
 
 @contextlib.contextmanager

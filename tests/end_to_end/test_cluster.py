@@ -28,7 +28,7 @@ from deploy.root import EXIT_CODES
 from pipeline.config.loading import CONFIGS_FOLDER
 from tests.cluster import Cluster, wait_for
 from tests.cluster_stand_in import cluster_stand_in
-from tests.end_to_end.commands import STEPS, start, start_until, states, warmstart
+from tests.end_to_end.commands import ASK_ABOUT_PRODUCTION, OF_PACKAGE, STEPS, start, start_until, states, warmstart
 
 CLUSTER = os.environ.get("TEST_CLUSTER", "")
 pytestmark = [
@@ -37,17 +37,6 @@ pytestmark = [
     pytest.mark.skipif(not CLUSTER, reason="make test-cluster names a cluster"),
 ]
 
-SETTINGS = [
-    "image.size=32",
-    "training.feature_extraction.epochs=20",
-    "training.fine_tuning.epochs=2",
-    "training.fine_tuning.strategy=top",
-    "serving.golden_photos=8",
-    "release.minimum_accuracy=0",
-    "release.minimum_test_photos=0",
-    "data.settle_seconds=0",
-]
-ASK_ABOUT_PRODUCTION = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 # Of waiting: for a run, of which a cluster may first have to pull the image; and for three by a schedule.
 RUN_SECONDS, SCHEDULE_SECONDS = 2 * 3600.0, 4 * 3600.0
 
@@ -80,7 +69,7 @@ class Story:
 
     def package(self, *settings: str) -> list[str]:
         """Options of `submit` and `schedule set`."""
-        settings = (*SETTINGS, f"backbone.handle={self.folder}/backbone", *settings)
+        settings = (*OF_PACKAGE, f"backbone.handle={self.folder}/backbone", *settings)
         return [
             f"--config={self.config}", f"--data={self.folder}/photos/span-{{SPAN}}", f"--root={self.root}",
             *self.cluster.arguments, *(f"--set={setting}" for setting in settings), "--json",
@@ -283,7 +272,7 @@ def test_page_and_metrics_are_artifacts_of_kubeflow(story):
 def test_a_local_run_on_the_same_photos_gives_the_same_metrics(story, tiny_backbone, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "span-1").symlink_to(story.spans[1])
-    settings = [*SETTINGS, f"backbone.handle={tiny_backbone}"]
+    settings = [*OF_PACKAGE, f"backbone.handle={tiny_backbone}"]
     code, output = warmstart(
         "run", f"--config={story.config}", f"--data={tmp_path}/photos/span-{{SPAN}}", f"--root={tmp_path}/root",
         *(f"--set={setting}" for setting in settings),

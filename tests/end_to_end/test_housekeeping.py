@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.commands import run, served, states, warmstart
+from tests.end_to_end.commands import ASK_ABOUT_PRODUCTION, run, served, states, warmstart
 
 pytestmark = pytest.mark.slow
-
-# They ask what is in production, which the cache cannot know.
-ASKING = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 
 
 def ingested(root: Path) -> dict[int, int]:
@@ -88,7 +85,10 @@ def test_after_a_cleaning_the_next_night_ingests_nothing_and_learns_nothing_anew
 
     code, output, fourth = run(*given)
     assert (code, fourth["status"]) == (0, "skipped"), output
-    assert {node for node, state in states(fourth).items() if state == "complete"} <= {*ASKING, "EarlierSpans"}
+    assert {node for node, state in states(fourth).items() if state == "complete"} <= {
+        *ASK_ABOUT_PRODUCTION,
+        "EarlierSpans",
+    }
     assert ingested(root) == {1: 1, 2: 1, 3: 1}
     code, output = warmstart("rollback", "--root", str(root))
     assert code == 0, output

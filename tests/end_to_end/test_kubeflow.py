@@ -15,23 +15,11 @@ import pytest
 
 from deploy.metadata_address import PASSWORD_VARIABLE, connect
 from tests.conformance import Cluster, Run
-from tests.end_to_end.commands import STEPS, served, states, warmstart
+from tests.end_to_end.commands import ASK_ABOUT_PRODUCTION, OF_PACKAGE, STEPS, served, states, warmstart
 from tests.mariadb import mariadb
 from tests.metadata_service import metadata_service
 
 pytestmark = [pytest.mark.slow, pytest.mark.release]
-
-SETTINGS = [
-    "image.size=32",
-    "training.feature_extraction.epochs=20",
-    "training.fine_tuning.epochs=2",
-    "training.fine_tuning.strategy=top",
-    "serving.golden_photos=8",
-    "release.minimum_accuracy=0",
-    "release.minimum_test_photos=0",
-    "data.settle_seconds=0",
-]
-ASKS = {"ProductionPredictions", "ReleaseGate", "Pusher"}
 
 
 @dataclass
@@ -50,7 +38,7 @@ class Volume:
 
     @property
     def settings(self) -> list[str]:
-        return [*SETTINGS, f"backbone.handle={self.folder / 'backbone'}"]
+        return [*OF_PACKAGE, f"backbone.handle={self.folder / 'backbone'}"]
 
     @property
     def photos(self) -> str:
@@ -146,7 +134,7 @@ def test_the_same_again_is_cached(volume):
     run = volume.runs["again"]
     assert run.state == "succeeded", run.told()
     summary = volume.summary("again")
-    assert states(summary) == {step: "complete" if step in ASKS else "cached" for step in STEPS}
+    assert states(summary) == {step: "complete" if step in ASK_ABOUT_PRODUCTION else "cached" for step in STEPS}
     assert summary["status"] == "skipped"
     assert "already in production" in summary["reason"]
 
@@ -208,7 +196,7 @@ def test_over_the_metadata_service_of_kubeflow_the_same_again_is_cached(volume):
     assert run.state == "succeeded", run.told()
     volume.runs["service"] = run
     found = states(volume.summary("service"))
-    assert {found[step] for step in STEPS if step not in ASKS} == {"cached"}
+    assert {found[step] for step in STEPS if step not in ASK_ABOUT_PRODUCTION} == {"cached"}
     assert found["Pusher"] == "skipped"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.metadata_address import connect
 from tests.conformance import Cluster, Run
-from tests.end_to_end.commands import states, warmstart
+from tests.end_to_end.commands import ASK_ABOUT_PRODUCTION, states, warmstart
 
 pytestmark = [pytest.mark.slow, pytest.mark.release]
 
@@ -102,7 +102,7 @@ def test_last_nights_run_again_trains_on_last_nights_window(nights):
     again, summary = scheduled(volume, DAYS[2])
     assert_each_day_was_read_once(volume)
     assert summary["window"]["spans"] == summaries["second"]["window"]["spans"]
-    asks = {"EarlierSpans", "ProductionPredictions", "ReleaseGate", "Pusher"}
+    asks = {"EarlierSpans", *ASK_ABOUT_PRODUCTION}
     found = states(summary)
     assert {node: state for node, state in found.items() if node not in asks and state != "cached"} == {}
     assert "was ingested" not in again.tasks["Prepare"].output

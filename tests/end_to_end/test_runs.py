@@ -18,7 +18,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.commands import QUICK, STEPS, fill, run, served, small_disk, start, start_until, states, warmstart
+from tests.end_to_end.commands import (
+    ASK_ABOUT_PRODUCTION,
+    QUICK,
+    STEPS,
+    fill,
+    run,
+    served,
+    small_disk,
+    start,
+    start_until,
+    states,
+    warmstart,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -75,14 +87,13 @@ def test_the_same_again_is_cached_and_pushes_nothing(pushed, shaded, small):
     """Only what asks about production looks once: by now something is in production."""
     root, *_ = pushed
     before = served(root)
-    asks = {"ProductionPredictions", "ReleaseGate", "Pusher"}
     for state in ("complete", "cached"):
         code, output, summary = run(shaded, root, *small)
         assert code == 0, output
         assert summary["status"] == "skipped"
         assert summary["reason"].endswith(f"as version {before[0]}")
         assert "earlier run" in summary["reason"]
-        assert states(summary) == {step: state if step in asks else "cached" for step in STEPS}
+        assert states(summary) == {step: state if step in ASK_ABOUT_PRODUCTION else "cached" for step in STEPS}
         assert served(root) == before
 
 
